@@ -1,0 +1,51 @@
+"""Packaging of pdan_plugin.
+
+Python 3.13 is left out because the toolbox itself cannot be built there: BasicSR 1.4.2's own setup.py reads its
+version through ``exec`` into ``locals()``, which Python 3.13 no longer allows (PEP 667), and stops with
+``KeyError: '__version__'``.
+"""
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r"^__version__ = '(.+)'$", (HERE / 'pdan_plugin/__init__.py').read_text(), re.MULTILINE)
+assert VERSION, 'pdan_plugin/__init__.py must hold the line __version__ = ...'
+
+setup(
+    name='pdan-plugin',
+    version=VERSION.group(1),
+    description='PDAN (joint deblurring and 4x super-resolution) for BasicSR, and a BasicSR that runs on a current stack',
+    long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    license_files=['LICENSE'],
+    packages=find_packages(include=['pdan_plugin', 'pdan_plugin.*']),
+    python_requires='>=3.10,<3.13',
+    install_requires=[
+        'basicsr>=1.4.2,<1.5',
+        'lmdb>=1.4',
+        'numpy>=1.24',
+        'opencv-python>=4.8',
+        'pydantic>=2.6',
+        'pyyaml>=6.0',
+        'torch>=2.4',
+        'torchvision>=0.19',
+        'tqdm>=4.65',
+    ],
+    extras_require={
+        'tests': ['pytest>=8', 'pytest-xdist>=3.5', 'tensorboard>=2.16'],
+        'lint': ['ruff>=0.6', 'pyright>=1.1.380'],
+    },
+    entry_points={
+        'console_scripts': ['basicsr = pdan_plugin.cli:main'],
+        'basicsr.plugins': ['pdan = pdan_plugin'],
+    },
+    classifiers=[
+        'Programming Language :: Python :: 3.10',
+        'Programming Language :: Python :: 3.11',
+        'Programming Language :: Python :: 3.12',
+        'Topic :: Scientific/Engineering :: Image Processing',
+    ],
+)
