@@ -1,0 +1,288 @@
+"""PDAN: a pixel-guided dual-branch attention network for joint deblurring and super-resolution.
+
+Source: "Pixel-Guided Dual-Branch Attention Network for Joint Image Deblurring and Super-Resolution", CVPR workshops 2021
+(NTIRE 2021). The paper prints no layer table; what is its word and what is this project's reading is told in the README.
+From small to large: attention, block, group, deblurring branch, network.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Literal, overload
+
+import torch
+from basicsr.archs.arch_util import Upsample
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+ATTENTIONS = ('rsca', 'ca')
+
+
+class ChannelGate(nn.Module):
+    """A gate a channel, from the mean over space: sigmoid(W2 ReLU(W1 mean(u))), shape (b, c, 1, 1), values in (0, 1)."""
+
+    def __init__(self, num_feat: int, squeeze_factor: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(num_feat, num_feat // squeeze_factor, 1)
+        self.excite = nn.Conv2d(num_feat // squeeze_factor, num_feat, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        mean = features.mean(dim=(2, 3), keepdim=True)
+        return torch.sigmoid(self.excite(torch.relu(self.squeeze(mean))))
+
+
+class SpatialGate(nn.Module):
+    """A gate a pixel, from one weighted sum of the channels: sigmoid(w u), shape (b, 1, h, w), values in (0, 1)."""
+
+    def __init__(self, num_feat: int) -> None:
+        super().__init__()
+        self.project = nn.Conv2d(num_feat, 1, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return torch.sigmoid(self.project(features))
+
+
+class AttentionBlock(nn.Module):
+    """Residual block whose branch is gated: x + u * gate(u), u = conv(ReLU(conv(x))).
+
+    With ``attention='rsca'`` (residual spatial and channel attention) the gate is the sum of the channel gate and the
+    spatial gate, both of u, side by side (the concurrent form of scSE, Roy et al. 2018). With ``'ca'`` it is the channel
+    gate alone, which makes this RCAN's block.
+    """
+
+    def __init__(self, num_feat: int, squeeze_factor: int, attention: str) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(num_feat, num_feat, 3, padding=1)
+        self.conv2 = nn.Conv2d(num_feat, num_feat, 3, padding=1)
+        self.channel_gate = ChannelGate(num_feat, squeeze_factor)
+        self.spatial_gate = SpatialGate(num_feat) if attention == 'rsca' else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        branch = self.conv2(torch.relu(self.conv1(x)))
+        gate = self.channel_gate(branch)
+        if self.spatial_gate is not None:
+            gate = gate + self.spatial_gate(branch)
+        return torch.addcmul(x, branch, gate)
+
+
+class ResidualGroup(nn.Module):
+    """Attention blocks, one convolution, and a skip around them all."""
+
+    def __init__(self, num_feat: int, num_block: int, squeeze_factor: int, attention: str) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*(AttentionBlock(num_feat, squeeze_factor, attention) for _ in range(num_block)))
+        self.conv = nn.Conv2d(num_feat, num_feat, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(self.blocks(x))
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(ReLU(conv(x))): the plain block of the deblurring branch."""
+
+    def __init__(self, num_feat: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(num_feat, num_feat, 3, padding=1)
+        self.conv2 = nn.Conv2d(num_feat, num_feat, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(torch.relu(self.conv1(x)))
+
+
+class DeblurBranch(nn.Module):
+    """Residual encoder-decoder that turns the trunk's features into the residual of a sharp LR image.
+
+    Two downsamplings (residual blocks, then a strided convolution with LeakyReLU), two deconvolutions, two residual
+    blocks. The encoder's features are added where the decoder reaches their size again. Any size works: a deconvolution
+    doubles, so at an odd size its result is one row or column too large and is cut.
+
+    Shape:
+        features (b, num_feat, h, w) -> residual (b, num_out_ch, h, w)
+    """
+
+    NEGATIVE_SLOPE = 0.2
+
+    def __init__(self, num_feat: int, num_out_ch: int, blocks_per_level: int = 2) -> None:
+        super().__init__()
+
+        def residual_blocks() -> nn.Sequential:
+            return nn.Sequential(*(ResidualBlock(num_feat) for _ in range(blocks_per_level)))
+
+        self.encoder1 = residual_blocks()
+        self.down1 = nn.Conv2d(num_feat, num_feat, 3, stride=2, padding=1)
+        self.encoder2 = residual_blocks()
+        self.down2 = nn.Conv2d(num_feat, num_feat, 3, stride=2, padding=1)
+        self.up2 = nn.ConvTranspose2d(num_feat, num_feat, 4, stride=2, padding=1)
+        self.up1 = nn.ConvTranspose2d(num_feat, num_feat, 4, stride=2, padding=1)
+        self.decoder = residual_blocks()
+        self.conv_last = nn.Conv2d(num_feat, num_out_ch, 3, padding=1)
+        self.activation = nn.LeakyReLU(self.NEGATIVE_SLOPE)
+
+    def forward(self, features: Tensor) -> Tensor:
+        full = self.encoder1(features)
+        half = self.encoder2(self.activation(self.down1(full)))
+        quarter = self.activation(self.down2(half))
+        half = half + self._up_to_size_of(half, self.up2(quarter))
+        full = full + self._up_to_size_of(full, self.up1(half))
+        return self.conv_last(self.decoder(full))
+
+    def _up_to_size_of(self, skip: Tensor, upsampled: Tensor) -> Tensor:
+        return self.activation(upsampled[..., :skip.shape[-2], :skip.shape[-1]])
+
+
+@ARCH_REGISTRY.register()
+class PDAN(nn.Module):
+    """The dual-branch network: shared features, a reconstruction tail (HR), and a deblurring branch for training (LR).
+
+    The trunk is RCAN's (residual in residual) with RSCA blocks; the outputs of ``fuse_levels`` evenly spaced groups are
+    concatenated and fused by a 1x1 convolution before the trunk's last convolution and the long skip. The default has
+    62,389,387 parameters without the branch and takes 3.6703e12 multiply-accumulates for a 320x180 input.
+
+    The last convolutions and the mean run in float32 under autocast: a bfloat16 output cannot hold 256 grey levels.
+
+    Args:
+        num_feat: channels of every feature map.
+        num_group: residual groups; the last one is always fused.
+        num_block: attention blocks in a group.
+        squeeze_factor: reduction inside the channel gate; ``num_feat`` must be a multiple of it.
+        upscale: 2, 4, 8 or 3 (the toolbox's pixel-shuffle tail).
+        img_range: the network computes on (x - rgb_mean) * img_range.
+        rgb_mean: a mean a channel, in [0, 1]; default is DIV2K's, as everywhere in the field.
+        attention: 'rsca' (the paper's) or 'ca' (RCAN's).
+        fuse_levels: groups whose outputs are fused; 0 for none.
+        deblur_branch: False is the network for use; weights with the branch load into it, the branch's are dropped.
+        checkpointing: recompute each group in the backward pass; same outputs and gradients, less memory, more time.
+
+    ``attention='ca', fuse_levels=0, deblur_branch=False`` is exactly RCAN, and the toolbox's RCAN weights load into it
+    (see :func:`from_rcan_names`).
+
+    Raises:
+        ValueError: an argument out of its range, by name.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_in_ch: int = 3,
+        num_out_ch: int = 3,
+        num_feat: int = 128,
+        num_group: int = 10,
+        num_block: int = 20,
+        squeeze_factor: int = 16,
+        upscale: int = 4,
+        img_range: float = 255.0,
+        rgb_mean: tuple[float, ...] = (0.4488, 0.4371, 0.4040),
+        attention: Literal['rsca', 'ca'] = 'rsca',
+        fuse_levels: int = 5,
+        deblur_branch: bool = True,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        if attention not in ATTENTIONS:
+            raise ValueError(f"attention: expected one of {', '.join(ATTENTIONS)}, got {attention!r}.")
+        if not 0 <= fuse_levels <= num_group:
+            raise ValueError(f'fuse_levels: expected 0 to num_group ({num_group}), got {fuse_levels}.')
+        if num_feat % squeeze_factor:
+            raise ValueError(f'num_feat: expected a multiple of squeeze_factor ({squeeze_factor}), got {num_feat}.')
+        if not num_in_ch == num_out_ch == len(rgb_mean):
+            raise ValueError('num_in_ch, num_out_ch and the length of rgb_mean must be the same number, got '
+                             f'{num_in_ch}, {num_out_ch}, {len(rgb_mean)}.')
+
+        self.img_range = img_range
+        self.checkpointing = checkpointing
+        self.mean: Tensor
+        self.register_buffer('mean', torch.tensor(rgb_mean).view(1, -1, 1, 1), persistent=False)
+
+        self.conv_first = nn.Conv2d(num_in_ch, num_feat, 3, padding=1)
+        self.body = nn.ModuleList(
+            ResidualGroup(num_feat, num_block, squeeze_factor, attention) for _ in range(num_group))
+        # Which groups' outputs are fused: evenly spaced, the last one always among them (2, 4, 6, 8, 10 by default).
+        self.fused_groups = [num_group * (level + 1) // fuse_levels - 1 for level in range(fuse_levels)]
+        self.fuse = nn.Conv2d(num_feat * fuse_levels, num_feat, 1) if fuse_levels else None
+        self.conv_after_body = nn.Conv2d(num_feat, num_feat, 3, padding=1)
+        self.upsample = Upsample(upscale, num_feat)
+        self.conv_last = nn.Conv2d(num_feat, num_out_ch, 3, padding=1)
+        self.deblur_branch = DeblurBranch(num_feat, num_out_ch) if deblur_branch else None
+
+    @overload
+    def forward(self, x: Tensor, return_lr: Literal[False] = False) -> Tensor:
+        ...
+
+    @overload
+    def forward(self, x: Tensor, return_lr: Literal[True]) -> tuple[Tensor, Tensor]:
+        ...
+
+    def forward(self, x: Tensor, return_lr: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+        """Restores a batch.
+
+        Args:
+            x: blurry LR images (b, c, h, w), RGB in [0, 1], any size.
+            return_lr: also run the deblurring branch.
+
+        Returns:
+            HR (b, c, upscale * h, upscale * w), about [0, 1], not clipped; with ``return_lr`` the pair (HR, sharp LR of x's
+            size).
+
+        Raises:
+            ValueError: ``return_lr`` of a network built with ``deblur_branch=False``.
+        """
+        features = self.extract_features((x - self.mean) * self.img_range)
+        hr = self._to_image(self.conv_last, self.upsample(features)) + self.mean
+        if not return_lr:
+            return hr
+        if self.deblur_branch is None:
+            raise ValueError('return_lr=True needs the deblurring branch, and this PDAN was built with deblur_branch=False.')
+        return hr, self._to_image(self.deblur_branch, features) + x
+
+    def extract_features(self, normalised: Tensor) -> Tensor:
+        """The shared features (b, num_feat, h, w) of a mean-free, range-scaled input (b, c, h, w)."""
+        shallow = self.conv_first(normalised)
+        features, fused = shallow, []
+        for index, group in enumerate(self.body):
+            if self.checkpointing and self.training and torch.is_grad_enabled():
+                features = checkpoint(group, features, use_reentrant=False)
+            else:
+                features = group(features)
+            if index in self.fused_groups:
+                fused.append(features)
+        if self.fuse is not None:
+            features = self.fuse(torch.cat(fused, dim=1))
+        return shallow + self.conv_after_body(features)
+
+    def _to_image(self, layer: nn.Module, features: Tensor) -> Tensor:
+        device = features.device.type
+        if device == 'meta' or not torch.is_autocast_enabled(device):
+            return layer(features) / self.img_range
+        with torch.autocast(device, enabled=False):
+            return layer(features.float()) / self.img_range
+
+    def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False):
+        """Like torch's, and takes two more kinds of weights: RCAN's names, and weights of a PDAN with the branch.
+
+        A network without the branch leaves the branch's weights out; everything else stays strict.
+        """
+        state_dict = from_rcan_names(state_dict)
+        if self.deblur_branch is None:
+            state_dict = {name: value for name, value in state_dict.items() if not name.startswith('deblur_branch.')}
+        return super().load_state_dict(state_dict, strict=strict, assign=assign)
+
+
+# The key map from the toolbox's RCAN to PDAN; conv_first, conv_after_body, upsample and conv_last have the same names.
+RCAN_KEY_MAP: tuple[tuple[str, str], ...] = (
+    (r'^body\.(\d+)\.residual_group\.(\d+)\.rcab\.0\.', r'body.\1.blocks.\2.conv1.'),
+    (r'^body\.(\d+)\.residual_group\.(\d+)\.rcab\.2\.', r'body.\1.blocks.\2.conv2.'),
+    (r'^body\.(\d+)\.residual_group\.(\d+)\.rcab\.3\.attention\.1\.', r'body.\1.blocks.\2.channel_gate.squeeze.'),
+    (r'^body\.(\d+)\.residual_group\.(\d+)\.rcab\.3\.attention\.3\.', r'body.\1.blocks.\2.channel_gate.excite.'),
+)
+
+
+def from_rcan_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Renames the weights of the toolbox's RCAN to PDAN's names (:data:`RCAN_KEY_MAP`); other names stay."""
+    renamed = {}
+    for name, value in state_dict.items():
+        for pattern, replacement in RCAN_KEY_MAP:
+            name = re.sub(pattern, replacement, name)
+        renamed[name] = value
+    return renamed
