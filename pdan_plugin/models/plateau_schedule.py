@@ -1,0 +1,126 @@
+"""A learning rate that falls when the training loss has stagnated: the paper's schedule.
+
+Source: PDAN's paper, section 4.3 ("when the loss stagnated 300,000 iterations, the learning rate drops by 50 percent").
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+from torch.optim import Optimizer
+
+
+class PlateauSchedule:
+    """Multiplies the learning rate by ``factor`` after ``patience`` iterations without a better training loss.
+
+    torch's ReduceLROnPlateau compares single numbers; a training loss is far too noisy for that. Here the loss is averaged
+    over ``window`` iterations and over all ranks, those averages are smoothed exponentially, and the smoothed loss counts
+    as better when it is below ``best * (1 - threshold)``. Every rank sees the same numbers, so every rank has the same
+    learning rate. The loss stays on its device; it is read once a window.
+
+    It has the shape the toolbox expects of a scheduler: ``step()`` before each iteration, ``state_dict()``. The state holds
+    progress only, so a factor or patience changed in the option file counts after a resume.
+
+    Args:
+        factor: 0 < factor < 1.
+        patience: iterations.
+        threshold: relative improvement that counts.
+        window: iterations in one average.
+        smoothing: weight of the past in the smoothed loss, 0 (none) up to but not 1.
+        min_lr: the learning rate never falls below it.
+
+    Raises:
+        ValueError: an argument out of its range, by name.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        *,
+        factor: float = 0.5,
+        patience: int = 300_000,
+        threshold: float = 1e-4,
+        window: int = 100,
+        smoothing: float = 0.99,
+        min_lr: float = 0.0,
+    ) -> None:
+        if not 0 < factor < 1:
+            raise ValueError(f'scheduler factor: expected a number between 0 and 1, got {factor}.')
+        if patience < 1 or window < 1:
+            raise ValueError(f'scheduler patience and window: expected at least 1 iteration, got {patience}, {window}.')
+        if not 0 <= smoothing < 1:
+            raise ValueError(f'scheduler smoothing: expected 0 <= smoothing < 1, got {smoothing}.')
+        self.optimizer = optimizer
+        self.factor = factor
+        self.patience = patience
+        self.threshold = threshold
+        self.window = window
+        self.smoothing = smoothing
+        self.min_lr = min_lr
+
+        self.iteration = 0
+        self.reductions = 0
+        self.best: float | None = None
+        self.best_iteration = 0
+        self.smoothed: float | None = None
+        self.loss_sum: Tensor | float = 0.0
+        self.loss_count = 0
+        for group in optimizer.param_groups:
+            group.setdefault('initial_lr', group['lr'])
+
+    def observe(self, loss: Tensor) -> None:
+        """Takes the training loss (a scalar, on any device) of the iteration just done."""
+        self.loss_sum = self.loss_sum + loss.detach().double()
+        self.loss_count += 1
+
+    def step(self) -> None:
+        """Sets the learning rate of the next iteration."""
+        self.iteration += 1
+        if self.loss_count >= self.window:
+            self._take_window()
+        for group in self.optimizer.param_groups:
+            # A product repeated from the base rate, so that warm-up and resume cannot leave a wrong rate behind.
+            group['lr'] = max(self.min_lr, group['initial_lr'] * self.factor**self.reductions)
+
+    def share_between_ranks(self) -> None:
+        """Makes the unfinished window the same on every rank; call on all of them before rank 0 saves the state."""
+        self.loss_sum = self._mean_over_ranks(self.loss_sum)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            'iteration': self.iteration,
+            'reductions': self.reductions,
+            'best': self.best,
+            'best_iteration': self.best_iteration,
+            'smoothed': self.smoothed,
+            'loss_sum': float(self.loss_sum),
+            'loss_count': self.loss_count,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name in self.state_dict():
+            setattr(self, name, state[name])
+
+    def _take_window(self) -> None:
+        mean = self._mean_over_ranks(self.loss_sum) / self.loss_count
+        self.loss_sum, self.loss_count = 0.0, 0
+        past = mean if self.smoothed is None else self.smoothed
+        self.smoothed = self.smoothing * past + (1 - self.smoothing) * mean
+        if self.best is None or self.smoothed < self.best * (1 - self.threshold):
+            self.best, self.best_iteration = self.smoothed, self.iteration
+        elif self.iteration - self.best_iteration >= self.patience:
+            self.reductions += 1
+            self.best_iteration = self.iteration
+
+    @staticmethod
+    def _mean_over_ranks(value: Tensor | float) -> float:
+        if not (distributed.is_available() and distributed.is_initialized()):
+            return float(value)
+        # gloo reduces on the CPU, nccl on the GPU the loss already is on.
+        summed = torch.as_tensor(value, dtype=torch.float64).clone()
+        if distributed.get_backend() == 'nccl' and not summed.is_cuda:
+            summed = summed.cuda()
+        distributed.all_reduce(summed)
+        return float(summed) / distributed.get_world_size()

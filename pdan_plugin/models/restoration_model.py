@@ -1,0 +1,274 @@
+"""The model every other one here builds on: the toolbox's SRModel, for any registered network."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import OrderedDict
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import PurePath
+from typing import Any
+
+import torch
+from basicsr.metrics import calculate_metric
+from basicsr.models.sr_model import SRModel
+from basicsr.utils import get_root_logger, imwrite, tensor2img
+from basicsr.utils.dist_util import get_dist_info
+from basicsr.utils.registry import MODEL_REGISTRY
+from torch import Tensor, distributed, nn
+from torch.utils.data import DataLoader, Subset
+from tqdm import tqdm
+
+from pdan_plugin.errors import RequestError
+from pdan_plugin.models.plateau_schedule import PlateauSchedule
+
+AUTOCAST_DTYPES = {'fp32': None, 'bf16': torch.bfloat16}
+
+
+@MODEL_REGISTRY.register()
+class RestorationModel(SRModel):
+    """SRModel with mixed precision, sharded validation, results named by clip and frame, and weights checked on load.
+
+    Options beyond SRModel's, all under ``train``:
+
+    - ``precision``: 'fp32' or 'bf16' (autocast of the forward pass; weights, losses and the optimizer stay float32).
+      Validation and test always run in float32, so that scores compare with published ones.
+    - ``channels_last``: lay the network and its input out channels-last; faster where the convolutions are.
+    - ``scheduler: {type: ReduceLROnPlateau, ...}``: see :class:`~pdan_plugin.models.plateau_schedule.PlateauSchedule`.
+    """
+
+    def __init__(self, opt: dict[str, Any]) -> None:
+        train_opt = opt.get('train') or {}
+        self.autocast_dtype = AUTOCAST_DTYPES[train_opt.get('precision', 'fp32')]
+        self.memory_format = torch.channels_last if train_opt.get('channels_last') else torch.contiguous_format
+        self.losses: OrderedDict[str, Tensor] = OrderedDict()
+        super().__init__(opt)
+
+    # ---- set-up ----
+
+    def model_to_device(self, net: nn.Module) -> nn.Module:
+        # Laid out before DistributedDataParallel takes the parameters' strides for its buckets.
+        return super().model_to_device(net.to(memory_format=self.memory_format))  # pyright: ignore[reportCallIssue]
+
+    def setup_schedulers(self) -> None:
+        scheduler_opt = self.opt['train']['scheduler']
+        if scheduler_opt['type'] != 'ReduceLROnPlateau':
+            super().setup_schedulers()
+            return
+        arguments = {key: value for key, value in scheduler_opt.items() if key != 'type'}
+        self.schedulers.extend(PlateauSchedule(optimizer, **arguments) for optimizer in self.optimizers)
+
+    def load_network(self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = 'params') -> None:
+        """Loads a toolbox weights file into ``net``.
+
+        Raises:
+            RequestError: the file is missing or no weights file, lacks ``param_key``, or (strict) does not fit the network;
+                the message names the file and the keys.
+        """
+        network = self.get_bare_model(net)
+        weights = read_weights(load_path, param_key)
+        logger = get_root_logger()
+        logger.info(f'Loading {type(network).__name__} weights from {load_path} [{param_key}].')
+        if not strict:
+            own = network.state_dict()
+            for name in [name for name in weights if name in own and weights[name].shape != own[name].shape]:
+                logger.warning(f'{name}: {tuple(weights[name].shape)} in the file, {tuple(own[name].shape)} in the network; '
+                               'left as it was initialised (strict_load_g: false).')
+                del weights[name]
+        try:
+            unfit = network.load_state_dict(weights, strict=strict)
+        except RuntimeError as error:
+            raise RequestError(f'{load_path} does not fit network_g ({type(network).__name__}):\n{error}\n'
+                               'Make network_g what the weights were trained with, or set path: strict_load_g: false to load '
+                               'what fits.') from error
+        for name in unfit.missing_keys:
+            logger.warning(f'{name}: not in {load_path}; left as it was initialised (strict_load_g: false).')
+        for name in unfit.unexpected_keys:
+            logger.warning(f'{name}: in {load_path}, but not in the network; left out (strict_load_g: false).')
+
+    # ---- training ----
+
+    def feed_data(self, data: dict[str, Any]) -> None:
+        self.lq = self._to_device(data['lq'])
+        if 'gt' in data:
+            self.gt = self._to_device(data['gt'])
+
+    def _to_device(self, images: Tensor) -> Tensor:
+        return images.to(self.device, memory_format=self.memory_format, non_blocking=True)
+
+    def autocast(self) -> AbstractContextManager:
+        """The precision of the training forward pass."""
+        if self.autocast_dtype is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.autocast_dtype)
+
+    def compute_losses(self) -> OrderedDict[str, Tensor]:
+        """Runs the network on the batch; its losses by the name they are logged under, to be summed."""
+        with self.autocast():
+            self.output = self.net_g(self.lq)
+        return self.output_losses(self.output, self.gt)
+
+    def output_losses(self, output: Tensor, target: Tensor) -> OrderedDict[str, Tensor]:
+        """The losses of HR output against ground truth, both (b, c, h, w), in float32."""
+        output = output.float()
+        losses: OrderedDict[str, Tensor] = OrderedDict()
+        if self.cri_pix:
+            losses['l_pix'] = self.cri_pix(output, target)
+        if self.cri_perceptual:
+            perceptual, style = self.cri_perceptual(output, target)
+            if perceptual is not None:
+                losses['l_percep'] = perceptual
+            if style is not None:
+                losses['l_style'] = style
+        return losses
+
+    def optimize_parameters(self, current_iter: int) -> None:
+        self.optimizer_g.zero_grad()
+        losses = self.compute_losses()
+        total = torch.stack(list(losses.values())).sum()
+        total.backward()
+        self.optimizer_g.step()
+
+        self.losses = OrderedDict((name, loss.detach()) for name, loss in losses.items())
+        for scheduler in self.schedulers:
+            if isinstance(scheduler, PlateauSchedule):
+                scheduler.observe(total)
+        if self.ema_decay > 0:
+            self.model_ema(decay=self.ema_decay)
+
+    def get_current_log(self) -> OrderedDict[str, float]:
+        """The last iteration's losses, averaged over the ranks.
+
+        Read here and not at every iteration, because reading a loss makes the host wait for the GPU. The trainer calls it on
+        every rank.
+        """
+        self.log_dict = self.reduce_loss_dict(self.losses)
+        return self.log_dict
+
+    def save(self, epoch: int, current_iter: int) -> None:
+        for scheduler in self.schedulers:
+            if isinstance(scheduler, PlateauSchedule):
+                scheduler.share_between_ranks()
+        super().save(epoch, current_iter)
+
+    # ---- validation and test ----
+
+    def test(self) -> None:
+        # Never through DistributedDataParallel: ranks may hold different numbers of images, and its buffer broadcast waits.
+        network = self.net_g_ema if hasattr(self, 'net_g_ema') else self.get_bare_model(self.net_g)
+        was_training = network.training
+        network.eval()
+        with torch.inference_mode():
+            self.output = network(self.lq)
+        network.train(was_training)
+
+    def dist_validation(self, dataloader: DataLoader, current_iter: int | str, tb_logger: Any, save_img: bool) -> None:
+        self.nondist_validation(dataloader, current_iter, tb_logger, save_img)
+
+    def nondist_validation(self, dataloader: DataLoader, current_iter: int | str, tb_logger: Any, save_img: bool) -> None:
+        """Scores the data set, each rank its share (images rank, rank + world, ...).
+
+        Every image's scores are gathered and averaged in the data set's order, so the numbers do not depend on how many ranks
+        there are. Every rank ends with the same ``metric_results``.
+        """
+        dataset_opt: dict[str, Any] = dataloader.dataset.opt  # pyright: ignore[reportAttributeAccessIssue]
+        dataset_name, root = dataset_opt['name'], dataset_opt.get('dataroot_lq')
+        metrics_opt = self.opt['val'].get('metrics') or {}
+        rank, world_size = get_dist_info()
+        total = len(dataloader.dataset)  # pyright: ignore[reportArgumentType]
+        shard = range(rank, total, world_size)
+        if world_size > 1:
+            dataloader = DataLoader(Subset(dataloader.dataset, shard), batch_size=1, num_workers=dataloader.num_workers)
+
+        scores: dict[int, dict[str, float]] = {}
+        show_bar = bool(self.opt['val'].get('pbar')) and rank == 0
+        with tqdm(total=len(shard), unit='image', desc=dataset_name, disable=not show_bar) as bar:
+            for index, data in zip(shard, dataloader, strict=True):
+                scores[index] = self._validate_image(data, dataset_name, root, current_iter, metrics_opt, save_img)
+                bar.update()
+        if not metrics_opt:
+            return
+
+        scores = _gather(scores, world_size)
+        self.metric_results = {
+            metric: math.fsum(scores[index][metric] for index in range(total)) / total
+            for metric in metrics_opt
+        }
+        self._initialize_best_metric_results(dataset_name)
+        for metric, value in self.metric_results.items():
+            self._update_best_metric_result(dataset_name, metric, value, current_iter)
+        if rank == 0:
+            self._log_validation_metric_values(current_iter, dataset_name, tb_logger)
+
+    def _validate_image(self, data: dict[str, Any], dataset_name: str, root: str | None, current_iter: int | str,
+                        metrics_opt: dict[str, Any], save_img: bool) -> dict[str, float]:
+        self.feed_data(data)
+        self.test()
+        images = {'img': tensor2img(self.output)}
+        if 'gt' in data:
+            images['img2'] = tensor2img(data['gt'])
+        del self.lq, self.output
+        if 'gt' in data:
+            del self.gt
+
+        if save_img:
+            name = result_name(data['lq_path'][0], root)
+            folder = self.opt['path']['visualization']
+            if self.opt['is_train']:
+                path = os.path.join(folder, name, f'{name}_{current_iter}.png')
+            else:
+                suffix = self.opt['val'].get('suffix')
+                path = os.path.join(folder, dataset_name, f'{name}_{suffix}.png' if suffix else f'{name}.png')
+            imwrite(images['img'], path)
+        return {metric: float(calculate_metric(images, opt)) for metric, opt in metrics_opt.items()}
+
+
+def read_weights(path: str, param_key: str | None = 'params') -> dict[str, Tensor]:
+    """Reads the network weights out of a toolbox weights file, on the CPU; no code in the file is ever run.
+
+    ``param_key`` 'params_ema' falls back to 'params' where the file has no moving average, as in the toolbox, and says so.
+
+    Raises:
+        RequestError: no such file, no weights file, or no such key; the message lists the keys there are.
+    """
+    try:
+        content = torch.load(path, map_location='cpu', weights_only=True)
+    except FileNotFoundError as error:
+        raise RequestError(f'{path}: no such weights file.') from error
+    except Exception as error:
+        raise RequestError(f'{path} cannot be read as a weights file: {error}') from error
+    if param_key is not None:
+        if param_key == 'params_ema' and param_key not in content and 'params' in content:
+            get_root_logger().info(f'{path} has no params_ema; params is used.')
+            param_key = 'params'
+        if param_key not in content:
+            raise RequestError(f'{path}: no key {param_key!r} in it, only {", ".join(map(repr, list(content)[:8]))}. Set path: '
+                               'param_key_g to the one that holds the weights (~ if the file is the weights themselves).')
+        content = content[param_key]
+    return {name.removeprefix('module.').removeprefix('_orig_mod.'): value for name, value in content.items()}
+
+
+def result_name(lq_path: str, root: str | None) -> str:
+    """The name of an image's result: its path below ``root``, without extension, folders joined by '_'.
+
+    An absolute path that is not below ``root`` gives its last two parts.
+
+    >>> result_name('/data/X4/000/00000009.png', '/data/X4')
+    '000_00000009'
+    >>> result_name('000/00000009', 'datasets/val_blur_bicubic_x4.lmdb')  # a key of an LMDB store
+    '000_00000009'
+    """
+    path = PurePath(lq_path)
+    if root is not None and path.is_relative_to(root):
+        path = path.relative_to(root)
+    elif path.is_absolute():
+        path = PurePath(*path.parts[-2:])
+    return '_'.join(path.with_suffix('').parts)
+
+
+def _gather(scores: dict[int, dict[str, float]], world_size: int) -> dict[int, dict[str, float]]:
+    if world_size == 1:
+        return scores
+    shards: list[Any] = [None] * world_size
+    distributed.all_gather_object(shards, scores)
+    return {index: score for shard in shards for index, score in shard.items()}
