@@ -1,0 +1,92 @@
+"""Draws a sheet of pictures (LR, bicubic, results, ground truth) and prints the mean PSNR and SSIM of each.
+
+    python scripts/picture_sheet.py --lr STORE_OR_FOLDER --gt STORE_OR_FOLDER --results PDAN=FOLDER -o sheet.png
+
+A result's folder holds CLIP_FRAME.png: what basicsr test writes under results/NAME/visualization/DATASET.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import cv2
+from tqdm import tqdm
+
+from pdan_plugin.errors import RequestError
+from pdan_plugin.report import Comparison, evenly_spread
+
+
+def named_folder(text: str) -> tuple[str, Path]:
+    """``NAME=FOLDER`` to (name, folder)."""
+    name, equals, folder = text.partition('=')
+    if not (name and equals and folder):
+        raise argparse.ArgumentTypeError(f'{text!r} is not NAME=FOLDER')
+    return name, Path(folder)
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--lr', type=Path, required=True, help='input frames: a store (.lmdb) or a folder of clips')
+    parser.add_argument('--gt', type=Path, required=True, help='ground truth, likewise')
+    parser.add_argument('--results', type=named_folder, nargs='+', default=[], metavar='NAME=FOLDER',
+                        help='restored frames, a column each')
+    parser.add_argument('-o', '--output', type=Path, required=True, metavar='PNG', help='the sheet')
+    parser.add_argument('--frames', nargs='+', metavar='CLIP/FRAME', help='frames to show (default: spread over all)')
+    parser.add_argument('--rows', type=int, default=6, help='how many to show without --frames (default: %(default)s)')
+    parser.add_argument('--json', action='store_true', help="write the scores beside the sheet, as the sheet's name.json")
+    parser.add_argument('--require-gain', type=float, metavar='DB',
+                        help='exit with status 1 unless the last result is this far above bicubic in mean PSNR')
+    return parser
+
+
+def draw(args: argparse.Namespace) -> int:
+    """What the command line asks for; the exit status.
+
+    Raises:
+        RequestError: It cannot be done.
+    """
+    if args.output.suffix.lower() != '.png':
+        raise RequestError(f'{args.output}: a sheet is a PNG; give a name that ends in .png')
+    if len(dict(args.results)) < len(args.results):
+        raise RequestError('--results: two results have the same name')
+    if args.require_gain is not None and not args.results:
+        raise RequestError('--require-gain needs a result to hold against bicubic (--results NAME=FOLDER)')
+    comparison = Comparison(args.lr, args.gt, dict(args.results))
+    shown = args.frames or evenly_spread(comparison.keys, args.rows)
+    scores = None
+    for _, scores in tqdm(comparison.score(), total=len(comparison.keys), unit='frame', desc='scoring'):
+        pass
+    assert scores is not None, 'a store or folder without frames is refused when it is opened'
+    sheet = comparison.draw(shown, scores)
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(args.output), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)):
+        raise OSError(f'{args.output} could not be written')
+    print(scores.table())
+    print(f'Sheet: {args.output}')
+    if args.json:
+        path = args.output.with_suffix('.json')
+        path.write_text(json.dumps(scores.as_json(), indent=2) + '\n', encoding='utf-8')
+        print(f'Scores: {path}')
+    if args.require_gain is None:
+        return 0
+    name = args.results[-1][0]
+    gain = scores.gain(name)
+    reached = gain >= args.require_gain
+    print(f'{name} is {gain:+.2f} dB from bicubic; at least {args.require_gain:+.2f} dB is asked for: '
+          f'{"reached" if reached else "NOT reached"}.')
+    return 0 if reached else 1
+
+
+def main() -> int:
+    """Exit status: 0 done, 1 the gain asked for is not reached, 2 the request was wrong."""
+    try:
+        return draw(arguments().parse_args())
+    except RequestError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""Renders REDS-shaped clips from photographs: a moving camera, moving objects, blur averaged in linear light.
+
+    python scripts/render_clips.py PHOTOS TARGET [--clips 14] [--val-clips 4] [--frames 20] [--size 320x192]
+
+PHOTOS is a folder of photographs, or the word skimage for those that scikit-image ships. Training and validation never
+share a photograph. Interrupted, it goes on where it stopped when it is called again.
+"""
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from pdan_plugin.data import reds_layout
+from pdan_plugin.errors import RequestError
+from pdan_plugin.synthesis import clip_rendering, photographs
+
+
+def frame_size(text: str) -> tuple[int, int]:
+    """``320x192`` to (320, 192)."""
+    try:
+        width, height = (int(side) for side in text.lower().split('x'))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'{text!r} is not WIDTHxHEIGHT, such as 320x192') from None
+    if width % clip_rendering.SCALE or height % clip_rendering.SCALE or min(width, height) < 32:
+        raise argparse.ArgumentTypeError(f'{text}: both sides must be multiples of 4 and at least 32')
+    return width, height
+
+
+def whole_number(least: int, most: int = sys.maxsize):
+    """An argument type: a whole number within bounds."""
+    def convert(text: str) -> int:
+        number = int(text)
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(f'{text} is not between {least} and {most}')
+        return number
+    convert.__name__ = 'whole number'
+    return convert
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('photos', metavar='PHOTOS', help='a folder of photographs, or the word skimage')
+    parser.add_argument('target', metavar='TARGET', type=Path, help='the folder to render into')
+    # Three digits name a clip in REDS.
+    parser.add_argument('--clips', type=whole_number(0, 1000), default=14, help='training clips (default: %(default)s)')
+    parser.add_argument('--val-clips', type=whole_number(0, 1000), default=4, help='validation clips (default: %(default)s)')
+    parser.add_argument('--frames', type=whole_number(1), default=20, help='frames a clip (default: %(default)s)')
+    parser.add_argument('--val-frames', type=whole_number(1), help='frames a validation clip (default: as --frames)')
+    parser.add_argument('--size', type=frame_size, default=(320, 192), metavar='WxH',
+                        help='of a sharp frame, multiples of 4; REDS itself: 1280x720 (default: 320x192)')
+    parser.add_argument('--seed', type=whole_number(0), default=0, help='of every draw (default: %(default)s)')
+    parser.add_argument('--workers', type=whole_number(1), default=os.cpu_count() or 1,
+                        help='processes; does not change the pictures (default: one a core, here %(default)s)')
+    return parser
+
+
+def clip_folders(target: Path, split: str, number: int) -> clip_rendering.ClipFolders:
+    """A clip's places in REDS's own layout."""
+    def place(kind: reds_layout.Kind) -> Path:
+        return target / split / reds_layout.set_name(split, kind) / kind.inner / f'{number:03d}'
+    return clip_rendering.ClipFolders(place(reds_layout.SHARP), place(reds_layout.BLUR_BICUBIC), place(reds_layout.SHARP_BICUBIC))
+
+
+def render(args: argparse.Namespace) -> None:
+    """What the command line asks for.
+
+    Raises:
+        RequestError: It cannot be done; nothing has been rendered.
+    """
+    counts = {'train': args.clips, 'val': args.val_clips}
+    frames = {'train': args.frames, 'val': args.val_frames or args.frames}
+    if args.photos == 'skimage':
+        parts = photographs.skimage_photographs()
+    else:
+        found = photographs.photographs_in(Path(args.photos))
+        parts = photographs.part(found, args.seed) if args.val_clips else (found, [])
+    pictures = dict(zip(counts, parts, strict=True))
+    clips = [
+        clip
+        for split, count in counts.items()
+        for clip in clip_rendering.plan_clips(
+            split, pictures[split], [clip_folders(args.target, split, number) for number in range(count)],
+            size=args.size, frames=frames[split], seed=args.seed)
+    ]
+    photographs.check_sizes([photo for split, count in counts.items() if count for photo in pictures[split]], args.size)
+    clip_rendering.check_record(args.target, pictures, size=args.size, frames=frames, seed=args.seed)
+
+    missing = [clip for clip in clips if not clip.is_finished()]
+    needed, free = clip_rendering.space_needed(missing), shutil.disk_usage(args.target).free
+    print(f'{len(clips) - len(missing)} of {len(clips)} clips are there; the others take at most {needed / 1e6:.0f} MB of '
+          f'{free / 1e6:.0f} MB free.')
+    if needed > free:
+        raise RequestError(f'{args.target}: {needed / 1e6:.0f} MB may be needed, {free / 1e6:.0f} MB are free; free some, '
+                           'or ask for fewer clips or smaller frames.')
+    if missing:
+        workers = min(args.workers, len(missing))
+        done = clip_rendering.render_clips(missing, args.target, workers)
+        for _ in tqdm(done, total=len(missing), unit='clip', desc='rendering'):
+            pass
+    splits = ' '.join(split for split, count in counts.items() if count)
+    print(f'Next: python scripts/prepare_reds.py {args.target} STORES --splits {splits}')
+
+
+def main() -> int:
+    """Exit status: 0 done, 2 the request was wrong."""
+    args = arguments().parse_args()
+    if args.clips + args.val_clips == 0:
+        arguments().error('no clips are asked for: --clips 0 --val-clips 0')
+    try:
+        render(args)
+    except RequestError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

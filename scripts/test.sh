@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Everything that has to hold: lint, types, tests. Makes .venv where no environment is active. About ten minutes on two cores.
+#   bash scripts/test.sh [arguments for pytest]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source scripts/environment.sh tests,lint
+
+echo '== ruff';    ruff check .
+echo '== pyright'; pyright
+echo '== pytest';  python -m pytest "$@"
