@@ -1,0 +1,69 @@
+"""The random part of a training sample.
+
+It is decided by (seed, epoch, repeat, index) alone, so neither workers nor their number matter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+BRIGHTNESS_PROBABILITY = 0.5
+BRIGHTNESS_RANGE = (0.8, 1.2)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What was drawn for one sample. ``top`` and ``left`` count LR pixels; ``brightness`` is a gain, 1 where off."""
+
+    top: int
+    left: int
+    hflip: bool
+    vflip: bool
+    transpose: bool
+    brightness: float
+
+
+def draw(
+    *,
+    seed: int,
+    epoch: int,
+    repeat: int,
+    index: int,
+    places: tuple[int, int],
+    use_hflip: bool,
+    use_rot: bool,
+    use_brightness: bool,
+) -> Draws:
+    """Draw the crop's place among ``places`` (rows, columns) and the augmentations.
+
+    Flips and the transposition are the toolbox's: each with probability 1/2, the last two under ``use_rot``. Everything
+    is drawn whether it is used or not, so turning one augmentation off leaves the others as they were.
+
+    The paper says only "brightness"; our reading is one gain from 0.8 to 1.2 with probability 1/2.
+    """
+    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, epoch, repeat, index])))
+    top = int(generator.integers(places[0]))
+    left = int(generator.integers(places[1]))
+    hflip, vflip, transpose = generator.random(3) < 0.5
+    bright = generator.random() < BRIGHTNESS_PROBABILITY
+    gain = float(generator.uniform(*BRIGHTNESS_RANGE))
+    return Draws(
+        top=top,
+        left=left,
+        hflip=bool(use_hflip and hflip),
+        vflip=bool(use_rot and vflip),
+        transpose=bool(use_rot and transpose),
+        brightness=gain if use_brightness and bright else 1.0,
+    )
+
+
+def turn(image: np.ndarray, draws: Draws) -> np.ndarray:
+    """Flip and transpose an (h, w, 3) image, in the toolbox's order: left-right, up-down, transposed."""
+    if draws.hflip and draws.vflip:
+        image = cv2.flip(image, -1)
+    elif draws.hflip or draws.vflip:
+        image = cv2.flip(image, 1 if draws.hflip else 0)
+    return cv2.transpose(image) if draws.transpose else image

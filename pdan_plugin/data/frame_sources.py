@@ -1,0 +1,143 @@
+"""Frames that were not prepared: a folder of clips, or a zip read in place."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from pdan_plugin.data.frame_codec import HEADER_BYTES, PictureError, decode_crop, decode_picture, picture_shape
+from pdan_plugin.data.reds_layout import Place, key_of_member
+from pdan_plugin.errors import RequestError
+
+
+class Frames(Protocol):
+    """What a set of frames can be asked, wherever it lies. Pictures are (h, w, 3) uint8 RGB; keys are sorted."""
+
+    keys: list[str]
+
+    def shape(self, key: str) -> tuple[int, int, int]: ...
+
+    def read(self, key: str) -> np.ndarray: ...
+
+    def read_crop(self, key: str, top: int, left: int, height: int, width: int) -> np.ndarray: ...
+
+
+class FrameFolder:
+    """REDS's own folders, ``CLIP/FRAME.png``.
+
+    Raises:
+        RequestError: No such folder, or no frame in it. Reading raises it too, naming the file.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.path = Path(folder)
+        if not self.path.is_dir():
+            raise RequestError(f'{self.path}: no such folder')
+        with os.scandir(self.path) as entries:
+            clips = [entry.name for entry in entries if entry.is_dir()]
+        self.keys = sorted(
+            f'{clip}/{os.path.splitext(name)[0]}'
+            for clip in clips
+            for name in os.listdir(self.path / clip)
+            if name.endswith('.png') and not name.startswith('.')
+        )
+        if not self.keys:
+            raise RequestError(f'{self.path}: no frames here (expected CLIP/FRAME.png, such as 000/00000000.png)')
+
+    def name_of(self, key: str) -> str:
+        return str(self.path / f'{key}.png')
+
+    def size_of(self, key: str) -> int:
+        """Bytes of the picture as it is stored."""
+        return os.stat(self.name_of(key)).st_size
+
+    def read_bytes(self, key: str, count: int = -1) -> bytes:
+        try:
+            with open(self.name_of(key), 'rb') as file:
+                return file.read(count)
+        except OSError as error:
+            raise RequestError(f'{self.name_of(key)}: cannot be read ({error.strerror})') from error
+
+    def shape(self, key: str) -> tuple[int, int, int]:
+        try:
+            return picture_shape(self.read_bytes(key, HEADER_BYTES))
+        except PictureError as error:
+            raise RequestError(f'{self.name_of(key)}: {error}') from error
+
+    def read(self, key: str) -> np.ndarray:
+        try:
+            return decode_picture(self.read_bytes(key))
+        except PictureError as error:
+            raise RequestError(f'{self.name_of(key)}: {error}') from error
+
+    def read_crop(self, key: str, top: int, left: int, height: int, width: int) -> np.ndarray:
+        try:
+            return decode_crop(self.read_bytes(key), top, left, height, width)
+        except PictureError as error:
+            raise RequestError(f'{self.name_of(key)}: {error}') from error
+
+
+class FrameArchive:
+    """One of REDS's zips, read without unpacking; ``name`` is the set in it, such as ``train_sharp``.
+
+    Threads may read from it at the same time.
+
+    Raises:
+        RequestError: No readable zip, or no frame of the set in it.
+    """
+
+    def __init__(self, path: str | Path, name: str) -> None:
+        self.path = Path(path)
+        try:
+            self._archive = zipfile.ZipFile(self.path)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise RequestError(f'{self.path}: not a readable zip ({error}); download it again') from error
+        self._members: dict[str, str] = {}
+        for member in self._archive.namelist():
+            key = key_of_member(member, name)
+            if key is not None:
+                self._members[key] = member
+        self.keys = sorted(self._members)
+        if not self.keys:
+            self._archive.close()
+            raise RequestError(
+                f'{self.path}: no frames of {name} in this zip (expected .../{name}/.../000/00000000.png)'
+            )
+
+    def name_of(self, key: str) -> str:
+        return f'{self.path}: {self._members[key]}'
+
+    def size_of(self, key: str) -> int:
+        return self._archive.getinfo(self._members[key]).file_size
+
+    def read_bytes(self, key: str, count: int = -1) -> bytes:
+        try:
+            with self._archive.open(self._members[key]) as file:
+                return file.read(count)
+        except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+            raise RequestError(f'{self.name_of(key)}: cannot be read ({error})') from error
+
+    def shape(self, key: str) -> tuple[int, int, int]:
+        try:
+            return picture_shape(self.read_bytes(key, HEADER_BYTES))
+        except PictureError as error:
+            raise RequestError(f'{self.name_of(key)}: {error}') from error
+
+    def read(self, key: str) -> np.ndarray:
+        try:
+            return decode_picture(self.read_bytes(key))
+        except PictureError as error:
+            raise RequestError(f'{self.name_of(key)}: {error}') from error
+
+    def close(self) -> None:
+        self._archive.close()
+
+
+def open_place(place: Place, name: str) -> FrameFolder | FrameArchive:
+    """The frames of a set where `reds_layout.find_set` found it."""
+    return FrameArchive(place.path, name) if place.is_archive else FrameFolder(place.path)

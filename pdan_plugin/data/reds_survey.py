@@ -1,0 +1,196 @@
+"""What of REDS lies under a folder, and what is wrong with it.
+
+It is found from names and picture headers alone, before anything is written.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tqdm import tqdm
+
+from pdan_plugin.data.frame_sources import FrameArchive, FrameFolder, open_place
+from pdan_plugin.data.reds_layout import (
+    BLUR_BICUBIC,
+    FRAME_SHAPE,
+    KINDS,
+    SCALE,
+    SHARP,
+    SHARP_BICUBIC,
+    Kind,
+    find_set,
+    frames_published,
+    is_val300,
+    key_of_member,
+    set_name,
+)
+from pdan_plugin.errors import RequestError
+
+_LISTED = 100  # names told for one set; beyond that only their number
+
+Shape = tuple[int, int, int]
+
+
+@dataclass
+class FoundSet:
+    """The frames of one set that one split takes, in order, with the shapes their headers tell."""
+
+    split: str
+    kind: Kind
+    frames: FrameFolder | FrameArchive
+    keys: list[str]
+    shapes: dict[str, Shape] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return set_name(self.split, self.kind)
+
+
+def survey(source: str | Path, split: str, *, workers: int) -> dict[Kind, FoundSet] | None:
+    """The sets of one split under SOURCE, checked against each other; None where SOURCE has nothing of the split.
+
+    Every frame must be numbered without gaps within its clip, be an 8-bit RGB picture of its clip's size, and have its
+    partners, the small ones exactly a quarter of the large one. Sharp and blurred frames are required,
+    ``sharp_bicubic`` is not.
+
+    Raises:
+        RequestError: Lists everything that is wrong, by name.
+    """
+    places = {kind: place for kind in KINDS if (place := find_set(source, split, kind)) is not None}
+    if SHARP not in places and BLUR_BICUBIC not in places:
+        return None
+    for kind, other in ((SHARP, BLUR_BICUBIC), (BLUR_BICUBIC, SHARP)):
+        if kind not in places:
+            name = set_name(split, kind)
+            raise RequestError(
+                f'{source}: {set_name(split, other)} is here but its partner {name} is not; put the folder '
+                f'{name} or {name}.zip there'
+            )
+    problems: list[str] = []
+    found = {}
+    for kind, place in places.items():
+        name = set_name(split, kind)
+        frames = open_place(place, name)
+        odd = [key for key in frames.keys if key_of_member(f'{key}.png', name) is None]
+        problems += _listed(
+            f'{frames.name_of(key)}: not a frame (expected CLIP/FRAME.png, such as 000/00000000.png)' for key in odd
+        )
+        keys = sorted(set(frames.keys) - set(odd))
+        if split == 'val300':
+            keys = [key for key in keys if is_val300(key)]
+        if not keys:
+            problems.append(f'{name} in {place.path}: no frames of {split} in it')
+        found[kind] = FoundSet(split, kind, frames, keys)
+        problems += _listed(_gaps(name, keys, split))
+    problems += _listed(_missing_partners(found))
+    if not problems:  # sizes are told only of sets that are whole: a gap would show up in them a second time
+        for one in found.values():
+            problems += _listed(_read_shapes(one, workers))
+        problems += _listed(_wrong_sizes(found))
+    if problems:
+        raise RequestError(f'{split} under {source} cannot be used:\n  ' + '\n  '.join(problems))
+    return found
+
+
+def share_of_reds(found: dict[Kind, FoundSet]) -> str:
+    """One line on how much of the published split is here."""
+    sharp = found[SHARP]
+    clips = len({key.partition('/')[0] for key in sharp.keys})
+    whole = frames_published(sharp.split)
+    text = f'{sharp.split}: {len(sharp.keys)} frames in {clips} clips'
+    if len(sharp.keys) == whole:
+        text += f", all of REDS's {sharp.split}"
+    else:
+        text += f", {100 * len(sharp.keys) / whole:.2g}% of REDS's {whole}"
+    sizes = sorted(set(sharp.shapes.values()) - {FRAME_SHAPE})
+    if sizes:
+        text += f" (sizes unlike REDS's {_size(FRAME_SHAPE)}: {', '.join(_size(shape) for shape in sizes)})"
+    return text
+
+
+def _listed(problems: Iterable[str]) -> list[str]:
+    every = list(problems)
+    if len(every) > _LISTED:
+        return [*every[:_LISTED], f'... and {len(every) - _LISTED} more like these']
+    return every
+
+
+def _gaps(name: str, keys: list[str], split: str) -> Iterator[str]:
+    """Frames missing before the last one of each clip."""
+    first, step = (9, 10) if split == 'val300' else (0, 1)
+    clips: dict[str, list[str]] = {}
+    for key in keys:
+        clip, _, frame = key.partition('/')
+        clips.setdefault(clip, []).append(frame)
+    for clip, frames in clips.items():
+        numbers = {int(frame) for frame in frames}
+        digits = len(frames[-1])
+        for number in range(first, max(numbers), step):
+            if number not in numbers:
+                yield f'{name}: {clip}/{number:0{digits}d}.png is missing, but later frames of the clip are there'
+
+
+def _missing_partners(found: dict[Kind, FoundSet]) -> Iterator[str]:
+    for kind, one in found.items():
+        if kind is SHARP:
+            continue
+        sharp, keys = set(found[SHARP].keys), set(one.keys)
+        for key in sorted(sharp - keys):
+            yield f'{one.name}: {key}.png is missing, but {found[SHARP].name} has it'
+        for key in sorted(keys - sharp):
+            yield f'{found[SHARP].name}: {key}.png is missing, but {one.name} has it'
+
+
+def _read_shapes(one: FoundSet, workers: int) -> list[str]:
+    """Fill in the shapes; returns what is wrong with the headers."""
+    problems = []
+
+    def shape(key: str) -> Shape | str:
+        try:
+            return one.frames.shape(key)
+        except RequestError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(workers) as pool:
+        answers = pool.map(shape, one.keys)
+        for key, answer in zip(
+            one.keys, tqdm(answers, total=len(one.keys), desc=f'check {one.name}', unit='frame'), strict=True
+        ):
+            if isinstance(answer, str):
+                problems.append(answer)
+            else:
+                one.shapes[key] = answer
+    return problems
+
+
+def _wrong_sizes(found: dict[Kind, FoundSet]) -> Iterator[str]:
+    sharp = found[SHARP]
+    counts: dict[str, Counter[Shape]] = {}
+    for key, shape in sharp.shapes.items():
+        counts.setdefault(key.partition('/')[0], Counter())[shape] += 1
+    clip_shapes = {clip: counter.most_common(1)[0][0] for clip, counter in counts.items()}
+    for clip, shape in clip_shapes.items():
+        if shape[0] % SCALE or shape[1] % SCALE:
+            yield f'{sharp.name}: clip {clip} is {_size(shape)}, expected sides that are multiples of {SCALE}'
+    for key, shape in sharp.shapes.items():
+        expected = clip_shapes[key.partition('/')[0]]
+        if shape != expected:
+            yield f'{sharp.frames.name_of(key)}: {_size(shape)}, expected {_size(expected)} like the rest of its clip'
+    for kind in (BLUR_BICUBIC, SHARP_BICUBIC):
+        if kind not in found:
+            continue
+        for key, shape in found[kind].shapes.items():
+            large = clip_shapes.get(key.partition('/')[0])
+            if large is not None and (shape[0] * SCALE, shape[1] * SCALE) != large[:2]:
+                yield (
+                    f'{found[kind].frames.name_of(key)}: {_size(shape)}, expected '
+                    f'{large[1] / SCALE:g}x{large[0] / SCALE:g}, a quarter of the sharp {_size(large)}'
+                )
+
+
+def _size(shape: Shape) -> str:
+    return f'{shape[1]}x{shape[0]}'
