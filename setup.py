@@ -35,7 +35,8 @@ setup(
         'tqdm>=4.65',
     ],
     extras_require={
-        'tests': ['pytest>=8', 'pytest-xdist>=3.5', 'tensorboard>=2.16'],
+        'quickstart': ['scikit-image>=0.22'],
+        'tests': ['pytest>=8', 'scikit-image>=0.22', 'tensorboard>=2.16'],
         'lint': ['ruff>=0.6', 'pyright>=1.1.380'],
     },
     entry_points={

@@ -20,6 +20,7 @@ if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]; then
     "$python" -m venv .venv
   fi
   source .venv/bin/activate
+  made_environment=yes
 fi
 
 # What was installed, by the description of the package: an edited setup.py or another set of extras installs anew.

@@ -8,10 +8,10 @@ A result's folder holds CLIP_FRAME.png: what basicsr test writes under results/N
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
-from tqdm import tqdm
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.report import Comparison, evenly_spread
@@ -30,14 +30,26 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--lr', type=Path, required=True, help='input frames: a store (.lmdb) or a folder of clips')
     parser.add_argument('--gt', type=Path, required=True, help='ground truth, likewise')
-    parser.add_argument('--results', type=named_folder, nargs='+', default=[], metavar='NAME=FOLDER',
-                        help='restored frames, a column each')
+    parser.add_argument(
+        '--results',
+        type=named_folder,
+        nargs='+',
+        default=[],
+        metavar='NAME=FOLDER',
+        help='restored frames, a column each',
+    )
     parser.add_argument('-o', '--output', type=Path, required=True, metavar='PNG', help='the sheet')
     parser.add_argument('--frames', nargs='+', metavar='CLIP/FRAME', help='frames to show (default: spread over all)')
     parser.add_argument('--rows', type=int, default=6, help='how many to show without --frames (default: %(default)s)')
-    parser.add_argument('--json', action='store_true', help="write the scores beside the sheet, as the sheet's name.json")
-    parser.add_argument('--require-gain', type=float, metavar='DB',
-                        help='exit with status 1 unless the last result is this far above bicubic in mean PSNR')
+    parser.add_argument(
+        '--json', action='store_true', help="write the scores beside the sheet, as the sheet's name.json"
+    )
+    parser.add_argument(
+        '--require-gain',
+        type=float,
+        metavar='DB',
+        help='exit with status 1 unless the last result is this far above bicubic in mean PSNR',
+    )
     return parser
 
 
@@ -55,10 +67,7 @@ def draw(args: argparse.Namespace) -> int:
         raise RequestError('--require-gain needs a result to hold against bicubic (--results NAME=FOLDER)')
     comparison = Comparison(args.lr, args.gt, dict(args.results))
     shown = args.frames or evenly_spread(comparison.keys, args.rows)
-    scores = None
-    for _, scores in tqdm(comparison.score(), total=len(comparison.keys), unit='frame', desc='scoring'):
-        pass
-    assert scores is not None, 'a store or folder without frames is refused when it is opened'
+    scores = comparison.score()
     sheet = comparison.draw(shown, scores)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.imwrite(str(args.output), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)):
@@ -74,17 +83,19 @@ def draw(args: argparse.Namespace) -> int:
     name = args.results[-1][0]
     gain = scores.gain(name)
     reached = gain >= args.require_gain
-    print(f'{name} is {gain:+.2f} dB from bicubic; at least {args.require_gain:+.2f} dB is asked for: '
-          f'{"reached" if reached else "NOT reached"}.')
+    print(
+        f'{name} is {gain:+.2f} dB from bicubic; at least {args.require_gain:+.2f} dB is asked for: '
+        f'{"reached" if reached else "NOT reached"}.'
+    )
     return 0 if reached else 1
 
 
-def main() -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 1 the gain asked for is not reached, 2 the request was wrong."""
     try:
-        return draw(arguments().parse_args())
+        return draw(arguments().parse_args(words))
     except RequestError as error:
-        print(error, file=sys.stderr)
+        print(f'error: {error}', file=sys.stderr)
         return 2
 
 

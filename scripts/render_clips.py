@@ -5,10 +5,12 @@
 PHOTOS is a folder of photographs, or the word skimage for those that scikit-image ships. Training and validation never
 share a photograph. Interrupted, it goes on where it stopped when it is called again.
 """
+
 import argparse
 import os
 import shutil
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -29,13 +31,15 @@ def frame_size(text: str) -> tuple[int, int]:
     return width, height
 
 
-def whole_number(least: int, most: int = sys.maxsize):
+def whole_number(least: int, most: int = sys.maxsize) -> Callable[[str], int]:
     """An argument type: a whole number within bounds."""
+
     def convert(text: str) -> int:
         number = int(text)
         if not least <= number <= most:
             raise argparse.ArgumentTypeError(f'{text} is not between {least} and {most}')
         return number
+
     convert.__name__ = 'whole number'
     return convert
 
@@ -45,24 +49,37 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('photos', metavar='PHOTOS', help='a folder of photographs, or the word skimage')
     parser.add_argument('target', metavar='TARGET', type=Path, help='the folder to render into')
-    # Three digits name a clip in REDS.
-    parser.add_argument('--clips', type=whole_number(0, 1000), default=14, help='training clips (default: %(default)s)')
-    parser.add_argument('--val-clips', type=whole_number(0, 1000), default=4, help='validation clips (default: %(default)s)')
+    number_of_clips = whole_number(0, 1000)  # three digits name a clip in REDS
+    parser.add_argument('--clips', type=number_of_clips, default=14, help='training clips (default: %(default)s)')
+    parser.add_argument('--val-clips', type=number_of_clips, default=4, help='validation clips (default: %(default)s)')
     parser.add_argument('--frames', type=whole_number(1), default=20, help='frames a clip (default: %(default)s)')
     parser.add_argument('--val-frames', type=whole_number(1), help='frames a validation clip (default: as --frames)')
-    parser.add_argument('--size', type=frame_size, default=(320, 192), metavar='WxH',
-                        help='of a sharp frame, multiples of 4; REDS itself: 1280x720 (default: 320x192)')
+    parser.add_argument(
+        '--size',
+        type=frame_size,
+        default=(320, 192),
+        metavar='WxH',
+        help='of a sharp frame, multiples of 4; REDS itself: 1280x720 (default: 320x192)',
+    )
     parser.add_argument('--seed', type=whole_number(0), default=0, help='of every draw (default: %(default)s)')
-    parser.add_argument('--workers', type=whole_number(1), default=os.cpu_count() or 1,
-                        help='processes; does not change the pictures (default: one a core, here %(default)s)')
+    parser.add_argument(
+        '--workers',
+        type=whole_number(1),
+        default=os.cpu_count() or 1,
+        help='processes; does not change the pictures (default: one a core, here %(default)s)',
+    )
     return parser
 
 
 def clip_folders(target: Path, split: str, number: int) -> clip_rendering.ClipFolders:
     """A clip's places in REDS's own layout."""
+
     def place(kind: reds_layout.Kind) -> Path:
         return target / split / reds_layout.set_name(split, kind) / kind.inner / f'{number:03d}'
-    return clip_rendering.ClipFolders(place(reds_layout.SHARP), place(reds_layout.BLUR_BICUBIC), place(reds_layout.SHARP_BICUBIC))
+
+    return clip_rendering.ClipFolders(
+        place(reds_layout.SHARP), place(reds_layout.BLUR_BICUBIC), place(reds_layout.SHARP_BICUBIC)
+    )
 
 
 def render(args: argparse.Namespace) -> None:
@@ -83,19 +100,28 @@ def render(args: argparse.Namespace) -> None:
         clip
         for split, count in counts.items()
         for clip in clip_rendering.plan_clips(
-            split, pictures[split], [clip_folders(args.target, split, number) for number in range(count)],
-            size=args.size, frames=frames[split], seed=args.seed)
+            split,
+            pictures[split],
+            [clip_folders(args.target, split, number) for number in range(count)],
+            size=args.size,
+            frames=frames[split],
+            seed=args.seed,
+        )
     ]
     photographs.check_sizes([photo for split, count in counts.items() if count for photo in pictures[split]], args.size)
     clip_rendering.check_record(args.target, pictures, size=args.size, frames=frames, seed=args.seed)
 
     missing = [clip for clip in clips if not clip.is_finished()]
     needed, free = clip_rendering.space_needed(missing), shutil.disk_usage(args.target).free
-    print(f'{len(clips) - len(missing)} of {len(clips)} clips are there; the others take at most {needed / 1e6:.0f} MB of '
-          f'{free / 1e6:.0f} MB free.')
+    print(
+        f'{len(clips) - len(missing)} of {len(clips)} clips are there; the others take at most '
+        f'{needed / 1e6:.0f} MB of {free / 1e6:.0f} MB free.'
+    )
     if needed > free:
-        raise RequestError(f'{args.target}: {needed / 1e6:.0f} MB may be needed, {free / 1e6:.0f} MB are free; free some, '
-                           'or ask for fewer clips or smaller frames.')
+        raise RequestError(
+            f'{args.target}: {needed / 1e6:.0f} MB may be needed, {free / 1e6:.0f} MB are free; '
+            'free some, or ask for fewer clips or smaller frames.'
+        )
     if missing:
         workers = min(args.workers, len(missing))
         done = clip_rendering.render_clips(missing, args.target, workers)
@@ -105,16 +131,19 @@ def render(args: argparse.Namespace) -> None:
     print(f'Next: python scripts/prepare_reds.py {args.target} STORES --splits {splits}')
 
 
-def main() -> int:
-    """Exit status: 0 done, 2 the request was wrong."""
-    args = arguments().parse_args()
+def main(words: Sequence[str] | None = None) -> int:
+    """Exit status: 0 done, 2 the request was wrong, 130 interrupted."""
+    args = arguments().parse_args(words)
     if args.clips + args.val_clips == 0:
         arguments().error('no clips are asked for: --clips 0 --val-clips 0')
     try:
         render(args)
     except RequestError as error:
-        print(error, file=sys.stderr)
+        print(f'error: {error}', file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print('interrupted; the same command goes on from here', file=sys.stderr)
+        return 130
     return 0
 
 
