@@ -1,0 +1,236 @@
+"""Clips of a moving scene, rendered from photographs into folders: sharp, blurred and small, sharp and small.
+
+What a clip looks like depends on the seed, its split, its number, the photographs and the settings, and on nothing
+else: neither on the number of workers nor on how often the work was interrupted.
+"""
+
+import json
+import multiprocessing
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from pdan_plugin.errors import RequestError
+from pdan_plugin.synthesis.bicubic import downsample_uint8
+from pdan_plugin.synthesis.camera_response import response
+from pdan_plugin.synthesis.motion_blur import DUTY_CYCLE, average_subframes, exposure_times
+from pdan_plugin.synthesis.moving_scene import MovingScene, random_scene
+from pdan_plugin.synthesis.photographs import Photograph
+
+SCALE = 4
+RECORD = 'rendered_clips.json'
+RESPONSE = 'srgb'
+# Between two sub-frames nothing may move farther than this, or the blur of an edge shows as a row of ghosts.
+LONGEST_STEP = 0.6  # frame pixels
+LEAST_SUBFRAMES = 17
+
+_PARTIAL = '.partial'
+_CUT_OUT_CHANCES = (0.1, 0.35, 0.35, 0.2)  # of no, one, two, three objects in front of the background
+
+
+@dataclass(frozen=True)
+class ClipFolders:
+    """Where one clip goes, each folder's frames named ``00000000.png`` and on.
+
+    Attributes:
+        sharp: HR ground truth.
+        blurred_small: The blurred frame, four times smaller.
+        sharp_small: The sharp frame, four times smaller.
+    """
+
+    sharp: Path
+    blurred_small: Path
+    sharp_small: Path
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip to render.
+
+    Attributes:
+        name: For progress and the folder of unfinished work; differs from every other clip's.
+        seed: The words that seed its generator.
+        background: The photograph the camera moves over.
+        cut_outs: The photographs that pieces in front are cut from, as many as pieces.
+        size: Width, height of the HR frame; multiples of 4.
+        frames: Their number.
+        folders: Where they go.
+    """
+
+    name: str
+    seed: tuple[int, ...]
+    background: Photograph
+    cut_outs: tuple[Photograph, ...]
+    size: tuple[int, int]
+    frames: int
+    folders: ClipFolders
+
+    def is_finished(self) -> bool:
+        """Whether every frame is in place."""
+        wanted = {_frame_name(number) for number in range(self.frames)}
+        folders = (self.folders.sharp, self.folders.blurred_small, self.folders.sharp_small)
+        return all(folder.is_dir() and {path.name for path in folder.iterdir()} == wanted for folder in folders)
+
+
+def plan_clips(
+    split: str,
+    photographs: Sequence[Photograph],
+    folders: Sequence[ClipFolders],
+    *,
+    size: tuple[int, int],
+    frames: int,
+    seed: int,
+) -> list[Clip]:
+    """One clip for each of ``folders``; every photograph is a background in turn, pieces in front come from others.
+
+    The first clips of a longer plan are those of a shorter one, so that more can be added later.
+    """
+    clips = []
+    split_word = int.from_bytes(split.encode(), 'big')
+    for number, places in enumerate(folders):
+        turn, position = divmod(number, len(photographs))
+        order = np.random.default_rng([seed, split_word, 1, turn]).permutation(len(photographs))
+        background = photographs[order[position]]
+        others = [photograph for photograph in photographs if photograph is not background] or [background]
+        rng = np.random.default_rng([seed, split_word, 2, number])
+        picks = rng.integers(0, len(others), rng.choice(len(_CUT_OUT_CHANCES), p=_CUT_OUT_CHANCES))
+        clips.append(
+            Clip(
+                name=f'{split}_{number:03d}',
+                seed=(seed, split_word, 3, number),
+                background=background,
+                cut_outs=tuple(others[pick] for pick in picks),
+                size=size,
+                frames=frames,
+                folders=places,
+            )
+        )
+    return clips
+
+
+def expose(scene: MovingScene, time: float) -> tuple[np.ndarray, np.ndarray]:
+    """(sharp, blurred) at ``time``, uint8 (h, w, 3): the exposure's centre, and its average in linear light."""
+    step = scene.longest_step(exposure_times(time, LEAST_SUBFRAMES))
+    count = max(LEAST_SUBFRAMES, ceil(LEAST_SUBFRAMES * step / LONGEST_STEP)) // 2 * 2 + 1
+    subframes = (scene.render(moment) for moment in exposure_times(time, count))
+    return scene.render(time), average_subframes(subframes, response(RESPONSE))
+
+
+def render_clip(clip: Clip, target: Path) -> None:
+    """Renders one clip; its folders appear only when all its frames are written, the sharp one last."""
+    places = clip.folders
+    partial = target / _PARTIAL / clip.name
+    shutil.rmtree(partial, ignore_errors=True)
+    work = ClipFolders(partial / 'sharp', partial / 'blurred_small', partial / 'sharp_small')
+    for folder in (work.sharp, work.blurred_small, work.sharp_small):
+        folder.mkdir(parents=True)
+    rng = np.random.default_rng(clip.seed)
+    scene = random_scene(clip.background.read(), [photo.read() for photo in clip.cut_outs], clip.size, clip.frames, rng)
+    for number in range(clip.frames):
+        sharp, blurred = expose(scene, number)
+        _write(work.sharp / _frame_name(number), sharp)
+        _write(work.blurred_small / _frame_name(number), downsample_uint8(blurred, SCALE))
+        _write(work.sharp_small / _frame_name(number), downsample_uint8(sharp, SCALE))
+    for source, place in (
+        (work.blurred_small, places.blurred_small),
+        (work.sharp_small, places.sharp_small),
+        (work.sharp, places.sharp),
+    ):
+        if place.exists():
+            shutil.rmtree(place)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        source.rename(place)
+    partial.rmdir()
+
+
+def render_clips(clips: Sequence[Clip], target: Path, workers: int) -> Iterator[Clip]:
+    """Renders the clips, yielding each as it is done; one worker is this process itself."""
+    if workers == 1:
+        for clip in clips:
+            render_clip(clip, target)
+            yield clip
+    else:
+        # spawn: a fork of a process in which torch has run may hang in its threads' locks.
+        context = multiprocessing.get_context('spawn')
+        with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
+            pending = {pool.submit(render_clip, clip, target): clip for clip in clips}
+            try:
+                for done in as_completed(pending):
+                    done.result()
+                    yield pending[done]
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+    shutil.rmtree(target / _PARTIAL, ignore_errors=True)
+
+
+def check_record(
+    target: Path,
+    photographs: Mapping[str, Sequence[Photograph]],
+    *,
+    size: tuple[int, int],
+    frames: Mapping[str, int],
+    seed: int,
+) -> None:
+    """Writes what ``target`` is rendered from and how, or compares it with what stands there.
+
+    Raises:
+        RequestError: The folder was rendered with other settings or photographs, or holds things rendered by nobody
+            who left a record.
+    """
+    record = {
+        'seed': seed,
+        'size': list(size),
+        'frames': dict(frames),
+        'duty_cycle': DUTY_CYCLE,
+        'response': RESPONSE,
+        'photographs': {
+            split: {photo.digest: photo.path.name for photo in photos} for split, photos in photographs.items()
+        },
+    }
+    path = target / RECORD
+    unfinished = path.with_suffix('.json.partial')
+    if not path.exists():
+        if target.exists() and any(entry != unfinished for entry in target.iterdir()):
+            raise RequestError(f'{target} is not empty and holds no {RECORD}; give a folder that is new or empty.')
+        target.mkdir(parents=True, exist_ok=True)
+        unfinished.write_text(json.dumps(record, indent=2) + '\n', encoding='utf-8')
+        unfinished.rename(path)
+        return
+    before = json.loads(path.read_text(encoding='utf-8'))
+    different = [key for key in record if before.get(key) != record[key]]
+    if different:
+        told = ', '.join(
+            'other photographs' if key == 'photographs' else f'{key} {before.get(key)} (now {record[key]})'
+            for key in different
+        )
+        raise RequestError(
+            f'{target} was rendered with {told}. Repeat the settings it was begun with, give another '
+            'folder, or delete this one.'
+        )
+
+
+def space_needed(clips: Sequence[Clip]) -> int:
+    """Bytes the clips take at most: uncompressed."""
+    return sum(3 * clip.size[0] * clip.size[1] * clip.frames * (SCALE**2 + 2) // SCALE**2 for clip in clips)
+
+
+def _frame_name(number: int) -> str:
+    return f'{number:08d}.png'
+
+
+def _write(path: Path, image: np.ndarray) -> None:
+    if not cv2.imwrite(str(path), image, [cv2.IMWRITE_PNG_COMPRESSION, 3]):
+        raise OSError(f'{path} could not be written')
+
+
+def _one_thread() -> None:
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)

@@ -1,0 +1,299 @@
+"""A moving scene made of photographs: a camera over one picture, cut-outs of others moving in front of it.
+
+Nothing here knows of exposure or blur: a scene is asked for the picture at a moment and gives it, sharp. Positions are
+in pixels of the frame, angles in radians, times in frame intervals. Pictures are uint8 (h, w, 3), channel order as
+given.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import torch
+from torch.nn import functional
+
+# Layers are kept this much finer than the frame. Reading them bilinearly then costs at most a tenth of the contrast at
+# the frame's finest detail, is exact in position (cubic and Lanczos warps in OpenCV are not), and is ten times faster.
+SUPERSAMPLING = 3
+
+_MARGIN = 4  # frame pixels kept unused along the border of a photograph
+_MOST_TURN, _MOST_ZOOM = 0.2, 0.2  # radians and log zoom a camera covers within a clip
+_FREQUENCIES = np.geomspace(1 / 64, 1 / 4, 8)  # of a hand-held camera, in cycles a frame interval
+
+
+@dataclass(frozen=True)
+class MotionPath:
+    """Position (x, y), angle and log zoom over time: a steady drift and a sum of slow and quick oscillations.
+
+    Attributes:
+        rest: (4,) x, y, angle, log zoom at time 0 without the oscillations.
+        drift: (4,) change a frame interval.
+        amplitudes: (4, k) of the oscillations, one row each for x, y, angle, log zoom.
+        phases: (4, k) of the oscillations.
+        frequencies: (k,) in cycles a frame interval.
+        rhythm: depth (0 to 1), frequency and phase by which the oscillations hurry and linger; a hand does not shake
+            evenly, and this is what leaves some frames of a clip nearly sharp.
+    """
+
+    rest: np.ndarray
+    drift: np.ndarray
+    amplitudes: np.ndarray
+    phases: np.ndarray
+    frequencies: np.ndarray
+    rhythm: tuple[float, float, float] = (0.0, 1.0, 0.0)
+
+    @classmethod
+    def steady(cls, rest: Sequence[float], drift: Sequence[float] = (0.0, 0.0, 0.0, 0.0)) -> 'MotionPath':
+        """Uniform motion, or rest."""
+        empty = np.zeros((4, 0))
+        return cls(np.asarray(rest, float), np.asarray(drift, float), empty, empty, np.zeros(0))
+
+    def __call__(self, times: np.ndarray) -> np.ndarray:
+        """(n,) moments to (n, 4) states."""
+        times = np.asarray(times, np.float64)[:, None]
+        depth, frequency, phase = self.rhythm
+        hurried = times + depth / (2 * np.pi * frequency) * np.sin(2 * np.pi * frequency * times + phase)
+        waves = np.sin(2 * np.pi * hurried[:, None, :] * self.frequencies + self.phases)
+        return self.rest + self.drift * times + (self.amplitudes * waves).sum(axis=2)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A picture on a path. Its ``anchor`` stands where the path says, turned and enlarged about that point.
+
+    Attributes:
+        image: uint8 (h, w, 3), ``density`` of its pixels to one frame pixel where the zoom is 1.
+        anchor: x, y in the image's pixels.
+        path: Where the anchor is in the frame.
+        mask: uint8 (h, w), 255 inside; None for a background, which must fill the frame at any time it is asked for.
+        density: Pixels of the image a frame pixel.
+    """
+
+    image: np.ndarray
+    anchor: tuple[float, float]
+    path: MotionPath
+    mask: np.ndarray | None = None
+    density: float = SUPERSAMPLING
+
+    def frame_to_image(self, times: np.ndarray) -> np.ndarray:
+        """Affine maps (n, 2, 3) from the frame's pixels to the image's at (n,) moments."""
+        x, y, angle, log_zoom = self.path(times).T
+        scale = self.density * np.exp(-log_zoom)
+        cos, sin = scale * np.cos(angle), scale * np.sin(angle)
+        ax, ay = self.anchor
+        return np.stack(
+            [np.stack([cos, sin, ax - cos * x - sin * y], 1), np.stack([-sin, cos, ay + sin * x - cos * y], 1)], 1
+        )
+
+    def draw(self, frame: np.ndarray, time: float) -> None:
+        """Puts the layer's picture at ``time`` over ``frame``, in place."""
+        matrix = self.frame_to_image(np.array([time]))[0]
+        height, width = frame.shape[:2]
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        if self.mask is None:
+            cv2.warpAffine(self.image, matrix, (width, height), dst=frame, flags=flags, borderMode=cv2.BORDER_REFLECT)
+            return
+        corners = _apply(cv2.invertAffineTransform(matrix), _corners(self.image.shape[1], self.image.shape[0]))
+        left, top = np.maximum(np.floor(corners.min(0)).astype(int), 0)
+        right, bottom = np.minimum(np.ceil(corners.max(0)).astype(int) + 1, (width, height))
+        if right <= left or bottom <= top:
+            return
+        matrix[:, 2] += matrix[:, :2] @ (left, top)
+        size = (int(right - left), int(bottom - top))
+        picture = cv2.warpAffine(self.image, matrix, size, flags=flags, borderMode=cv2.BORDER_REFLECT)
+        mask = cv2.warpAffine(self.mask, matrix, size, flags=flags)  # 0 outside
+        part = frame[top:bottom, left:right]
+        opacity = mask.astype(np.float32) * np.float32(1 / 255)
+        part[:] = cv2.blendLinear(picture, np.ascontiguousarray(part), opacity, 1 - opacity)
+
+
+class MovingScene:
+    """Layers in front of one another over a frame of a given size.
+
+    Args:
+        size: width, height of the frame.
+        layers: From back to front; the first is the background.
+    """
+
+    def __init__(self, size: tuple[int, int], layers: Sequence[Layer]) -> None:
+        self.size = size
+        self.layers = tuple(layers)
+
+    def render(self, time: float) -> np.ndarray:
+        """The sharp picture at ``time``: uint8 (h, w, 3)."""
+        width, height = self.size
+        frame = np.empty((height, width, 3), np.uint8)
+        for layer in self.layers:
+            layer.draw(frame, time)
+        return frame
+
+    def longest_step(self, times: np.ndarray) -> float:
+        """The farthest that anything in the scene moves between two successive moments, in frame pixels."""
+        longest = 0.0
+        for layer in self.layers:
+            matrices = layer.frame_to_image(times)
+            if layer.mask is None:
+                points = _apply(matrices[len(times) // 2], _corners(*self.size))
+            else:
+                points = _corners(layer.image.shape[1], layer.image.shape[0])
+            track = np.stack([_apply(cv2.invertAffineTransform(matrix), points) for matrix in matrices])
+            longest = max(longest, float(np.linalg.norm(np.diff(track, axis=0), axis=2).max(initial=0)))
+        return longest
+
+
+def least_picture_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Width, height a background needs for frames of ``size``: a tenth more, for the camera to move in."""
+    return math.ceil(1.1 * size[0]) + 2 * _MARGIN + 2, math.ceil(1.1 * size[1]) + 2 * _MARGIN + 2
+
+
+def random_scene(
+    background: np.ndarray, cut_outs: Sequence[np.ndarray], size: tuple[int, int], frames: int, rng: np.random.Generator
+) -> MovingScene:
+    """A scene with a hand-held camera over ``background`` and a piece of each of ``cut_outs`` moving in front.
+
+    Speeds are drawn anew for the camera and for every cut-out, in proportion to the frame's width, so that blur differs
+    within a frame, between frames and between clips: from almost none to a twentieth of the width over an exposure.
+
+    Args:
+        background: uint8 (h, w, 3), :func:`least_picture_size` or larger.
+        cut_outs: uint8 pictures, as many as foreground objects are wanted.
+        size: width, height of the frame.
+        frames: The scene holds from half a frame before frame 0 to half a frame after the last.
+        rng: Where every draw comes from.
+
+    Raises:
+        ValueError: The background is too small.
+    """
+    times = np.linspace(-0.5, frames - 0.5, 8 * frames + 1)
+    layers = [_background(background, size, times, rng)]
+    layers += [_cut_out(picture, size, times, rng) for picture in cut_outs]
+    return MovingScene(size, layers)
+
+
+def _speed(size: tuple[int, int], rng: np.random.Generator) -> float:
+    """Pixels a frame interval: log-normal around a sixtieth of the width."""
+    return size[0] * float(np.clip(np.exp(rng.normal(np.log(0.016), 0.7)), 0.001, 0.05))
+
+
+def _shake(speed: float, reach: float, steepness: float, times: np.ndarray, rng: np.random.Generator) -> MotionPath:
+    """Oscillations whose amplitude falls with frequency ** steepness; ``speed`` is the root mean square over ``times``.
+
+    The edge of a view, ``reach`` pixels from its centre, moves by turning and zooming at about a third of ``speed``.
+    """
+    phases = rng.uniform(0, 2 * np.pi, (4, len(_FREQUENCIES)))
+    amplitudes = _FREQUENCIES**-steepness * rng.uniform(0.3, 1, (4, len(_FREQUENCIES)))
+    direction = rng.uniform(0, 2 * np.pi)
+    sideways = rng.uniform(0.2, 0.8)  # a pan is rarely as strong across its direction as along it
+    amplitudes[0] *= max(abs(np.cos(direction)), sideways)
+    amplitudes[1] *= max(abs(np.sin(direction)), sideways)
+    rhythm = (float(rng.uniform(0.5, 0.95)), float(rng.uniform(0.04, 0.1)), float(rng.uniform(0, 2 * np.pi)))
+    path = MotionPath(np.zeros(4), np.zeros(4), amplitudes, phases, _FREQUENCIES, rhythm)
+    velocity = np.diff(path(times), axis=0) / np.diff(times)[:, None]
+    rms = np.sqrt((velocity**2).mean(axis=0))
+    turn, zoom = np.minimum(
+        rng.uniform(0.1, 0.5, 2) * speed / reach / rms[2:],
+        (_MOST_TURN, _MOST_ZOOM) / np.ptp(path(times)[:, 2:], axis=0),
+    )
+    factors = np.array([speed / np.hypot(rms[0], rms[1])] * 2 + [turn, zoom])
+    return replace(path, amplitudes=amplitudes * factors[:, None])
+
+
+def _background(photo: np.ndarray, size: tuple[int, int], times: np.ndarray, rng: np.random.Generator) -> Layer:
+    frame = np.array(size)
+    photo_size = np.array([photo.shape[1], photo.shape[0]])
+    if (photo_size < least_picture_size(size)).any():
+        raise ValueError(f'a picture of {photo_size[0]}x{photo_size[1]} is too small for frames of {size[0]}x{size[1]}')
+    most = max(1.0, float((photo_size / (1.3 * frame + 2 * _MARGIN + 2)).min()))
+    least = min(most, max(1.0, float((photo_size / (3 * frame)).min())))
+    shrink = float(np.exp(rng.uniform(np.log(least), np.log(most))))
+    available = photo_size / shrink - 2 * _MARGIN
+
+    speed, steepness, seed = _speed(size, rng), float(rng.uniform(1.3, 2)), int(rng.integers(2**31))
+    reduction = 1.0
+    while True:
+        path = _shake(speed, float(np.hypot(*frame)) / 2, steepness, times, np.random.default_rng(seed))
+        # Never below 1: the picture is only ever enlarged from its own pixels, so nothing can alias.
+        log_zoom = path(times)[:, 3]
+        rest = np.array([*(frame - 1) / 2, 0, -log_zoom.min() * reduction])
+        path = replace(path, rest=rest, amplitudes=path.amplitudes * reduction)
+        view = Layer(photo, (0.0, 0.0), path, density=1.0)
+        corners = np.concatenate([_apply(matrix, _corners(*size)) for matrix in view.frame_to_image(times)])
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        if (high - low <= available - 1).all():
+            break
+        # A quicker, shorter shake keeps the blur and needs less room; when that is used up, a slower one.
+        steepness, reduction = (steepness - 0.2, reduction) if steepness > 0.6 else (steepness, reduction * 0.85)
+
+    slack = available - 1 - (high - low)
+    extent = np.ceil(high - low).astype(int) + 2 * _MARGIN + 1
+    small = _shrunk(photo, shrink)
+    places = np.floor(rng.uniform(0, 1, (3, 2)) * slack).astype(int)
+    image = _supersampled(_most_detailed([small[y : y + extent[1], x : x + extent[0]] for x, y in places]))
+    anchor = SUPERSAMPLING * (_MARGIN - low + 0.5) - 0.5
+    return Layer(image, (float(anchor[0]), float(anchor[1])), path)
+
+
+def _cut_out(photo: np.ndarray, size: tuple[int, int], times: np.ndarray, rng: np.random.Generator) -> Layer:
+    photo_size = np.array([photo.shape[1], photo.shape[0]])
+    radii = np.minimum(rng.uniform(0.14, 0.32, 2) * size[1], photo_size / 2 - _MARGIN - 1)
+    extent = np.ceil(2 * radii + 2 * _MARGIN).astype(int)
+    shrink = float(rng.uniform(1, np.clip((photo_size / (1.5 * extent)).min(), 1, 4)))
+    small = _shrunk(photo, shrink)
+
+    pieces = []
+    for _ in range(4):
+        left, top = (int(rng.integers(0, small.shape[1 - axis] - extent[axis] + 1)) for axis in range(2))
+        pieces.append(small[top : top + extent[1], left : left + extent[0]])
+
+    middle = rng.uniform(0.15, 0.85, 2) * size
+    speed, direction = _speed(size, rng), rng.uniform(0, 2 * np.pi)
+    drift = np.array([speed * np.cos(direction), speed * np.sin(direction), 0, 0])
+    path = _shake(float(rng.uniform(0.2, 0.8)) * speed, float(radii.max()), 1.6, times, rng)
+    rest = np.array([*middle, float(rng.uniform(-0.4, 0.4)), 0]) - drift * times.mean()
+    path = replace(path, rest=rest - path(times).mean(axis=0) * [1, 1, 0, 1], drift=drift)
+    image = _supersampled(_most_detailed(pieces))
+    anchor = (image.shape[1] - 1) / 2, (image.shape[0] - 1) / 2
+    return Layer(image, anchor, path, mask=_outline(radii * SUPERSAMPLING, (image.shape[1], image.shape[0]), rng))
+
+
+def _outline(radii: np.ndarray, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """A rounded random shape, 255 inside and 0 outside, with an edge about a frame pixel and a half wide."""
+    x = (np.arange(size[0]) - (size[0] - 1) / 2) / radii[0]
+    y = ((np.arange(size[1]) - (size[1] - 1) / 2) / radii[1])[:, None]
+    power = rng.uniform(2, 5)  # 2 is an ellipse, more is nearer to a rectangle
+    distance = (np.abs(x) ** power + np.abs(y) ** power) ** (1 / power)
+    around = np.arctan2(y, x)
+    border = np.full(around.shape, 0.86)
+    for lobes in range(2, 6):
+        border += rng.uniform(0, 0.05) * np.cos(lobes * around + rng.uniform(0, 2 * np.pi))
+    edge = 1.5 * SUPERSAMPLING / float(radii.min())
+    return np.rint(255 * np.clip((np.minimum(border, 1) - distance) / edge + 0.5, 0, 1)).astype(np.uint8)
+
+
+def _most_detailed(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """The one worth learning from: plain sky or a plain wall looks the same blurred and sharp."""
+    return max(pictures, key=lambda picture: float(cv2.Laplacian(picture, cv2.CV_32F).std()))
+
+
+def _shrunk(photo: np.ndarray, factor: float) -> np.ndarray:
+    """The photograph made smaller by ``factor`` >= 1, low-passed first."""
+    size = [round(length / factor) for length in photo.shape[:2]]
+    if size == list(photo.shape[:2]):
+        return photo
+    planes = torch.from_numpy(np.ascontiguousarray(photo)).permute(2, 0, 1)[None].float()
+    planes = functional.interpolate(planes, size=size, mode='bicubic', antialias=True)
+    return planes.round_().clamp_(0, 255).byte()[0].permute(1, 2, 0).contiguous().numpy()
+
+
+def _supersampled(image: np.ndarray) -> np.ndarray:
+    return cv2.resize(image, None, fx=SUPERSAMPLING, fy=SUPERSAMPLING, interpolation=cv2.INTER_LANCZOS4)
+
+
+def _corners(width: int, height: int) -> np.ndarray:
+    return np.array([[0, 0], [width - 1, 0], [0, height - 1], [width - 1, height - 1]], np.float64)
+
+
+def _apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    return points @ matrix[:, :2].T + matrix[:, 2]

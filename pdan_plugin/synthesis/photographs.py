@@ -1,0 +1,151 @@
+"""The photographs that clips are rendered from: found, checked, and parted into training and validation."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pdan_plugin.errors import RequestError
+from pdan_plugin.synthesis.moving_scene import least_picture_size
+
+SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
+# The share of a folder's photographs that validation gets.
+VALIDATION_SHARE = 0.2
+
+# Those of scikit-image's own pictures that are photographs of scenes, have detail everywhere and ship in its wheel. The
+# two motorcycles are one scene from two sides, hence never apart.
+SKIMAGE_TRAIN = (
+    'brick.png',
+    'camera.png',
+    'chelsea.png',
+    'coins.png',
+    'grass.png',
+    'gravel.png',
+    'motorcycle_left.png',
+    'motorcycle_right.png',
+    'rocket.jpg',
+)
+SKIMAGE_VALIDATION = ('astronaut.png', 'coffee.png')
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """One file.
+
+    Attributes:
+        path: Where it is.
+        digest: SHA-256 of its bytes, hexadecimal.
+    """
+
+    path: Path
+    digest: str
+
+    def read(self) -> np.ndarray:
+        """uint8 (h, w, 3), BGR, turned as its EXIF orientation says.
+
+        Raises:
+            RequestError: The file is no picture OpenCV can read.
+        """
+        picture = cv2.imread(str(self.path), cv2.IMREAD_COLOR)
+        if picture is None:
+            raise RequestError(f'{self.path} cannot be read as a picture; mend it or take it out of the folder.')
+        return picture
+
+
+def photographs_in(folder: Path) -> list[Photograph]:
+    """The photographs of a folder and of the folders in it, by name.
+
+    Raises:
+        RequestError: There is no such folder, it holds no photograph, or the same file is in it twice (which could put
+            one picture into training and validation both).
+    """
+    if not folder.is_dir():
+        raise RequestError(
+            f'{folder}: no such folder of photographs. Give one, or the word skimage for those that scikit-image ships.'
+        )
+    paths = sorted(path for path in folder.rglob('*') if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not paths:
+        raise RequestError(f'{folder} holds no photographs ({", ".join(SUFFIXES)}).')
+    photographs = [_photograph(path) for path in paths]
+    seen: dict[str, Path] = {}
+    for photograph in photographs:
+        if photograph.digest in seen:
+            raise RequestError(
+                f'{photograph.path} and {seen[photograph.digest]} are the same file; take one of them '
+                'away, or the same picture may be trained on and validated on.'
+            )
+        seen[photograph.digest] = photograph.path
+    return photographs
+
+
+def skimage_photographs() -> tuple[list[Photograph], list[Photograph]]:
+    """(training, validation) photographs out of the installed scikit-image; nothing is downloaded.
+
+    Raises:
+        RequestError: scikit-image is not installed, or this version lacks one of them.
+    """
+    spec = find_spec('skimage')
+    if spec is None or spec.origin is None:
+        raise RequestError('scikit-image is not installed (pip install scikit-image); or give a folder of photographs.')
+    folder = Path(spec.origin).parent / 'data'
+    missing = [name for name in SKIMAGE_TRAIN + SKIMAGE_VALIDATION if not (folder / name).is_file()]
+    if missing:
+        raise RequestError(
+            f'The installed scikit-image has no {", ".join(missing)} in {folder}; install a current one '
+            '(pip install -U scikit-image) or give a folder of photographs.'
+        )
+    return [_photograph(folder / name) for name in SKIMAGE_TRAIN], [
+        _photograph(folder / name) for name in SKIMAGE_VALIDATION
+    ]
+
+
+def part(photographs: Sequence[Photograph], seed: int) -> tuple[list[Photograph], list[Photograph]]:
+    """(training, validation): each photograph in one of the two, by a shuffle that depends on the seed alone.
+
+    Raises:
+        RequestError: There is only one photograph.
+    """
+    if len(photographs) < 2:
+        raise RequestError(
+            f'{photographs[0].path} is the only photograph; validation clips need another one '
+            'that training does not see. Add photographs, or ask for --val-clips 0.'
+        )
+    order = np.random.default_rng([seed, 0]).permutation(len(photographs))
+    held_out = max(1, round(VALIDATION_SHARE * len(photographs)))
+    validation = set(order[:held_out].tolist())
+    return (
+        [photograph for index, photograph in enumerate(photographs) if index not in validation],
+        [photograph for index, photograph in enumerate(photographs) if index in validation],
+    )
+
+
+def check_sizes(photographs: Sequence[Photograph], size: tuple[int, int]) -> None:
+    """Reads every photograph once.
+
+    Raises:
+        RequestError: Some cannot be read or are too small for frames of ``size`` (width, height): all of them, by name.
+    """
+    width, height = least_picture_size(size)
+    faults = []
+    for photograph in photographs:
+        try:
+            picture = photograph.read()
+        except RequestError as error:
+            faults.append(str(error))
+            continue
+        if picture.shape[1] < width or picture.shape[0] < height:
+            faults.append(f'{photograph.path} is {picture.shape[1]}x{picture.shape[0]}.')
+    if faults:
+        raise RequestError(
+            f'Frames of {size[0]}x{size[1]} need photographs of at least {width}x{height}:\n  '
+            + '\n  '.join(faults)
+            + '\nTake these away, or ask for smaller frames (--size).'
+        )
+
+
+def _photograph(path: Path) -> Photograph:
+    return Photograph(path, hashlib.sha256(path.read_bytes()).hexdigest())
