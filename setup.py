@@ -4,6 +4,7 @@ Python 3.13 is left out because the toolbox itself cannot be built there: BasicS
 version through ``exec`` into ``locals()``, which Python 3.13 no longer allows (PEP 667), and stops with
 ``KeyError: '__version__'``.
 """
+
 import re
 from pathlib import Path
 
@@ -16,7 +17,7 @@ assert VERSION, 'pdan_plugin/__init__.py must hold the line __version__ = ...'
 setup(
     name='pdan-plugin',
     version=VERSION.group(1),
-    description='PDAN (joint deblurring and 4x super-resolution) for BasicSR, and a BasicSR that runs on a current stack',
+    description='PDAN (joint deblurring and super-resolution) for BasicSR, and a BasicSR that runs on a current stack',
     long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',

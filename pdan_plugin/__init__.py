@@ -3,9 +3,11 @@
 __version__ = '0.1.0'
 
 from pdan_plugin import toolbox_fixes
+from pdan_plugin.command_start import refusals_end_the_command
 
-toolbox_fixes.apply()
+with refusals_end_the_command():
+    toolbox_fixes.apply()
 
-from pdan_plugin import archs, data, losses, models  # noqa: E402
+from pdan_plugin import archs, data, losses, models
 
 __all__ = ['archs', 'data', 'losses', 'models', 'toolbox_fixes']

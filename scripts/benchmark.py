@@ -45,7 +45,7 @@ def benchmark_loss(rounds: int) -> dict[str, Any]:
     def by_sorting() -> Tensor:
         error = (pred - target).abs()
         ranking = error.detach().sum(dim=1).flatten(1).argsort(dim=1, descending=True)
-        hardest = ranking[:, :ranking.shape[1] // 2]
+        hardest = ranking[:, : ranking.shape[1] // 2]
         mask = torch.zeros(ranking.shape).scatter_(1, hardest, 1.0).view(8, 1, 256, 256)
         return error.mean() + 2 * (error * mask).mean()
 
@@ -53,13 +53,19 @@ def benchmark_loss(rounds: int) -> dict[str, Any]:
         pred.grad = None
         loss().backward()
 
-    seconds = median_times({
-        'L1': lambda: step(lambda: functional.l1_loss(pred, target)),
-        'HPEM': lambda: step(lambda: hpem(pred, target)),
-        'HPEM by sorting': lambda: step(by_sorting),
-    }, rounds)
-    return {'seconds': seconds, 'ratio': seconds['HPEM by sorting'] / seconds['HPEM'],
-            'cost_in_l1': seconds['HPEM'] / seconds['L1']}
+    seconds = median_times(
+        {
+            'L1': lambda: step(lambda: functional.l1_loss(pred, target)),
+            'HPEM': lambda: step(lambda: hpem(pred, target)),
+            'HPEM by sorting': lambda: step(by_sorting),
+        },
+        rounds,
+    )
+    return {
+        'seconds': seconds,
+        'ratio': seconds['HPEM by sorting'] / seconds['HPEM'],
+        'cost_in_l1': seconds['HPEM'] / seconds['L1'],
+    }
 
 
 BENCHMARKS = {'loss': benchmark_loss}
@@ -73,15 +79,20 @@ def main() -> None:
     arguments = parser.parse_args()
 
     result = BENCHMARKS[arguments.name](arguments.rounds)
-    result['machine'] = {'processor': platform.processor() or platform.machine(), 'threads': torch.get_num_threads(),
-                         'torch': torch.__version__}
+    result['machine'] = {
+        'processor': platform.processor() or platform.machine(),
+        'threads': torch.get_num_threads(),
+        'torch': torch.__version__,
+    }
     if arguments.json:
         print(json.dumps(result))
         return
     for name, seconds in result['seconds'].items():
         print(f'{name:<20}{seconds * 1e3:>10.2f} ms')
-    print(f"{result['ratio']:.2f} times as fast as with a sort, {result['cost_in_l1']:.2f} times the cost of L1 "
-          f"({result['machine']['threads']} threads)")
+    print(
+        f'{result["ratio"]:.2f} times as fast as with a sort, {result["cost_in_l1"]:.2f} times the cost of L1 '
+        f'({result["machine"]["threads"]} threads)'
+    )
 
 
 if __name__ == '__main__':

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Parameters and multiply-accumulates of the networks PDAN's paper compares, counted by torch, not by formula.
 
-    python scripts/complexity.py [--size 320x180] [--json]
+python scripts/complexity.py [--size 320x180] [--json]
 """
 
 from __future__ import annotations
@@ -19,7 +19,15 @@ import pdan_plugin  # noqa: F401  (registers PDAN and DRN, and mends the toolbox
 from basicsr.archs import build_network  # isort: skip
 
 RCAN = {'type': 'RCAN', 'num_in_ch': 3, 'num_out_ch': 3, 'num_group': 10, 'num_block': 20}
-EDSR = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 256, 'num_block': 32, 'upscale': 4, 'res_scale': 0.1}
+EDSR = {
+    'type': 'EDSR',
+    'num_in_ch': 3,
+    'num_out_ch': 3,
+    'num_feat': 256,
+    'num_block': 32,
+    'upscale': 4,
+    'res_scale': 0.1,
+}
 # Name: the network's options, and how it is called to give every output it was published with.
 NETWORKS: dict[str, tuple[dict[str, Any], dict[str, bool]]] = {
     'EDSR-L': (EDSR, {}),

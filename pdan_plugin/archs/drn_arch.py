@@ -1,7 +1,7 @@
 """DRN: the dual regression network PDAN's paper compares itself with.
 
-Source: "Closed-loop Matters: Dual Regression Networks for Single Image Super-Resolution", CVPR 2020. The networks that map
-back from HR to LR belong to training and are not part of this file.
+Source: "Closed-loop Matters: Dual Regression Networks for Single Image Super-Resolution", CVPR 2020. The networks
+that map back from HR to LR belong to training and are not part of this file.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class DownBlock(nn.Sequential):
         )
 
 
-@ARCH_REGISTRY.register()
+@ARCH_REGISTRY.register()  # pyright: ignore[reportOptionalCall]
 class DRN(nn.Module):
     """A U-shaped network over the bicubic enlargement that predicts every scale on its way up.
 
@@ -69,31 +69,35 @@ class DRN(nn.Module):
 
         self.head = nn.Conv2d(num_in_ch, num_feat, 3, padding=1)
         self.down = nn.ModuleList(
-            DownBlock(num_feat * 2**level, num_feat * 2**level, num_feat * 2**(level + 1)) for level in range(levels))
+            DownBlock(num_feat * 2**level, num_feat * 2**level, num_feat * 2 ** (level + 1)) for level in range(levels)
+        )
         self.up = nn.ModuleList()
         bottom = num_feat * 2**levels
         self.tail = nn.ModuleList([nn.Conv2d(bottom, num_out_ch, 3, padding=1)])
         channels = bottom
         for level in reversed(range(levels)):
             narrowed = num_feat * 2**level
-            self.up.append(nn.Sequential(
-                *(RCAB(channels, squeeze_factor) for _ in range(num_block)),
-                Upsample(2, channels),
-                nn.Conv2d(channels, narrowed, 1),
-            ))
+            self.up.append(
+                nn.Sequential(
+                    *(RCAB(channels, squeeze_factor) for _ in range(num_block)),
+                    Upsample(2, channels),
+                    nn.Conv2d(channels, narrowed, 1),
+                )
+            )
             channels = 2 * narrowed  # the encoder's feature of that size is concatenated
             self.tail.append(nn.Conv2d(channels, num_out_ch, 3, padding=1))
 
     @overload
-    def forward(self, x: Tensor, return_all: Literal[False] = False) -> Tensor:
-        ...
+    def forward(self, x: Tensor, return_all: Literal[False] = False) -> Tensor: ...
 
     @overload
-    def forward(self, x: Tensor, return_all: Literal[True]) -> list[Tensor]:
-        ...
+    def forward(self, x: Tensor, return_all: Literal[True]) -> list[Tensor]: ...
 
     def forward(self, x: Tensor, return_all: bool = False) -> Tensor | list[Tensor]:
-        """LR images (b, c, h, w) in [0, 1] -> HR (b, c, s*h, s*w); ``return_all``: every scale, from LR's own size to HR's."""
+        """LR images (b, c, h, w) in [0, 1] -> HR (b, c, s*h, s*w).
+
+        With ``return_all`` the output of every scale, from LR's own size to HR's.
+        """
         enlarged = functional.interpolate(x, scale_factor=self.upscale, mode='bicubic', align_corners=False)
         features = self.head((enlarged - self.mean) * self.img_range)
         encoded = []

@@ -1,8 +1,8 @@
 """PDAN: a pixel-guided dual-branch attention network for joint deblurring and super-resolution.
 
-Source: "Pixel-Guided Dual-Branch Attention Network for Joint Image Deblurring and Super-Resolution", CVPR workshops 2021
-(NTIRE 2021). The paper prints no layer table; what is its word and what is this project's reading is told in the README.
-From small to large: attention, block, group, deblurring branch, network.
+Source: "Pixel-Guided Dual-Branch Attention Network for Joint Image Deblurring and Super-Resolution", CVPR workshops
+2021 (NTIRE 2021). The paper prints no layer table; what is its word and what is this project's reading is told in the
+README. From small to large: attention, block, group, deblurring branch, network.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ATTENTIONS = ('rsca', 'ca')
 
 
 class ChannelGate(nn.Module):
-    """A gate a channel, from the mean over space: sigmoid(W2 ReLU(W1 mean(u))), shape (b, c, 1, 1), values in (0, 1)."""
+    """A gate a channel, from the mean over space: sigmoid(W2 ReLU(W1 mean(u))), (b, c, 1, 1), in (0, 1)."""
 
     def __init__(self, num_feat: int, squeeze_factor: int) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class ChannelGate(nn.Module):
 
 
 class SpatialGate(nn.Module):
-    """A gate a pixel, from one weighted sum of the channels: sigmoid(w u), shape (b, 1, h, w), values in (0, 1)."""
+    """A gate a pixel, from one weighted sum of the channels: sigmoid(w u), (b, 1, h, w), in (0, 1)."""
 
     def __init__(self, num_feat: int) -> None:
         super().__init__()
@@ -48,8 +48,8 @@ class AttentionBlock(nn.Module):
     """Residual block whose branch is gated: x + u * gate(u), u = conv(ReLU(conv(x))).
 
     With ``attention='rsca'`` (residual spatial and channel attention) the gate is the sum of the channel gate and the
-    spatial gate, both of u, side by side (the concurrent form of scSE, Roy et al. 2018). With ``'ca'`` it is the channel
-    gate alone, which makes this RCAN's block.
+    spatial gate, both of u, side by side (the concurrent form of scSE, Roy et al. 2018). With ``'ca'`` it is the
+    channel gate alone, which makes this RCAN's block.
     """
 
     def __init__(self, num_feat: int, squeeze_factor: int, attention: str) -> None:
@@ -129,10 +129,10 @@ class DeblurBranch(nn.Module):
         return self.conv_last(self.decoder(full))
 
     def _up_to_size_of(self, skip: Tensor, upsampled: Tensor) -> Tensor:
-        return self.activation(upsampled[..., :skip.shape[-2], :skip.shape[-1]])
+        return self.activation(upsampled[..., : skip.shape[-2], : skip.shape[-1]])
 
 
-@ARCH_REGISTRY.register()
+@ARCH_REGISTRY.register()  # pyright: ignore[reportOptionalCall]
 class PDAN(nn.Module):
     """The dual-branch network: shared features, a reconstruction tail (HR), and a deblurring branch for training (LR).
 
@@ -181,14 +181,16 @@ class PDAN(nn.Module):
     ) -> None:
         super().__init__()
         if attention not in ATTENTIONS:
-            raise ValueError(f"attention: expected one of {', '.join(ATTENTIONS)}, got {attention!r}.")
+            raise ValueError(f'attention: expected one of {", ".join(ATTENTIONS)}, got {attention!r}.')
         if not 0 <= fuse_levels <= num_group:
             raise ValueError(f'fuse_levels: expected 0 to num_group ({num_group}), got {fuse_levels}.')
         if num_feat % squeeze_factor:
             raise ValueError(f'num_feat: expected a multiple of squeeze_factor ({squeeze_factor}), got {num_feat}.')
         if not num_in_ch == num_out_ch == len(rgb_mean):
-            raise ValueError('num_in_ch, num_out_ch and the length of rgb_mean must be the same number, got '
-                             f'{num_in_ch}, {num_out_ch}, {len(rgb_mean)}.')
+            raise ValueError(
+                'num_in_ch, num_out_ch and the length of rgb_mean must be the same number, got '
+                f'{num_in_ch}, {num_out_ch}, {len(rgb_mean)}.'
+            )
 
         self.img_range = img_range
         self.checkpointing = checkpointing
@@ -197,7 +199,8 @@ class PDAN(nn.Module):
 
         self.conv_first = nn.Conv2d(num_in_ch, num_feat, 3, padding=1)
         self.body = nn.ModuleList(
-            ResidualGroup(num_feat, num_block, squeeze_factor, attention) for _ in range(num_group))
+            ResidualGroup(num_feat, num_block, squeeze_factor, attention) for _ in range(num_group)
+        )
         # Which groups' outputs are fused: evenly spaced, the last one always among them (2, 4, 6, 8, 10 by default).
         self.fused_groups = [num_group * (level + 1) // fuse_levels - 1 for level in range(fuse_levels)]
         self.fuse = nn.Conv2d(num_feat * fuse_levels, num_feat, 1) if fuse_levels else None
@@ -207,12 +210,10 @@ class PDAN(nn.Module):
         self.deblur_branch = DeblurBranch(num_feat, num_out_ch) if deblur_branch else None
 
     @overload
-    def forward(self, x: Tensor, return_lr: Literal[False] = False) -> Tensor:
-        ...
+    def forward(self, x: Tensor, return_lr: Literal[False] = False) -> Tensor: ...
 
     @overload
-    def forward(self, x: Tensor, return_lr: Literal[True]) -> tuple[Tensor, Tensor]:
-        ...
+    def forward(self, x: Tensor, return_lr: Literal[True]) -> tuple[Tensor, Tensor]: ...
 
     def forward(self, x: Tensor, return_lr: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         """Restores a batch.
@@ -222,8 +223,8 @@ class PDAN(nn.Module):
             return_lr: also run the deblurring branch.
 
         Returns:
-            HR (b, c, upscale * h, upscale * w), about [0, 1], not clipped; with ``return_lr`` the pair (HR, sharp LR of x's
-            size).
+            HR (b, c, upscale * h, upscale * w), about [0, 1], not clipped; with ``return_lr`` the pair (HR, sharp LR
+            of x's size).
 
         Raises:
             ValueError: ``return_lr`` of a network built with ``deblur_branch=False``.
@@ -233,7 +234,9 @@ class PDAN(nn.Module):
         if not return_lr:
             return hr
         if self.deblur_branch is None:
-            raise ValueError('return_lr=True needs the deblurring branch, and this PDAN was built with deblur_branch=False.')
+            raise ValueError(
+                'return_lr=True needs the deblurring branch, and this PDAN was built with deblur_branch=False.'
+            )
         return hr, self._to_image(self.deblur_branch, features) + x
 
     def extract_features(self, normalised: Tensor) -> Tensor:

@@ -74,7 +74,7 @@ class _WeightedL1(torch.autograd.Function):
         return gradient, -gradient if ctx.needs_input_grad[1] else None, None, None, None
 
 
-@LOSS_REGISTRY.register()
+@LOSS_REGISTRY.register()  # pyright: ignore[reportOptionalCall]
 class HPEMLoss(nn.Module):
     r"""L1 plus ``hard_weight`` times the L1 of the hard pixels.
 
@@ -85,18 +85,18 @@ class HPEMLoss(nn.Module):
     A pixel's error is the sum of its channels' absolute errors; pixels are ranked within their image; the mask M marks
     the k = round(hard_ratio * h * w) largest (Python's round) and carries no gradient.
 
-    ``normalize='all'`` (Eq. 3 as printed): N counts every element, so both terms are means over n*c*h*w. With ``'hard'`` N
-    counts the hard elements alone (n*c*k), as in deep flow-guided inpainting (Xu et al. 2019), where the idea comes from;
-    the hard term is then h*w/k times larger. That pixels are ranked per image, by the sum over channels, is this project's
-    reading: the paper does not say.
+    ``normalize='all'`` (Eq. 3 as printed): N counts every element, so both terms are means over n*c*h*w. With
+    ``'hard'`` N counts the hard elements alone (n*c*k), as in deep flow-guided inpainting (Xu et al. 2019), where the
+    idea comes from; the hard term is then h*w/k times larger. That pixels are ranked per image, by the sum over
+    channels, is this project's reading: the paper does not say.
 
     Args:
         loss_weight: factor on the whole loss.
         hard_ratio: share p of the pixels that count as hard, in [0, 1]; the paper's 0.5.
         hard_weight: w; the paper's 2.
         normalize: 'all' or 'hard'.
-        reduction: 'mean'; 'sum' is the mean times the number of elements; 'none' is the map (n, c, h, w) whose mean is the
-            loss.
+        reduction: 'mean'; 'sum' is the mean times the number of elements; 'none' is the map (n, c, h, w) whose mean
+            is the loss.
 
     Shape:
         pred, target (n, c, h, w), any value range -> a scalar in float32 (float64 for float64 input), or the map.
@@ -121,9 +121,9 @@ class HPEMLoss(nn.Module):
         if not 0 <= hard_ratio <= 1:
             raise ValueError(f'hard_ratio: expected a share between 0 and 1, got {hard_ratio}.')
         if normalize not in NORMALIZATIONS:
-            raise ValueError(f"normalize: expected one of {', '.join(NORMALIZATIONS)}, got {normalize!r}.")
+            raise ValueError(f'normalize: expected one of {", ".join(NORMALIZATIONS)}, got {normalize!r}.')
         if reduction not in REDUCTIONS:
-            raise ValueError(f"reduction: expected one of {', '.join(REDUCTIONS)}, got {reduction!r}.")
+            raise ValueError(f'reduction: expected one of {", ".join(REDUCTIONS)}, got {reduction!r}.')
         self.loss_weight = loss_weight
         self.hard_ratio = hard_ratio
         self.hard_weight = hard_weight
@@ -132,8 +132,10 @@ class HPEMLoss(nn.Module):
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
         if pred.shape != target.shape or pred.dim() != 4:
-            raise ValueError('HPEMLoss needs pred and target of one shape (n, c, h, w), got '
-                             f'{tuple(pred.shape)} and {tuple(target.shape)}.')
+            raise ValueError(
+                'HPEMLoss needs pred and target of one shape (n, c, h, w), got '
+                f'{tuple(pred.shape)} and {tuple(target.shape)}.'
+            )
         if pred.dtype in (torch.float16, torch.bfloat16):
             pred = pred.float()
         target = target.to(pred.dtype)

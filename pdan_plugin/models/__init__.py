@@ -1,4 +1,4 @@
-"""Models (training and validation loops' bodies), each registered under its class name in the toolbox's model registry."""
+"""Models: what the trainer does in an iteration and a validation, each registered under its class name."""
 
 from pdan_plugin.models.dual_supervision_model import DualSupervisionModel
 from pdan_plugin.models.restoration_model import RestorationModel

@@ -15,12 +15,12 @@ from pdan_plugin.errors import RequestError
 from pdan_plugin.models.restoration_model import RestorationModel
 
 
-@MODEL_REGISTRY.register()
+@MODEL_REGISTRY.register()  # pyright: ignore[reportOptionalCall]
 class DualSupervisionModel(RestorationModel):
     """RestorationModel that also supervises the deblurring branch, where the network has one.
 
-    ``train.deblur_opt`` is a loss like ``pixel_opt``, on the branch's output against ``lq_sharp`` (b, c, h, w); it is logged
-    as ``l_deblur``. A network has a branch when its ``deblur_branch`` attribute is not None; its
+    ``train.deblur_opt`` is a loss like ``pixel_opt``, on the branch's output against ``lq_sharp`` (b, c, h, w); it is
+    logged as ``l_deblur``. A network has a branch when its ``deblur_branch`` attribute is not None; its
     ``forward(x, return_lr=True)`` then returns (HR, sharp LR). A network without one is supervised at HR alone.
 
     Validation and test never compute the branch, and a test builds the network without it.
@@ -31,7 +31,10 @@ class DualSupervisionModel(RestorationModel):
 
     def __init__(self, opt: dict[str, Any]) -> None:
         network_opt = opt['network_g']
-        if not opt['is_train'] and 'deblur_branch' in inspect.signature(ARCH_REGISTRY.get(network_opt['type'])).parameters:
+        if (
+            not opt['is_train']
+            and 'deblur_branch' in inspect.signature(ARCH_REGISTRY.get(network_opt['type'])).parameters
+        ):
             network_opt['deblur_branch'] = False
         super().__init__(opt)
 
@@ -40,12 +43,16 @@ class DualSupervisionModel(RestorationModel):
         network = self.get_bare_model(self.net_g)
         self.supervises_lr = getattr(network, 'deblur_branch', None) is not None
         if self.supervises_lr and not deblur_opt:
-            raise RequestError(f'train.deblur_opt is missing: {type(network).__name__} has a deblurring branch, and nothing '
-                               'would train it. Give a loss, for example {type: L1Loss, loss_weight: 0.5}, or set network_g: '
-                               'deblur_branch: false.')
+            raise RequestError(
+                f'train.deblur_opt is missing: {type(network).__name__} has a deblurring branch, and nothing '
+                'would train it. Give a loss, for example {type: L1Loss, loss_weight: 0.5}, or set network_g: '
+                'deblur_branch: false.'
+            )
         if deblur_opt and not self.supervises_lr:
-            get_root_logger().info(f'{type(network).__name__} has no deblurring branch: it is supervised at HR alone, and '
-                                   'train.deblur_opt is not used.')
+            get_root_logger().info(
+                f'{type(network).__name__} has no deblurring branch: it is supervised at HR alone, and '
+                'train.deblur_opt is not used.'
+            )
         self.cri_deblur = build_loss(deblur_opt).to(self.device) if self.supervises_lr else None
         super().init_training_settings()
 
@@ -59,8 +66,10 @@ class DualSupervisionModel(RestorationModel):
             return super().compute_losses()
         if not hasattr(self, 'lq_sharp'):
             dataset_type = self.opt['datasets']['train']['type']
-            raise RequestError(f'datasets.train: {dataset_type} gives no lq_sharp, the target of the deblurring branch. Use type: '
-                               'REDSPairedDataset, or set network_g: deblur_branch: false.')
+            raise RequestError(
+                f'datasets.train: {dataset_type} gives no lq_sharp, the target of the deblurring branch. Use type: '
+                'REDSPairedDataset, or set network_g: deblur_branch: false.'
+            )
         with self.autocast():
             self.output, self.lq_sharp_output = self.net_g(self.lq, return_lr=True)
         losses = self.output_losses(self.output, self.gt)

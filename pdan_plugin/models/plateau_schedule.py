@@ -15,13 +15,13 @@ from torch.optim import Optimizer
 class PlateauSchedule:
     """Multiplies the learning rate by ``factor`` after ``patience`` iterations without a better training loss.
 
-    torch's ReduceLROnPlateau compares single numbers; a training loss is far too noisy for that. Here the loss is averaged
-    over ``window`` iterations and over all ranks, those averages are smoothed exponentially, and the smoothed loss counts
-    as better when it is below ``best * (1 - threshold)``. Every rank sees the same numbers, so every rank has the same
-    learning rate. The loss stays on its device; it is read once a window.
+    torch's ReduceLROnPlateau compares single numbers; a training loss is far too noisy for that. Here the loss is
+    averaged over ``window`` iterations and over all ranks, those averages are smoothed exponentially, and the
+    smoothed loss counts as better when it is below ``best * (1 - threshold)``. Every rank sees the same numbers, so
+    every rank has the same learning rate. The loss stays on its device; it is read once a window.
 
-    It has the shape the toolbox expects of a scheduler: ``step()`` before each iteration, ``state_dict()``. The state holds
-    progress only, so a factor or patience changed in the option file counts after a resume.
+    It has the shape the toolbox expects of a scheduler: ``step()`` before each iteration, ``state_dict()``. The state
+    holds progress only, so a factor or patience changed in the option file counts after a resume.
 
     Args:
         factor: 0 < factor < 1.

@@ -25,7 +25,7 @@ from pdan_plugin.models.plateau_schedule import PlateauSchedule
 AUTOCAST_DTYPES = {'fp32': None, 'bf16': torch.bfloat16}
 
 
-@MODEL_REGISTRY.register()
+@MODEL_REGISTRY.register()  # pyright: ignore[reportOptionalCall]
 class RestorationModel(SRModel):
     """SRModel with mixed precision, sharded validation, results named by clip and frame, and weights checked on load.
 
@@ -58,12 +58,14 @@ class RestorationModel(SRModel):
         arguments = {key: value for key, value in scheduler_opt.items() if key != 'type'}
         self.schedulers.extend(PlateauSchedule(optimizer, **arguments) for optimizer in self.optimizers)
 
-    def load_network(self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = 'params') -> None:
+    def load_network(
+        self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = 'params'
+    ) -> None:
         """Loads a toolbox weights file into ``net``.
 
         Raises:
-            RequestError: the file is missing or no weights file, lacks ``param_key``, or (strict) does not fit the network;
-                the message names the file and the keys.
+            RequestError: the file is missing or no weights file, lacks ``param_key``, or (strict) does not fit the
+                network; the message names the file and the keys.
         """
         network = self.get_bare_model(net)
         weights = read_weights(load_path, param_key)
@@ -72,15 +74,19 @@ class RestorationModel(SRModel):
         if not strict:
             own = network.state_dict()
             for name in [name for name in weights if name in own and weights[name].shape != own[name].shape]:
-                logger.warning(f'{name}: {tuple(weights[name].shape)} in the file, {tuple(own[name].shape)} in the network; '
-                               'left as it was initialised (strict_load_g: false).')
+                logger.warning(
+                    f'{name}: {tuple(weights[name].shape)} in the file, {tuple(own[name].shape)} in the network; '
+                    'left as it was initialised (strict_load_g: false).'
+                )
                 del weights[name]
         try:
             unfit = network.load_state_dict(weights, strict=strict)
         except RuntimeError as error:
-            raise RequestError(f'{load_path} does not fit network_g ({type(network).__name__}):\n{error}\n'
-                               'Make network_g what the weights were trained with, or set path: strict_load_g: false to load '
-                               'what fits.') from error
+            raise RequestError(
+                f'{load_path} does not fit network_g ({type(network).__name__}):\n{error}\n'
+                'Make network_g what the weights were trained with, or set path: strict_load_g: false to load '
+                'what fits.'
+            ) from error
         for name in unfit.missing_keys:
             logger.warning(f'{name}: not in {load_path}; left as it was initialised (strict_load_g: false).')
         for name in unfit.unexpected_keys:
@@ -139,8 +145,8 @@ class RestorationModel(SRModel):
     def get_current_log(self) -> OrderedDict[str, float]:
         """The last iteration's losses, averaged over the ranks.
 
-        Read here and not at every iteration, because reading a loss makes the host wait for the GPU. The trainer calls it on
-        every rank.
+        Read here and not at every iteration, because reading a loss makes the host wait for the GPU. The trainer
+        calls it on every rank.
         """
         self.log_dict = self.reduce_loss_dict(self.losses)
         return self.log_dict
@@ -154,7 +160,8 @@ class RestorationModel(SRModel):
     # ---- validation and test ----
 
     def test(self) -> None:
-        # Never through DistributedDataParallel: ranks may hold different numbers of images, and its buffer broadcast waits.
+        # Never through DistributedDataParallel: ranks may hold different numbers of images, and its buffer broadcast
+        # waits.
         network = self.net_g_ema if hasattr(self, 'net_g_ema') else self.get_bare_model(self.net_g)
         was_training = network.training
         network.eval()
@@ -165,11 +172,13 @@ class RestorationModel(SRModel):
     def dist_validation(self, dataloader: DataLoader, current_iter: int | str, tb_logger: Any, save_img: bool) -> None:
         self.nondist_validation(dataloader, current_iter, tb_logger, save_img)
 
-    def nondist_validation(self, dataloader: DataLoader, current_iter: int | str, tb_logger: Any, save_img: bool) -> None:
+    def nondist_validation(
+        self, dataloader: DataLoader, current_iter: int | str, tb_logger: Any, save_img: bool
+    ) -> None:
         """Scores the data set, each rank its share (images rank, rank + world, ...).
 
-        Every image's scores are gathered and averaged in the data set's order, so the numbers do not depend on how many ranks
-        there are. Every rank ends with the same ``metric_results``.
+        Every image's scores are gathered and averaged in the data set's order, so the numbers do not depend on how
+        many ranks there are. Every rank ends with the same ``metric_results``.
         """
         dataset_opt: dict[str, Any] = dataloader.dataset.opt  # pyright: ignore[reportAttributeAccessIssue]
         dataset_name, root = dataset_opt['name'], dataset_opt.get('dataroot_lq')
@@ -191,8 +200,7 @@ class RestorationModel(SRModel):
 
         scores = _gather(scores, world_size)
         self.metric_results = {
-            metric: math.fsum(scores[index][metric] for index in range(total)) / total
-            for metric in metrics_opt
+            metric: math.fsum(scores[index][metric] for index in range(total)) / total for metric in metrics_opt
         }
         self._initialize_best_metric_results(dataset_name)
         for metric, value in self.metric_results.items():
@@ -200,8 +208,15 @@ class RestorationModel(SRModel):
         if rank == 0:
             self._log_validation_metric_values(current_iter, dataset_name, tb_logger)
 
-    def _validate_image(self, data: dict[str, Any], dataset_name: str, root: str | None, current_iter: int | str,
-                        metrics_opt: dict[str, Any], save_img: bool) -> dict[str, float]:
+    def _validate_image(
+        self,
+        data: dict[str, Any],
+        dataset_name: str,
+        root: str | None,
+        current_iter: int | str,
+        metrics_opt: dict[str, Any],
+        save_img: bool,
+    ) -> dict[str, float]:
         self.feed_data(data)
         self.test()
         images = {'img': tensor2img(self.output)}
@@ -226,7 +241,8 @@ class RestorationModel(SRModel):
 def read_weights(path: str, param_key: str | None = 'params') -> dict[str, Tensor]:
     """Reads the network weights out of a toolbox weights file, on the CPU; no code in the file is ever run.
 
-    ``param_key`` 'params_ema' falls back to 'params' where the file has no moving average, as in the toolbox, and says so.
+    ``param_key`` 'params_ema' falls back to 'params' where the file has no moving average, as in the toolbox, and
+    says so.
 
     Raises:
         RequestError: no such file, no weights file, or no such key; the message lists the keys there are.
@@ -242,8 +258,10 @@ def read_weights(path: str, param_key: str | None = 'params') -> dict[str, Tenso
             get_root_logger().info(f'{path} has no params_ema; params is used.')
             param_key = 'params'
         if param_key not in content:
-            raise RequestError(f'{path}: no key {param_key!r} in it, only {", ".join(map(repr, list(content)[:8]))}. Set path: '
-                               'param_key_g to the one that holds the weights (~ if the file is the weights themselves).')
+            raise RequestError(
+                f'{path}: no key {param_key!r} in it, only {", ".join(map(repr, list(content)[:8]))}. Set path: '
+                'param_key_g to the one that holds the weights (~ if the file is the weights themselves).'
+            )
         content = content[param_key]
     return {name.removeprefix('module.').removeprefix('_orig_mod.'): value for name, value in content.items()}
 

@@ -62,7 +62,7 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     """Reads an 8-bit picture as (h, w, 3) BGR; grey becomes three equal channels.
 
     Raises:
-        ValueError: not a picture, or one with more than 8 bits or with an alpha channel, which would lose what it holds.
+        ValueError: not a picture, or one with more than 8 bits or with an alpha channel, which would be lost.
         OSError: it cannot be read.
     """
     picture = cv2.imdecode(np.frombuffer(path.read_bytes() or b'\0', np.uint8), cv2.IMREAD_UNCHANGED)
@@ -73,7 +73,9 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     if picture.ndim == 2:
         return cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)  # pyright: ignore[reportReturnType]
     if picture.shape[2] != 3:
-        raise ValueError(f'has {picture.shape[2]} channels; grey and RGB pictures are restored. Remove the alpha channel first.')
+        raise ValueError(
+            f'has {picture.shape[2]} channels; grey and RGB pictures are restored. Remove the alpha channel first.'
+        )
     return picture  # pyright: ignore[reportReturnType]
 
 

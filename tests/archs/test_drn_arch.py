@@ -6,7 +6,9 @@ import torch
 from pdan_plugin.archs.drn_arch import DRN
 
 
-@pytest.mark.parametrize(('configuration', 'parameters'), [({}, 4_804_041), ({'num_feat': 20, 'num_block': 40}, 9_825_869)])
+@pytest.mark.parametrize(
+    ('configuration', 'parameters'), [({}, 4_804_041), ({'num_feat': 20, 'num_block': 40}, 9_825_869)]
+)
 def test_published_sizes(configuration, parameters):
     with torch.device('meta'):
         assert sum(parameter.numel() for parameter in DRN(**configuration).parameters()) == parameters

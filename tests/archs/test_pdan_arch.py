@@ -31,7 +31,9 @@ def test_default_fuses_every_second_group():
 
 def test_channel_attention_form_is_rcan():
     toolbox = RCAN(3, 3, num_feat=16, num_group=3, num_block=2, squeeze_factor=4)
-    ours = PDAN(num_feat=16, num_group=3, num_block=2, squeeze_factor=4, attention='ca', fuse_levels=0, deblur_branch=False)
+    ours = PDAN(
+        num_feat=16, num_group=3, num_block=2, squeeze_factor=4, attention='ca', fuse_levels=0, deblur_branch=False
+    )
     assert count_parameters(ours) == count_parameters(toolbox)
     ours.load_state_dict(toolbox.state_dict())
     picture = torch.rand(2, 3, 11, 14)
@@ -40,7 +42,9 @@ def test_channel_attention_form_is_rcan():
 
 def test_key_map_names_every_weight_of_rcan():
     toolbox = RCAN(3, 3, num_feat=16, num_group=2, num_block=2, squeeze_factor=4)
-    ours = PDAN(num_feat=16, num_group=2, num_block=2, squeeze_factor=4, attention='ca', fuse_levels=0, deblur_branch=False)
+    ours = PDAN(
+        num_feat=16, num_group=2, num_block=2, squeeze_factor=4, attention='ca', fuse_levels=0, deblur_branch=False
+    )
     assert set(from_rcan_names(toolbox.state_dict())) == set(ours.state_dict())
 
 
@@ -64,7 +68,9 @@ def test_every_parameter_gets_a_gradient(attention, fuse_levels):
     network = PDAN(**SMALL | {'fuse_levels': fuse_levels}, attention=attention)
     hr, lr = network(torch.rand(2, 3, 9, 10), return_lr=True)
     (hr.mean() + lr.mean()).backward()
-    without = [name for name, parameter in network.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    without = [
+        name for name, parameter in network.named_parameters() if parameter.grad is None or not parameter.grad.any()
+    ]
     assert without == []
 
 
@@ -72,7 +78,9 @@ def test_the_gates_are_summed():
     block = PDAN(**SMALL).body[0].blocks[0]
     x = torch.rand(1, 16, 5, 6)
     u = block.conv2(torch.relu(block.conv1(x)))
-    channel = torch.sigmoid(block.channel_gate.excite(torch.relu(block.channel_gate.squeeze(u.mean((2, 3), keepdim=True)))))
+    channel = torch.sigmoid(
+        block.channel_gate.excite(torch.relu(block.channel_gate.squeeze(u.mean((2, 3), keepdim=True))))
+    )
     spatial = torch.sigmoid(block.spatial_gate.project(u))
     torch.testing.assert_close(block(x), x + u * channel + u * spatial)
 
@@ -113,12 +121,15 @@ def test_output_keeps_float32_under_bf16_autocast():
     assert hr.dtype == lr.dtype == torch.float32
 
 
-@pytest.mark.parametrize(('arguments', 'named'), [
-    ({'attention': 'cbam'}, 'attention'),
-    ({'fuse_levels': 5, 'num_group': 4}, 'fuse_levels'),
-    ({'num_feat': 30}, 'num_feat'),
-    ({'num_in_ch': 1}, 'num_in_ch'),
-])
+@pytest.mark.parametrize(
+    ('arguments', 'named'),
+    [
+        ({'attention': 'cbam'}, 'attention'),
+        ({'fuse_levels': 5, 'num_group': 4}, 'fuse_levels'),
+        ({'num_feat': 30}, 'num_feat'),
+        ({'num_in_ch': 1}, 'num_in_ch'),
+    ],
+)
 def test_wrong_arguments_are_named(arguments, named):
     with pytest.raises(ValueError, match=named):
         PDAN(**arguments)

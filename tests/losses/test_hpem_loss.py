@@ -8,7 +8,8 @@ from pdan_plugin.losses.hpem_loss import HPEMLoss, hard_pixel_mask
 
 
 def by_sorting(pred, target, ratio, weight, normalize):
-    """The paper's words in NumPy: sort every image's pixels by error, mark the first k, average. (loss, gradient of pred)"""
+    """The paper's words in NumPy: sort every image's pixels by error, mark the first k, average. (loss, gradient of
+    pred)"""
     n, c, h, w = pred.shape
     k = round(ratio * h * w)
     loss, gradient = 0.0, np.zeros_like(pred)
@@ -110,8 +111,10 @@ def test_a_nan_is_not_hidden():
     assert torch.isnan(HPEMLoss()(pred, torch.rand(1, 3, 8, 8)))
 
 
-@pytest.mark.parametrize(('arguments', 'named'), [
-    ({'hard_ratio': 1.5}, 'hard_ratio'), ({'normalize': 'some'}, 'normalize'), ({'reduction': 'avg'}, 'reduction')])
+@pytest.mark.parametrize(
+    ('arguments', 'named'),
+    [({'hard_ratio': 1.5}, 'hard_ratio'), ({'normalize': 'some'}, 'normalize'), ({'reduction': 'avg'}, 'reduction')],
+)
 def test_wrong_arguments_are_named(arguments, named):
     with pytest.raises(ValueError, match=named):
         HPEMLoss(**arguments)

@@ -9,8 +9,17 @@ NETWORKS = {
     'PDAN': {'type': 'PDAN', 'num_feat': 16, 'num_group': 2, 'num_block': 1, 'fuse_levels': 2},
     'RCAN': {'type': 'RCAN', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 16, 'num_group': 1, 'num_block': 1},
     'EDSR': {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 16, 'num_block': 1, 'upscale': 4},
-    'SwinIR': {'type': 'SwinIR', 'upscale': 4, 'img_size': 16, 'window_size': 4, 'embed_dim': 12, 'depths': [1],
-               'num_heads': [2], 'mlp_ratio': 2, 'upsampler': 'pixelshuffledirect'},
+    'SwinIR': {
+        'type': 'SwinIR',
+        'upscale': 4,
+        'img_size': 16,
+        'window_size': 4,
+        'embed_dim': 12,
+        'depths': [1],
+        'num_heads': [2],
+        'mlp_ratio': 2,
+        'upsampler': 'pixelshuffledirect',
+    },
     'DRN': {'type': 'DRN', 'num_block': 1},
 }
 
@@ -24,15 +33,25 @@ def model_opt(tmp_path):
         for folder in folders.values():
             (tmp_path / folder).mkdir(exist_ok=True)
         opt = {
-            'name': 'small', 'model_type': model_type, 'scale': 4, 'num_gpu': 0, 'dist': False, 'rank': 0, 'world_size': 1,
-            'is_train': is_train, 'datasets': {'train': {'type': 'REDSPairedDataset'}},
-            'network_g': NETWORKS[network] | (network_opt or {}), 'path': folders,
+            'name': 'small',
+            'model_type': model_type,
+            'scale': 4,
+            'num_gpu': 0,
+            'dist': False,
+            'rank': 0,
+            'world_size': 1,
+            'is_train': is_train,
+            'datasets': {'train': {'type': 'REDSPairedDataset'}},
+            'network_g': NETWORKS[network] | (network_opt or {}),
+            'path': folders,
             'val': {'metrics': {'psnr': {'type': 'calculate_psnr', 'crop_border': 0}}},
         }
         if is_train:
             opt['train'] = {
-                'pixel_opt': {'type': 'L1Loss'}, 'optim_g': {'type': 'Adam', 'lr': 1e-3},
-                'scheduler': {'type': 'MultiStepLR', 'milestones': [1000]}, 'total_iter': 100,
+                'pixel_opt': {'type': 'L1Loss'},
+                'optim_g': {'type': 'Adam', 'lr': 1e-3},
+                'scheduler': {'type': 'MultiStepLR', 'milestones': [1000]},
+                'total_iter': 100,
             } | train
         return deepcopy(opt)
 

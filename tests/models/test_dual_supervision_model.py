@@ -29,7 +29,9 @@ def test_any_network_trains(model_opt, batch, network):
 
 @pytest.mark.parametrize('loss', ['L1Loss', 'HPEMLoss'])
 def test_both_branches_learn_and_are_logged_apart(model_opt, batch, loss):
-    opt = model_opt('DualSupervisionModel', 'PDAN', pixel_opt={'type': loss}, deblur_opt={'type': loss, 'loss_weight': 0.5})
+    opt = model_opt(
+        'DualSupervisionModel', 'PDAN', pixel_opt={'type': loss}, deblur_opt={'type': loss, 'loss_weight': 0.5}
+    )
     history = train(build_model(opt), batch)
     assert set(history[0]) == {'l_pix', 'l_deblur'}
     for name in history[0]:
@@ -60,7 +62,7 @@ def test_test_network_has_no_branch_and_takes_training_weights(model_opt, batch)
     train(trained, batch, iterations=2)
     trained.save(0, 2)
     opt = model_opt('DualSupervisionModel', 'PDAN', is_train=False)
-    opt['path'] |= {'pretrain_network_g': f"{opt['path']['models']}/net_g_2.pth", 'param_key_g': 'params_ema'}
+    opt['path'] |= {'pretrain_network_g': f'{opt["path"]["models"]}/net_g_2.pth', 'param_key_g': 'params_ema'}
     tested = build_model(opt)
     assert tested.net_g.deblur_branch is None
     for model in (trained, tested):
@@ -97,8 +99,13 @@ def test_pdan_trains_in_the_toolboxs_sr_model(model_opt, batch):
 
 
 def test_pdan_trains_in_the_toolboxs_esrgan_model(model_opt, batch):
-    opt = model_opt('ESRGANModel', 'PDAN', network_opt={'deblur_branch': False}, optim_d={'type': 'Adam', 'lr': 1e-4},
-                    gan_opt={'type': 'GANLoss', 'gan_type': 'vanilla', 'loss_weight': 0.1})
+    opt = model_opt(
+        'ESRGANModel',
+        'PDAN',
+        network_opt={'deblur_branch': False},
+        optim_d={'type': 'Adam', 'lr': 1e-4},
+        gan_opt={'type': 'GANLoss', 'gan_type': 'vanilla', 'loss_weight': 0.1},
+    )
     opt['network_d'] = {'type': 'UNetDiscriminatorSN', 'num_in_ch': 3, 'num_feat': 4}
     history = train(build_model(opt), batch)
     assert {'l_g_pix', 'l_g_gan', 'l_d_real', 'l_d_fake'} <= set(history[0])

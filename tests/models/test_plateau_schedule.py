@@ -1,5 +1,7 @@
 """PlateauSchedule: when the learning rate falls, and what survives a resume."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -28,7 +30,7 @@ def test_falling_loss_keeps_the_rate():
 def test_rate_halves_after_patience_iterations_without_a_better_loss():
     rates = run(make(), [1.0] * 40)
     falls = [i for i in range(1, 40) if rates[i] < rates[i - 1]]
-    assert [later - earlier for earlier, later in zip(falls, falls[1:], strict=False)] == [10] * (len(falls) - 1)
+    assert [later - earlier for earlier, later in pairwise(falls)] == [10] * (len(falls) - 1)
     assert rates[falls[0]] == 5e-4
     assert falls[0] == 11  # the first loss is seen before iteration 1; ten more without a better one
 

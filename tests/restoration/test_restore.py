@@ -56,7 +56,9 @@ def test_a_folder_keeps_its_folders_and_one_bad_file_stops_nothing(experiment, p
     cv2.imwrite(str(source / 'deep.png'), photo.astype(np.uint16) * 257)
     (source / 'broken.png').write_text('not a picture')
     assert restore_path(source, tmp_path / 'out', experiment[0]) == 1
-    written = sorted(str(path.relative_to(tmp_path / 'out')) for path in (tmp_path / 'out').rglob('*') if path.is_file())
+    written = sorted(
+        str(path.relative_to(tmp_path / 'out')) for path in (tmp_path / 'out').rglob('*') if path.is_file()
+    )
     assert written == ['a.png', 'clip/grey.png']
     complaints = capsys.readouterr().err
     assert 'broken.png: cannot be decoded' in complaints

@@ -1,0 +1,8 @@
+"""``python -m pdan_plugin`` is the ``basicsr`` command."""
+
+import sys
+
+from pdan_plugin.cli import main
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""Where one option must agree with another: what the sections cannot tell each for itself."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from basicsr.models.sr_model import SRModel
+from basicsr.models.srgan_model import SRGANModel
+from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
+
+from pdan_plugin.option_schema.constructors import Problem, find_registered, is_number, is_own, is_whole
+from pdan_plugin.option_schema.keys_read import keys_read
+
+
+def check_agreement(opt: Mapping[str, Any], model: Any, is_train: bool) -> list[Problem]:
+    """Scale, crop size, loss sections and networks against each other and against the model.
+
+    Sections of the wrong kind are passed over here; they are reported where they are checked for themselves.
+    """
+    problems = _check_scale(opt)
+    if not is_train or model is None:
+        return problems
+    train = opt['train'] if isinstance(opt.get('train'), Mapping) else {}
+    return problems + _check_branch(opt, train, model) + _check_what_the_model_needs(opt, train, model)
+
+
+def _check_scale(opt: Mapping[str, Any]) -> list[Problem]:
+    problems: list[Problem] = []
+    scale: Any = opt.get('scale')
+    if not is_number(scale):
+        return problems
+    name, factor = network_scale(opt.get('network_g'))
+    if name is not None and factor != scale:
+        given = isinstance(opt['network_g'], Mapping) and name in opt['network_g']
+        problems.append(
+            Problem(
+                'scale',
+                f'found {scale}, but network_g ({opt["network_g"].get("type")}) enlarges '
+                f'{factor} times ({name}{"" if given else " by default"}); expected both '
+                f'alike: set scale: {factor}, or network_g.{name}: {scale}',
+            )
+        )
+    datasets = opt['datasets'] if isinstance(opt.get('datasets'), Mapping) else {}
+    for word, values in datasets.items():
+        if not isinstance(values, Mapping):
+            continue
+        size: Any = values.get('gt_size')
+        if is_whole(size) and is_whole(scale) and size % scale:
+            nearest_size = max(int(scale), int(size - size % scale))
+            problems.append(
+                Problem(
+                    f'datasets.{word}.gt_size',
+                    f'found {size}, which scale {scale} does not divide; '
+                    f'expected a multiple of it, such as {nearest_size}',
+                )
+            )
+        if is_number(values.get('scale')) and values['scale'] != scale:
+            problems.append(
+                Problem(
+                    f'datasets.{word}.scale',
+                    f'found {values["scale"]}, but the toolbox overwrites it '
+                    f"with the file's scale: {scale}; take it out",
+                )
+            )
+    return problems
+
+
+def network_scale(values: Any) -> tuple[str | None, Any]:
+    """The name and value of the parameter that says how many times a network enlarges; (None, None) when it has none.
+
+    It is called upscale, or scale, in the constructor; the value is the option file's, else the default.
+    """
+    target = find_registered(ARCH_REGISTRY, values.get('type')) if isinstance(values, Mapping) else None
+    if target is None:
+        return None, None
+    parameters = inspect.signature(target).parameters
+    for name in ('upscale', 'scale'):
+        if name in parameters:
+            factor = values.get(name, parameters[name].default)
+            return (name, factor) if is_number(factor) else (None, None)
+    return None, None
+
+
+def _check_branch(opt: Mapping[str, Any], train: Mapping[str, Any], model: Any) -> list[Problem]:
+    """A deblurring branch and what trains it: both or neither."""
+    network = opt.get('network_g')
+    target = find_registered(ARCH_REGISTRY, network.get('type')) if isinstance(network, Mapping) else None
+    if target is None or not isinstance(network, Mapping) or not is_own(model):
+        return []
+    branch = inspect.signature(target).parameters.get('deblur_branch')
+    if branch is None or not network.get('deblur_branch', branch.default):
+        return []
+    dual = find_registered(MODEL_REGISTRY, 'DualSupervisionModel')
+    if dual is not None and issubclass(model, dual):
+        if train.get('deblur_opt') or not train:
+            return []
+        return [
+            Problem(
+                'train.deblur_opt',
+                f'missing; {network["type"]} has a deblurring branch, and nothing would '
+                'train it: give a loss such as {type: L1Loss, loss_weight: 0.5}, or set '
+                'network_g.deblur_branch: false',
+            )
+        ]
+    given = '' if 'deblur_branch' in network else ', the default'
+    return [
+        Problem(
+            'network_g.deblur_branch',
+            f'found true{given}, but {model.__name__} does not train the deblurring '
+            'branch; expected deblur_branch: false, or '
+            'model_type: DualSupervisionModel',
+        )
+    ]
+
+
+def _check_what_the_model_needs(opt: Mapping[str, Any], train: Mapping[str, Any], model: Any) -> list[Problem]:
+    """Keys that the toolbox's models and ours read without asking whether they are there."""
+    if not is_own(model):
+        return []
+    demanded = keys_read(model).demanded
+    given = set(opt) | {'dist', 'rank', 'world_size', 'is_train', 'val', 'logger', 'scale'}
+    needed = set(demanded.get('', ()))
+    if opt.get('high_order_degradation', True) is False:  # then RealESRGAN's degradations are not used
+        needed = {key for key in needed if key.startswith('network_') or key.endswith('_usm')}
+    reported_by_schema = {'name', 'num_gpu', 'path', 'train', 'network_g', 'datasets', 'model_type'}
+    problems = [
+        Problem(key, f'missing; {model.__name__} reads it in training')
+        for key in sorted(needed - given - reported_by_schema)
+    ]
+    problems += (
+        [
+            Problem(f'train.{key}', f'missing; {model.__name__} reads it in training')
+            for key in sorted(set(demanded.get('train', ())) - set(train))
+        ]
+        if train
+        else []
+    )
+    if (
+        train
+        and issubclass(model, SRModel)
+        and not issubclass(model, SRGANModel)
+        and not train.get('pixel_opt')
+        and not train.get('perceptual_opt')
+    ):
+        problems.append(
+            Problem('train.pixel_opt', f'missing; {model.__name__} needs a loss: pixel_opt or perceptual_opt')
+        )
+    return problems

@@ -1,0 +1,351 @@
+"""What an option file may say, checked before the toolbox sees it.
+
+The sections and their values are in sections.py. Which further keys a model or data set reads is found in its
+source (keys_read.py); which keywords a network, loss, metric or optimizer takes, in its signature
+(constructors.py, optimization.py); where options must agree with each other, in agreement.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from basicsr.utils import FileClient
+from basicsr.utils.registry import (
+    ARCH_REGISTRY,
+    DATASET_REGISTRY,
+    LOSS_REGISTRY,
+    METRIC_REGISTRY,
+    MODEL_REGISTRY,
+)
+from pydantic import ValidationError
+
+from pdan_plugin.errors import RequestError
+from pdan_plugin.option_schema import sections
+from pdan_plugin.option_schema.agreement import check_agreement
+from pdan_plugin.option_schema.constructors import (
+    Problem,
+    check_keywords,
+    check_registered,
+    did_you_mean,
+    find_registered,
+    is_own,
+    nearest,
+    unknown_name,
+    wrong_value,
+)
+from pdan_plugin.option_schema.keys_read import keys_read, words_of_package
+from pdan_plugin.option_schema.optimization import check_optimizer, check_scheduler
+
+# The trainer reads these itself, whatever the model.
+_TRAINER_KEYS = {'total_iter', 'warmup_iter'}
+_LOADER_KEYS = {
+    'name',
+    'type',
+    'io_backend',
+    'phase',
+    'scale',
+    'pin_memory',
+    'persistent_workers',
+    'prefetch_mode',
+    'num_prefetch_queue',
+    'dataset_enlarge_ratio',
+    'num_worker_per_gpu',
+    'batch_size_per_gpu',
+    'use_shuffle',
+}
+# It sets these itself; written in a file they would be overwritten.
+_SET_BY_TOOLBOX = {'dist', 'rank', 'world_size', 'is_train', 'auto_resume', 'root_path'}
+_FOLDERS_SET_BY_TOOLBOX = {'models', 'training_states', 'visualization', 'log', 'experiments_root', 'results_root'}
+# Words that the toolbox's own option files carry although the class does not read them: (class, section).
+_IDLE_WORDS: dict[tuple[str, str], set[str]] = {
+    ('VideoBaseModel', ''): {'save_img'},
+    ('StyleGAN2Model', 'train'): {'net_d_iters', 'net_d_init_iters'},
+    ('RealESRGANDataset', 'datasets'): {'gt_size'},
+    ('REDSRecurrentDataset', 'datasets'): {'dataroot_flow'},
+    ('Vimeo90KRecurrentDataset', 'datasets'): {'interval_list'},
+    ('VideoTestVimeo90KDataset', 'datasets'): {'padding'},
+}
+
+
+def check_options(opt: dict[str, Any], path: str | Path, *, is_train: bool) -> None:
+    """Check a whole option file, as read by ``option_file.read_option_file``, after the plugins were loaded.
+
+    Keys that nothing reads are refused. The exception are keys of a plugin's own model or data set: one that its source
+    does not seem to read is refused only as a misspelling, that is, when it is close to a known key that is not given
+    and the plugin's package never names it.
+
+    Args:
+        opt: The options; not changed.
+        path: Their file, for the message.
+        is_train: Whether they are to train (``datasets.train``, ``train`` and ``logger`` must be there) or to test
+            (``val`` must be there; ``train`` and ``logger`` are not used).
+
+    Raises:
+        RequestError: Lists every problem, one a line: file, dotted key, what was found, what was expected, and the
+            nearest right spelling.
+    """
+    problems = list(dict.fromkeys(_problems(opt, is_train)))
+    if problems:
+        lines = [f'{path}: {problem.key}: {problem.text}' for problem in problems]
+        count = 'one problem' if len(lines) == 1 else f'{len(lines)} problems'
+        raise RequestError(f'{count} in the options:\n' + '\n'.join(lines))
+
+
+def _problems(opt: dict[str, Any], is_train: bool) -> list[Problem]:
+    model = find_registered(MODEL_REGISTRY, opt.get('model_type'))
+    networks = [key for key in opt if str(key).startswith('network_')]
+    problems = []
+    if model is None and 'model_type' in opt:
+        problems.append(Problem('model_type', unknown_name(MODEL_REGISTRY, 'model', opt['model_type'])))
+    problems += _check_section(sections.TrainTop if is_train else sections.TestTop, opt, '', model, also_known=networks)
+    for key in networks:
+        if isinstance(opt[key], Mapping):
+            problems += check_registered(ARCH_REGISTRY, 'arch', opt[key], key)
+        elif key != 'network_g':
+            problems.append(Problem(key, wrong_value(opt[key], 'a section with type: NAME_OF_THE_ARCH')))
+    problems += _check_datasets(opt.get('datasets'), is_train)
+    problems += _check_paths(opt.get('path'), networks, model)
+    for key, schema in (
+        ('train', sections.Train),
+        ('val', sections.TrainVal if is_train else sections.Val),
+        ('logger', sections.Logger),
+        ('dist_params', sections.Distributed),
+    ):
+        values = opt.get(key)
+        if isinstance(values, Mapping):
+            # a test does not use train and logger: what is there must be spelt right, but nothing is due
+            due = is_train or key not in ('train', 'logger')
+            reader = None if key in ('logger', 'dist_params') else model
+            is_read = key in ('logger', 'dist_params') or model is not None
+            problems += _check_section(schema, values, key, reader, due=due, is_read=is_read)
+    if isinstance(opt.get('train'), Mapping):
+        problems += _check_train(opt['train'], model)
+    problems += _check_metrics(opt)
+    wandb = opt['logger'].get('wandb') if isinstance(opt.get('logger'), Mapping) else None
+    if isinstance(wandb, Mapping):
+        problems += _check_section(sections.Wandb, wandb, 'logger.wandb', None)
+    return problems + check_agreement(opt, model, is_train)
+
+
+def _check_section(
+    schema: type[sections.Options],
+    values: Mapping[str, Any],
+    key: str,
+    reader: Any,
+    *,
+    also_known: Collection[str] = (),
+    due: bool = True,
+    is_read: bool = True,
+) -> list[Problem]:
+    """Unknown keys, missing keys and wrong values of one section.
+
+    ``reader`` is the model that reads the section beside the trainer; None where none does. ``is_read=False`` says that
+    there should be one but it is not known: then only misspellings can be told.
+    """
+    known = set(schema.model_fields) | set(also_known)
+    if schema is sections.Train and reader is not None:
+        known = set(_TRAINER_KEYS)
+    if reader is not None:
+        known |= keys_read(reader).read.get(key, set()) - _SET_BY_TOOLBOX
+        for base in reader.__mro__:
+            known |= _IDLE_WORDS.get((base.__name__, key), set())
+    lenient = not is_read or (reader is None and not key) or (reader is not None and not is_own(reader))
+    problems = [
+        Problem(_dotted(key, word), text)
+        for word in values
+        if (text := _unknown(str(word), known, values, reader, key, lenient)) is not None
+    ]
+    return problems + _check_values(schema, {word: values[word] for word in values if word in known}, key, due)
+
+
+def _check_values(schema: type[sections.Options], values: dict[str, Any], key: str, due: bool = True) -> list[Problem]:
+    try:
+        schema.model_validate(values)
+    except ValidationError as error:
+        return [
+            Problem(_dotted(key, '.'.join(map(str, item['loc']))), _in_words(item))
+            for item in error.errors()
+            if due or item['type'] != 'missing'
+        ]
+    return []
+
+
+def _unknown(
+    word: str, known: Collection[str], values: Mapping[str, Any], reader: Any, section: str, lenient: bool
+) -> str | None:
+    """The text about a key that nothing reads, or None when it may stand."""
+    if word in known:
+        return None
+    name = getattr(reader, '__name__', 'the toolbox')
+    models = (
+        {
+            registered.removesuffix('_basicsr'): set(keys_read(model).read.get(section, ()))
+            for registered, model in MODEL_REGISTRY
+        }
+        if section in ('', 'train', 'val')
+        else {}
+    )
+    if lenient:
+        candidates = set(known).union(*models.values()) if reader is None else set(known)
+        close = nearest(word, candidates - set(values), cutoff=0.85)
+        if word in candidates or close is None:
+            return None
+        if reader is not None and word in words_of_package(reader.__module__.split('.')[0]):
+            return None
+        return f"unknown key, {name} does not read it; did you mean '{close}'?"
+    readers = [model for model, keys in models.items() if word in keys]
+    if readers:
+        more = f' and {len(readers) - 4} others' if len(readers) > 4 else ''
+        return f'{name} does not read it; model_type {", ".join(readers[:4])}{more} would'
+    return f'unknown key, {name} does not read it{did_you_mean(word, known)}'
+
+
+def _in_words(item: Any) -> str:
+    if item['type'] == 'missing':
+        return 'missing; it must be given'
+    context = item.get('ctx', {})
+    expected = {
+        'option': context.get('expected'),
+        'literal_error': context.get('expected'),
+        'bool_type': 'true or false',
+    }.get(item['type'])
+    return wrong_value(item['input'], str(expected or item['msg']))
+
+
+def _dotted(section: str, word: Any) -> str:
+    return f'{section}.{word}' if section else str(word)
+
+
+def _check_datasets(datasets: Any, is_train: bool) -> list[Problem]:
+    problems: list[Problem] = []
+    if not isinstance(datasets, Mapping):
+        return problems
+    phases = ('train', 'val') if is_train else ('test', 'val')
+    for word, values in datasets.items():
+        phase, key = str(word).split('_')[0], f'datasets.{word}'
+        if phase not in phases or (phase == 'train' and word != 'train'):
+            allowed = 'train, val, val_2 and so on' if is_train else 'test, test_2, val and so on'
+            problems.append(Problem(key, f'unknown phase{did_you_mean(str(word), phases)}; expected {allowed}'))
+        elif not isinstance(values, Mapping):
+            problems.append(Problem(key, wrong_value(values, 'a section that describes a data set')))
+        else:
+            problems += _check_dataset(values, key, sections.TrainDataSet if phase == 'train' else sections.DataSet)
+    if is_train and 'train' not in datasets:
+        problems.append(Problem('datasets.train', 'missing; training needs a data set'))
+    if not is_train and not datasets:
+        problems.append(Problem('datasets', 'empty; expected at least one data set to test on'))
+    return problems
+
+
+def _check_dataset(values: Mapping[str, Any], key: str, schema: type[sections.DataSet]) -> list[Problem]:
+    if 'type' not in values:
+        return [Problem(f'{key}.type', 'missing; expected the name of a registered data set')]
+    owner = find_registered(DATASET_REGISTRY, values['type'])
+    if owner is None:
+        return [Problem(f'{key}.type', unknown_name(DATASET_REGISTRY, 'data set', values['type']))]
+    keys, own = keys_read(owner), is_own(owner)
+    declared = getattr(owner, 'option_keys', None)  # a class may say which keys it takes
+    known = _LOADER_KEYS | set(keys.read.get('', ()) if declared is None else declared)
+    known |= _IDLE_WORDS.get((owner.__name__, 'datasets'), set())
+    problems = [
+        Problem(f'{key}.{word}', text)
+        for word in values
+        if (text := _unknown(str(word), known, values, owner, 'datasets', not own)) is not None
+    ]
+    problems += _check_values(schema, {word: values[word] for word in values if word in known}, key)
+    if own:
+        due = set(keys.at_build.get('', ()))
+        if schema is sections.TrainDataSet:
+            due |= keys.demanded.get('', set()) & {'gt_size', 'use_hflip', 'use_rot'}
+        problems += [
+            Problem(f'{key}.{word}', f'missing; {owner.__name__} cannot do without it')
+            for word in sorted(due - set(values) - {'phase', 'scale', 'name', 'type'})
+        ]
+        roots = {word for word in known if word.startswith('dataroot_')}
+        sources: Any = values.get('sources')
+        for number, source in enumerate(sources if isinstance(sources, list) else []):
+            if isinstance(source, Mapping):
+                problems += [
+                    Problem(f'{key}.sources.{number}.{word}', f'unknown key{did_you_mean(str(word), roots)}')
+                    for word in source
+                    if word not in roots
+                ]
+    storage, backends = values.get('io_backend'), FileClient._backends
+    if isinstance(storage, Mapping):
+        name = storage.get('type')
+        if name in backends:
+            problems += check_keywords(
+                backends[name],
+                {word: value for word, value in storage.items() if word != 'type'},
+                f'{key}.io_backend',
+                provided=('db_paths', 'client_keys'),
+            )
+        elif own:
+            problems.append(Problem(f'{key}.io_backend.type', wrong_value(name, f'one of {", ".join(backends)}')))
+    return problems
+
+
+def _check_paths(paths: Any, networks: Collection[str], model: Any) -> list[Problem]:
+    """``path``: for each network of the file its weights, their key and whether they must fit exactly."""
+    if not isinstance(paths, Mapping):
+        return []
+    problems, rest = [], dict(paths)
+    labels = {network.removeprefix('network_') for network in networks}
+    read = keys_read(model).read.get('path', set()) - _FOLDERS_SET_BY_TOOLBOX if model is not None else set()
+    for start, schema_key in (
+        ('pretrain_network_', 'pretrain_network'),
+        ('param_key_', 'param_key'),
+        ('strict_load_', 'strict_load'),
+    ):
+        for word in [word for word in rest if str(word).startswith(start)]:
+            if word.removeprefix(start) in labels or word in read or rest[word] is None:
+                value = rest.pop(word)
+                problems += [
+                    Problem(f'path.{word}', problem.text)
+                    for problem in _check_values(sections.NetworkPaths, {schema_key: value}, 'path')
+                ]
+        read |= {f'{start}{label}' for label in labels}
+    for word in [word for word in rest if word in _FOLDERS_SET_BY_TOOLBOX]:
+        problems.append(
+            Problem(f'path.{word}', 'the toolbox sets this folder itself, under the working folder; take it out')
+        )
+        del rest[word]
+    known, own = read | set(sections.Paths.model_fields), model is None or is_own(model)
+    problems += [
+        Problem(f'path.{word}', text)
+        for word in rest
+        if (text := _unknown(str(word), known, paths, model, 'path', not own)) is not None
+    ]
+    return problems + _check_values(sections.Paths, rest, 'path')
+
+
+def _check_train(train: Mapping[str, Any], model: Any) -> list[Problem]:
+    problems: list[Problem] = []
+    own = model is None or is_own(model)
+    for word, values in train.items():
+        key = f'train.{word}'
+        if str(word).startswith('optim_'):
+            problems += check_optimizer(values, key, model)
+        elif word == 'scheduler':
+            problems += check_scheduler(values, key, model)
+        elif str(word).endswith('_opt') and values is not None:
+            # a plugin's model may mean something else than a loss by its own words
+            named = isinstance(values, Mapping) and find_registered(LOSS_REGISTRY, values.get('type')) is not None
+            if own or named or word in ('pixel_opt', 'perceptual_opt', 'gan_opt'):
+                problems += check_registered(LOSS_REGISTRY, 'loss', values, key)
+    return problems
+
+
+def _check_metrics(opt: Mapping[str, Any]) -> list[Problem]:
+    metrics = opt['val'].get('metrics') if isinstance(opt.get('val'), Mapping) else None
+    problems = []
+    for name, values in metrics.items() if isinstance(metrics, Mapping) else ():
+        key = f'val.metrics.{name}'
+        problems += check_registered(
+            METRIC_REGISTRY, 'metric', values, key, provided=('img', 'img2'), extra=('better',)
+        )
+        if isinstance(values, Mapping) and values.get('better', 'higher') not in ('higher', 'lower'):
+            problems.append(Problem(f'{key}.better', wrong_value(values['better'], 'higher or lower')))
+    return problems

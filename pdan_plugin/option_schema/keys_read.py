@@ -1,0 +1,171 @@
+"""Which option keys a class reads, found in its own source.
+
+The toolbox declares its options nowhere: a model or data set reads ``self.opt['val'].get('pbar', False)`` where it
+needs it. Reading the source of a class and its bases gives the keys without a list that ages, for plugins' too.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+import textwrap
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+
+_READING_METHODS = {'get', 'pop', 'setdefault'}
+
+
+@dataclass
+class KeysRead:
+    """Keys by section: '' is what the class was given, 'train' its ``opt['train']``, and so on, dotted.
+
+    ``read`` holds every key named; ``demanded`` those only ever read as ``opt['key']``, a KeyError when missing;
+    ``at_build`` the demanded ones that ``__init__`` reads whatever the other options say.
+    """
+
+    read: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    demanded: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    at_build: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+
+
+@cache
+def keys_read(owner: type) -> KeysRead:
+    """The option keys a class reads, itself and through its bases. Shared and cached: do not change the result."""
+    keys, asked_for = KeysRead(), defaultdict(set)
+    building = True  # as long as each __init__ hands on to the next
+    for base in owner.__mro__:
+        tree = _source_tree(base)
+        if tree is None:
+            continue
+        trees = [tree, *(helper for helper in map(_source_tree, _given_the_options(tree, base)) if helper is not None)]
+        functions = [node for each in trees for node in ast.walk(each) if isinstance(node, ast.FunctionDef)]
+        own_init = next((node for node in functions if node in tree.body and node.name == '__init__'), None)
+        for function in functions:
+            aliases = _aliases(function)
+            for section, key, is_demand in _reads(function, aliases):
+                keys.read[section].add(key)
+                (keys.demanded if is_demand else asked_for)[section].add(key)
+            if function is own_init and building:
+                for statement in function.body:
+                    for section, key, is_demand in _reads(statement, aliases, unconditional=True):
+                        if is_demand:
+                            keys.at_build[section].add(key)
+        if own_init is not None and 'super(' not in ast.unparse(own_init):
+            building = False
+    for section, optional in asked_for.items():
+        keys.demanded[section] -= optional
+        keys.at_build[section] -= optional
+    return keys
+
+
+@cache
+def words_of_package(package: str) -> frozenset[str]:
+    """Every text constant in the loaded modules of a package: a key that is none of them cannot be read by it."""
+    words: set[str] = set()
+    for name, module in list(sys.modules.items()):
+        if name.split('.')[0] != package or module is None:
+            continue
+        try:
+            tree = ast.parse(inspect.getsource(module))
+        except (OSError, TypeError, SyntaxError):  # no source at hand (a compiled module): it adds no words
+            continue
+        words.update(
+            node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        )
+    return frozenset(words)
+
+
+def _given_the_options(tree: ast.ClassDef, owner: type) -> Iterator[type]:
+    """Classes of the same module that a class hands its whole options to."""
+    module = sys.modules.get(owner.__module__)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            helper = getattr(module, node.func.id, None)
+            given = [ast.unparse(argument) for argument in node.args]
+            if (
+                inspect.isclass(helper)
+                and helper.__module__ == owner.__module__
+                and any(text in ('opt', 'self.opt') for text in given)
+            ):
+                yield helper
+
+
+def _source_tree(owner: type) -> ast.ClassDef | None:
+    if owner.__module__ in ('builtins', 'abc', 'typing') or owner.__module__.startswith('torch.'):
+        return None
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(owner)))
+    except (OSError, TypeError, SyntaxError):
+        return None
+    return tree.body[0] if tree.body and isinstance(tree.body[0], ast.ClassDef) else None
+
+
+def _aliases(function: ast.FunctionDef) -> dict[str, str]:
+    """Names that stand for a section: ``train_opt = self.opt['train']``."""
+    aliases = {'opt': '', 'self.opt': '', 'train_opt': 'train'}
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assign) and len(node.targets) == 1:
+            section = _section(node.value, aliases)
+            if section is not None:
+                aliases[ast.unparse(node.targets[0])] = section
+    return aliases
+
+
+def _section(node: ast.expr, aliases: dict[str, str]) -> str | None:
+    """The dotted section an expression stands for, or None when it is not a part of the options."""
+    if isinstance(node, (ast.Name, ast.Attribute)):
+        return aliases.get(ast.unparse(node))
+    owner, key = _read(node)
+    if owner is None or key is None:
+        return None
+    section = _section(owner, aliases)
+    return None if section is None else f'{section}.{key}'.lstrip('.')
+
+
+def _read(node: ast.AST) -> tuple[ast.expr | None, str | None]:
+    """The options and the key of ``options['key']``, ``options.get('key')`` or ``'key' in options``."""
+    if isinstance(node, ast.Subscript):
+        return node.value, _text(node.slice)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _READING_METHODS:
+        return node.func.value, _text(node.args[0]) if node.args else None
+    if isinstance(node, ast.Compare) and len(node.ops) == 1 and isinstance(node.ops[0], (ast.In, ast.NotIn)):
+        return node.comparators[0], _text(node.left)
+    return None, None
+
+
+def _text(node: ast.expr) -> str | None:
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+
+
+def _reads(tree: ast.AST, aliases: dict[str, str], unconditional: bool = False) -> Iterator[tuple[str, str, bool]]:
+    """(section, key, is it demanded) for each read; a key that is only written is none."""
+    for node in _unconditional_nodes(tree) if unconditional else ast.walk(tree):
+        if isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load):
+            continue
+        owner, key = _read(node)
+        if owner is None or key is None:
+            continue
+        section = _section(owner, aliases)
+        if section is not None:
+            is_demand = isinstance(node, ast.Subscript) or (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr == 'pop'
+                and len(node.args) == 1
+            )
+            yield section, key, is_demand
+
+
+def _unconditional_nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """Every node that is evaluated whatever the conditions say: of an if, its test alone."""
+    if isinstance(tree, (ast.If, ast.IfExp)):
+        yield from _unconditional_nodes(tree.test)
+    elif isinstance(tree, ast.BoolOp):
+        yield from _unconditional_nodes(tree.values[0])
+    elif not isinstance(tree, (ast.For, ast.While, ast.Try, ast.FunctionDef, ast.Lambda)):
+        yield tree
+        for child in ast.iter_child_nodes(tree):
+            yield from _unconditional_nodes(child)

@@ -1,0 +1,138 @@
+"""Do optimizer and scheduler sections fit what the model can build?
+
+Which optimizers a model builds is asked of the model itself, by building one for a single number: the toolbox's
+releases differ in that (1.4.2 as published knows Adam alone).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from basicsr.models.base_model import BaseModel
+from basicsr.models.lr_scheduler import CosineAnnealingRestartLR, MultiStepRestartLR
+from basicsr.utils.registry import MODEL_REGISTRY
+
+from pdan_plugin.models.plateau_schedule import PlateauSchedule
+from pdan_plugin.option_schema.constructors import (
+    Problem,
+    check_keywords,
+    did_you_mean,
+    find_registered,
+    is_number,
+    is_own,
+    wrong_value,
+)
+
+_SCHEDULERS = {
+    'MultiStepLR': MultiStepRestartLR,
+    'MultiStepRestartLR': MultiStepRestartLR,
+    'CosineAnnealingRestartLR': CosineAnnealingRestartLR,
+}
+
+
+def check_optimizer(values: Any, key: str, model: Any) -> list[Problem]:
+    """Check a section ``{type: NAME, lr: NUMBER, ...}`` against torch's class of that name and against the model."""
+    if not isinstance(values, Mapping):
+        return [Problem(key, wrong_value(values, 'a section with type and lr'))]
+    problems = [Problem(f'{key}.{word}', 'missing; it must be given') for word in ('type', 'lr') if word not in values]
+    if 'lr' in values and not (is_number(values['lr']) and values['lr'] >= 0):
+        problems.append(Problem(f'{key}.lr', wrong_value(values['lr'], 'a number, 0 or more')))
+    name = values.get('type')
+    if name is None:
+        return problems
+    owner = model if model is not None else BaseModel
+    if not _builds(owner, name):
+        buildable = [other for other in _torch_optimizers() if _builds(owner, other)]
+        return [
+            *problems,
+            Problem(
+                f'{key}.type',
+                f'{owner.__name__} cannot build the optimizer {name!r}{did_you_mean(str(name), buildable)}',
+            ),
+        ]
+    torch_class = _torch_optimizers().get(name)
+    keywords = {word: value for word, value in values.items() if word not in ('type', 'lr')}
+    if torch_class is not None:
+        problems += check_keywords(torch_class, {**keywords, 'lr': 1.0}, key, provided=('params',))
+        problems += [
+            Problem(f'{key}.{word}', wrong_value(keywords[word], 'a number'))
+            for word in ('weight_decay', 'eps', 'momentum')
+            if isinstance(keywords.get(word), str)
+        ]
+        betas = keywords.get('betas')
+        if betas is not None and not (
+            isinstance(betas, (list, tuple)) and len(betas) == 2 and all(is_number(beta) for beta in betas)
+        ):
+            problems.append(Problem(f'{key}.betas', wrong_value(betas, 'a list of two numbers, such as [0.9, 0.99]')))
+    return list(dict.fromkeys(problems))
+
+
+def _torch_optimizers() -> dict[str, type]:
+    return {
+        name: value
+        for name, value in vars(torch.optim).items()
+        if inspect.isclass(value) and issubclass(value, torch.optim.Optimizer) and name != 'Optimizer'
+    }
+
+
+def _builds(model: Any, name: str) -> bool:
+    """Whether the model's own ``get_optimizer`` knows a name. Anything but its refusal counts as yes."""
+    try:
+        model.get_optimizer(object.__new__(model), name, [torch.nn.Parameter(torch.zeros(1))], 1e-3)
+    except NotImplementedError:
+        return False
+    except Exception:  # it needs a built model or further keywords to answer: no refusal
+        return True
+    return True
+
+
+def check_scheduler(values: Any, key: str, model: Any) -> list[Problem]:
+    """Check a section ``{type: NAME, ...}``: the toolbox's schedulers, and ReduceLROnPlateau for RestorationModel's
+    family. A plugin's model with a ``setup_schedulers`` of its own may know others; those are its own affair."""
+    if not isinstance(values, Mapping):
+        return [Problem(key, wrong_value(values, 'a section with type'))]
+    name = values.get('type')
+    if name is None:
+        return [Problem(f'{key}.type', 'missing; it must be given')]
+    keywords = {word: value for word, value in values.items() if word != 'type'}
+    restoration = find_registered(MODEL_REGISTRY, 'RestorationModel')
+    has_plateau = model is None or (restoration is not None and issubclass(model, restoration))
+    if name == 'ReduceLROnPlateau' and has_plateau:
+        return _check_plateau(keywords, key)
+    if name not in _SCHEDULERS:
+        if model is not None and not is_own(model.setup_schedulers):
+            return []
+        if name == 'ReduceLROnPlateau' and model is not None:
+            text = (
+                f'{model.__name__} has no ReduceLROnPlateau; model_type RestorationModel and DualSupervisionModel '
+                f'have (RestorationModel trains what {model.__name__} trains, where that is SRModel)'
+            )
+            return [Problem(f'{key}.type', text)]
+        known = [*_SCHEDULERS, *(['ReduceLROnPlateau'] if has_plateau else [])]
+        return [Problem(f'{key}.type', f'no scheduler named {name!r}{did_you_mean(str(name), known)}')]
+    problems = check_keywords(_SCHEDULERS[name], keywords, key, provided=('optimizer', 'last_epoch'))
+    for word in ('milestones', 'periods', 'restarts', 'restart_weights'):
+        if word in keywords and not (
+            isinstance(keywords[word], (list, tuple)) and all(is_number(value) for value in keywords[word])
+        ):
+            problems.append(Problem(f'{key}.{word}', wrong_value(keywords[word], 'a list of numbers')))
+    for one, other in (('periods', 'restart_weights'), ('restarts', 'restart_weights')):
+        ones, others = keywords.get(one), keywords.get(other)
+        if isinstance(ones, list) and isinstance(others, list) and len(ones) != len(others):
+            problems.append(
+                Problem(f'{key}.{other}', f'{len(others)} values for {len(ones)} {one}; expected one for each')
+            )
+    return list({problem.key: problem for problem in problems}.values())
+
+
+def _check_plateau(keywords: Mapping[str, Any], key: str) -> list[Problem]:
+    problems = check_keywords(PlateauSchedule, keywords, key, provided=('optimizer',))
+    if not problems:
+        try:
+            PlateauSchedule(torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))]), **keywords)
+        except ValueError as error:
+            problems.append(Problem(key, str(error)))
+    return problems

@@ -1,0 +1,158 @@
+"""The sections of an option file: their keys, and what kind of value each takes.
+
+A section allows further keys here; which of them something reads is decided in option_schema.py. Whole numbers may be
+written 5e3, and no text is ever taken for a number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, StrictBool
+from pydantic_core import PydanticCustomError
+
+from pdan_plugin.option_schema.constructors import is_number, is_whole
+
+
+def _kind(
+    expected: str, accepts: Callable[[Any], bool], convert: Callable[[Any], Any] | None = None
+) -> BeforeValidator:
+    """A validator that takes values as YAML reads them and never makes a number of a text."""
+
+    def validate(value: Any) -> Any:
+        if not accepts(value):
+            raise PydanticCustomError('option', '{expected}', {'expected': expected})
+        return convert(value) if convert else value
+
+    return BeforeValidator(validate)
+
+
+def _at_least(lowest: int) -> Callable[[Any], bool]:
+    return lambda value: is_whole(value) and value >= lowest
+
+
+Whole = Annotated[int, _kind('a whole number, 0 or more', _at_least(0), int)]
+Positive = Annotated[int, _kind('a whole number, 1 or more', _at_least(1), int)]
+AnyWhole = Annotated[int, _kind('a whole number', is_whole, int)]
+Number = Annotated[float, _kind('a number', is_number)]
+Fraction = Annotated[float, _kind('a number from 0 to less than 1', lambda value: is_number(value) and 0 <= value < 1)]
+Text = Annotated[str, _kind('text', lambda value: isinstance(value, str))]
+Factor = Annotated[Any, _kind('a number above 0', lambda value: is_number(value) and value > 0)]
+GpuCount = Annotated[
+    Any, _kind("a whole number of GPUs (0: the CPU) or 'auto'", lambda value: value == 'auto' or _at_least(0)(value))
+]
+Section = Annotated[dict[str, Any], _kind('a section of keys', lambda value: isinstance(value, Mapping), dict)]
+Names = Annotated[
+    list[str],
+    _kind(
+        'a list of names',
+        lambda value: isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value),
+        list,
+    ),
+]
+
+
+class Options(BaseModel):
+    model_config = ConfigDict(extra='allow', protected_namespaces=())
+
+
+class Top(Options):
+    name: Text
+    model_type: Text
+    num_gpu: GpuCount
+    datasets: Section
+    network_g: Section
+    path: Section
+    scale: Factor | None = None
+    manual_seed: Whole | None = None
+    plugins: Names | None = None
+    train: Section | None = None
+    val: Section | None = None
+    logger: Section | None = None
+    dist_params: Section | None = None
+    find_unused_parameters: StrictBool = False
+
+
+class TrainTop(Top):
+    train: Section  # type: ignore[assignment]
+    logger: Section  # type: ignore[assignment]
+
+
+class TestTop(Top):
+    val: Section  # type: ignore[assignment]
+
+
+class Train(Options):
+    total_iter: Positive
+    warmup_iter: AnyWhole = -1
+    ema_decay: Fraction = 0.0
+    precision: Literal['fp32', 'bf16'] = 'fp32'
+    channels_last: StrictBool = False
+    net_d_iters: Positive = 1
+    net_d_init_iters: Whole = 0
+
+
+class Val(Options):
+    save_img: StrictBool
+    val_freq: Positive | None = None
+    suffix: Text | None = None
+    pbar: StrictBool = False
+    metrics: Section | None = None
+
+
+class TrainVal(Val):
+    val_freq: Positive  # type: ignore[assignment]
+
+
+class Wandb(Options):
+    project: Text | None = None
+    resume_id: Text | None = None
+
+
+class Logger(Options):
+    print_freq: Positive
+    save_checkpoint_freq: Positive
+    use_tb_logger: StrictBool
+    wandb: Section | None = None
+
+
+class Distributed(Options):
+    backend: Literal['nccl', 'gloo', 'mpi'] | None = None
+    port: Positive | None = None
+    timeout: Number | None = None
+
+
+class Paths(Options):
+    resume_state: Text | None = None
+    ignore_resume_networks: Any = None
+
+
+class NetworkPaths(Options):
+    pretrain_network: Text | None = None
+    param_key: Text | None = None
+    strict_load: StrictBool = True
+
+
+class DataSet(Options):
+    name: Text
+    type: Text
+    io_backend: Section | None = None
+    gt_size: Positive | None = None
+    use_hflip: StrictBool | None = None
+    use_rot: StrictBool | None = None
+    pin_memory: StrictBool = False
+    persistent_workers: StrictBool = False
+    prefetch_mode: Literal['cpu', 'cuda'] | None = None
+    num_prefetch_queue: Positive = 1
+    dataroot_gt: Any = None
+    dataroot_lq: Any = None
+    dataset_enlarge_ratio: Factor = 1
+    num_worker_per_gpu: Whole | None = None
+    batch_size_per_gpu: Positive | None = None
+    use_shuffle: StrictBool | None = None  # in many option files; the sampler always shuffles
+
+
+class TrainDataSet(DataSet):
+    num_worker_per_gpu: Whole  # type: ignore[assignment]
+    batch_size_per_gpu: Positive  # type: ignore[assignment]

@@ -1,0 +1,137 @@
+"""Finding and loading plugins: other projects' networks, losses, data sets and models, which register on import.
+
+A plugin announces itself through the entry-point group ``basicsr.plugins`` (ours: ``pdan = pdan_plugin``), or is any
+module that registers in the toolbox's registries when it is imported. Without a ``plugins:`` list in the option file
+every announced plugin is loaded; with one, exactly those named, and ``[]`` is none. This package itself is always
+there.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pdan_plugin.errors import RequestError
+from pdan_plugin.option_schema.constructors import nearest
+
+GROUP = 'basicsr.plugins'
+OWN_NAMES = ('pdan', 'pdan_plugin')
+
+
+@dataclass(frozen=True)
+class LoadedPlugin:
+    """A plugin by its entry point's name or module path, the module that was imported, and who brought it.
+
+    ``distribution`` is None for a module that no installed distribution announces.
+    """
+
+    name: str
+    module: str
+    distribution: str | None
+
+
+def load_plugins(names: Sequence[str] | None) -> list[LoadedPlugin]:
+    """Import plugins, which registers what they bring.
+
+    Args:
+        names: Entry points' names or module paths, exactly those to load; None loads every announced plugin. Modules
+            are also looked for in the working folder, after everything that is installed.
+
+    Raises:
+        RequestError: A name is unknown, or a plugin fails on import; it is named, with the cause and what to do.
+    """
+    announced = _announced()
+    if names is None:
+        return [_load(name, entry.load, entry) for name, entry in announced.items()]
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    loaded = []
+    for name in names:
+        if name in announced:
+            loaded.append(_load(name, announced[name].load, announced[name]))
+        elif name in OWN_NAMES:
+            loaded.append(LoadedPlugin(name, 'pdan_plugin', 'pdan-plugin'))
+        else:
+            _require_module(name, list(announced))
+            loaded.append(_load(name, lambda name=name: importlib.import_module(name)))
+    return loaded
+
+
+def _announced() -> dict[str, importlib.metadata.EntryPoint]:
+    """Entry points by name; one announced twice by the same distribution (an editable install) counts once.
+
+    Raises:
+        RequestError: Two distributions announce the same name.
+    """
+    found: dict[str, importlib.metadata.EntryPoint] = {}
+    for entry in importlib.metadata.entry_points(group=GROUP):
+        other = found.get(entry.name)
+        if other is not None and other.value != entry.value:
+            raise RequestError(
+                f'two plugins announce the name {entry.name!r}: {_distribution(other)} ({other.value}) and '
+                f'{_distribution(entry)} ({entry.value}); uninstall one, or list module paths instead: '
+                f'plugins: [{other.value}]'
+            )
+        found[entry.name] = entry
+    return found
+
+
+def _distribution(entry: importlib.metadata.EntryPoint | None) -> str | None:
+    distribution = entry.dist if entry is not None else None
+    return distribution.metadata['Name'] if distribution is not None else None
+
+
+def _require_module(name: str, announced: Sequence[str]) -> None:
+    try:
+        found = importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):  # a parent package that is not there, or no module path at all
+        found = False
+    if not found:
+        close = nearest(name, announced)
+        guess = f"did you mean '{close}'?" if close else f'installed plugins: {", ".join(announced) or "none"}'
+        raise RequestError(
+            f'plugins: no installed plugin and no module is called {name!r}; {guess} '
+            'Install it, or write the path of a module that can be imported from the working folder'
+        )
+
+
+def _load(name: str, load: Callable[[], Any], entry: importlib.metadata.EntryPoint | None = None) -> LoadedPlugin:
+    distribution = _distribution(entry)
+    try:
+        loaded = load()
+    except (Exception, SystemExit) as error:
+        source = f' (from {distribution})' if distribution else ''
+        raise RequestError(
+            f'plugin {name!r}{source} failed to load: {type(error).__name__}: {error}{_place(error)}. {_advice(error)} '
+            'To run without it, list the plugins you want in the option file: plugins: [...], or plugins: [] for none'
+        ) from error
+    module = loaded if isinstance(loaded, ModuleType) else sys.modules[loaded.__module__]
+    return LoadedPlugin(name, module.__name__, distribution)
+
+
+def _place(error: BaseException) -> str:
+    """Where the plugin's own code was when it failed."""
+    own = str(Path(__file__))
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename != own and 'importlib' not in frame.filename
+    ]
+    return f' (at {frames[-1].filename}:{frames[-1].lineno})' if frames else ''
+
+
+def _advice(error: BaseException) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f'Install what it needs: {error.name}.'
+    if isinstance(error, AssertionError) and 'already registered' in str(error):
+        return 'Another plugin or the toolbox has registered that name; one of the two must go.'
+    return 'Update it, or tell its authors.'

@@ -1,0 +1,333 @@
+"""Would this run start? Data sets, first samples and paths are tried, and nothing is written.
+
+``basicsr train`` and ``basicsr test`` make these checks before the toolbox makes its folders (`check_run`);
+``basicsr check`` makes them and tells how large the run is (`report`).
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import re
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from basicsr.utils.registry import DATASET_REGISTRY, MODEL_REGISTRY
+
+from pdan_plugin import network_size
+from pdan_plugin.errors import RequestError
+from pdan_plugin.models.restoration_model import read_weights
+from pdan_plugin.option_schema.constructors import find_registered
+from pdan_plugin.toolbox_fixes.data_loading import iterations_per_epoch
+from pdan_plugin.toolbox_fixes.options import _complete_datasets, _device_count
+
+_STORE = re.compile(r'(train|val|val300)_(sharp|blur_bicubic_x4|sharp_bicubic_x4)\.lmdb$')
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """A data set that was built: its length, and the shapes of its first sample's pictures (None: it has none)."""
+
+    phase: str
+    kind: str
+    samples: int
+    lq_shape: tuple[int, ...] | None
+    gt_shape: tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What a run would be: its data, and in training how many whole batches make an epoch."""
+
+    data: list[DataFacts]
+    batch_size: int
+    world_size: int
+    iterations: int
+
+
+def is_training(opt: Mapping[str, Any]) -> bool:
+    """Whether an option file is to train: it describes training data or a training section."""
+    datasets = opt.get('datasets')
+    return 'train' in opt or (isinstance(datasets, Mapping) and 'train' in datasets)
+
+
+def run_name(opt: Mapping[str, Any], *, debug: bool = False) -> str:
+    """The name of the run's folder, under experiments/ or results/."""
+    return f'debug_{opt["name"]}' if debug and not opt['name'].startswith('debug') else opt['name']
+
+
+def check_run(
+    opt: Mapping[str, Any],
+    path: str,
+    *,
+    is_train: bool,
+    world_size: int,
+    distributed: bool,
+    auto_resume: bool = False,
+    debug: bool = False,
+) -> RunFacts:
+    """Devices, weights, data paths, data sets and first samples of a run, on options that passed ``check_options``.
+
+    Args:
+        opt: The options; not changed.
+        path: Their file, for messages.
+        world_size: Processes the run has.
+        distributed: Whether they form a process group; one process may too.
+        auto_resume: Whether the run goes on from its last state, which replaces the pretrained weights.
+
+    Raises:
+        RequestError: The first thing that would keep the run from starting, and what to do about it.
+    """
+    opt = copy.deepcopy(dict(opt))
+    opt['manual_seed'] = opt.get('manual_seed') or 0
+    devices = _device_count(opt['num_gpu'], distributed, path)
+    _complete_datasets(opt)
+    _check_weights(opt, path, is_train=is_train, auto_resume=auto_resume, name=run_name(opt, debug=debug))
+    with _toolbox_silent():
+        data = [
+            _try_data(values, f'datasets.{word}', opt.get('scale'), path) for word, values in opt['datasets'].items()
+        ]
+        if not is_train:
+            return RunFacts(data, 1, world_size, 0)
+        values = opt['datasets']['train']
+        batch_size = int(values['batch_size_per_gpu']) * (1 if distributed else max(1, devices))
+        samples = next(facts.samples for facts in data if facts.phase == 'train')
+        with _as_request(path):
+            iterations = iterations_per_epoch(samples, values.get('dataset_enlarge_ratio', 1), batch_size, world_size)
+    if values.get('prefetch_mode') == 'cuda' and values.get('pin_memory') is not True:
+        raise RequestError(f'{path}: datasets.train.pin_memory: expected true, which prefetch_mode: cuda needs')
+    if values.get('prefetch_mode') == 'cuda' and devices == 0:
+        raise RequestError(
+            f'{path}: datasets.train.prefetch_mode: cuda needs a CUDA device, and this run has none; '
+            'write prefetch_mode: cpu, or take it out'
+        )
+    return RunFacts(data, batch_size, world_size, iterations)
+
+
+@contextmanager
+def _toolbox_silent() -> Iterator[None]:
+    """Data sets log what they find as they are built; the run itself will say it once."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.disable(disabled)
+
+
+def _check_weights(opt: Mapping[str, Any], path: str, *, is_train: bool, auto_resume: bool, name: str) -> None:
+    paths = opt.get('path') or {}
+    state = paths.get('resume_state')
+    if is_train and state and not auto_resume and not Path(state).expanduser().is_file():
+        raise RequestError(
+            f'{path}: path.resume_state: {state} does not exist; give an existing .state file, or take '
+            'it out (--auto_resume finds the newest by itself)'
+        )
+    if is_train and (state or (auto_resume and list(Path('experiments', name, 'training_states').glob('*.state')))):
+        return  # what is resumed brings its own weights
+    for key, value in paths.items():
+        if not key.startswith('pretrain_network') or value is None or Path(value).expanduser().is_file():
+            continue
+        parts = Path(value).parts
+        trained = parts[parts.index('experiments') + 1] if 'experiments' in parts[:-1] else None
+        advice = (
+            f'`basicsr train` with the option file whose name: is {trained} makes it'
+            if trained
+            else 'give the path of a weights file'
+        )
+        raise RequestError(f'{path}: path.{key}: {value} does not exist (looked for from the working folder); {advice}')
+
+
+def _try_data(values: Mapping[str, Any], key: str, scale: Any, path: str) -> DataFacts:
+    """Build a data set and read its first sample."""
+    for source in [values, *(values.get('sources') or [])]:
+        for word, value in source.items():
+            if word.startswith(('dataroot', 'meta_info')):
+                for root in value if isinstance(value, list) else [value]:
+                    _require_path(root, f'{path}: {key}.{word}')
+    if values.get('cache_data'):  # a video data set would read all its clips for a look
+        values = {**values, 'cache_data': False}
+    target: Any = find_registered(DATASET_REGISTRY, values['type'])
+    with _as_request(f'{path}: {key}: {values["type"]} cannot be built'):
+        dataset = target(copy.deepcopy(values))
+        samples = len(dataset)
+    if samples == 0:
+        raise RequestError(
+            f'{path}: {key}: {values["type"]} finds no pictures in {values.get("dataroot_gt")}'
+            f'{" and " + str(values["dataroot_lq"]) if values.get("dataroot_lq") else ""}; nested '
+            'folders need a data set that reads them, such as REDSPairedDataset'
+        )
+    if 'num_frame' in values and values['phase'] != 'train':
+        # a video data set's sample is a whole clip, too much to read for a look
+        return DataFacts(values['phase'], values['type'], samples, None, None)
+    with _as_request(f'{path}: {key}: the first sample cannot be read'):
+        sample = dataset[0]
+    lq, gt = (tuple(sample[name].shape) if torch.is_tensor(sample.get(name)) else None for name in ('lq', 'gt'))
+    if lq and gt and scale and gt[-2:] != tuple(round(side * scale) for side in lq[-2:]):
+        raise RequestError(
+            f'{path}: {key}: the first sample is {_size(lq)} in lq and {_size(gt)} in gt '
+            f'({sample.get("lq_path")}); expected gt {scale} times lq, by scale: {scale}. Set scale: to '
+            "what the data have (and network_g's upscale likewise), or give data of that scale"
+        )
+    return DataFacts(values['phase'], values['type'], samples, lq, gt)
+
+
+def _require_path(root: Any, key: str) -> None:
+    if not isinstance(root, (str, Path)) or os.path.exists(os.path.expanduser(root)):
+        return
+    if 'quickstart' in str(root):
+        advice = '`bash scripts/quickstart.sh` makes it'
+    elif _STORE.search(str(root)):
+        advice = (
+            f'`python scripts/prepare_reds.py SOURCE {Path(root).parent}` makes it, where SOURCE holds the '
+            'folders or zips of REDS'
+        )
+    else:
+        advice = 'give the right path, or start the command from the folder it is relative to'
+    raise RequestError(f'{key}: {root} does not exist (looked for from the working folder, {os.getcwd()}); {advice}')
+
+
+@contextmanager
+def _as_request(what: str) -> Iterator[None]:
+    """Whatever a data set raises before the run is a reason not to start it: told with its cause and place."""
+    try:
+        yield
+    except RequestError as error:
+        raise RequestError(f'{what}: {error}') from error
+    except KeyError as error:
+        raise RequestError(f'{what}: it reads the key {error}, which is not given{_place(error)}') from error
+    except Exception as error:
+        raise RequestError(f'{what}: {type(error).__name__}: {error}{_place(error)}') from error
+
+
+def _place(error: Exception) -> str:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f' (at {frame.filename}:{frame.lineno})'
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f'{shape[-1]}x{shape[-2]}'
+
+
+def report(opt: Mapping[str, Any], path: str, *, world_size: int = 1) -> str:
+    """All checks of `check_run`, and how large the run is, as text that ends with the next command.
+
+    Memory is an estimate: parameters, gradients, optimizer and moving average are counted, what ``network_g`` keeps for
+    the backward pass is measured; losses with networks of their own, the convolution library's workspace and
+    fragmentation are not in it.
+
+    Raises:
+        RequestError: As `check_run`; or a network cannot be built, or its weights do not fit.
+    """
+    is_train = is_training(opt)
+    facts = check_run(opt, path, is_train=is_train, world_size=world_size, distributed=world_size > 1)
+    lines = [f'{path}: options and data are in order.', '', 'Data']
+    for data in facts.data:
+        pictures = ', '.join(
+            f'{name} {_size(shape)}' for name, shape in (('lq', data.lq_shape), ('gt', data.gt_shape)) if shape
+        )
+        lines.append(f'  {data.phase}: {data.samples} samples of {data.kind}{", " + pictures if pictures else ""}')
+    if is_train:
+        total = int(opt['train']['total_iter'])
+        workers = f'{facts.world_size} worker{"s" if facts.world_size > 1 else ""}'
+        lines += [
+            '',
+            'Training',
+            f'  {facts.iterations} iterations an epoch (batches of {facts.batch_size} in {workers}), '
+            f'{total} iterations: {total / facts.iterations:.1f} epochs',
+        ]
+    lines += ['', 'Networks', *_network_lines(opt, facts, is_train)]
+    command = 'train' if is_train else 'test'
+    workers = f' --nproc {world_size}' if world_size > 1 else ''
+    return '\n'.join([*lines, '', f'Next: basicsr {command} -opt {path}{workers}'])
+
+
+def _network_lines(opt: Mapping[str, Any], facts: RunFacts, is_train: bool) -> list[str]:
+    with _toolbox_silent():
+        networks = {
+            key: network_size.build(values, key)
+            for key, values in opt.items()
+            if key.startswith('network_') and (is_train or key == 'network_g')
+        }
+    parameters = {key: network_size.count_parameters(network) for key, network in networks.items()}
+    lines = [f'  {key}: {opt[key]["type"]}, {count:,} parameters' for key, count in parameters.items()]
+    network = networks['network_g']
+    whole = next((data.lq_shape for data in reversed(facts.data) if data.lq_shape and data.phase != 'train'), None)
+    crop = next((data.lq_shape for data in facts.data if data.phase == 'train'), None) or _crop_by_options(opt)
+    for shape in dict.fromkeys(shape for shape in (whole, crop if is_train else None) if shape):
+        macs = network_size.multiply_accumulates(network, (1, *shape))
+        if macs is not None:
+            scaled = ', scaled from a small crop' if macs.is_scaled else ''
+            lines.append(
+                f'  network_g: {_short(macs.value)} multiply-accumulates for an input of {_size(shape)}{scaled}'
+            )
+    _check_fit(opt, network)
+    if is_train:
+        lines += ['', *_memory_lines(opt, facts, network, parameters, crop)]
+    return lines
+
+
+def _crop_by_options(opt: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """The LR crop of data sets that give only ``gt``, degraded in the model (Real-ESRGAN's)."""
+    if 'gt_size' not in opt or not opt.get('scale'):
+        return None
+    side = int(opt['gt_size'] // opt['scale'])
+    return 3, side, side
+
+
+def _check_fit(opt: Mapping[str, Any], network: torch.nn.Module) -> None:
+    paths = opt.get('path') or {}
+    weights = paths.get('pretrain_network_g')
+    if weights is None or not paths.get('strict_load_g', True):
+        return
+    try:
+        network.load_state_dict(read_weights(os.path.expanduser(weights), paths.get('param_key_g', 'params')))
+    except RuntimeError as error:
+        raise RequestError(f'path.pretrain_network_g: {weights} does not fit network_g: {error}') from error
+
+
+def _memory_lines(
+    opt: Mapping[str, Any],
+    facts: RunFacts,
+    network: torch.nn.Module,
+    parameters: Mapping[str, int],
+    crop: tuple[int, ...] | None,
+) -> list[str]:
+    train, model = opt['train'], find_registered(MODEL_REGISTRY, opt['model_type'])
+    weights = 4 * sum(parameters.values())
+    state = 0
+    for key, count in parameters.items():
+        section = train.get(key.replace('network_', 'optim_'))
+        if section:
+            state += 4 * count * network_size.optimizer_values(model, section)
+    average = 4 * parameters['network_g'] if train.get('ema_decay', 0) > 0 else 0
+    per_worker = int(opt['datasets']['train']['batch_size_per_gpu'])
+    parts = {'parameters': weights, 'gradients': weights, 'optimizer': state, 'moving average': average}
+    precision = train.get('precision', 'fp32')
+    kept = network_size.saved_for_backward(network, (per_worker, *crop), precision) if crop else None
+    scaled = ''
+    if kept is not None:
+        parts[f'kept for the backward pass, {per_worker} x {_size(crop or ())}'] = kept.value
+        scaled = ', the backward pass scaled from a small crop' if kept.is_scaled else ''
+    lines = [f'  {_bytes(value):>10}  {name}' for name, value in parts.items() if value]
+    lines.append(f'  {_bytes(sum(parts.values())):>10}  in all{scaled}')
+    if kept is None:
+        lines.append('  What the backward pass needs could not be measured and comes on top.')
+    return ['Memory of one worker, an estimate', *lines]
+
+
+def _short(number: int) -> str:
+    for unit, size in (('T', 1e12), ('G', 1e9), ('M', 1e6)):
+        if number >= size:
+            return f'{number / size:.4g}{unit}'
+    return str(number)
+
+
+def _bytes(number: int) -> str:
+    return f'{number / 2**30:.2f} GiB' if number >= 2**30 else f'{number / 2**20:.1f} MiB'

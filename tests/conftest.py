@@ -1,0 +1,22 @@
+"""What every test gets: seeded generators, and the toolbox as published on request."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from pdan_plugin.toolbox_fixes import stock_toolbox
+
+
+@pytest.fixture(autouse=True)
+def _seeds():
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 (the generator the toolbox draws from)
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def stock():
+    """`with stock():` is the toolbox without the fixes."""
+    return stock_toolbox
