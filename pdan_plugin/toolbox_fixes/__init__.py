@@ -1,0 +1,59 @@
+"""Every change to BasicSR's behaviour: one module a subject, one function a defect.
+
+`apply()` makes them all, once a process. `FIXES` lists them; `stock_toolbox()` puts the published behaviour back for
+the duration of a block.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+from pdan_plugin.toolbox_fixes.imports import other_basicsr_commands, require_real_toolbox
+from pdan_plugin.toolbox_fixes.patching import FIXES, Fix, stock_toolbox
+
+__all__ = ['FIXES', 'Fix', 'applied', 'apply', 'other_basicsr_commands', 'require_real_toolbox', 'stock_toolbox']
+
+# These import the toolbox, so they can be imported only once the fixes of `imports` are made.
+_SUBJECTS = (
+    'run_log',
+    'registries',
+    'process_group',
+    'options',
+    'experiment_folders',
+    'checkpoints',
+    'network_wrapping',
+    'schedulers',
+    'image_io',
+    'lmdb_backend',
+    'image_lists',
+    'data_loading',
+    'spawned_workers',
+)
+_applied: dict[str, bool] = {}
+
+
+def apply() -> None:
+    """Makes every fix the installed toolbox needs; a second call does nothing.
+
+    Raises:
+        RequestError: The `basicsr` that would be imported is not the installed toolbox.
+    """
+    if _applied:
+        return
+    require_real_toolbox()
+    _apply_new()
+    importlib.import_module('basicsr')
+    for subject in _SUBJECTS:
+        importlib.import_module(f'pdan_plugin.toolbox_fixes.{subject}')
+    _apply_new()
+
+
+def applied() -> dict[str, bool]:
+    """For each fix by name: True where it changed the toolbox, False where the toolbox behaved already."""
+    return dict(_applied)
+
+
+def _apply_new() -> None:
+    for each in FIXES:
+        if each.name not in _applied:
+            _applied[each.name] = each.apply()

@@ -1,0 +1,125 @@
+"""Checkpoints that are whole or not there."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections import OrderedDict
+from os import path as osp
+from typing import Any
+
+import torch
+from basicsr.models.base_model import BaseModel
+from basicsr.utils.dist_util import master_only
+from torch import nn
+
+from pdan_plugin.toolbox_fixes.patching import fix, replace
+
+_UNFINISHED = '.saving'
+
+
+def save_atomically(content: Any, path: str) -> None:
+    """torch.save, after which the path holds either the whole new file or what it held before.
+
+    The content is written to a hidden file in the same folder, flushed to the disk, and renamed. Such files that a
+    killed process left in the folder are removed first; one process saves into a folder.
+
+    Raises:
+        OSError: The content could not be written; what was there before still is.
+    """
+    folder, name = osp.split(osp.abspath(path))
+    unfinished = osp.join(folder, f'.{name}{_UNFINISHED}')
+    try:
+        os.makedirs(folder, exist_ok=True)
+        for left_over in glob.glob(osp.join(glob.escape(folder), f'.*{_UNFINISHED}')):
+            os.remove(left_over)
+        with open(unfinished, 'wb') as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+        _sync_folder(folder)
+    except Exception as error:
+        if osp.exists(unfinished):
+            os.remove(unfinished)
+        kept = 'the file of that name from before is untouched' if osp.exists(path) else 'no file of that name is left'
+        raise OSError(f'cannot save {path}: {error}; {kept}. Is the disk full, or the folder not writable?') from error
+
+
+def _sync_folder(folder: str) -> None:
+    """Makes a rename last through a power cut, where the system can open folders."""
+    if not hasattr(os, 'O_DIRECTORY'):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def bare_state_dict(net: nn.Module) -> OrderedDict[str, torch.Tensor]:
+    """The network's state on the CPU, under the names it has unwrapped and uncompiled."""
+    state = net.state_dict()
+    bare = OrderedDict((_bare_name(name), value.cpu()) for name, value in state.items())
+    metadata = getattr(state, '_metadata', None)
+    if metadata is not None:  # modules read their own version from it when they load
+        vars(bare)['_metadata'] = OrderedDict(
+            (_bare_name(f'{name}.').removesuffix('.'), value) for name, value in metadata.items()
+        )
+    return bare
+
+
+def _bare_name(name: str) -> str:
+    return name.replace('_orig_mod.', '').removeprefix('module.')
+
+
+@fix(
+    where='models/base_model.py:217,229',
+    upstream='none',
+    symptom='a failed save only warns; a kill during a save leaves half a file; a compiled network loads nowhere else',
+)
+def networks_are_saved_whole() -> bool:
+    """Replaces `save_network`. The form of the file stays: one state dict under each of `params`, `params_ema`."""
+
+    @master_only
+    def save_network(
+        self: BaseModel,
+        net: nn.Module | list[nn.Module],
+        net_label: str,
+        current_iter: int,
+        param_key: str | list[str] = 'params',
+    ) -> None:
+        nets = net if isinstance(net, list) else [net]
+        keys = param_key if isinstance(param_key, list) else [param_key]
+        if len(nets) != len(keys):
+            raise ValueError(f'{len(nets)} networks to save under {len(keys)} keys {keys}')
+        content = {key: bare_state_dict(self.get_bare_model(each)) for each, key in zip(nets, keys, strict=True)}
+        iteration = 'latest' if current_iter == -1 else current_iter
+        save_atomically(content, osp.join(self.opt['path']['models'], f'{net_label}_{iteration}.pth'))
+
+    replace(BaseModel, 'save_network', save_network)
+    return True
+
+
+@fix(
+    where='models/base_model.py:309-338',
+    upstream='none',
+    symptom='a training state that could not be written is only warned of, one half written breaks the resume',
+)
+def training_states_are_saved_whole() -> bool:
+    """Replaces `save_training_state`. Models call it after `save_network`: a whole state has its networks."""
+
+    @master_only
+    def save_training_state(self: BaseModel, epoch: int, current_iter: int) -> None:
+        if current_iter == -1:
+            return
+        state = {
+            'epoch': epoch,
+            'iter': current_iter,
+            'optimizers': [each.state_dict() for each in self.optimizers],
+            'schedulers': [each.state_dict() for each in self.schedulers],
+        }
+        save_atomically(state, osp.join(self.opt['path']['training_states'], f'{current_iter}.state'))
+
+    replace(BaseModel, 'save_training_state', save_training_state)
+    return True

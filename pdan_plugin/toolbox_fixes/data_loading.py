@@ -1,0 +1,305 @@
+"""Epochs, seeds and prefetching of the training data."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import math
+import queue
+import random
+import threading
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from basicsr import data as toolbox_data
+from basicsr.data import prefetch_dataloader
+from basicsr.data.data_sampler import EnlargedSampler
+from torch.utils.data import DataLoader
+
+from pdan_plugin.errors import RequestError
+from pdan_plugin.toolbox_fixes.patching import fix, replace
+
+_END = object()
+
+
+def iterations_per_epoch(images: int, enlarge_ratio: float, batch_size: int, world_size: int) -> int:
+    """Whole batches a rank gets in an epoch: the loader drops the rest.
+
+    Args:
+        images: Length of the data set.
+        enlarge_ratio: `dataset_enlarge_ratio`.
+        batch_size: Images in one batch of one rank.
+        world_size: Number of ranks.
+
+    Raises:
+        RequestError: Not one whole batch.
+    """
+    batches = math.ceil(images * enlarge_ratio / world_size) // batch_size
+    if batches == 0:
+        needed = math.ceil(((batch_size - 1) * world_size + 1) / max(images, 1))
+        raise RequestError(
+            f'datasets: train: {images} images x dataset_enlarge_ratio {enlarge_ratio} over {world_size} rank(s) are '
+            f'less than one batch of {batch_size}, so there is nothing to train on; lower batch_size_per_gpu, or set '
+            f'dataset_enlarge_ratio to {needed} or more'
+        )
+    return batches
+
+
+@fix(
+    where='train.py:45 against data/__init__.py:72',
+    upstream='#113',
+    symptom='training stops before total_iter, or trains 0 iterations and saves untrained weights, with exit status 0',
+)
+def epochs_of_whole_batches() -> bool:
+    """Replaces `create_train_val_dataloader`: epochs are counted by the batches the loader yields."""
+    train = importlib.import_module('basicsr.train')
+
+    def create_train_val_dataloader(
+        opt: dict[str, Any], logger: Any
+    ) -> tuple[DataLoader, EnlargedSampler, list[DataLoader], int, int]:
+        train_loader = sampler = None
+        val_loaders = []
+        total_epochs, total_iters = 0, int(opt['train']['total_iter'])
+        for phase, dataset_opt in opt['datasets'].items():
+            if phase != 'train' and phase.split('_')[0] != 'val':
+                raise RequestError(f"datasets: {phase}: expected 'train', 'val' or 'val_...' in a training run")
+            dataset = train.build_dataset(dataset_opt)
+            build = functools.partial(
+                train.build_dataloader, dataset, dataset_opt,
+                num_gpu=opt['num_gpu'], dist=opt['dist'], seed=opt['manual_seed'],
+            )  # fmt: skip
+            if phase != 'train':
+                val_loaders.append(build(sampler=None))
+                logger.info(f'Number of val images/folders in {dataset_opt["name"]}: {len(dataset)}')
+                continue
+            ratio = dataset_opt.get('dataset_enlarge_ratio', 1)
+            sampler = EnlargedSampler(dataset, opt['world_size'], opt['rank'], ratio)
+            train_loader = build(sampler=sampler)
+            per_epoch = iterations_per_epoch(len(dataset), ratio, train_loader.batch_size or 1, opt['world_size'])
+            total_epochs = math.ceil(total_iters / per_epoch)
+            logger.info(
+                'Training statistics:'
+                f'\n\tNumber of train images: {len(dataset)}'
+                f'\n\tDataset enlarge ratio: {ratio}'
+                f'\n\tBatch size per rank: {train_loader.batch_size}'
+                f'\n\tRanks: {opt["world_size"]}'
+                f'\n\tIterations per epoch (whole batches): {per_epoch}'
+                f'\n\tTotal epochs: {total_epochs}; iters: {total_iters}.'
+            )
+        if train_loader is None or sampler is None:
+            raise RequestError("datasets: has no 'train'; a training run needs one")
+        return train_loader, sampler, val_loaders, total_epochs, total_iters
+
+    replace(train, 'create_train_val_dataloader', create_train_val_dataloader)
+    return True
+
+
+class SampleIndex(int):
+    """An index into a data set that knows the epoch and how many-th use of the index in that epoch it is.
+
+    A data set that draws its augmentation from (seed, epoch, repeat, index) makes the same draws in any worker.
+    """
+
+    epoch: int
+    repeat: int
+
+    def __new__(cls, index: int, epoch: int, repeat: int) -> SampleIndex:
+        sample = super().__new__(cls, index)
+        sample.epoch, sample.repeat = epoch, repeat
+        return sample
+
+    def __reduce__(self) -> tuple[type[SampleIndex], tuple[int, int, int]]:
+        return SampleIndex, (int(self), self.epoch, self.repeat)
+
+
+@fix(
+    where='data/data_sampler.py:33',
+    upstream='none',
+    symptom='a data set cannot tell epochs apart, so its draws hang on the number of workers',
+)
+def indices_know_their_epoch() -> bool:
+    """The sampler's order is the published one; its indices are `SampleIndex`."""
+
+    def __iter__(self: EnlargedSampler) -> Iterator[SampleIndex]:
+        generator = torch.Generator()
+        generator.manual_seed(self.epoch)
+        order = torch.randperm(self.total_size, generator=generator)[self.rank :: self.num_replicas]
+        epoch, images = self.epoch, len(self.dataset)
+        return (SampleIndex(place % images, epoch, place // images) for place in order.tolist())
+
+    replace(EnlargedSampler, '__iter__', __iter__)
+    return True
+
+
+def seed_worker(seed: int, epoch: int, rank: int, worker: int) -> None:
+    """Seeds Python's, numpy's and torch's generators of a data loader worker."""
+    words = np.random.SeedSequence([seed, epoch, rank, worker]).generate_state(4)
+    random.seed(words.tobytes())
+    np.random.seed(words)  # noqa: NPY002 (the generator the stock data sets draw from)
+    torch.manual_seed(int(words[0]) << 32 | int(words[1]))
+
+
+class WorkerSeeds:
+    """A `worker_init_fn` that asks the sampler for the epoch at the moment the workers start.
+
+    Persistent workers start once: their generators run on from epoch to epoch.
+    """
+
+    def __init__(self, sampler: EnlargedSampler, seed: int) -> None:
+        self.sampler, self.seed = sampler, seed
+
+    def __call__(self, worker: int) -> None:
+        seed_worker(self.seed, self.sampler.epoch, self.sampler.rank, worker)
+
+    def __reduce__(self) -> tuple[Any, ...]:  # a spawned worker needs the epoch, not the sampler and its data set
+        return functools.partial, (seed_worker, self.seed, self.sampler.epoch, self.sampler.rank)
+
+
+@fix(
+    where='data/__init__.py:99',
+    upstream='none',
+    symptom='every epoch repeats the same crops and flips; torch draws in workers are not seeded at all',
+)
+def workers_are_seeded_by_epoch() -> bool:
+    """The training loader's workers are seeded from (seed, epoch, rank, worker)."""
+    published = toolbox_data.build_dataloader
+
+    @functools.wraps(published)
+    def build_dataloader(
+        dataset: Any,
+        dataset_opt: dict[str, Any],
+        num_gpu: int = 1,
+        dist: bool = False,
+        sampler: Any = None,
+        seed: int | None = None,
+    ) -> DataLoader:
+        loader = published(dataset, dataset_opt, num_gpu=num_gpu, dist=dist, sampler=sampler, seed=seed)
+        if dataset_opt['phase'] == 'train' and seed is not None and isinstance(sampler, EnlargedSampler):
+            loader.worker_init_fn = WorkerSeeds(sampler, seed)
+        return loader
+
+    replace(toolbox_data, 'build_dataloader', build_dataloader)
+    return True
+
+
+class PrefetchIterator:
+    """Takes batches from an iterator in a thread of its own, a few ahead.
+
+    What the iterator raises is raised by `next`, with its traceback. The thread ends when this object is dropped.
+    """
+
+    def __init__(self, generator: Iterator[Any], num_prefetch_queue: int) -> None:
+        self._batches: queue.Queue[Any] = queue.Queue(num_prefetch_queue)
+        self._ended = False
+        dropped = threading.Event()
+        # the thread must not hold this object, or it would never be dropped
+        threading.Thread(target=_prefetch, args=(generator, self._batches, dropped), daemon=True).start()
+        weakref.finalize(self, dropped.set)
+
+    def __iter__(self) -> PrefetchIterator:
+        return self
+
+    def __next__(self) -> Any:
+        if self._ended:
+            raise StopIteration
+        batch, error = self._batches.get()
+        if batch is not _END:
+            return batch
+        self._ended = True
+        if error is not None:
+            raise error
+        raise StopIteration
+
+
+def _prefetch(generator: Iterator[Any], batches: queue.Queue[Any], dropped: threading.Event) -> None:
+    def put(entry: tuple[Any, BaseException | None]) -> None:
+        while not dropped.is_set():
+            try:
+                return batches.put(entry, timeout=0.1)
+            except queue.Full:
+                continue
+
+    try:
+        for batch in generator:
+            put((batch, None))
+            if dropped.is_set():
+                return
+        put((_END, None))
+    except BaseException as error:
+        put((_END, error))
+
+
+@fix(
+    where='data/prefetch_dataloader.py:27',
+    upstream='none',
+    symptom='prefetch_mode: cpu hangs for ever when a sample raises',
+)
+def prefetching_passes_errors_on() -> bool:
+    """Replaces `PrefetchGenerator`, a thread that died with the error and left the trainer waiting for it."""
+    replace(prefetch_dataloader, 'PrefetchGenerator', PrefetchIterator)
+    return True
+
+
+@fix(
+    where='data/prefetch_dataloader.py:100',
+    upstream='none',
+    symptom='prefetch_mode: cuda on a CPU fails with a message about torch, not about the option',
+)
+def cuda_prefetcher_needs_cuda() -> bool:
+    """The option is named in the error."""
+    published = prefetch_dataloader.CUDAPrefetcher.__init__
+
+    @functools.wraps(published)
+    def __init__(self: Any, loader: DataLoader, opt: dict[str, Any]) -> None:
+        if not torch.cuda.is_available() or opt['num_gpu'] == 0:
+            raise RequestError(
+                'datasets: train: prefetch_mode: cuda needs a CUDA device, and this run has none; '
+                'write `prefetch_mode: cpu`, or take it out'
+            )
+        published(self, loader, opt)
+
+    replace(prefetch_dataloader.CUDAPrefetcher, '__init__', __init__)
+    return True
+
+
+@fix(
+    where='data/prefetch_dataloader.py:73,102',
+    upstream='none',
+    symptom='workers start and read for an epoch that is thrown away before the first iteration',
+)
+def no_epoch_before_the_first() -> bool:
+    """The prefetchers took an iterator when built; the trainer calls `set_epoch` and `reset` before the first batch."""
+    for prefetcher in (prefetch_dataloader.CPUPrefetcher, prefetch_dataloader.CUDAPrefetcher):
+        replace(prefetcher, '__init__', _with_a_deferred_loader(prefetcher.__init__))
+        replace(prefetcher, 'next', _resetting_first(prefetcher.next))
+    return True
+
+
+class _NothingYet:
+    """A loader without batches, for the published constructor to begin on."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+
+def _with_a_deferred_loader(published: Any) -> Any:
+    @functools.wraps(published)
+    def __init__(self: Any, loader: DataLoader, *args: Any) -> None:
+        published(self, _NothingYet(), *args)
+        self.ori_loader = loader
+        self.loader = None
+
+    return __init__
+
+
+def _resetting_first(published: Any) -> Any:
+    @functools.wraps(published)
+    def following(self: Any) -> Any:
+        if self.loader is None:
+            self.reset()
+        return published(self)
+
+    return following

@@ -1,0 +1,92 @@
+"""Between bytes, arrays and tensors: an image that cannot be read is named, a tensor that is shown is not changed."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from basicsr.utils import img_util
+
+from pdan_plugin.errors import RequestError
+from pdan_plugin.toolbox_fixes.patching import fix, replace
+
+
+class SourcedBytes(bytes):
+    """Bytes that know where they were read: a path, or a key and its store."""
+
+    source: str
+
+    def __new__(cls, content: bytes, source: str) -> SourcedBytes:
+        sourced = super().__new__(cls, content)
+        sourced.source = source
+        return sourced
+
+    def __reduce__(self) -> tuple[type[SourcedBytes], tuple[bytes, str]]:
+        return SourcedBytes, (bytes(self), self.source)
+
+
+@fix(
+    where='utils/img_util.py:129',
+    upstream='#254',
+    symptom="a corrupt image: AttributeError: 'NoneType' object has no attribute 'astype', no file named",
+)
+def unreadable_images_are_named() -> bool:
+    """An empty or undecodable image raises RequestError with its file, or its key and store."""
+    published = img_util.imfrombytes
+    try:
+        published(b'not an image')
+    except RequestError:
+        return False
+    except cv2.error:
+        pass
+
+    @functools.wraps(published)
+    def imfrombytes(content: bytes, flag: str = 'color', float32: bool = False) -> np.ndarray:
+        source = getattr(content, 'source', 'an image given as bytes')
+        if len(content) == 0:
+            raise RequestError(f'{source}: empty (0 bytes), expected an image; make or copy the file again')
+        try:
+            image = published(content, flag, False)
+        except cv2.error as error:
+            raise RequestError(f'{source}: cannot be decoded ({error.err}); make or copy the file again') from error
+        if image is None:
+            raise RequestError(
+                f'{source}: not an image OpenCV can decode ({len(content)} bytes, beginning {bytes(content[:8])!r}); '
+                'make or copy the file again, or take it out of the data set'
+            )
+        # the published function's own arithmetic, without a second decoding
+        return image.astype(np.float32) / 255.0 if float32 else image
+
+    replace(img_util, 'imfrombytes', imfrombytes)
+    return True
+
+
+@fix(
+    where='utils/img_util.py:66,107',
+    upstream='none',
+    symptom="on a CPU, showing a network's output clamps the output itself: metrics and losses after it see the clamp",
+)
+def shown_tensors_stay_as_they_are() -> bool:
+    """`tensor2img` and `tensor2img_fast` clamp in place what, on a CPU, still is the caller's memory."""
+    bright = torch.full((1, 3, 2, 2), 2.0)
+    img_util.tensor2img(bright)
+    if bright.max() == 2:
+        return False
+    for name in ('tensor2img', 'tensor2img_fast'):
+        replace(img_util, name, _on_a_copy(getattr(img_util, name)))
+    return True
+
+
+def _on_a_copy(published: Any) -> Any:
+    @functools.wraps(published)
+    def shown(tensor: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(tensor, list):
+            tensor = [each.clone() if torch.is_tensor(each) else each for each in tensor]
+        elif torch.is_tensor(tensor):
+            tensor = tensor.clone()
+        return published(tensor, *args, **kwargs)
+
+    return shown

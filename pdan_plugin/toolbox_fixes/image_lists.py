@@ -1,0 +1,157 @@
+"""Which images a data set has: nested folders, meta-info files, stores."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterable
+from os import path as osp
+from typing import Any
+
+from basicsr import data as toolbox_data
+from basicsr.data import data_util
+
+from pdan_plugin.errors import RequestError
+from pdan_plugin.toolbox_fixes.patching import fix, replace
+
+_SHOWN = 10
+
+
+@fix(
+    where='data/data_util.py:219',
+    upstream='none',
+    symptom="folders of clips, REDS's own layout: 0 images, then ZeroDivisionError",
+)
+def nested_folders() -> bool:
+    """Where a folder holds no files of its own, the files of its subfolders are paired by their path.
+
+    A folder with files of its own is read as before, without its subfolders. The order is sorted by path: the
+    published one is the file system's, which may differ between the machines of one run.
+    """
+
+    def paired_paths_from_folder(folders: list[str], keys: list[str], filename_tmpl: str) -> list[dict[str, str]]:
+        (input_folder, gt_folder), (input_key, gt_key) = folders, keys
+        input_names, gt_names = _files(input_folder, input_key), _files(gt_folder, gt_key)
+        wanted = {name: _input_name(name, filename_tmpl) for name in gt_names}
+        lacking = sorted(set(wanted.values()) - set(input_names))
+        left_over = sorted(set(input_names) - set(wanted.values()))
+        if lacking or left_over:
+            raise RequestError(
+                f'{gt_key} ({gt_folder}, {len(gt_names)} files) and {input_key} ({input_folder}, '
+                f'{len(input_names)} files) do not match under filename_tmpl {filename_tmpl!r}: '
+                f'{input_key} lacks {_listed(lacking)}; without a partner in {gt_key}: {_listed(left_over)}'
+            )
+        return [
+            {f'{input_key}_path': osp.join(input_folder, wanted[name]), f'{gt_key}_path': osp.join(gt_folder, name)}
+            for name in gt_names
+        ]
+
+    replace(data_util, 'paired_paths_from_folder', paired_paths_from_folder)
+    return True
+
+
+@fix(
+    where='data/data_util.py:190',
+    upstream='none',
+    symptom='a meta-info line CLIP/FRAME.png is looked for as FRAME.png in the LQ folder',
+)
+def meta_info_keeps_the_clip() -> bool:
+    """The LQ path keeps the folder of the name the meta-info file gives."""
+
+    def paired_paths_from_meta_info_file(
+        folders: list[str], keys: list[str], meta_info_file: str, filename_tmpl: str
+    ) -> list[dict[str, str]]:
+        (input_folder, gt_folder), (input_key, gt_key) = folders, keys
+        with open(meta_info_file, encoding='utf-8') as lines:
+            names = [line.split()[0] for line in lines if line.strip()]
+        return [
+            {
+                f'{input_key}_path': osp.join(input_folder, _input_name(name, filename_tmpl)),
+                f'{gt_key}_path': osp.join(gt_folder, name),
+            }
+            for name in names
+        ]
+
+    replace(data_util, 'paired_paths_from_meta_info_file', paired_paths_from_meta_info_file)
+    return True
+
+
+@fix(
+    where='data/data_util.py:132',
+    upstream='#16',
+    symptom='a store that is not there: FileNotFoundError on its meta_info.txt; keys that differ are not listed',
+)
+def missing_stores_and_keys() -> bool:
+    """A missing store is an error that says how to make one; keys that one store lacks are listed."""
+    published = data_util.paired_paths_from_lmdb
+
+    @functools.wraps(published)
+    def paired_paths_from_lmdb(folders: list[str], keys: list[str]) -> list[dict[str, str]]:
+        names = [_store_keys(folder, key) for folder, key in zip(folders, keys, strict=True)]
+        for (folder, own), other in zip(zip(folders, names, strict=True), reversed(names), strict=True):
+            if other - own:
+                raise RequestError(f'{folder}: lacks keys its partner has: {_listed(sorted(other - own))}')
+        return published(folders, keys)
+
+    replace(data_util, 'paired_paths_from_lmdb', paired_paths_from_lmdb)
+    return True
+
+
+@fix(
+    where='data/__init__.py:38',
+    upstream='none',
+    symptom='a data set without a single image: ZeroDivisionError in training, NameError (idx) in a test',
+)
+def empty_datasets() -> bool:
+    """`build_dataset` refuses a data set of length 0 and names its folders."""
+    published = toolbox_data.build_dataset
+
+    @functools.wraps(published)
+    def build_dataset(dataset_opt: dict[str, Any]) -> Any:
+        dataset = published(dataset_opt)
+        if len(dataset) == 0:
+            roots = {key: value for key, value in dataset_opt.items() if key.startswith('dataroot')}
+            raise RequestError(
+                f'data set {dataset_opt.get("name")} ({dataset_opt["type"]}): 0 images in {roots}; '
+                'give the folder that holds the images, or clips of images'
+            )
+        return dataset
+
+    replace(toolbox_data, 'build_dataset', build_dataset)
+    return True
+
+
+def _files(folder: str, key: str) -> list[str]:
+    """Visible files relative to the folder, sorted; those of subfolders only where it has none of its own."""
+    if not osp.isdir(folder):
+        raise RequestError(f'dataroot_{key}: {folder} is not a folder')
+    found: list[str] = []
+    for base, subfolders, names in os.walk(folder):
+        subfolders[:] = [name for name in subfolders if not name.startswith('.')]
+        found += [osp.relpath(osp.join(base, name), folder) for name in names if not name.startswith('.')]
+        if base == folder and found:
+            break
+    return sorted(found)
+
+
+def _store_keys(folder: str, key: str) -> set[str]:
+    meta_info = osp.join(folder, 'meta_info.txt')
+    if not osp.isfile(meta_info):
+        raise RequestError(
+            f'dataroot_{key}: {folder} is not an LMDB store of images (it has no meta_info.txt). '
+            "`python scripts/prepare_reds.py SOURCE TARGET` makes REDS's stores, "
+            '`python scripts/synthesize_blur.py SOURCE TARGET` those of other videos'
+        )
+    with open(meta_info, encoding='utf-8') as lines:
+        return {line.split('.')[0] for line in lines}
+
+
+def _input_name(gt_name: str, filename_tmpl: str) -> str:
+    stem, extension = osp.splitext(osp.basename(gt_name))
+    return osp.join(osp.dirname(gt_name), f'{filename_tmpl.format(stem)}{extension}')
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    rest = f' and {len(names) - _SHOWN} more' if len(names) > _SHOWN else ''
+    return (', '.join(names[:_SHOWN]) + rest) if names else 'none'

@@ -1,0 +1,160 @@
+"""What `import basicsr` needs on a current stack, and which `basicsr` it finds."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.machinery
+import importlib.metadata
+import importlib.util
+import json
+import os
+import re
+import sys
+import types
+import warnings
+from pathlib import Path
+from urllib.parse import urlparse
+from urllib.request import url2pathname
+
+from pdan_plugin.errors import RequestError
+from pdan_plugin.toolbox_fixes.patching import fix
+
+OWN_DISTRIBUTION = 'pdan-plugin'
+
+
+def require_real_toolbox() -> Path:
+    """Checks that `import basicsr` finds the installed toolbox, and returns its folder.
+
+    Nothing of the toolbox is imported. Projects built on BasicSR often carry a copy of it in a folder of the same
+    name (NAFNet installs its copy under it); found first, such a copy fails later and far away.
+
+    Raises:
+        RequestError: No `basicsr` is installed, another folder is found before it, or what is installed under its
+            name is not the toolbox.
+    """
+    spec = importlib.util.find_spec('basicsr')
+    found = Path(os.path.realpath(spec.origin)).parent if spec is not None and spec.origin else None
+    try:
+        distribution = importlib.metadata.distribution('basicsr')
+    except importlib.metadata.PackageNotFoundError:
+        where = f' (the folder {found} is found under its name, but is not installed)' if found else ''
+        raise RequestError(f'BasicSR is not installed{where}: `pip install basicsr==1.4.2`') from None
+    installed = _installed_folder(distribution)
+    if found is None or (installed is not None and found != installed):
+        shadow = found or (next(iter(spec.submodule_search_locations or []), None) if spec is not None else None)
+        raise RequestError(
+            f'`import basicsr` finds {shadow or "nothing"}, not the installed toolbox in {installed}. '
+            'A folder named basicsr in the working folder or on PYTHONPATH comes first: start the command from '
+            'another folder, take that entry off PYTHONPATH, or rename the folder'
+        )
+    missing = [part for part in ('archs', 'utils/registry.py', 'train.py') if not (found / part).exists()]
+    if missing:
+        raise RequestError(
+            f'what is installed as basicsr {distribution.version} in {found} is not the toolbox (it has no '
+            f'{", ".join(missing)}); a project that uses the same name has replaced it: '
+            '`pip uninstall basicsr`, then `pip install basicsr==1.4.2`'
+        )
+    return found
+
+
+def _installed_folder(distribution: importlib.metadata.Distribution) -> Path | None:
+    """The package folder a distribution installed; None where it keeps no list of files."""
+    direct_url = json.loads(distribution.read_text('direct_url.json') or '{}')
+    if direct_url.get('dir_info', {}).get('editable'):
+        return Path(os.path.realpath(url2pathname(urlparse(direct_url['url']).path))) / 'basicsr'
+    for file in distribution.files or []:
+        if file.as_posix() == 'basicsr/__init__.py':
+            return Path(os.path.realpath(str(distribution.locate_file(file)))).parent
+    return None
+
+
+def other_basicsr_commands() -> list[str]:
+    """Names of installed distributions, ours excepted, that declare a console command `basicsr`, sorted."""
+    names = set()
+    for distribution in importlib.metadata.distributions():
+        name = distribution.metadata['Name'] or ''
+        if re.sub(r'[-_.]+', '-', name).lower() == OWN_DISTRIBUTION:
+            continue
+        if any(entry.group == 'console_scripts' and entry.name == 'basicsr' for entry in distribution.entry_points):
+            names.add(name)
+    return sorted(names)
+
+
+@fix(
+    where='data/degradations.py:8',
+    upstream='#533, #663, #711',
+    symptom="import basicsr fails: No module named 'torchvision.transforms.functional_tensor'",
+)
+def torchvision_functional_tensor() -> bool:
+    """torchvision 0.17 took the module away; `rgb_to_grayscale`, all the toolbox takes from it, is public elsewhere."""
+    name = 'torchvision.transforms.functional_tensor'
+    if importlib.util.find_spec(name) is not None:
+        return False
+    functional = importlib.import_module('torchvision.transforms.functional')
+    shim = types.ModuleType(name, 'Stands in for the module torchvision took away.')
+    setattr(shim, 'rgb_to_grayscale', functional.rgb_to_grayscale)  # noqa: B010 (a module takes no attributes by type)
+    shim.__spec__ = importlib.machinery.ModuleSpec(name, loader=None)
+    sys.modules[name] = shim
+    return True
+
+
+@fix(where='metrics/niqe.py:5', upstream='none', symptom='-W error: scipy.ndimage.filters is deprecated')
+def scipy_ndimage_filters() -> bool:
+    """The names moved to `scipy.ndimage`; the old module warns at each name taken and is to be removed."""
+    name = 'scipy.ndimage.filters'
+    ndimage = importlib.import_module('scipy.ndimage')
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('error')
+            importlib.import_module(name).convolve  # noqa: B018 (taking the name is what warns)
+    except (ImportError, AttributeError, DeprecationWarning):
+        shim = types.ModuleType(name, 'Stands in for the module whose names moved to scipy.ndimage.')
+        vars(shim).update({public: getattr(ndimage, public) for public in ndimage.__all__})
+        shim.__spec__ = importlib.machinery.ModuleSpec(name, loader=None)
+        sys.modules[name] = shim
+        setattr(ndimage, 'filters', shim)  # noqa: B010
+        return True
+    return False
+
+
+@fix(where='archs/arch_util.py:6', upstream='none', symptom="Python 3.12: No module named 'distutils'")
+def distutils_version() -> bool:
+    """Python 3.12 took distutils away; setuptools brings it back where it is installed, which it need not be."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # up to 3.11 its import warns; the toolbox can do nothing about it
+        try:
+            importlib.import_module('distutils.version')
+        except ImportError:
+            package, version = types.ModuleType('distutils'), types.ModuleType('distutils.version')
+            package.__path__ = []
+            vars(version)['LooseVersion'] = LooseVersion
+            vars(package)['version'] = version
+            sys.modules.update({'distutils': package, 'distutils.version': version})
+            return True
+    return False
+
+
+class LooseVersion:
+    """As much of distutils' class as the toolbox uses: versions compared by their numbers, then their words."""
+
+    def __init__(self, text: str) -> None:
+        parts = re.findall(r'\d+|[a-z]+', text.lower())
+        self.version = [(0, int(part), '') if part.isdigit() else (-1, 0, part) for part in parts]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LooseVersion) and self.version == other.version
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.version))
+
+    def __lt__(self, other: LooseVersion) -> bool:
+        return self.version < other.version
+
+    def __le__(self, other: LooseVersion) -> bool:
+        return self.version <= other.version
+
+    def __gt__(self, other: LooseVersion) -> bool:
+        return self.version > other.version
+
+    def __ge__(self, other: LooseVersion) -> bool:
+        return self.version >= other.version

@@ -1,0 +1,121 @@
+"""The toolbox's file client: stores shared within a process, keys and files named."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import os
+from typing import Any
+
+import lmdb
+from basicsr.utils.file_client import FileClient, LmdbBackend
+
+from pdan_plugin.errors import RequestError
+from pdan_plugin.toolbox_fixes.image_io import SourcedBytes
+from pdan_plugin.toolbox_fixes.lmdb_environments import shared_environment
+from pdan_plugin.toolbox_fixes.patching import fix, replace
+
+_NEIGHBOURS = 200
+
+
+class MissingKeyError(RequestError, KeyError):
+    """A store has no such key."""
+
+    __str__ = Exception.__str__  # KeyError's own shows the message in quotes
+
+
+@fix(
+    where='utils/file_client.py:112',
+    upstream='none',
+    symptom="lmdb: 'The environment is already open in this process' when train and val read one store",
+)
+def lmdb_stores_are_shared() -> bool:
+    """Every backend of a process reads a store through one environment; a forked or unpickled one opens its own."""
+
+    def __init__(
+        self: Any,
+        db_paths: str | list[str],
+        client_keys: str | list[str] = 'default',
+        readonly: bool = True,
+        lock: bool = False,
+        readahead: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        asked = {'readonly': readonly, 'lock': lock, 'readahead': readahead, **kwargs}
+        refused = {name: value for name, value in asked.items() if (name, value) not in _SHARED_SETTINGS}
+        if refused:
+            raise RequestError(f'io_backend: {refused}: stores are read with {dict(_SHARED_SETTINGS)}; take it out')
+        names = [client_keys] if isinstance(client_keys, str) else list(client_keys)
+        self.db_paths = [str(path) for path in (db_paths if isinstance(db_paths, list) else [db_paths])]
+        if len(names) != len(self.db_paths):
+            raise ValueError(f'client_keys and db_paths must have one length, got {names} and {self.db_paths}')
+        self._paths = dict(zip(names, self.db_paths, strict=True))
+        self._client, self._process = {}, os.getpid()
+        for name in names:
+            _environment(self, name)
+
+    def get(self: Any, filepath: Any, client_key: str) -> bytes:
+        environment = _environment(self, client_key)
+        with environment.begin(write=False) as transaction:
+            content = transaction.get(str(filepath).encode())
+        if content is None:
+            raise MissingKeyError(
+                f'{self._paths[client_key]}: the store has no key {str(filepath)!r}; '
+                f'{_close_keys(environment, str(filepath))}. Make the store again, or mend its meta_info.txt'
+            )
+        return content
+
+    def __getstate__(self: LmdbBackend) -> dict[str, Any]:
+        return {**vars(self), '_client': {}}
+
+    for method in (__init__, get, __getstate__):
+        replace(LmdbBackend, method.__name__, method)
+    return True
+
+
+_SHARED_SETTINGS = (('readonly', True), ('lock', False), ('readahead', False))
+
+
+def _environment(backend: Any, name: str) -> lmdb.Environment:
+    if name not in backend._paths:
+        raise ValueError(f'client_key {name!r} is not one of {list(backend._paths)}')
+    if backend._process != os.getpid():
+        backend._client, backend._process = {}, os.getpid()
+    if name not in backend._client:
+        backend._client[name] = shared_environment(backend._paths[name])
+    return backend._client[name]
+
+
+def _close_keys(environment: lmdb.Environment, key: str) -> str:
+    """Keys that look like the one asked for, among its neighbours in the store's order."""
+    with environment.begin(write=False) as transaction:
+        cursor = transaction.cursor()
+        found = cursor.set_range(key.encode()) or cursor.last()
+        if not found:
+            return 'it is empty'
+        after = [each.decode() for each in itertools.islice(cursor.iternext(values=False), _NEIGHBOURS)]
+        cursor.set_range(after[0].encode())
+        before = [each.decode() for each in itertools.islice(cursor.iterprev(values=False), _NEIGHBOURS)]
+    neighbours = sorted({*before, *after})
+    close = difflib.get_close_matches(key, neighbours, n=3, cutoff=0.5)
+    return f'close keys: {", ".join(close)}' if close else f'its keys look like {neighbours[0]!r}'
+
+
+@fix(
+    where='utils/file_client.py:158',
+    upstream='#254',
+    symptom='a broken image is reported without a word on which file or key it was',
+)
+def bytes_know_their_source() -> bool:
+    """`FileClient.get` hands out bytes with a `.source`, which `imfrombytes` names when it cannot decode them."""
+    published = FileClient.get
+
+    def get(self: Any, filepath: Any, client_key: str = 'default') -> Any:
+        content = published(self, filepath, client_key)
+        if not isinstance(content, bytes):  # memcached hands out its own buffer
+            return content
+        store = f' in {self.client._paths[client_key]}' if self.backend == 'lmdb' else ''
+        return SourcedBytes(content, f'key {filepath}{store}' if store else str(filepath))
+
+    replace(FileClient, 'get', get)
+    return True

@@ -1,0 +1,66 @@
+"""One open LMDB environment a store and process, shared by everything that reads it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import lmdb
+
+from pdan_plugin.errors import RequestError
+
+_open_environments: dict[tuple[int, str, int], lmdb.Environment] = {}
+_opening = threading.Lock()
+
+
+def shared_environment(path: str | Path) -> lmdb.Environment:
+    """The process's read-only environment of an LMDB store, opened at the first call.
+
+    lmdb refuses to open a store twice in a process, and an environment should not be used across a fork: the key is
+    (process, real path, inode), so a forked worker and a store that was written anew each get their own. A forked
+    worker's first call closes, in the worker alone, what it inherited. No lock file is used; a store must not be
+    written while it is read.
+
+    Raises:
+        RequestError: There is no LMDB store at the path, or it cannot be opened.
+    """
+    folder = os.path.realpath(path)
+    data_file = os.path.join(folder, 'data.mdb')
+    if not os.path.isfile(data_file):
+        raise RequestError(
+            f'{path}: no LMDB store here (expected a folder with data.mdb in it). '
+            "`python scripts/prepare_reds.py SOURCE TARGET` makes REDS's stores, "
+            "`python scripts/synthesize_blur.py SOURCE TARGET` those of other videos, and the toolbox's "
+            'scripts/data_preparation/create_lmdb.py any other'
+        )
+    key = (os.getpid(), folder, os.stat(data_file).st_ino)
+    with _opening:
+        if key not in _open_environments:
+            _close(folder, inherited_only=True)
+            try:
+                _open_environments[key] = lmdb.open(folder, readonly=True, lock=False, readahead=False)
+            except lmdb.Error as error:
+                raise RequestError(f'{path}: cannot open the LMDB store ({error})') from error
+        return _open_environments[key]
+
+
+def close_shared_environment(path: str | Path) -> None:
+    """Closes what `shared_environment` opened for a store in this process, so that the store can be opened to write."""
+    with _opening:
+        _close(os.path.realpath(path), inherited_only=False)
+
+
+def _close(folder: str, inherited_only: bool) -> None:
+    for key in list(_open_environments):
+        if key[1] == folder and not (inherited_only and key[0] == os.getpid()):
+            _open_environments.pop(key).close()
+
+
+def _renew_lock() -> None:
+    global _opening
+    _opening = threading.Lock()
+
+
+if hasattr(os, 'register_at_fork'):  # another thread may hold the lock at the moment of a fork
+    os.register_at_fork(after_in_child=_renew_lock)

@@ -1,0 +1,102 @@
+"""Networks on their device and in their process group, their running average, and when they are validated."""
+
+from __future__ import annotations
+
+import functools
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from basicsr.models.base_model import BaseModel
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from pdan_plugin.toolbox_fixes.patching import fix, replace
+from pdan_plugin.toolbox_fixes.process_group import wait_for_rank_zero
+
+
+@fix(
+    where='models/base_model.py:97',
+    upstream='none',
+    symptom='several processes on a CPU: AssertionError, Torch not compiled with CUDA enabled',
+)
+def wrap_without_cuda() -> bool:
+    """DistributedDataParallel is told a device only for a network that lies on one."""
+    published = BaseModel.model_to_device
+
+    @functools.wraps(published)
+    def model_to_device(self: BaseModel, net: nn.Module) -> nn.Module:
+        if not self.opt['dist'] or self.device.type == 'cuda':
+            return published(self, net)
+        unused = self.opt.get('find_unused_parameters', False)
+        return DistributedDataParallel(net.to(self.device), find_unused_parameters=unused)
+
+    replace(BaseModel, 'model_to_device', model_to_device)
+    return True
+
+
+@fix(
+    where='models/base_model.py:75',
+    upstream='none',
+    symptom="the averaged network keeps the buffers it was built with: BatchNorm's statistics never reach it",
+)
+def ema_copies_buffers() -> bool:
+    """Buffers are copied as they are; an average of counters and statistics over steps would mean nothing."""
+    net, average = nn.BatchNorm1d(1), nn.BatchNorm1d(1)
+    vars(net)['_buffers']['running_mean'].fill_(1.0)
+    probe = SimpleNamespace(net_g=net, net_g_ema=average, get_bare_model=lambda each: each)
+    BaseModel.model_ema(probe, decay=0.5)  # pyright: ignore[reportArgumentType]
+    if vars(average)['_buffers']['running_mean'].item() == 1.0:
+        return False
+    published = BaseModel.model_ema
+
+    @functools.wraps(published)
+    def model_ema(self: Any, decay: float = 0.999) -> None:
+        published(self, decay)
+        buffers = dict(self.get_bare_model(self.net_g).named_buffers())
+        with torch.no_grad():
+            for name, buffer in self.net_g_ema.named_buffers():
+                buffer.copy_(buffers[name])
+
+    replace(BaseModel, 'model_ema', model_ema)
+    return True
+
+
+@fix(
+    where='train.py:164',
+    upstream='none',
+    symptom='the last validation is logged at iteration total + 1, which never was',
+)
+def last_validation_at_the_last_iteration() -> bool:
+    """The trainer's counter has passed the end by then; a test run's `current_iter` is its name and stays."""
+    published = BaseModel.validation
+
+    @functools.wraps(published)
+    def validation(
+        self: BaseModel, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool = False
+    ) -> None:
+        if isinstance(current_iter, int) and self.opt['is_train']:
+            current_iter = min(current_iter, int(self.opt['train']['total_iter']))
+        published(self, dataloader, current_iter, tb_logger, save_img)
+
+    replace(BaseModel, 'validation', validation)
+    return True
+
+
+@fix(
+    where='models/sr_model.py:132',
+    upstream='none',
+    symptom='rank 0 validates alone while the others wait in the next collective, and fail when it times out',
+)
+def ranks_wait_for_validation() -> bool:
+    """After a validation the other ranks wait for rank 0, however long it takes; between two collectives they would
+    wait no longer than the group's timeout."""
+    published = BaseModel.validation
+
+    @functools.wraps(published)
+    def validation(self: BaseModel, *args: Any, **kwargs: Any) -> None:
+        published(self, *args, **kwargs)
+        wait_for_rank_zero()
+
+    replace(BaseModel, 'validation', validation)
+    return True

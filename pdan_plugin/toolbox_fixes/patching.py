@@ -1,0 +1,94 @@
+"""How the toolbox is changed in place, and how it is put back."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+_ABSENT = object()
+
+
+@dataclass(frozen=True)
+class Fix:
+    """One defect of the toolbox and the function that mends it."""
+
+    name: str
+    where: str
+    upstream: str
+    symptom: str
+    apply: Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class _Replacement:
+    owner: Any
+    name: str
+    original: Any
+    new: Any
+
+
+FIXES: list[Fix] = []
+_replacements: list[_Replacement] = []
+
+
+def fix(*, where: str, upstream: str, symptom: str) -> Callable[[Callable[[], bool]], Callable[[], bool]]:
+    """Enters a function in FIXES.
+
+    The function returns True when it changed something and False when the installed toolbox behaves already.
+
+    Args:
+        where: File and line in BasicSR 1.4.2, relative to its package.
+        upstream: The issue on BasicSR's tracker, or 'none'.
+        symptom: What a user saw, in one line.
+    """
+
+    def enter(function: Callable[[], bool]) -> Callable[[], bool]:
+        FIXES.append(Fix(function.__name__, where, upstream, symptom, function))
+        return function
+
+    return enter
+
+
+def replace(owner: Any, name: str, new: Any) -> None:
+    """Sets an attribute of a toolbox module or class and remembers what was there.
+
+    The toolbox imports by name, so a replaced module attribute is also rebound in every loaded `basicsr` module that
+    holds the same object.
+    """
+    original = owner.__dict__.get(name, _ABSENT)
+    _set(_Replacement(owner, name, original, new))
+    if isinstance(owner, type) or original is _ABSENT:
+        return
+    for module_name, module in list(sys.modules.items()):
+        if module is owner or module is None or module_name.partition('.')[0] != 'basicsr':
+            continue
+        for bound_name, value in list(vars(module).items()):
+            if value is original:
+                _set(_Replacement(module, bound_name, original, new))
+
+
+def _set(replacement: _Replacement) -> None:
+    setattr(replacement.owner, replacement.name, replacement.new)
+    _replacements.append(replacement)
+
+
+@contextmanager
+def stock_toolbox() -> Iterator[None]:
+    """The toolbox as published, for the duration: every replacement is put back, then made again.
+
+    The import shims stay, since without them there is no toolbox. Modules imported for the first time inside the
+    block bind the stock functions for good; import what a comparison needs before entering it.
+    """
+    for replacement in reversed(_replacements):
+        if replacement.original is _ABSENT:
+            delattr(replacement.owner, replacement.name)
+        else:
+            setattr(replacement.owner, replacement.name, replacement.original)
+    try:
+        yield
+    finally:
+        for replacement in _replacements:
+            setattr(replacement.owner, replacement.name, replacement.new)

@@ -1,0 +1,156 @@
+"""Several processes: how they meet, and how they wait for the first of them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import warnings
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing
+from basicsr.utils import dist_util
+
+from pdan_plugin.errors import RequestError
+from pdan_plugin.toolbox_fixes.patching import fix, replace
+
+Result = TypeVar('Result')
+
+_waits = itertools.count()
+
+
+def init_dist(launcher: str, backend: str | None = None, **dist_params: Any) -> None:
+    """Joins the process group this process was started for; does nothing in one that has joined already.
+
+    The start method of data loader workers is left as it is, where the toolbox sets 'spawn'. Workers only read and
+    augment on the CPU; a fork is safe for a process that holds a CUDA context as long as the child makes no CUDA call,
+    while a spawned worker imports torch and the toolbox anew (seconds, each worker, each epoch). Who wants 'spawn' sets
+    it; `spawned_workers` makes it work.
+
+    Args:
+        launcher: 'pytorch' (torchrun's environment variables) or 'slurm' (srun's).
+        backend: Default: nccl where there is a CUDA device, else gloo. nccl asked for without a CUDA device, as the
+            toolbox's own option files do, becomes gloo with a warning.
+        dist_params: `port` (the meeting port where the environment has no MASTER_PORT; slurm: wins over it),
+            `timeout` (seconds a collective may take), anything else as `init_process_group` takes it.
+
+    Raises:
+        RequestError: The environment lacks what the launcher sets, or slurm cannot name the first node.
+    """
+    if dist.is_initialized():
+        return
+    if launcher == 'pytorch':
+        _read_torchrun_environment(dist_params.pop('port', None))
+    elif launcher == 'slurm':
+        _read_slurm_environment(dist_params.pop('port', None))
+    else:
+        raise RequestError(f"launcher {launcher!r}: expected 'pytorch' or 'slurm'")
+    if torch.cuda.is_available():
+        # a slurm task may see its own device alone, as number 0, whatever its local rank
+        torch.cuda.set_device(int(os.environ['LOCAL_RANK']) % torch.cuda.device_count())
+        backend = backend or 'nccl'
+    else:
+        if backend == 'nccl':
+            warnings.warn('dist_params: backend: nccl needs CUDA devices, here are none; gloo is used', stacklevel=2)
+        backend = 'gloo' if backend in (None, 'nccl') else backend
+    if dist_params.get('timeout') is not None:
+        dist_params['timeout'] = timedelta(seconds=float(dist_params['timeout']))
+    dist.init_process_group(backend=backend, **dist_params)
+
+
+def _read_torchrun_environment(port: int | None) -> None:
+    if port is not None:
+        os.environ.setdefault('MASTER_PORT', str(port))
+    missing = [name for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT') if name not in os.environ]
+    if missing:
+        raise RequestError(
+            f'--launcher pytorch: the environment has no {", ".join(missing)}; start the command through torchrun '
+            '(`basicsr train --nproc N` does)'
+        )
+    os.environ.setdefault('LOCAL_RANK', '0' if os.environ['WORLD_SIZE'] == '1' else os.environ['RANK'])
+
+
+def _read_slurm_environment(port: int | None) -> None:
+    missing = [name for name in ('SLURM_PROCID', 'SLURM_NTASKS') if name not in os.environ]
+    if missing:
+        raise RequestError(f'--launcher slurm: the environment has no {", ".join(missing)}; start the command by srun')
+    rank = os.environ['SLURM_PROCID']
+    if 'MASTER_ADDR' not in os.environ:
+        os.environ['MASTER_ADDR'] = _first_slurm_node(os.environ.get('SLURM_NODELIST', ''))
+    if port is not None:
+        os.environ['MASTER_PORT'] = str(port)
+    os.environ.setdefault('MASTER_PORT', '29500')
+    os.environ['RANK'], os.environ['WORLD_SIZE'] = rank, os.environ['SLURM_NTASKS']
+    os.environ['LOCAL_RANK'] = os.environ.get('SLURM_LOCALID', rank)
+
+
+def _first_slurm_node(node_list: str) -> str:
+    command = ['scontrol', 'show', 'hostname', node_list]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = getattr(error, 'stderr', None) or error
+        raise RequestError(
+            f'--launcher slurm: `{" ".join(command)}` failed ({reason}); set MASTER_ADDR to the first node'
+        ) from error
+    if not answer:
+        raise RequestError(f'--launcher slurm: `{" ".join(command)}` named no node; set MASTER_ADDR to the first node')
+    return answer[0]
+
+
+def from_rank_zero(function: Callable[[], Result]) -> Result:
+    """Calls the function on rank 0 alone and returns its result, or raises its exception, on every rank.
+
+    Without a process group it is a plain call. The result must be picklable.
+    """
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return function()
+    answer: list[Any] = [None, None]
+    if dist.get_rank() == 0:
+        try:
+            answer[0] = function()
+        except Exception as error:
+            answer[1] = error
+    dist.broadcast_object_list(answer, src=0)
+    if answer[1] is not None:
+        raise answer[1]
+    return answer[0]
+
+
+def wait_for_rank_zero() -> None:
+    """Waits, for as long as it takes, until rank 0 is here too. Every rank must call it.
+
+    A barrier is a collective and fails after the group's timeout (10 to 30 minutes); this asks the group's key-value
+    store instead. The store's end is the end of the wait: it goes with the launcher or with rank 0.
+    """
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return
+    store = dist.distributed_c10d._get_default_store()
+    key = f'pdan_plugin/rank_zero_is_here/{next(_waits)}'
+    if dist.get_rank() == 0:
+        store.set(key, '1')
+        return
+    while True:
+        try:
+            store.wait([key], timedelta(minutes=1))
+            return
+        except RuntimeError as error:  # torch names its store errors from 2.3 on
+            if 'timeout' not in str(error).lower():
+                raise
+
+
+@fix(
+    where='utils/dist_util.py:10,23; utils/options.py:106',
+    upstream='none',
+    symptom='--launcher pytorch: nccl always, dist_params ignored, RANK taken for LOCAL_RANK, division by 0 on a CPU',
+)
+def join_process_group() -> bool:
+    """Probed on the signature, since behaviour shows only in a process group: a hard-wired nccl is the defect."""
+    if dist_util.init_dist.__defaults__ != ('nccl',):
+        return False
+    replace(dist_util, 'init_dist', init_dist)
+    return True

@@ -1,0 +1,56 @@
+"""Asking a registry for a name it does not have."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import io
+from typing import Any
+
+from basicsr.utils.registry import Registry
+
+from pdan_plugin.errors import RequestError
+from pdan_plugin.toolbox_fixes.patching import fix, replace
+
+
+class UnknownNameError(RequestError, KeyError):
+    """A registry has no such name. Still a KeyError, which callers of the toolbox may expect."""
+
+    __str__ = Exception.__str__  # KeyError's own shows the message in quotes
+
+
+def get(self: Registry, name: str, suffix: str = 'basicsr') -> Any:
+    """The object registered as `name`, or else as `name_suffix`.
+
+    Raises:
+        UnknownNameError: Neither is registered.
+    """
+    for candidate in (name, f'{name}_{suffix}'):
+        if candidate in self._obj_map:
+            return self._obj_map[candidate]
+    names = sorted(str(each).removesuffix(f'_{suffix}') for each in self.keys())
+    by_case = [each for each in names if each.lower() == str(name).lower()]
+    close = by_case or difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
+    hint = f'did you mean {" or ".join(repr(each) for each in close)}?' if close else f'it has: {", ".join(names)}.'
+    raise UnknownNameError(
+        f'the {self._name} registry has no {name!r}; {hint} If a plugin brings {name!r}, it is perhaps not installed, '
+        'or not listed under `plugins:` in the option file (`basicsr plugins` shows what is registered)'
+    )
+
+
+@fix(
+    where='utils/registry.py:69',
+    upstream='none (HAT#87, SRFormer#22, SAFMN#30 report it)',
+    symptom='an unknown name prints "use name: X_basicsr!" and ends in a KeyError that does not help',
+)
+def unknown_names() -> bool:
+    """Close matches and the missing plugin in the error; nothing printed when the suffixed name is used."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said):
+            Registry('probe').get('absent')
+    except KeyError as error:
+        if not said.getvalue() and 'plugin' in str(error):
+            return False
+    replace(Registry, 'get', get)
+    return True

@@ -1,0 +1,129 @@
+"""Checkpoints that survive a kill, a full disk and a compiler."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+from basicsr.models.base_model import BaseModel
+from torch import nn
+
+from pdan_plugin.toolbox_fixes.checkpoints import save_atomically
+
+SAVE_FOREVER = """
+import sys, itertools, torch
+from pdan_plugin.toolbox_fixes.checkpoints import save_atomically
+for number in itertools.count():
+    save_atomically({'params': {'weight': torch.full((4_000_000,), float(number))}}, sys.argv[1])
+    print(number, flush=True)
+"""
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A BaseModel with folders, one optimizer and one scheduler."""
+    model = BaseModel({'num_gpu': 0, 'is_train': True, 'dist': False})
+    model.opt['path'] = {name: str(tmp_path / name) for name in ('models', 'training_states')}
+    for folder in model.opt['path'].values():
+        os.mkdir(folder)
+    model.optimizers = [torch.optim.Adam([torch.zeros(1, requires_grad=True)])]
+    model.schedulers = [torch.optim.lr_scheduler.StepLR(model.optimizers[0], 3)]
+    return model
+
+
+def test_killed_during_a_save_the_last_whole_checkpoint_loads(tmp_path):
+    """SIGKILL while 16 MB are being written: the file is the one before, and the next save clears what was left."""
+    path = tmp_path / 'net_g_latest.pth'
+    process = subprocess.Popen([sys.executable, '-c', SAVE_FOREVER, str(path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == '0\n'
+    unfinished = tmp_path / '.net_g_latest.pth.saving'
+    while not (unfinished.exists() and unfinished.stat().st_size > 0):
+        time.sleep(0)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    finished = [int(line) for line in process.stdout] or [0]
+    weight = torch.load(path, weights_only=True)['params']['weight']
+    assert weight.min() == weight.max()
+    assert weight[0] in (finished[-1], finished[-1] + 1)
+
+    unfinished.write_bytes(b'half a file')
+    save_atomically({'params': {}}, str(tmp_path / 'net_g_6.pth'))
+    assert sorted(os.listdir(tmp_path)) == ['net_g_6.pth', 'net_g_latest.pth']
+
+
+class _DiskFull:
+    def __reduce__(self):
+        raise OSError(28, 'No space left on device')
+
+
+def test_a_failed_save_raises_and_leaves_the_earlier_file(stock, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(time, 'sleep', lambda seconds: None)
+    path = tmp_path / 'models' / 'net_g_latest.pth'
+
+    def save(weight):
+        net = SimpleNamespace(state_dict=lambda: {'weight': weight})
+        model.save_network(net, 'net_g', -1)
+
+    broken = SimpleNamespace(cpu=_DiskFull)
+    with stock():
+        save(torch.ones(3))
+        save(broken)
+        with pytest.raises((RuntimeError, EOFError)):
+            torch.load(path, weights_only=True)
+    save(torch.ones(3))
+    with pytest.raises(OSError, match=r'cannot save .*net_g_latest\.pth: .*No space left.*untouched'):
+        save(broken)
+    assert torch.load(path, weights_only=True)['params']['weight'].tolist() == [1, 1, 1]
+    with pytest.raises(OSError, match='no file of that name is left'):
+        save_atomically(_DiskFull(), str(tmp_path / 'models' / 'new.pth'))
+    assert os.listdir(path.parent) == ['net_g_latest.pth']
+
+
+def test_a_compiled_networks_names_are_its_own(stock, model):
+    net = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
+    compiled = torch.compile(net)
+    inner = nn.Sequential(torch.compile(nn.Conv2d(3, 3, 1)), nn.BatchNorm2d(3))
+    path = os.path.join(model.opt['path']['models'], 'net_g_5.pth')
+    with stock():
+        model.save_network(compiled, 'net_g', 5)
+        assert '_orig_mod.0.weight' in torch.load(path)['params']
+    for wrapped in (compiled, inner, nn.ModuleDict({'module': net}), net):
+        model.save_network(wrapped, 'net_g', 5)
+        saved = torch.load(path, weights_only=True)['params']
+        assert set(saved) == set(net.state_dict())
+        assert saved._metadata['1'] == net.state_dict()._metadata['1']
+        net.load_state_dict(saved)
+
+
+def test_the_form_of_the_file_is_the_published_one(stock, model):
+    net, average = nn.Linear(2, 2), nn.Linear(2, 2)
+    path = os.path.join(model.opt['path']['models'], 'net_g_5.pth')
+    saved = []
+    for mended in (False, True):
+        if mended:
+            model.save_network([net, average], 'net_g', 5, param_key=['params', 'params_ema'])
+        else:
+            with stock():
+                model.save_network([net, average], 'net_g', 5, param_key=['params', 'params_ema'])
+        saved.append(torch.load(path, weights_only=True))
+    assert list(saved[0]) == list(saved[1]) == ['params', 'params_ema']
+    for key in saved[0]:
+        assert all(torch.equal(saved[0][key][name], value) for name, value in saved[1][key].items())
+    with pytest.raises(ValueError, match='2 networks to save under 1 keys'):
+        model.save_network([net, average], 'net_g', 5)
+
+
+def test_training_states_are_whole_too(model, tmp_path):
+    model.save_training_state(2, 7)
+    model.save_training_state(-1, -1)
+    assert os.listdir(tmp_path / 'training_states') == ['7.state']
+    state = torch.load(tmp_path / 'training_states' / '7.state', weights_only=True)
+    assert (state['epoch'], state['iter'], len(state['optimizers']), len(state['schedulers'])) == (2, 7, 1, 1)
+    model.optimizers = [SimpleNamespace(state_dict=_DiskFull)]
+    with pytest.raises(OSError, match=r'7\.state: .*untouched'):
+        model.save_training_state(2, 7)

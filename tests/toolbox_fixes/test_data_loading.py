@@ -1,0 +1,232 @@
+"""Epochs of whole batches, draws that differ by epoch, and prefetching that ends."""
+
+import gc
+import importlib
+import logging
+import pickle
+import random
+import threading
+import traceback
+
+import numpy as np
+import pytest
+import torch
+from basicsr import data
+from basicsr.data import prefetch_dataloader
+from basicsr.data.data_sampler import EnlargedSampler
+from basicsr.models.sr_model import SRModel
+from torch.utils.data import Dataset
+
+from pdan_plugin.errors import RequestError
+from pdan_plugin.toolbox_fixes.data_loading import SampleIndex, WorkerSeeds, iterations_per_epoch
+
+train = importlib.import_module('basicsr.train')
+
+
+class Draws(Dataset):
+    """Samples are what the three generators draw, and the index."""
+
+    def __init__(self, length=8, fails_at=None):
+        self.length, self.fails_at = length, fails_at
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        if index == self.fails_at:
+            raise ValueError(f'sample {int(index)} is broken')
+        drawn = random.random(), np.random.rand(), torch.rand(1).item()  # noqa: NPY002
+        return {'drawn': torch.tensor(drawn, dtype=torch.float64), 'index': int(index), 'epoch': index.epoch}
+
+
+def _loader(dataset, sampler, *, workers=2, seed=5, **options):
+    options = {'phase': 'train', 'batch_size_per_gpu': 2, 'num_worker_per_gpu': workers} | options
+    return data.build_dataloader(dataset, options, num_gpu=0, sampler=sampler, seed=seed)
+
+
+@pytest.mark.parametrize(
+    ('images', 'ratio', 'batch', 'ranks', 'expected'),
+    [(6, 1, 4, 1, 1), (6, 2, 4, 1, 3), (6, 1, 1, 4, 2), (7, 1.5, 3, 2, 2), (8, 1, 8, 1, 1)],
+)
+def test_an_epoch_is_as_many_batches_as_the_loader_yields(images, ratio, batch, ranks, expected):
+    sampler = EnlargedSampler(range(images), ranks, 0, ratio)
+    assert iterations_per_epoch(images, ratio, batch, ranks) == expected == len(sampler) // batch
+
+
+@pytest.mark.parametrize(('images', 'ratio', 'batch', 'ranks'), [(6, 1, 8, 1), (3, 1, 4, 8), (4, 0.5, 3, 1)])
+def test_less_than_a_batch_is_refused_with_a_ratio_that_is_enough(images, ratio, batch, ranks):
+    with pytest.raises(RequestError, match=f'{images} images x dataset_enlarge_ratio {ratio} over {ranks}') as refused:
+        iterations_per_epoch(images, ratio, batch, ranks)
+    enough = int(str(refused.value).split(' or more')[0].split()[-1])
+    assert iterations_per_epoch(images, enough, batch, ranks) >= 1
+
+
+def test_all_iterations_are_trained(stock, sr_options, train_here, monkeypatch):
+    """6 images in batches of 4: by the published count of 2 batches an epoch, 6 epochs are enough for 9 iterations."""
+    trained = []
+    optimize = SRModel.optimize_parameters
+    monkeypatch.setattr(
+        SRModel, 'optimize_parameters', lambda model, number: [trained.append(number), optimize(model, number)]
+    )
+    options = sr_options(datasets__train__batch_size_per_gpu=4, train__total_iter=9, logger__save_checkpoint_freq=100)
+    with stock():
+        train_here(options)
+        assert trained == [1, 2, 3, 4, 5, 6]
+    trained.clear()
+    train_here(options)
+    assert trained == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+
+
+def test_nothing_to_train_on_is_an_error(stock, sr_options, train_here, tmp_path):
+    options = sr_options(datasets__train__batch_size_per_gpu=8)
+    with stock():
+        train_here(options)
+        assert (tmp_path / 'experiments' / 'small' / 'models' / 'net_g_latest.pth').exists()
+    with pytest.raises(RequestError, match='6 images .* less than one batch of 8'):
+        train_here(options)
+
+
+def test_a_run_without_training_data_is_an_error():
+    opt = {'datasets': {}, 'train': {'total_iter': 1}}
+    with pytest.raises(RequestError, match="no 'train'"):
+        train.create_train_val_dataloader(opt, logging.getLogger())
+    opt['datasets']['test'] = {}
+    with pytest.raises(RequestError, match="datasets: test: expected 'train', 'val'"):
+        train.create_train_val_dataloader(opt, logging.getLogger())
+
+
+def test_the_sampler_keeps_its_order_and_tells_epoch_and_use(stock):
+    sampler = EnlargedSampler(range(5), 2, 1, 3)
+    sampler.set_epoch(4)
+    with stock():
+        published = list(sampler)
+    mended = list(sampler)
+    assert mended == published
+    assert all(isinstance(index, SampleIndex) and index.epoch == 4 for index in mended)
+    both = mended + list(EnlargedSampler(range(5), 2, 0, 3))[:0]
+    sampler.rank = 0
+    both += list(sampler)
+    assert len({(int(index), index.repeat) for index in both}) == len(both) == 16
+
+
+def test_draws_differ_by_epoch_rank_and_worker_and_repeat_by_seed(stock):
+    def draws(epoch, rank=0, seed=5):
+        sampler = EnlargedSampler(Draws(), 2, rank)
+        sampler.set_epoch(epoch)
+        return torch.cat([batch['drawn'] for batch in _loader(sampler.dataset, sampler, seed=seed)])
+
+    def first_of_worker(epoch):
+        sampler = EnlargedSampler([0] * 8, 1, 0)
+        sampler.set_epoch(epoch)
+        WorkerSeeds(sampler, 5)(0)
+        return random.random(), np.random.rand(), torch.rand(1).item()  # noqa: NPY002
+
+    torch.manual_seed(0)
+    first = draws(0)
+    torch.manual_seed(1)
+    assert torch.equal(draws(0), first)
+    for other in (draws(1), draws(0, rank=1), draws(0, seed=6)):
+        assert not torch.isin(other, first).any()
+    assert len(first.unique()) == first.numel()
+    assert first_of_worker(0) == tuple(first[0].tolist())
+    with stock():
+        published = []
+        for epoch in (0, 1):
+            sampler = EnlargedSampler(range(8), 1, 0)
+            sampler.set_epoch(epoch)
+            init = data.build_dataloader(
+                range(8), {'phase': 'train', 'batch_size_per_gpu': 2, 'num_worker_per_gpu': 2},
+                num_gpu=0, sampler=sampler, seed=5,
+            ).worker_init_fn  # fmt: skip
+            init(0)
+            published.append((random.random(), np.random.rand()))  # noqa: NPY002
+        assert published[0] == published[1]
+
+
+def test_worker_seeds_travel_without_the_data_set():
+    sampler = EnlargedSampler(Draws(100_000), 1, 0)
+    sampler.set_epoch(3)
+    assert len(pickle.dumps(WorkerSeeds(sampler, 5))) < 300
+    pickle.loads(pickle.dumps(WorkerSeeds(sampler, 5)))(1)
+    drawn = random.random()
+    WorkerSeeds(sampler, 5)(1)
+    assert random.random() == drawn
+
+
+def _prefetched(dataset, workers=0):
+    sampler = EnlargedSampler(dataset, 1, 0)
+    return _loader(dataset, sampler, workers=workers, prefetch_mode='cpu', num_prefetch_queue=1)
+
+
+def test_prefetching_yields_every_batch_and_ends():
+    batches = iter(_prefetched(Draws(8)))
+    assert sorted(torch.cat([batch['index'] for batch in batches]).tolist()) == list(range(8))
+    with pytest.raises(StopIteration):
+        next(batches)
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_a_broken_sample_reaches_the_trainer_with_its_traceback(workers):
+    with pytest.raises(ValueError, match='sample 3 is broken') as raised:
+        list(_prefetched(Draws(8, fails_at=3), workers))
+    assert '__getitem__' in ''.join(traceback.format_exception(raised.value))
+
+
+def test_the_stock_prefetcher_dies_with_the_sample(stock, monkeypatch):
+    died = threading.Event()
+    monkeypatch.setattr(threading, 'excepthook', lambda args: died.set())
+    with stock():
+        batches = iter(_prefetched(Draws(4, fails_at=3)))
+        assert died.wait(20)
+        batches.join()
+        while not batches.queue.empty():
+            assert batches.queue.get() is not None  # no end is marked, so the trainer would wait for ever
+
+
+def test_a_dropped_iterator_ends_its_thread():
+    before = set(threading.enumerate())
+    batches = iter(_prefetched(Draws(1000)))
+    next(batches)
+    (thread,) = set(threading.enumerate()) - before
+    del batches
+    gc.collect()
+    thread.join(timeout=20)
+    assert not thread.is_alive()
+
+
+def test_prefetching_for_cuda_needs_cuda(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    with pytest.raises(RequestError, match=r'prefetch_mode: cuda needs a CUDA device.*prefetch_mode: cpu'):
+        prefetch_dataloader.CUDAPrefetcher([], {'num_gpu': 0})
+
+
+def test_no_sample_is_read_before_the_first_epoch_is_set(stock):
+    def epochs():
+        sampler = EnlargedSampler(Draws(4), 1, 0)
+        asked = []
+        sampler_iter = type(sampler).__iter__
+
+        class Counting(EnlargedSampler):
+            def __iter__(self):
+                asked.append(self.epoch)
+                return sampler_iter(self)
+
+        counting = Counting(sampler.dataset, 1, 0)
+        prefetcher = prefetch_dataloader.CPUPrefetcher(_loader(range(4), counting, workers=1))
+        counting.set_epoch(7)
+        prefetcher.reset()
+        batches = []
+        while (batch := prefetcher.next()) is not None:
+            batches.append(batch)
+        assert len(batches) == 2
+        return asked
+
+    with stock():
+        assert epochs() == [0, 7]
+    assert epochs() == [7]
+
+
+def test_a_prefetcher_that_was_not_reset_begins_by_itself():
+    sampler = EnlargedSampler(Draws(4), 1, 0)
+    prefetcher = prefetch_dataloader.CPUPrefetcher(_loader(sampler.dataset, sampler, workers=0))
+    assert prefetcher.next() is not None
