@@ -27,6 +27,7 @@ _SUBJECTS = (
     'lmdb_backend',
     'image_lists',
     'data_loading',
+    'prefetching',
     'spawned_workers',
 )
 _applied: dict[str, bool] = {}

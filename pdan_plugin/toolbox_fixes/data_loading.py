@@ -1,28 +1,22 @@
-"""Epochs, seeds and prefetching of the training data."""
+"""Epochs and seeds of the training data."""
 
 from __future__ import annotations
 
 import functools
 import importlib
 import math
-import queue
 import random
-import threading
-import weakref
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from basicsr import data as toolbox_data
-from basicsr.data import prefetch_dataloader
 from basicsr.data.data_sampler import EnlargedSampler
 from torch.utils.data import DataLoader
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.toolbox_fixes.patching import fix, replace
-
-_END = object()
 
 
 def iterations_per_epoch(images: int, enlarge_ratio: float, batch_size: int, world_size: int) -> int:
@@ -183,123 +177,3 @@ def workers_are_seeded_by_epoch() -> bool:
 
     replace(toolbox_data, 'build_dataloader', build_dataloader)
     return True
-
-
-class PrefetchIterator:
-    """Takes batches from an iterator in a thread of its own, a few ahead.
-
-    What the iterator raises is raised by `next`, with its traceback. The thread ends when this object is dropped.
-    """
-
-    def __init__(self, generator: Iterator[Any], num_prefetch_queue: int) -> None:
-        self._batches: queue.Queue[Any] = queue.Queue(num_prefetch_queue)
-        self._ended = False
-        dropped = threading.Event()
-        # the thread must not hold this object, or it would never be dropped
-        threading.Thread(target=_prefetch, args=(generator, self._batches, dropped), daemon=True).start()
-        weakref.finalize(self, dropped.set)
-
-    def __iter__(self) -> PrefetchIterator:
-        return self
-
-    def __next__(self) -> Any:
-        if self._ended:
-            raise StopIteration
-        batch, error = self._batches.get()
-        if batch is not _END:
-            return batch
-        self._ended = True
-        if error is not None:
-            raise error
-        raise StopIteration
-
-
-def _prefetch(generator: Iterator[Any], batches: queue.Queue[Any], dropped: threading.Event) -> None:
-    def put(entry: tuple[Any, BaseException | None]) -> None:
-        while not dropped.is_set():
-            try:
-                return batches.put(entry, timeout=0.1)
-            except queue.Full:
-                continue
-
-    try:
-        for batch in generator:
-            put((batch, None))
-            if dropped.is_set():
-                return
-        put((_END, None))
-    except BaseException as error:
-        put((_END, error))
-
-
-@fix(
-    where='data/prefetch_dataloader.py:27',
-    upstream='none',
-    symptom='prefetch_mode: cpu hangs for ever when a sample raises',
-)
-def prefetching_passes_errors_on() -> bool:
-    """Replaces `PrefetchGenerator`, a thread that died with the error and left the trainer waiting for it."""
-    replace(prefetch_dataloader, 'PrefetchGenerator', PrefetchIterator)
-    return True
-
-
-@fix(
-    where='data/prefetch_dataloader.py:100',
-    upstream='none',
-    symptom='prefetch_mode: cuda on a CPU fails with a message about torch, not about the option',
-)
-def cuda_prefetcher_needs_cuda() -> bool:
-    """The option is named in the error."""
-    published = prefetch_dataloader.CUDAPrefetcher.__init__
-
-    @functools.wraps(published)
-    def __init__(self: Any, loader: DataLoader, opt: dict[str, Any]) -> None:
-        if not torch.cuda.is_available() or opt['num_gpu'] == 0:
-            raise RequestError(
-                'datasets: train: prefetch_mode: cuda needs a CUDA device, and this run has none; '
-                'write `prefetch_mode: cpu`, or take it out'
-            )
-        published(self, loader, opt)
-
-    replace(prefetch_dataloader.CUDAPrefetcher, '__init__', __init__)
-    return True
-
-
-@fix(
-    where='data/prefetch_dataloader.py:73,102',
-    upstream='none',
-    symptom='workers start and read for an epoch that is thrown away before the first iteration',
-)
-def no_epoch_before_the_first() -> bool:
-    """The prefetchers took an iterator when built; the trainer calls `set_epoch` and `reset` before the first batch."""
-    for prefetcher in (prefetch_dataloader.CPUPrefetcher, prefetch_dataloader.CUDAPrefetcher):
-        replace(prefetcher, '__init__', _with_a_deferred_loader(prefetcher.__init__))
-        replace(prefetcher, 'next', _resetting_first(prefetcher.next))
-    return True
-
-
-class _NothingYet:
-    """A loader without batches, for the published constructor to begin on."""
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(())
-
-
-def _with_a_deferred_loader(published: Any) -> Any:
-    @functools.wraps(published)
-    def __init__(self: Any, loader: DataLoader, *args: Any) -> None:
-        published(self, _NothingYet(), *args)
-        self.ori_loader = loader
-        self.loader = None
-
-    return __init__
-
-
-def _resetting_first(published: Any) -> Any:
-    @functools.wraps(published)
-    def following(self: Any) -> Any:
-        if self.loader is None:
-            self.reset()
-        return published(self)
-
-    return following

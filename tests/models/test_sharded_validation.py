@@ -1,6 +1,5 @@
 """Validation shared by several ranks gives the numbers, names and pictures one rank gives."""
 
-import multiprocessing
 import os
 
 import pytest
@@ -8,6 +7,8 @@ import torch
 import torch.distributed as distributed
 from basicsr.models import build_model
 from torch.utils.data import DataLoader, Dataset
+
+from pdan_plugin.toolbox_fixes.spawned_workers import SpawnedWorkerContext
 
 
 class Frames(Dataset):
@@ -50,18 +51,18 @@ def test_any_number_of_ranks_gives_the_same(model_opt, tmp_path, world_size):
     for path in pictures.iterdir():
         path.unlink()
 
-    context = multiprocessing.get_context('spawn')
-    answers = context.Queue()
+    context = SpawnedWorkerContext()
+    answers = context.SimpleQueue()
     ranks = [
         context.Process(target=rank, args=(number, world_size, tmp_path / 'store', opt, answers))
         for number in range(world_size)
     ]
     for process in ranks:
         process.start()
-    results = [answers.get(timeout=120) for _ in ranks]
     for process in ranks:
-        process.join()
+        process.join(120)
     assert [process.exitcode for process in ranks] == [0] * world_size
+    results = [answers.get() for _ in ranks]
     assert results == [alone] * world_size  # to the last bit
     assert {path.name: path.read_bytes() for path in pictures.iterdir()} == expected
 

@@ -40,7 +40,7 @@ def basicsr(folder, *arguments, status=0):
 
 @pytest.fixture(scope='module')
 def reds(tmp_path_factory):
-    """A working folder with options/, and with REDS's folders for 2 training clips and 2 validation clips of 10 frames."""
+    """A working folder with options/, REDS's folders (2 clips of 10 frames a split) and the stores made of them."""
     folder = tmp_path_factory.mktemp('work')
     (folder / 'options').symlink_to(ROOT / 'options')
     photo = np.ascontiguousarray(data.astronaut()[..., ::-1])

@@ -1,18 +1,14 @@
-"""Epochs of whole batches, draws that differ by epoch, and prefetching that ends."""
+"""Epochs of whole batches, and draws that differ by epoch."""
 
-import gc
 import importlib
 import logging
 import pickle
 import random
-import threading
-import traceback
 
 import numpy as np
 import pytest
 import torch
 from basicsr import data
-from basicsr.data import prefetch_dataloader
 from basicsr.data.data_sampler import EnlargedSampler
 from basicsr.models.sr_model import SRModel
 from torch.utils.data import Dataset
@@ -24,23 +20,21 @@ train = importlib.import_module('basicsr.train')
 
 
 class Draws(Dataset):
-    """Samples are what the three generators draw, and the index."""
+    """Samples are what the three generators draw."""
 
-    def __init__(self, length=8, fails_at=None):
-        self.length, self.fails_at = length, fails_at
+    def __init__(self, length=8):
+        self.length = length
 
     def __len__(self):
         return self.length
 
     def __getitem__(self, index):
-        if index == self.fails_at:
-            raise ValueError(f'sample {int(index)} is broken')
         drawn = random.random(), np.random.rand(), torch.rand(1).item()  # noqa: NPY002
-        return {'drawn': torch.tensor(drawn, dtype=torch.float64), 'index': int(index), 'epoch': index.epoch}
+        return torch.tensor(drawn, dtype=torch.float64)
 
 
-def _loader(dataset, sampler, *, workers=2, seed=5, **options):
-    options = {'phase': 'train', 'batch_size_per_gpu': 2, 'num_worker_per_gpu': workers} | options
+def _loader(dataset, sampler, seed=5):
+    options = {'phase': 'train', 'batch_size_per_gpu': 2, 'num_worker_per_gpu': 2}
     return data.build_dataloader(dataset, options, num_gpu=0, sampler=sampler, seed=seed)
 
 
@@ -82,7 +76,7 @@ def test_nothing_to_train_on_is_an_error(stock, sr_options, train_here, tmp_path
     with stock():
         train_here(options)
         assert (tmp_path / 'experiments' / 'small' / 'models' / 'net_g_latest.pth').exists()
-    with pytest.raises(RequestError, match='6 images .* less than one batch of 8'):
+    with pytest.raises(RequestError, match=r'6 images .* less than one batch of 8'):
         train_here(options)
 
 
@@ -113,7 +107,7 @@ def test_draws_differ_by_epoch_rank_and_worker_and_repeat_by_seed(stock):
     def draws(epoch, rank=0, seed=5):
         sampler = EnlargedSampler(Draws(), 2, rank)
         sampler.set_epoch(epoch)
-        return torch.cat([batch['drawn'] for batch in _loader(sampler.dataset, sampler, seed=seed)])
+        return torch.cat(list(_loader(sampler.dataset, sampler, seed)))
 
     def first_of_worker(epoch):
         sampler = EnlargedSampler([0] * 8, 1, 0)
@@ -134,11 +128,7 @@ def test_draws_differ_by_epoch_rank_and_worker_and_repeat_by_seed(stock):
         for epoch in (0, 1):
             sampler = EnlargedSampler(range(8), 1, 0)
             sampler.set_epoch(epoch)
-            init = data.build_dataloader(
-                range(8), {'phase': 'train', 'batch_size_per_gpu': 2, 'num_worker_per_gpu': 2},
-                num_gpu=0, sampler=sampler, seed=5,
-            ).worker_init_fn  # fmt: skip
-            init(0)
+            _loader(range(8), sampler).worker_init_fn(0)
             published.append((random.random(), np.random.rand()))  # noqa: NPY002
         assert published[0] == published[1]
 
@@ -151,82 +141,3 @@ def test_worker_seeds_travel_without_the_data_set():
     drawn = random.random()
     WorkerSeeds(sampler, 5)(1)
     assert random.random() == drawn
-
-
-def _prefetched(dataset, workers=0):
-    sampler = EnlargedSampler(dataset, 1, 0)
-    return _loader(dataset, sampler, workers=workers, prefetch_mode='cpu', num_prefetch_queue=1)
-
-
-def test_prefetching_yields_every_batch_and_ends():
-    batches = iter(_prefetched(Draws(8)))
-    assert sorted(torch.cat([batch['index'] for batch in batches]).tolist()) == list(range(8))
-    with pytest.raises(StopIteration):
-        next(batches)
-
-
-@pytest.mark.parametrize('workers', [0, 1])
-def test_a_broken_sample_reaches_the_trainer_with_its_traceback(workers):
-    with pytest.raises(ValueError, match='sample 3 is broken') as raised:
-        list(_prefetched(Draws(8, fails_at=3), workers))
-    assert '__getitem__' in ''.join(traceback.format_exception(raised.value))
-
-
-def test_the_stock_prefetcher_dies_with_the_sample(stock, monkeypatch):
-    died = threading.Event()
-    monkeypatch.setattr(threading, 'excepthook', lambda args: died.set())
-    with stock():
-        batches = iter(_prefetched(Draws(4, fails_at=3)))
-        assert died.wait(20)
-        batches.join()
-        while not batches.queue.empty():
-            assert batches.queue.get() is not None  # no end is marked, so the trainer would wait for ever
-
-
-def test_a_dropped_iterator_ends_its_thread():
-    before = set(threading.enumerate())
-    batches = iter(_prefetched(Draws(1000)))
-    next(batches)
-    (thread,) = set(threading.enumerate()) - before
-    del batches
-    gc.collect()
-    thread.join(timeout=20)
-    assert not thread.is_alive()
-
-
-def test_prefetching_for_cuda_needs_cuda(monkeypatch):
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    with pytest.raises(RequestError, match=r'prefetch_mode: cuda needs a CUDA device.*prefetch_mode: cpu'):
-        prefetch_dataloader.CUDAPrefetcher([], {'num_gpu': 0})
-
-
-def test_no_sample_is_read_before_the_first_epoch_is_set(stock):
-    def epochs():
-        sampler = EnlargedSampler(Draws(4), 1, 0)
-        asked = []
-        sampler_iter = type(sampler).__iter__
-
-        class Counting(EnlargedSampler):
-            def __iter__(self):
-                asked.append(self.epoch)
-                return sampler_iter(self)
-
-        counting = Counting(sampler.dataset, 1, 0)
-        prefetcher = prefetch_dataloader.CPUPrefetcher(_loader(range(4), counting, workers=1))
-        counting.set_epoch(7)
-        prefetcher.reset()
-        batches = []
-        while (batch := prefetcher.next()) is not None:
-            batches.append(batch)
-        assert len(batches) == 2
-        return asked
-
-    with stock():
-        assert epochs() == [0, 7]
-    assert epochs() == [7]
-
-
-def test_a_prefetcher_that_was_not_reset_begins_by_itself():
-    sampler = EnlargedSampler(Draws(4), 1, 0)
-    prefetcher = prefetch_dataloader.CPUPrefetcher(_loader(sampler.dataset, sampler, workers=0))
-    assert prefetcher.next() is not None
