@@ -47,8 +47,12 @@ class RestorationModel(SRModel):
     # ---- set-up ----
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
-        # Laid out before DistributedDataParallel takes the parameters' strides for its buckets.
-        return super().model_to_device(net.to(memory_format=self.memory_format))  # pyright: ignore[reportCallIssue]
+        # Before DistributedDataParallel takes the parameters' strides for its buckets. Buffers are left as they are:
+        # torch cannot broadcast a lone (1, c, 1, 1) tensor, such as an image mean, in the channels-last layout.
+        for parameter in net.parameters():
+            if parameter.dim() == 4:
+                parameter.data = parameter.data.to(memory_format=self.memory_format)
+        return super().model_to_device(net)
 
     def setup_schedulers(self) -> None:
         scheduler_opt = self.opt['train']['scheduler']
