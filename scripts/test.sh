@@ -7,4 +7,5 @@ source scripts/environment.sh tests,lint
 
 echo '== ruff';    ruff check .
 echo '== pyright'; pyright
-echo '== pytest';  python -m pytest "$@"
+# A test process a core; each starts processes of its own, so no more threads than that.
+echo '== pytest';  OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile "$@"

@@ -206,9 +206,10 @@ class RestorationModel(SRModel):
         self.metric_results = {
             metric: math.fsum(scores[index][metric] for index in range(total)) / total for metric in metrics_opt
         }
-        self._initialize_best_metric_results(dataset_name)
-        for metric, value in self.metric_results.items():
-            self._update_best_metric_result(dataset_name, metric, value, current_iter)
+        if self.is_train:  # in a test there is one result and nothing to be best of
+            self._initialize_best_metric_results(dataset_name)
+            for metric, value in self.metric_results.items():
+                self._update_best_metric_result(dataset_name, metric, value, current_iter)
         if rank == 0:
             self._log_validation_metric_values(current_iter, dataset_name, tb_logger)
 
