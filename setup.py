@@ -31,8 +31,8 @@ setup(
         'opencv-python>=4.8',
         'pydantic>=2.6',
         'pyyaml>=6.0',
-        'torch>=2.4',
-        'torchvision>=0.19',
+        'torch>=2.5',
+        'torchvision>=0.20',
         'tqdm>=4.65',
     ],
     extras_require={
