@@ -61,8 +61,9 @@ def test_flat_error_marks_the_first_pixels():
 
 @pytest.mark.parametrize('normalize', ['all', 'hard'])
 def test_gradcheck(normalize):
-    # Steps of 1e-6 must not change which pixels are hard, nor a sign: errors well apart and away from zero.
-    error = torch.randperm(2 * 3 * 5 * 4).double().view(2, 3, 5, 4) + 1
+    # Steps of 1e-6 must not change which pixels are hard, nor a sign: the pixels' sums well apart, no error near zero.
+    pixel = torch.stack([torch.randperm(20) for _ in range(2)]).double().view(2, 1, 5, 4)
+    error = 10 * pixel + torch.arange(1.0, 4.0).double().view(1, 3, 1, 1)
     sign = torch.where(torch.rand(error.shape) < 0.5, -1.0, 1.0)
     target = torch.rand_like(error).requires_grad_()
     pred = (target.detach() + sign * error).requires_grad_()
