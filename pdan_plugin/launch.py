@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.toolbox_fixes.options import _launcher_in_environment
+from pdan_plugin.toolbox_fixes.options import launcher_in_environment
 
 LAUNCHERS = ('none', 'pytorch', 'slurm')
 _GRACE_SECONDS = 30
@@ -37,7 +37,7 @@ def find_group(launcher: str | None) -> Group:
     Raises:
         RequestError: The launcher named did not start this process.
     """
-    launcher = launcher or _launcher_in_environment() or 'none'
+    launcher = launcher or launcher_in_environment() or 'none'
     if launcher == 'none':
         return Group('none', 0, 1)
     rank_name, size_name = {'pytorch': ('RANK', 'WORLD_SIZE'), 'slurm': ('SLURM_PROCID', 'SLURM_NTASKS')}[launcher]

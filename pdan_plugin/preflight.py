@@ -25,7 +25,7 @@ from pdan_plugin.errors import RequestError
 from pdan_plugin.models.restoration_model import read_weights
 from pdan_plugin.option_schema.constructors import find_registered
 from pdan_plugin.toolbox_fixes.data_loading import iterations_per_epoch
-from pdan_plugin.toolbox_fixes.options import _complete_datasets, _device_count
+from pdan_plugin.toolbox_fixes.options import complete_datasets, device_count
 
 _STORE = re.compile(r'(train|val|val300)_(sharp|blur_bicubic_x4|sharp_bicubic_x4)\.lmdb$')
 
@@ -86,8 +86,8 @@ def check_run(
     """
     opt = copy.deepcopy(dict(opt))
     opt['manual_seed'] = opt.get('manual_seed') or 0
-    devices = _device_count(opt['num_gpu'], distributed, path)
-    _complete_datasets(opt)
+    devices = device_count(opt['num_gpu'], distributed, path)
+    complete_datasets(opt)
     _check_weights(opt, path, is_train=is_train, auto_resume=auto_resume, name=run_name(opt, debug=debug))
     with _toolbox_silent():
         data = [

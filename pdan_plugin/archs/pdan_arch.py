@@ -99,7 +99,7 @@ class DeblurBranch(nn.Module):
     doubles, so at an odd size its result is one row or column too large and is cut.
 
     Shape:
-        features (b, num_feat, h, w) -> residual (b, num_out_ch, h, w)
+        features (b, num_feat, h, w) -> features (b, num_feat, h, w), which ``conv_last`` turns into the residual image
     """
 
     NEGATIVE_SLOPE = 0.2
@@ -126,7 +126,7 @@ class DeblurBranch(nn.Module):
         quarter = self.activation(self.down2(half))
         half = half + self._up_to_size_of(half, self.up2(quarter))
         full = full + self._up_to_size_of(full, self.up1(half))
-        return self.conv_last(self.decoder(full))
+        return self.decoder(full)
 
     def _up_to_size_of(self, skip: Tensor, upsampled: Tensor) -> Tensor:
         return self.activation(upsampled[..., : skip.shape[-2], : skip.shape[-1]])
@@ -147,7 +147,7 @@ class PDAN(nn.Module):
         num_group: residual groups; the last one is always fused.
         num_block: attention blocks in a group.
         squeeze_factor: reduction inside the channel gate; ``num_feat`` must be a multiple of it.
-        upscale: 2, 4, 8 or 3 (the toolbox's pixel-shuffle tail).
+        upscale: a power of two, or 3 (the toolbox's pixel-shuffle tail).
         img_range: the network computes on (x - rgb_mean) * img_range.
         rgb_mean: a mean a channel, in [0, 1]; default is DIV2K's, as everywhere in the field.
         attention: 'rsca' (the paper's) or 'ca' (RCAN's).
@@ -182,6 +182,13 @@ class PDAN(nn.Module):
         super().__init__()
         if attention not in ATTENTIONS:
             raise ValueError(f'attention: expected one of {", ".join(ATTENTIONS)}, got {attention!r}.')
+        if upscale != 3 and (upscale < 2 or upscale & (upscale - 1)):
+            raise ValueError(f'upscale: expected 2, 4, 8, another power of two, or 3, got {upscale}.')
+        if min(num_group, num_block, squeeze_factor) < 1 or img_range <= 0:
+            raise ValueError(
+                'num_group, num_block, squeeze_factor and img_range must be positive, got '
+                f'{num_group}, {num_block}, {squeeze_factor}, {img_range}.'
+            )
         if not 0 <= fuse_levels <= num_group:
             raise ValueError(f'fuse_levels: expected 0 to num_group ({num_group}), got {fuse_levels}.')
         if num_feat % squeeze_factor:
@@ -227,8 +234,10 @@ class PDAN(nn.Module):
             of x's size).
 
         Raises:
-            ValueError: ``return_lr`` of a network built with ``deblur_branch=False``.
+            ValueError: another number of channels; ``return_lr`` of a network built with ``deblur_branch=False``.
         """
+        if x.dim() != 4 or x.shape[1] != self.mean.shape[1]:
+            raise ValueError(f'PDAN takes (b, {self.mean.shape[1]}, h, w), got {tuple(x.shape)}.')
         features = self.extract_features((x - self.mean) * self.img_range)
         hr = self._to_image(self.conv_last, self.upsample(features)) + self.mean
         if not return_lr:
@@ -237,7 +246,7 @@ class PDAN(nn.Module):
             raise ValueError(
                 'return_lr=True needs the deblurring branch, and this PDAN was built with deblur_branch=False.'
             )
-        return hr, self._to_image(self.deblur_branch, features) + x
+        return hr, self._to_image(self.deblur_branch.conv_last, self.deblur_branch(features)) + x
 
     def extract_features(self, normalised: Tensor) -> Tensor:
         """The shared features (b, num_feat, h, w) of a mean-free, range-scaled input (b, c, h, w)."""
@@ -266,10 +275,15 @@ class PDAN(nn.Module):
 
         A network without the branch leaves the branch's weights out; everything else stays strict.
         """
-        state_dict = from_rcan_names(state_dict)
+        state_dict = self.own_names(state_dict)
         if self.deblur_branch is None:
             state_dict = {name: value for name, value in state_dict.items() if not name.startswith('deblur_branch.')}
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
+
+    @staticmethod
+    def own_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weights under this network's names; see :func:`from_rcan_names`."""
+        return from_rcan_names(state_dict)
 
 
 # The key map from the toolbox's RCAN to PDAN; conv_first, conv_after_body, upsample and conv_last have the same names.

@@ -102,7 +102,7 @@ class HPEMLoss(nn.Module):
         pred, target (n, c, h, w), any value range -> a scalar in float32 (float64 for float64 input), or the map.
 
     Raises:
-        ValueError: an argument out of its range, or shapes that differ.
+        ValueError: an argument out of its range, shapes that differ, pictures that are empty or of integers.
 
     >>> pred, target = torch.tensor([[[[0.0, 3.0]]]]), torch.zeros(1, 1, 1, 2)
     >>> HPEMLoss()(pred, target)  # mean(0, 3) + 2 * mean(0, 3)
@@ -120,6 +120,8 @@ class HPEMLoss(nn.Module):
         super().__init__()
         if not 0 <= hard_ratio <= 1:
             raise ValueError(f'hard_ratio: expected a share between 0 and 1, got {hard_ratio}.')
+        if hard_weight < 0:
+            raise ValueError(f'hard_weight: expected 0 or more, got {hard_weight}.')
         if normalize not in NORMALIZATIONS:
             raise ValueError(f'normalize: expected one of {", ".join(NORMALIZATIONS)}, got {normalize!r}.')
         if reduction not in REDUCTIONS:
@@ -135,6 +137,10 @@ class HPEMLoss(nn.Module):
             raise ValueError(
                 'HPEMLoss needs pred and target of one shape (n, c, h, w), got '
                 f'{tuple(pred.shape)} and {tuple(target.shape)}.'
+            )
+        if not pred.is_floating_point() or pred.numel() == 0:
+            raise ValueError(
+                f'HPEMLoss needs pictures of floating point numbers, got {pred.dtype}, {tuple(pred.shape)}.'
             )
         if pred.dtype in (torch.float16, torch.bfloat16):
             pred = pred.float()

@@ -58,13 +58,14 @@ class DualSupervisionModel(RestorationModel):
 
     def feed_data(self, data: dict[str, Any]) -> None:
         super().feed_data(data)
-        if self.is_train and self.supervises_lr and 'lq_sharp' in data:
-            self.lq_sharp = self._to_device(data['lq_sharp'])
+        if self.is_train and self.supervises_lr:
+            lq_sharp = data.get('lq_sharp')
+            self.lq_sharp = None if lq_sharp is None else self._to_device(lq_sharp)
 
     def compute_losses(self) -> OrderedDict[str, Tensor]:
         if self.cri_deblur is None:
             return super().compute_losses()
-        if not hasattr(self, 'lq_sharp'):
+        if self.lq_sharp is None:
             dataset_type = self.opt['datasets']['train']['type']
             raise RequestError(
                 f'datasets.train: {dataset_type} gives no lq_sharp, the target of the deblurring branch. Use type: '

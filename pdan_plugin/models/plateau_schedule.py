@@ -5,9 +5,11 @@ Source: PDAN's paper, section 4.3 ("when the loss stagnated 300,000 iterations, 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
+from basicsr.utils import get_root_logger
 from torch import Tensor, distributed
 from torch.optim import Optimizer
 
@@ -17,8 +19,8 @@ class PlateauSchedule:
 
     torch's ReduceLROnPlateau compares single numbers; a training loss is far too noisy for that. Here the loss is
     averaged over ``window`` iterations and over all ranks, those averages are smoothed exponentially, and the
-    smoothed loss counts as better when it is below ``best * (1 - threshold)``. Every rank sees the same numbers, so
-    every rank has the same learning rate. The loss stays on its device; it is read once a window.
+    smoothed loss counts as better when it is below ``best`` by the share ``threshold`` of it. Every rank sees the
+    same numbers, so every rank has the same learning rate. The loss stays on its device; it is read once a window.
 
     It has the shape the toolbox expects of a scheduler: ``step()`` before each iteration, ``state_dict()``. The state
     holds progress only, so a factor or patience changed in the option file counts after a resume.
@@ -50,6 +52,8 @@ class PlateauSchedule:
             raise ValueError(f'scheduler factor: expected a number between 0 and 1, got {factor}.')
         if patience < 1 or window < 1:
             raise ValueError(f'scheduler patience and window: expected at least 1 iteration, got {patience}, {window}.')
+        if threshold < 0 or min_lr < 0:
+            raise ValueError(f'scheduler threshold and min_lr: expected 0 or more, got {threshold}, {min_lr}.')
         if not 0 <= smoothing < 1:
             raise ValueError(f'scheduler smoothing: expected 0 <= smoothing < 1, got {smoothing}.')
         self.optimizer = optimizer
@@ -106,9 +110,17 @@ class PlateauSchedule:
     def _take_window(self) -> None:
         mean = self._mean_over_ranks(self.loss_sum) / self.loss_count
         self.loss_sum, self.loss_count = 0.0, 0
+        if not math.isfinite(mean):
+            # One such number would stay in the smoothed loss for ever, and halve the rate every ``patience``
+            # iterations.
+            get_root_logger().warning(
+                f'The training loss was {mean} in the {self.window} iterations before iteration {self.iteration}; the '
+                'learning rate schedule leaves them out.'
+            )
+            return
         past = mean if self.smoothed is None else self.smoothed
         self.smoothed = self.smoothing * past + (1 - self.smoothing) * mean
-        if self.best is None or self.smoothed < self.best * (1 - self.threshold):
+        if self.best is None or self.smoothed < self.best - self.threshold * abs(self.best):
             self.best, self.best_iteration = self.smoothed, self.iteration
         elif self.iteration - self.best_iteration >= self.patience:
             self.reductions += 1

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 from collections import OrderedDict
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import PurePath
 from typing import Any
@@ -32,7 +34,7 @@ class RestorationModel(SRModel):
     Options beyond SRModel's, all under ``train``:
 
     - ``precision``: 'fp32' or 'bf16' (autocast of the forward pass; weights, losses and the optimizer stay float32).
-      Validation and test always run in float32, so that scores compare with published ones.
+      Validation and test run without it, so that scores compare with published ones.
     - ``channels_last``: lay the network and its input out channels-last; faster where the convolutions are.
     - ``scheduler: {type: ReduceLROnPlateau, ...}``: see :class:`~pdan_plugin.models.plateau_schedule.PlateauSchedule`.
     """
@@ -42,6 +44,13 @@ class RestorationModel(SRModel):
         self.autocast_dtype = AUTOCAST_DTYPES[train_opt.get('precision', 'fp32')]
         self.memory_format = torch.channels_last if train_opt.get('channels_last') else torch.contiguous_format
         self.losses: OrderedDict[str, Tensor] = OrderedDict()
+        self._validated_at: dict[str, int | str] = {}
+        if self.autocast_dtype is not None and not opt['dist'] and opt['num_gpu'] > 1:
+            # DataParallel's threads would take the device's default type, float16, and nothing would say so.
+            raise RequestError(
+                f'train.precision: {train_opt["precision"]} on {opt["num_gpu"]} GPUs needs a process for each of them: start '
+                f'the run with --nproc {opt["num_gpu"]}, or set num_gpu: 1.'
+            )
         super().__init__(opt)
 
     # ---- set-up ----
@@ -73,11 +82,15 @@ class RestorationModel(SRModel):
         """
         network = self.get_bare_model(net)
         weights = read_weights(load_path, param_key)
+        if hasattr(network, 'own_names'):  # a network that also takes weights under other names
+            weights = network.own_names(weights)
         logger = get_root_logger()
         logger.info(f'Loading {type(network).__name__} weights from {load_path} [{param_key}].')
+        misfits: list[str] = []
         if not strict:
             own = network.state_dict()
-            for name in [name for name in weights if name in own and weights[name].shape != own[name].shape]:
+            misfits = [name for name in weights if name in own and weights[name].shape != own[name].shape]
+            for name in misfits:
                 logger.warning(
                     f'{name}: {tuple(weights[name].shape)} in the file, {tuple(own[name].shape)} in the network; '
                     'left as it was initialised (strict_load_g: false).'
@@ -87,11 +100,10 @@ class RestorationModel(SRModel):
             unfit = network.load_state_dict(weights, strict=strict)
         except RuntimeError as error:
             raise RequestError(
-                f'{load_path} does not fit network_g ({type(network).__name__}):\n{error}\n'
-                'Make network_g what the weights were trained with, or set path: strict_load_g: false to load '
-                'what fits.'
+                f'{load_path} does not fit {type(network).__name__}:\n{error}\n'
+                'Make the network what the weights were trained with, or set path: strict_load_g: false to load what fits.'
             ) from error
-        for name in unfit.missing_keys:
+        for name in set(unfit.missing_keys).difference(misfits):
             logger.warning(f'{name}: not in {load_path}; left as it was initialised (strict_load_g: false).')
         for name in unfit.unexpected_keys:
             logger.warning(f'{name}: in {load_path}, but not in the network; left out (strict_load_g: false).')
@@ -104,7 +116,8 @@ class RestorationModel(SRModel):
             self.gt = self._to_device(data['gt'])
 
     def _to_device(self, images: Tensor) -> Tensor:
-        return images.to(self.device, memory_format=self.memory_format, non_blocking=True)
+        memory_format = self.memory_format if images.dim() == 4 else torch.preserve_format
+        return images.to(self.device, memory_format=memory_format, non_blocking=True)
 
     def autocast(self) -> AbstractContextManager:
         """The precision of the training forward pass."""
@@ -169,23 +182,30 @@ class RestorationModel(SRModel):
         network = self.net_g_ema if hasattr(self, 'net_g_ema') else self.get_bare_model(self.net_g)
         was_training = network.training
         network.eval()
-        with torch.inference_mode():
+        with torch.no_grad():  # a network may keep a tensor from here for training, which inference mode forbids
             self.output = network(self.lq)
         network.train(was_training)
 
     def dist_validation(self, dataloader: DataLoader, current_iter: int | str, tb_logger: Any, save_img: bool) -> None:
-        self.nondist_validation(dataloader, current_iter, tb_logger, save_img)
+        self._validate(dataloader, current_iter, tb_logger, save_img)
 
     def nondist_validation(
         self, dataloader: DataLoader, current_iter: int | str, tb_logger: Any, save_img: bool
     ) -> None:
+        self._validate(dataloader, current_iter, tb_logger, save_img)
+
+    def _validate(self, dataloader: DataLoader, current_iter: int | str, tb_logger: Any, save_img: bool) -> None:
         """Scores the data set, each rank its share (images rank, rank + world, ...).
 
         Every image's scores are gathered and averaged in the data set's order, so the numbers do not depend on how
         many ranks there are. Every rank ends with the same ``metric_results``.
         """
         dataset_opt: dict[str, Any] = dataloader.dataset.opt  # pyright: ignore[reportAttributeAccessIssue]
-        dataset_name, root = dataset_opt['name'], dataset_opt.get('dataroot_lq')
+        dataset_name = dataset_opt['name']
+        if self.is_train and self._validated_at.get(dataset_name) == current_iter:
+            return  # the trainer validates once more at its end, with nothing new to see
+        self._validated_at[dataset_name] = current_iter
+        roots = [source.get('dataroot_lq') for source in dataset_opt.get('sources') or [dataset_opt]]
         metrics_opt = self.opt['val'].get('metrics') or {}
         rank, world_size = get_dist_info()
         total = len(dataloader.dataset)  # pyright: ignore[reportArgumentType]
@@ -197,7 +217,8 @@ class RestorationModel(SRModel):
         show_bar = bool(self.opt['val'].get('pbar')) and rank == 0
         with tqdm(total=len(shard), unit='image', desc=dataset_name, disable=not show_bar) as bar:
             for index, data in zip(shard, dataloader, strict=True):
-                scores[index] = self._validate_image(data, dataset_name, root, current_iter, metrics_opt, save_img)
+                name = result_name(data['lq_path'][0], roots)
+                scores[index] = self._validate_image(data, dataset_name, name, current_iter, metrics_opt, save_img)
                 bar.update()
         if not metrics_opt:
             return
@@ -217,7 +238,7 @@ class RestorationModel(SRModel):
         self,
         data: dict[str, Any],
         dataset_name: str,
-        root: str | None,
+        name: str,
         current_iter: int | str,
         metrics_opt: dict[str, Any],
         save_img: bool,
@@ -232,13 +253,12 @@ class RestorationModel(SRModel):
             del self.gt
 
         if save_img:
-            name = result_name(data['lq_path'][0], root)
-            folder = self.opt['path']['visualization']
+            folder = os.path.join(self.opt['path']['visualization'], dataset_name)
             if self.opt['is_train']:
                 path = os.path.join(folder, name, f'{name}_{current_iter}.png')
             else:
                 suffix = self.opt['val'].get('suffix')
-                path = os.path.join(folder, dataset_name, f'{name}_{suffix}.png' if suffix else f'{name}.png')
+                path = os.path.join(folder, f'{name}_{suffix}.png' if suffix else f'{name}.png')
             imwrite(images['img'], path)
         return {metric: float(calculate_metric(images, opt)) for metric, opt in metrics_opt.items()}
 
@@ -256,37 +276,56 @@ def read_weights(path: str, param_key: str | None = 'params') -> dict[str, Tenso
         content = torch.load(path, map_location='cpu', weights_only=True)
     except FileNotFoundError as error:
         raise RequestError(f'{path}: no such weights file.') from error
+    except pickle.UnpicklingError as error:
+        raise RequestError(
+            f'{path} is not a file of weights alone: it is damaged, or holds Python objects, which could run code and are '
+            'not loaded. Save the state dict of the network instead.'
+        ) from error
     except Exception as error:
-        raise RequestError(f'{path} cannot be read as a weights file: {error}') from error
-    if param_key is not None:
+        reason = str(error).partition('\n')[0] or type(error).__name__
+        raise RequestError(f'{path} cannot be read as a weights file ({reason}).') from error
+    if isinstance(content, dict) and {'optimizers', 'iter'} <= set(content):
+        raise RequestError(f'{path} is a training state (path: resume_state), not a file of weights.')
+    if param_key is not None and isinstance(content, dict):
         if param_key == 'params_ema' and param_key not in content and 'params' in content:
             get_root_logger().info(f'{path} has no params_ema; params is used.')
             param_key = 'params'
         if param_key not in content:
+            keys = ', '.join(map(repr, list(content)[:8]))
             raise RequestError(
-                f'{path}: no key {param_key!r} in it, only {", ".join(map(repr, list(content)[:8]))}. Set path: '
-                'param_key_g to the one that holds the weights (~ if the file is the weights themselves).'
+                f'{path}: no key {param_key!r} in it, only {keys}. Set path: param_key_g to the one that holds the weights '
+                '(none if the file is the weights themselves).'
             )
         content = content[param_key]
+    if not isinstance(content, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
+    ):
+        raise RequestError(f'{path}: what it holds is no table of names and tensors, so no weights of a network.')
     return {name.removeprefix('module.').removeprefix('_orig_mod.'): value for name, value in content.items()}
 
 
-def result_name(lq_path: str, root: str | None) -> str:
-    """The name of an image's result: its path below ``root``, without extension, folders joined by '_'.
+PICTURE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 
-    An absolute path that is not below ``root`` gives its last two parts.
 
-    >>> result_name('/data/X4/000/00000009.png', '/data/X4')
+def result_name(lq_path: str, roots: Sequence[str | None]) -> str:
+    """The name of an image's result: its path below a root, without a picture's ending, folders joined by '_'.
+
+    An absolute path that is below none of the roots gives its last two parts.
+
+    >>> result_name('/data/X4/000/00000009.png', ['/data/X4'])
     '000_00000009'
-    >>> result_name('000/00000009', 'datasets/val_blur_bicubic_x4.lmdb')  # a key of an LMDB store
+    >>> result_name('000/00000009', ['datasets/val_blur_bicubic_x4.lmdb'])  # a key of an LMDB store
     '000_00000009'
     """
     path = PurePath(lq_path)
-    if root is not None and path.is_relative_to(root):
+    root = next((root for root in roots if root is not None and path.is_relative_to(root)), None)
+    if root is not None:
         path = path.relative_to(root)
     elif path.is_absolute():
         path = PurePath(*path.parts[-2:])
-    return '_'.join(path.with_suffix('').parts)
+    if path.suffix.lower() in PICTURE_SUFFIXES:
+        path = path.with_suffix('')
+    return '_'.join(path.parts)
 
 
 def _gather(scores: dict[int, dict[str, float]], world_size: int) -> dict[int, dict[str, float]]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import glob
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 from os import path as osp
+from types import SimpleNamespace
 from typing import Any
 
 import torch
+from basicsr.models import base_model
 from basicsr.models.base_model import BaseModel
 from basicsr.utils.dist_util import master_only
 from torch import nn
 
-from pdan_plugin.toolbox_fixes.patching import fix, replace
+from pdan_plugin.toolbox_fixes.patching import SILENT, fix, probe, replace, swapped
 
 _UNFINISHED = '.saving'
 
@@ -73,6 +76,44 @@ def _bare_name(name: str) -> str:
     return name.replace('_orig_mod.', '').removeprefix('module.')
 
 
+@probe
+def _saves_whole(save: Callable[..., None], *arguments: Any) -> bool:
+    """Whether a failure to write comes out of a method of BaseModel, the final path never opened before it.
+
+    The folder it is given is the null device, in which nothing can be made. A toolbox that fails before it comes to
+    torch.save shows nothing of the names it would have saved.
+    """
+    opened, contents = [], []
+
+    def fail_to_save(content: Any, target: Any, *args: Any, **kwargs: Any) -> None:
+        contents.append(content)
+        opened.append(str(getattr(target, 'name', target)))
+        raise OSError('probe')
+
+    def fail_to_open(path: Any, *args: Any, **kwargs: Any) -> None:
+        opened.append(str(path))
+        raise OSError('probe')
+
+    folders = {'models': os.devnull, 'training_states': os.devnull}
+    model = SimpleNamespace(opt={'path': folders}, optimizers=[], schedulers=[], get_bare_model=lambda net: net)
+    with (
+        swapped(torch, save=fail_to_save),
+        swapped(
+            base_model,
+            time=SimpleNamespace(sleep=lambda seconds: None),
+            get_root_logger=lambda *args, **kwargs: SILENT,
+            open=fail_to_open,
+        ),
+    ):
+        try:
+            save(model, *arguments)
+            return False
+        except OSError:
+            pass
+    final = [each for each in opened if osp.basename(each) in ('net_g_1.pth', '1.state')]
+    return not final and '_orig_mod.' not in str(contents)
+
+
 @fix(
     where='models/base_model.py:217,229',
     upstream='none',
@@ -80,6 +121,10 @@ def _bare_name(name: str) -> str:
 )
 def networks_are_saved_whole() -> bool:
     """Replaces `save_network`. The form of the file stays: one state dict under each of `params`, `params_ema`."""
+    compiled = nn.Module()
+    compiled.add_module('_orig_mod', nn.BatchNorm1d(1))
+    if _saves_whole(BaseModel.save_network, compiled, 'g', 1):
+        return False
 
     @master_only
     def save_network(
@@ -108,6 +153,8 @@ def networks_are_saved_whole() -> bool:
 )
 def training_states_are_saved_whole() -> bool:
     """Replaces `save_training_state`. Models call it after `save_network`: a whole state has its networks."""
+    if _saves_whole(BaseModel.save_training_state, 0, 1):
+        return False
 
     @master_only
     def save_training_state(self: BaseModel, epoch: int, current_iter: int) -> None:

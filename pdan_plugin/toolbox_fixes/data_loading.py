@@ -7,6 +7,7 @@ import importlib
 import math
 import random
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from basicsr.data.data_sampler import EnlargedSampler
 from torch.utils.data import DataLoader
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.toolbox_fixes.patching import fix, replace
+from pdan_plugin.toolbox_fixes.patching import SILENT, fix, probe, replace, swapped
 
 
 def iterations_per_epoch(images: int, enlarge_ratio: float, batch_size: int, world_size: int) -> int:
@@ -50,6 +51,8 @@ def iterations_per_epoch(images: int, enlarge_ratio: float, batch_size: int, wor
 def epochs_of_whole_batches() -> bool:
     """Replaces `create_train_val_dataloader`: epochs are counted by the batches the loader yields."""
     train = importlib.import_module('basicsr.train')
+    if _counts_whole_batches(train):
+        return False
 
     def create_train_val_dataloader(
         opt: dict[str, Any], logger: Any
@@ -91,6 +94,33 @@ def epochs_of_whole_batches() -> bool:
     return True
 
 
+@probe
+def _counts_whole_batches(train: Any) -> bool:
+    """12 iterations of batches of 4 take 12 epochs of 6 images, and are refused of 3."""
+
+    def total_epochs(images: int) -> int:
+        opt = {
+            'datasets': {'train': {'name': 'probe', 'phase': 'train', 'batch_size_per_gpu': 4}},
+            'train': {'total_iter': 12}, 'num_gpu': 0, 'dist': False, 'world_size': 1, 'rank': 0, 'manual_seed': 0,
+        }  # fmt: skip
+        with swapped(
+            train,
+            build_dataset=lambda dataset_opt: range(images),
+            build_dataloader=lambda dataset, *args, sampler=None, **kwargs: DataLoader(
+                dataset, batch_size=4, sampler=sampler, drop_last=True
+            ),
+        ):
+            return train.create_train_val_dataloader(opt, SILENT)[3]
+
+    if total_epochs(6) < 12:
+        return False
+    try:
+        total_epochs(3)
+        return False
+    except Exception:
+        return True
+
+
 class SampleIndex(int):
     """An index into a data set that knows the epoch and how many-th use of the index in that epoch it is.
 
@@ -116,6 +146,9 @@ class SampleIndex(int):
 )
 def indices_know_their_epoch() -> bool:
     """The sampler's order is the published one; its indices are `SampleIndex`."""
+    first = next(iter(EnlargedSampler(range(1), 1, 0)))  # pyright: ignore[reportArgumentType]
+    if hasattr(first, 'epoch') and hasattr(first, 'repeat'):
+        return False
 
     def __iter__(self: EnlargedSampler) -> Iterator[SampleIndex]:
         generator = torch.Generator()
@@ -159,6 +192,8 @@ class WorkerSeeds:
 )
 def workers_are_seeded_by_epoch() -> bool:
     """The training loader's workers are seeded from (seed, epoch, rank, worker)."""
+    if _seeds_follow_the_epoch():
+        return False
     published = toolbox_data.build_dataloader
 
     @functools.wraps(published)
@@ -177,3 +212,33 @@ def workers_are_seeded_by_epoch() -> bool:
 
     replace(toolbox_data, 'build_dataloader', build_dataloader)
     return True
+
+
+@probe
+def _seeds_follow_the_epoch() -> bool:
+    """Whether each of the three generators draws anew in another epoch, and the same in the same epoch."""
+    sampler = EnlargedSampler(range(1), 1, 0)  # pyright: ignore[reportArgumentType]
+    dataset_opt = {'phase': 'train', 'batch_size_per_gpu': 1, 'num_worker_per_gpu': 0}
+    loader = toolbox_data.build_dataloader(range(1), dataset_opt, num_gpu=0, sampler=sampler, seed=1)
+    if loader.worker_init_fn is None:
+        return False
+    draws = []
+    with _generators_kept():
+        for epoch in (0, 1, 0):
+            sampler.set_epoch(epoch)
+            loader.worker_init_fn(0)
+            draws.append((random.random(), np.random.rand(), torch.rand(()).item()))  # noqa: NPY002
+    return draws[0] == draws[2] and all(one != other for one, other in zip(draws[0], draws[1], strict=True))
+
+
+@contextmanager
+def _generators_kept() -> Iterator[None]:
+    """Leaves Python's, numpy's and torch's generators as they were; CUDA's are not reached."""
+    kept = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    try:
+        with swapped(torch, manual_seed=torch.default_generator.manual_seed):
+            yield
+    finally:
+        random.setstate(kept[0])
+        np.random.set_state(kept[1])  # noqa: NPY002
+        torch.set_rng_state(kept[2])

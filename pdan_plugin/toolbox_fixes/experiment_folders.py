@@ -8,6 +8,7 @@ import pickle
 import re
 import zipfile
 from os import path as osp
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ import torch
 from basicsr.utils import get_root_logger, misc
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.toolbox_fixes.patching import fix, replace
-from pdan_plugin.toolbox_fixes.process_group import from_rank_zero
+from pdan_plugin.toolbox_fixes.patching import fix, probe, replace, swapped
+from pdan_plugin.toolbox_fixes.process_group import from_rank_zero, pretended_second_rank
 
 _FOLDER_KEYS = ('models', 'training_states', 'log', 'visualization')
 _STATE_KEYS = ('epoch', 'iter', 'optimizers', 'schedulers')
@@ -142,7 +143,10 @@ def _begins_as_zip(path: str) -> bool:
     symptom='a resume without CUDA crashes; --auto_resume from another folder archives the run and begins again',
 )
 def resume_from_the_newest_whole_state() -> bool:
-    """Replaces `load_resume_state`: looks where the run saves, reads onto the CPU, passes over what is not whole."""
+    """Replaces `load_resume_state`: looks where the run saves, reads onto the CPU, passes over what is not whole.
+
+    Not probed: it would take a folder of states to choose from.
+    """
     replace(importlib.import_module('basicsr.train'), 'load_resume_state', load_resume_state)
     return True
 
@@ -154,6 +158,8 @@ def resume_from_the_newest_whole_state() -> bool:
 )
 def known_folders_only() -> bool:
     """Only the folders `parse_options` names are made, by rank 0, and every rank waits until they are there."""
+    if _makes_known_folders_and_waits():
+        return False
 
     def make_exp_dirs(opt: dict[str, Any]) -> None:
         def make() -> None:
@@ -166,3 +172,19 @@ def known_folders_only() -> bool:
 
     replace(misc, 'make_exp_dirs', make_exp_dirs)
     return True
+
+
+@probe
+def _makes_known_folders_and_waits() -> bool:
+    """Makes nothing: the experiment's own folder is asked for, beside a key that is none of the toolbox's."""
+    made: list[str] = []
+    opt = {'is_train': True, 'path': {'experiments_root': 'probe', 'unknown': 'unknown'}}
+
+    def make(path: str, *args: Any, **kwargs: Any) -> None:
+        made.append(path)
+
+    with swapped(misc, os=SimpleNamespace(makedirs=make), mkdir_and_rename=make):
+        misc.make_exp_dirs(opt)
+        with pretended_second_rank() as waits:
+            misc.make_exp_dirs(opt)
+    return made == ['probe'] and bool(waits)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from os import path as osp
+from types import SimpleNamespace
 from typing import Any
 
 from basicsr import data as toolbox_data
 from basicsr.data import data_util
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.toolbox_fixes.patching import fix, replace
+from pdan_plugin.toolbox_fixes.patching import SILENT, fix, probe, replace, swapped
 
 _SHOWN = 10
 
@@ -28,6 +29,8 @@ def nested_folders() -> bool:
     A folder with files of its own is read as before, without its subfolders. The order is sorted by path: the
     published one is the file system's, which may differ between the machines of one run.
     """
+    if _pairs_nested_folders():
+        return False
 
     def paired_paths_from_folder(folders: list[str], keys: list[str], filename_tmpl: str) -> list[dict[str, str]]:
         (input_folder, gt_folder), (input_key, gt_key) = folders, keys
@@ -57,6 +60,8 @@ def nested_folders() -> bool:
 )
 def meta_info_keeps_the_clip() -> bool:
     """The LQ path keeps the folder of the name the meta-info file gives."""
+    if _keeps_the_clip():
+        return False
 
     def paired_paths_from_meta_info_file(
         folders: list[str], keys: list[str], meta_info_file: str, filename_tmpl: str
@@ -82,7 +87,17 @@ def meta_info_keeps_the_clip() -> bool:
     symptom='a store that is not there: FileNotFoundError on its meta_info.txt; keys that differ are not listed',
 )
 def missing_stores_and_keys() -> bool:
-    """A missing store is an error that says how to make one; keys that one store lacks are listed."""
+    """A missing store is an error that says how to make one; keys that one store lacks are listed.
+
+    Probed on a missing store alone; the keys would take two stores.
+    """
+    missing = osp.join(os.devnull, 'probe.lmdb')
+    try:
+        data_util.paired_paths_from_lmdb([missing, missing], ['lq', 'gt'])
+    except OSError:
+        pass  # the bare error of open()
+    except Exception:
+        return False
     published = data_util.paired_paths_from_lmdb
 
     @functools.wraps(published)
@@ -104,6 +119,12 @@ def missing_stores_and_keys() -> bool:
 )
 def empty_datasets() -> bool:
     """`build_dataset` refuses a data set of length 0 and names its folders."""
+    registry = SimpleNamespace(get=lambda name: lambda dataset_opt: [])
+    with swapped(toolbox_data, DATASET_REGISTRY=registry, get_root_logger=lambda *args, **kwargs: SILENT):
+        try:
+            toolbox_data.build_dataset({'type': 'probe', 'name': 'probe', 'dataroot_gt': 'probe'})
+        except Exception:
+            return False
     published = toolbox_data.build_dataset
 
     @functools.wraps(published)
@@ -119,6 +140,66 @@ def empty_datasets() -> bool:
 
     replace(toolbox_data, 'build_dataset', build_dataset)
     return True
+
+
+@probe
+def _pairs_nested_folders() -> bool:
+    """Whether a folder that holds one clip of one frame, as os.scandir tells it for the duration, has one pair."""
+    root = osp.dirname(osp.realpath(__file__))
+    clip, frame = osp.join(root, '000'), osp.join(root, '000', '0.png')
+    told = {root: [_entry(clip, is_file=False)], clip: [_entry(frame, is_file=True)]}
+    real_scandir = os.scandir
+
+    def scandir(path: Any = '.') -> Any:
+        return _Listing(told[path]) if path in told else real_scandir(path)
+
+    with swapped(os, scandir=scandir):
+        pairs = data_util.paired_paths_from_folder([root, root], ['lq', 'gt'], '{}')
+    return pairs == [{'lq_path': frame, 'gt_path': frame}]
+
+
+def _entry(path: str, is_file: bool) -> Any:
+    return SimpleNamespace(
+        name=osp.basename(path),
+        path=path,
+        is_file=lambda **kwargs: is_file,
+        is_dir=lambda **kwargs: not is_file,
+        is_symlink=lambda: False,
+        is_junction=lambda: False,
+    )
+
+
+class _Listing:
+    """What os.scandir returns: an iterator, and a context manager."""
+
+    def __init__(self, entries: list[Any]) -> None:
+        self._entries = iter(entries)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._entries
+
+    def __next__(self) -> Any:
+        return next(self._entries)
+
+    def __enter__(self) -> _Listing:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+@probe
+def _keeps_the_clip() -> bool:
+    """The meta-info file is a pipe, which `open` takes by its number."""
+    reading, writing = os.pipe()
+    os.write(writing, b'000/0.png (1,1,3)\n')
+    os.close(writing)
+    number: Any = reading
+    pairs = data_util.paired_paths_from_meta_info_file(['lq', 'gt'], ['lq', 'gt'], number, '{}')
+    return pairs == [{'lq_path': osp.join('lq', '000/0.png'), 'gt_path': osp.join('gt', '000/0.png')}]
 
 
 def _files(folder: str, key: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import os
+from types import SimpleNamespace
 from typing import Any
 
 import lmdb
@@ -12,8 +13,8 @@ from basicsr.utils.file_client import FileClient, LmdbBackend
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.toolbox_fixes.image_io import SourcedBytes
-from pdan_plugin.toolbox_fixes.lmdb_environments import shared_environment
-from pdan_plugin.toolbox_fixes.patching import fix, replace
+from pdan_plugin.toolbox_fixes.lmdb_environments import close_shared_environment, shared_environment
+from pdan_plugin.toolbox_fixes.patching import fix, probe, replace, swapped
 
 _NEIGHBOURS = 200
 
@@ -30,7 +31,12 @@ class MissingKeyError(RequestError, KeyError):
     symptom="lmdb: 'The environment is already open in this process' when train and val read one store",
 )
 def lmdb_stores_are_shared() -> bool:
-    """Every backend of a process reads a store through one environment; a forked or unpickled one opens its own."""
+    """Every backend of a process reads a store through one environment; a forked or unpickled one opens its own.
+
+    Probed on how often two backends open one store.
+    """
+    if _opens_a_store_once():
+        return False
 
     def __init__(
         self: Any,
@@ -73,6 +79,27 @@ def lmdb_stores_are_shared() -> bool:
     return True
 
 
+@probe
+def _opens_a_store_once() -> bool:
+    """Two backends on a store that exists for the duration only, and only by the word of os.stat and lmdb.open."""
+    path, opened = os.path.join(os.path.dirname(os.path.realpath(__file__)), 'probe.lmdb'), []
+    real_stat = os.stat
+
+    def stat(asked: Any, *args: Any, **kwargs: Any) -> os.stat_result:
+        pretended = isinstance(asked, str) and asked.startswith(path)
+        return real_stat(__file__ if pretended else asked, *args, **kwargs)
+
+    def open_store(asked: str, *args: Any, **kwargs: Any) -> Any:
+        opened.append(asked)
+        return SimpleNamespace(close=lambda: None)
+
+    with swapped(os, stat=stat), swapped(lmdb, open=open_store):
+        for _ in range(2):
+            LmdbBackend([path])
+    close_shared_environment(path)
+    return len(opened) == 1
+
+
 _SHARED_SETTINGS = (('readonly', True), ('lock', False), ('readahead', False))
 
 
@@ -108,6 +135,10 @@ def _close_keys(environment: lmdb.Environment, key: str) -> str:
 )
 def bytes_know_their_source() -> bool:
     """`FileClient.get` hands out bytes with a `.source`, which `imfrombytes` names when it cannot decode them."""
+    client = FileClient()
+    client.client = SimpleNamespace(get=lambda path: b'content')
+    if 'probe.png' in str(getattr(client.get('probe.png'), 'source', '')):
+        return False
     published = FileClient.get
 
     def get(self: Any, filepath: Any, client_key: str = 'default') -> Any:

@@ -7,12 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from basicsr.models import base_model
 from basicsr.models.base_model import BaseModel
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
-from pdan_plugin.toolbox_fixes.patching import fix, replace
-from pdan_plugin.toolbox_fixes.process_group import wait_for_rank_zero
+from pdan_plugin.toolbox_fixes.patching import fix, probe, replace, swapped
+from pdan_plugin.toolbox_fixes.process_group import pretended_second_rank, wait_for_rank_zero
 
 
 @fix(
@@ -22,6 +22,8 @@ from pdan_plugin.toolbox_fixes.process_group import wait_for_rank_zero
 )
 def wrap_without_cuda() -> bool:
     """DistributedDataParallel is told a device only for a network that lies on one."""
+    if _wraps_on_a_cpu():
+        return False
     published = BaseModel.model_to_device
 
     @functools.wraps(published)
@@ -29,7 +31,7 @@ def wrap_without_cuda() -> bool:
         if not self.opt['dist'] or self.device.type == 'cuda':
             return published(self, net)
         unused = self.opt.get('find_unused_parameters', False)
-        return DistributedDataParallel(net.to(self.device), find_unused_parameters=unused)
+        return base_model.DistributedDataParallel(net.to(self.device), find_unused_parameters=unused)
 
     replace(BaseModel, 'model_to_device', model_to_device)
     return True
@@ -69,6 +71,8 @@ def ema_copies_buffers() -> bool:
 )
 def last_validation_at_the_last_iteration() -> bool:
     """The trainer's counter has passed the end by then; a test run's `current_iter` is its name and stays."""
+    if _last_validation_is_at_the_end():
+        return False
     published = BaseModel.validation
 
     @functools.wraps(published)
@@ -91,6 +95,8 @@ def last_validation_at_the_last_iteration() -> bool:
 def ranks_wait_for_validation() -> bool:
     """After a validation the other ranks wait for rank 0, however long it takes; between two collectives they would
     wait no longer than the group's timeout."""
+    if _waits_after_validation():
+        return False
     published = BaseModel.validation
 
     @functools.wraps(published)
@@ -100,3 +106,39 @@ def ranks_wait_for_validation() -> bool:
 
     replace(BaseModel, 'validation', validation)
     return True
+
+
+@probe
+def _wraps_on_a_cpu() -> bool:
+    """Whether DistributedDataParallel would be told no device; it is not built, which would take a process group."""
+    asked: list[dict[str, Any]] = []
+    model: Any = SimpleNamespace(opt={'dist': True, 'num_gpu': 0}, device=torch.device('cpu'))
+    with swapped(
+        base_model,
+        torch=SimpleNamespace(cuda=SimpleNamespace(current_device=lambda: 0)),
+        DistributedDataParallel=lambda net, **settings: asked.append(settings),
+    ):
+        BaseModel.model_to_device(model, nn.Identity())
+    return not asked[0].get('device_ids')
+
+
+@probe
+def _last_validation_is_at_the_end() -> bool:
+    """Whether a run of 6 iterations validates what the trainer calls its 7th as its 6th."""
+    seen: list[int] = []
+    model: Any = SimpleNamespace(
+        opt={'dist': False, 'is_train': True, 'train': {'total_iter': 6}},
+        nondist_validation=lambda dataloader, current_iter, *args: seen.append(current_iter),
+    )
+    BaseModel.validation(model, None, 7, None)
+    return seen == [6]
+
+
+@probe
+def _waits_after_validation() -> bool:
+    model: Any = SimpleNamespace(
+        opt={'dist': True, 'is_train': True, 'train': {'total_iter': 6}}, dist_validation=lambda *args: None
+    )
+    with pretended_second_rank() as waits:
+        BaseModel.validation(model, None, 1, None)
+    return bool(waits)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import os
 import random
 import shlex
@@ -14,13 +16,12 @@ from typing import Any
 import torch
 import yaml
 from basicsr.utils import options as toolbox_options
-from basicsr.utils import set_random_seed
 from basicsr.utils.dist_util import get_dist_info, master_only
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.option_file import read_option_file
-from pdan_plugin.toolbox_fixes.patching import fix, replace
-from pdan_plugin.toolbox_fixes.process_group import from_rank_zero, init_dist
+from pdan_plugin.toolbox_fixes.patching import fix, probe, replace, swapped
+from pdan_plugin.toolbox_fixes.process_group import from_rank_zero
 
 
 class OptionPath(str):
@@ -64,25 +65,25 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any]
 
     if args.local_rank is not None:
         os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    launcher = args.launcher if args.launcher != 'none' else _launcher_in_environment()
+    launcher = args.launcher if args.launcher != 'none' else launcher_in_environment()
     opt['dist'] = launcher is not None
-    opt['num_gpu'] = _device_count(opt['num_gpu'], opt['dist'], args.opt)
+    opt['num_gpu'] = device_count(opt['num_gpu'], opt['dist'], args.opt)
     if launcher is not None:
         dist_params = dict(opt.get('dist_params') or {})
         if opt['num_gpu'] == 0:
             dist_params['backend'] = 'gloo'
-        init_dist(launcher, **dist_params)
+        toolbox_options.init_dist(launcher, **dist_params)
     opt['rank'], opt['world_size'] = get_dist_info()
 
     if opt.get('manual_seed') is None:
         opt['manual_seed'] = args.opt.drawn_seed = from_rank_zero(lambda: random.randint(1, 10000))
-    set_random_seed(opt['manual_seed'] + opt['rank'])
+    toolbox_options.set_random_seed(opt['manual_seed'] + opt['rank'])
 
     opt['auto_resume'] = args.auto_resume
     opt['is_train'] = is_train
     if args.debug and not opt['name'].startswith('debug'):
         opt['name'] = 'debug_' + opt['name']
-    _complete_datasets(opt)
+    complete_datasets(opt)
     _complete_paths(opt, root_path)
     if opt.get('val') is not None:
         opt['val'].setdefault('suffix', None)
@@ -94,7 +95,7 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any]
     return opt, args
 
 
-def _launcher_in_environment() -> str | None:
+def launcher_in_environment() -> str | None:
     """Whose process group this process was started in, as far as the environment tells; None for none."""
     if all(name in os.environ for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR')):
         return 'pytorch'
@@ -105,7 +106,7 @@ def _launcher_in_environment() -> str | None:
     return None
 
 
-def _device_count(num_gpu: Any, dist: bool, path: str) -> int:
+def device_count(num_gpu: Any, dist: bool, path: str) -> int:
     present = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if num_gpu == 'auto':
         return present
@@ -120,7 +121,7 @@ def _device_count(num_gpu: Any, dist: bool, path: str) -> int:
     return num_gpu
 
 
-def _complete_datasets(opt: dict[str, Any]) -> None:
+def complete_datasets(opt: dict[str, Any]) -> None:
     for name, dataset in opt['datasets'].items():
         dataset['phase'] = name.split('_')[0]
         if 'scale' in opt:
@@ -177,7 +178,9 @@ def copy_opt_file(opt_file: str, experiments_root: str) -> None:
     symptom='`lr: 1e-3` is a TypeError; --local-rank is refused; --force_yml is evaluated, and too late for the seed',
 )
 def options_read_by_safe_rules() -> bool:
-    """Replaces `parse_options` as a whole: its defects sit in one function that reads sys.argv, so nothing to probe."""
+    """Replaces `parse_options` as a whole: its defects sit in one function."""
+    if _reads_by_safe_rules():
+        return False
     replace(toolbox_options, 'parse_options', parse_options)
     return True
 
@@ -188,6 +191,31 @@ def options_read_by_safe_rules() -> bool:
     symptom='the option file kept with an experiment lacks the overrides it was run with',
 )
 def kept_options_are_those_run() -> bool:
-    """Replaces `copy_opt_file`."""
+    """Replaces `copy_opt_file`. Not probed: it would have to write a file."""
     replace(toolbox_options, 'copy_opt_file', copy_opt_file)
     return True
+
+
+@probe
+def _reads_by_safe_rules() -> bool:
+    """Runs `parse_options` on a pipe, by its name under /dev/fd; a system without that is taken to need the fix."""
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, b'{name: probe, num_gpu: 0, manual_seed: 1, lr: 1e-3, datasets: {}, path: {}, logger: {}}')
+        os.close(writing)
+        overrides = ['--force_yml', 'manual_seed=2', 'probe=[1+1]']
+        argv = ['probe', '-opt', f'/dev/fd/{reading}', '--local-rank', '0', *overrides]
+        seeds: list[int] = []
+        with (
+            swapped(toolbox_options, set_random_seed=seeds.append, init_dist=lambda *args, **kwargs: None),
+            swapped(sys, argv=argv),
+            swapped(os, environ={}),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            opt, _ = toolbox_options.parse_options(os.devnull)
+        return seeds == [2] and opt['lr'] == 1e-3 and opt['probe'] == ['1+1']
+    except SystemExit:
+        return False
+    finally:
+        os.close(reading)

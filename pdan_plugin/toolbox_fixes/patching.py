@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec
+
+Arguments = ParamSpec('Arguments')
 
 _ABSENT = object()
+
+# What a probe hands to the toolbox in place of its logger.
+SILENT = logging.Logger('probe', logging.CRITICAL + 1)
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,22 @@ def fix(*, where: str, upstream: str, symptom: str) -> Callable[[Callable[[], bo
     return enter
 
 
+def probe(function: Callable[Arguments, bool]) -> Callable[Arguments, bool]:
+    """A question about how the toolbox behaves; where asking ends in an error, it does not behave as wanted.
+
+    A probe takes milliseconds and leaves nothing behind: no file, no output, generators and CUDA as they were.
+    """
+
+    @functools.wraps(function)
+    def ask(*args: Arguments.args, **kwargs: Arguments.kwargs) -> bool:
+        try:
+            return function(*args, **kwargs)
+        except Exception:
+            return False
+
+    return ask
+
+
 def replace(owner: Any, name: str, new: Any) -> None:
     """Sets an attribute of a toolbox module or class and remembers what was there.
 
@@ -73,6 +96,22 @@ def replace(owner: Any, name: str, new: Any) -> None:
 def _set(replacement: _Replacement) -> None:
     setattr(replacement.owner, replacement.name, replacement.new)
     _replacements.append(replacement)
+
+
+@contextmanager
+def swapped(owner: Any, **attributes: Any) -> Iterator[None]:
+    """Other attributes for the duration of a probe: unlike `replace`, of this one object, and not remembered."""
+    before = {name: vars(owner).get(name, _ABSENT) for name in attributes}
+    try:
+        for name, value in attributes.items():
+            setattr(owner, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            if value is not _ABSENT:
+                setattr(owner, name, value)
+            elif name in vars(owner):
+                delattr(owner, name)
 
 
 @contextmanager

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import queue
 import threading
 import weakref
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -14,7 +16,7 @@ from basicsr.data import prefetch_dataloader
 from torch.utils.data import DataLoader
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.toolbox_fixes.patching import fix, replace
+from pdan_plugin.toolbox_fixes.patching import fix, probe, replace, swapped
 
 _END = object()
 
@@ -73,6 +75,8 @@ def _prefetch(generator: Iterator[Any], batches: queue.Queue[Any], dropped: thre
 )
 def prefetching_passes_errors_on() -> bool:
     """Replaces `PrefetchGenerator`, a thread that died with the error and left the trainer waiting for it."""
+    if _error_of_a_sample_comes_out():
+        return False
     replace(prefetch_dataloader, 'PrefetchGenerator', PrefetchIterator)
     return True
 
@@ -84,6 +88,11 @@ def prefetching_passes_errors_on() -> bool:
 )
 def cuda_prefetcher_needs_cuda() -> bool:
     """The option is named in the error."""
+    try:
+        _cuda_prefetcher(_NothingYet())
+    except Exception as error:
+        if 'prefetch_mode' in str(error):
+            return False
     published = prefetch_dataloader.CUDAPrefetcher.__init__
 
     @functools.wraps(published)
@@ -106,10 +115,17 @@ def cuda_prefetcher_needs_cuda() -> bool:
 )
 def no_epoch_before_the_first() -> bool:
     """The prefetchers took an iterator when built; the trainer calls `set_epoch` and `reset` before the first batch."""
-    for prefetcher in (prefetch_dataloader.CPUPrefetcher, prefetch_dataloader.CUDAPrefetcher):
+    changed = False
+    for prefetcher, build in (
+        (prefetch_dataloader.CPUPrefetcher, prefetch_dataloader.CPUPrefetcher),
+        (prefetch_dataloader.CUDAPrefetcher, _cuda_prefetcher),
+    ):
+        if not _begins_when_built(build):
+            continue
+        changed = True
         replace(prefetcher, '__init__', _with_a_deferred_loader(prefetcher.__init__))
         replace(prefetcher, 'next', _resetting_first(prefetcher.next))
-    return True
+    return changed
 
 
 class _NothingYet:
@@ -137,3 +153,62 @@ def _resetting_first(published: Any) -> Any:
         return published(self)
 
     return following
+
+
+class _ProbeError(Exception):
+    pass
+
+
+class _ImpatientQueue(queue.Queue[Any]):
+    """Gives up where the published iterator would wait for ever."""
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        return super().get(timeout=0.001)
+
+
+@probe
+def _error_of_a_sample_comes_out() -> bool:
+    raised: list[BaseException] = []
+
+    def failing() -> Iterator[Any]:
+        raise _ProbeError
+        yield
+
+    def take() -> None:
+        try:
+            batches = prefetch_dataloader.PrefetchGenerator(failing(), 1)
+            if isinstance(batches, threading.Thread):
+                batches.join(timeout=1)  # until its error has gone to the hook
+            next(batches)
+        except BaseException as error:
+            raised.append(error)
+
+    with (
+        swapped(threading, excepthook=lambda _: None),
+        swapped(prefetch_dataloader, Queue=SimpleNamespace(Queue=_ImpatientQueue)),
+    ):
+        # in a thread of its own, should this iterator wait for ever by other means
+        taking = threading.Thread(target=take, daemon=True)
+        taking.start()
+        taking.join(timeout=0.2)
+    return bool(raised) and isinstance(raised[0], _ProbeError)
+
+
+def _cuda_prefetcher(loader: Any) -> Any:
+    """A CUDAPrefetcher for a run without CUDA, whatever devices this machine has: none is touched."""
+    cuda = SimpleNamespace(is_available=lambda: False, Stream=lambda: None)
+    with swapped(prefetch_dataloader, torch=SimpleNamespace(cuda=cuda, device=torch.device)):
+        return prefetch_dataloader.CUDAPrefetcher(loader, {'num_gpu': 0})
+
+
+def _begins_when_built(build: Any) -> bool:
+    begun = []
+
+    class Loader(_NothingYet):
+        def __iter__(self) -> Iterator[Any]:
+            begun.append(self)
+            return super().__iter__()
+
+    with contextlib.suppress(RequestError):  # there is no CUDA device
+        build(Loader())
+    return bool(begun)

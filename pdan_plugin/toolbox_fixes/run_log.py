@@ -24,6 +24,7 @@ def every_run_has_its_log_file() -> bool:
     """`get_root_logger(log_file=...)` opens that file, whenever it is called, and closes the one before it.
 
     The rank too is asked at each call, since the first may come before the process group.
+    Not probed: it would have to write a log file.
     """
     published = toolbox_logger.get_root_logger
 

@@ -6,11 +6,11 @@ import inspect
 from typing import Any
 
 import torch
+from basicsr.models import base_model
 from basicsr.models.base_model import BaseModel
 from basicsr.models.lr_scheduler import CosineAnnealingRestartLR, MultiStepRestartLR
-from basicsr.utils import get_root_logger
 
-from pdan_plugin.toolbox_fixes.patching import fix, replace
+from pdan_plugin.toolbox_fixes.patching import SILENT, fix, replace, swapped
 
 
 def _probe_optimizer() -> torch.optim.Optimizer:
@@ -86,13 +86,14 @@ def option_file_schedule_wins() -> bool:
     model = BaseModel({'num_gpu': 0, 'is_train': True})
     model.schedulers = [MultiStepRestartLR(_probe_optimizer(), milestones=[5])]
     other = MultiStepRestartLR(_probe_optimizer(), milestones=[7]).state_dict()
-    model.resume_training({'optimizers': [], 'schedulers': [other]})
+    with swapped(base_model, get_root_logger=lambda *args, **kwargs: SILENT):
+        model.resume_training({'optimizers': [], 'schedulers': [other]})
     if 5 in model.schedulers[0].milestones:
         return False
     published = BaseModel.resume_training
 
     def resume_training(self: BaseModel, resume_state: dict[str, Any]) -> None:
-        logger = get_root_logger()
+        logger = base_model.get_root_logger()
         asked_rates = [_base_rates(each) for each in self.optimizers]
         asked_schedules = [_constructor_arguments(each) for each in self.schedulers]
         published(self, resume_state)

@@ -1,12 +1,19 @@
 """Running averages, validation's iteration, and networks in a process group without CUDA."""
 
+import contextlib
+import multiprocessing
 import os
+import socket
+import time
 
 import pytest
 import torch
 import torch.distributed as dist
 from basicsr.models.base_model import BaseModel
+from basicsr.utils import dist_util
 from torch import nn
+
+from pdan_plugin.toolbox_fixes import stock_toolbox
 
 
 @pytest.fixture
@@ -69,30 +76,44 @@ def test_the_last_validation_is_at_the_last_iteration(stock):
     assert seen == [7, 3, 6, 6, 'name of the test']
 
 
-def test_the_other_ranks_wait_for_validation_without_a_time_limit(python):
-    """Two ranks, whose collectives may take 2 seconds and whose first validates for 4."""
-    script = """
-import time, pdan_plugin, torch, torch.distributed as dist, contextlib
-from basicsr.models.base_model import BaseModel
-from basicsr.utils import dist_util
-from pdan_plugin.toolbox_fixes import stock_toolbox
-dist_util.init_dist('pytorch', timeout=2)
-class Model(BaseModel):
-    def dist_validation(self, dataloader, current_iter, tb_logger, save_img):
-        if dist.get_rank() == 0:
-            time.sleep(4)
-model = Model({'num_gpu': 0, 'is_train': True, 'dist': True, 'train': {'total_iter': 6}})
-dist.barrier()
-for toolbox in (contextlib.nullcontext, stock_toolbox):
-    with toolbox():
-        model.validation(None, 1, None)
-    try:
-        dist.all_reduce(torch.ones(1))
-        print(f'rank {dist.get_rank()}, {toolbox.__name__}: together', flush=True)
-    except RuntimeError:
-        print(f'rank {dist.get_rank()}, {toolbox.__name__}: timed out', flush=True)
-"""
-    launcher = ('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2')
-    said = python(script, launcher=launcher)
-    assert said.stdout.count('nullcontext: together') == 2, said.stderr
-    assert 'rank 1, stock_toolbox: timed out' in said.stdout
+def _validate_as(rank, report):
+    """One of two ranks, whose collectives may take 2 seconds and whose first validates for 3."""
+    os.environ |= {'RANK': str(rank), 'LOCAL_RANK': str(rank)}
+    dist_util.init_dist('pytorch', timeout=2)
+
+    class Model(BaseModel):
+        def dist_validation(self, dataloader, current_iter, tb_logger, save_img):
+            if rank == 0:
+                time.sleep(3)
+
+    model = Model({'num_gpu': 0, 'is_train': True, 'dist': True, 'train': {'total_iter': 6}})
+    for toolbox in (contextlib.nullcontext, stock_toolbox):
+        with toolbox():
+            model.validation(None, 1, None)
+        try:
+            dist.all_reduce(torch.ones(1))
+            report.put(f'rank {rank}, {toolbox.__name__}: together')
+        except RuntimeError:
+            report.put(f'rank {rank}, {toolbox.__name__}: timed out')
+
+
+def test_the_other_ranks_wait_for_validation_without_a_time_limit(monkeypatch):
+    """The ranks are forked, with everything imported already."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = probe.getsockname()[1]
+    for name, value in {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': port, 'WORLD_SIZE': 2}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setenv('GLOO_SOCKET_IFNAME', 'lo')
+    forked = multiprocessing.get_context('fork')
+    report = forked.SimpleQueue()
+    ranks = [forked.Process(target=_validate_as, args=(rank, report), daemon=True) for rank in range(2)]
+    for each in ranks:
+        each.start()
+    for each in ranks:
+        each.join(timeout=60)
+    said = set()
+    while not report.empty():
+        said.add(report.get())
+    assert said >= {f'rank {rank}, nullcontext: together' for rank in range(2)}
+    assert 'rank 1, stock_toolbox: timed out' in said

@@ -120,10 +120,8 @@ def test_home_is_expanded_in_every_data_root(parse, monkeypatch):
     ],
 )
 def test_the_group_a_process_was_started_in_is_joined(parse, monkeypatch, environment, launcher):
-    from pdan_plugin.toolbox_fixes import options
-
     joined = []
-    monkeypatch.setattr(options, 'init_dist', lambda launcher, **dist_params: joined.append((launcher, dist_params)))
+    monkeypatch.setattr(toolbox_options, 'init_dist', lambda launcher, **given: joined.append((launcher, given)))
     for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_STEP_NUM_TASKS'):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():

@@ -57,23 +57,6 @@ def test_a_second_apply_changes_nothing():
     assert (options.parse_options, len(patching._replacements)) == before
 
 
-@pytest.mark.parametrize(
-    'name',
-    [
-        'unknown_names', 'join_process_group', 'ema_copies_buffers', 'multistep_reaches_base_rate',
-        'cosine_stays_at_its_end', 'option_file_schedule_wins', 'unreadable_images_are_named',
-        'shown_tensors_stay_as_they_are', 'pipeline_is_no_test', 'torchvision_functional_tensor',
-        'scipy_ndimage_filters', 'distutils_version',
-    ],
-)  # fmt: skip
-def test_a_fix_steps_aside_where_the_toolbox_behaves(name):
-    """Applied to the toolbox as mended, a fix that can be probed finds nothing to do."""
-    before = len(patching._replacements)
-    fix = next(each for each in toolbox_fixes.FIXES if each.name == name)
-    assert fix.apply() is False
-    assert len(patching._replacements) == before
-
-
 def test_sample_indices_survive_a_queue():
     sample = pickle.loads(pickle.dumps(data_loading.SampleIndex(5, epoch=2, repeat=1)))
     assert (sample, sample.epoch, sample.repeat) == (5, 2, 1)

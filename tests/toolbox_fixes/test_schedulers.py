@@ -1,12 +1,12 @@
 """Learning rates after warm-up, past the schedule's end, and on resume."""
 
-import logging
 import math
 
 import pytest
 import torch
 from basicsr.models.base_model import BaseModel
 from basicsr.models.lr_scheduler import CosineAnnealingRestartLR, MultiStepRestartLR
+from basicsr.utils import get_root_logger
 
 
 def _model(make_scheduler, lr=1.0):
@@ -82,7 +82,7 @@ def test_the_option_files_schedule_wins_on_resume_and_says_so(stock, caplog, mon
             rates += model.get_current_learning_rate()
         return rates
 
-    monkeypatch.setattr(logging.getLogger('basicsr'), 'propagate', True)
+    monkeypatch.setattr(get_root_logger(), 'propagate', True)
     with stock():
         assert resumed() == pytest.approx([1] * 5)
     caplog.clear()
@@ -93,7 +93,7 @@ def test_the_option_files_schedule_wins_on_resume_and_says_so(stock, caplog, mon
 
 
 def test_an_unchanged_schedule_resumes_without_a_word(caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger('basicsr'), 'propagate', True)
+    monkeypatch.setattr(get_root_logger(), 'propagate', True)
     saved, model = (_model(lambda optimizer: CosineAnnealingRestartLR(optimizer, [9])) for _ in range(2))
     _rates(saved, 3)
     model.resume_training(
