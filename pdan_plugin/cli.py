@@ -138,7 +138,8 @@ def _run_pipeline(arguments: argparse.Namespace, *, is_train: bool) -> int:
             debug=arguments.debug,
         )
     except RequestError:
-        if group.rank != 0:  # every rank finds the same; one of them says it
+        # the ranks of a machine find the same, and the first of them says it; another machine may lack its data
+        if group.rank != 0 and os.environ.get('LOCAL_RANK', '0') != '0':
             return WRONG_REQUEST
         raise
     flags = _toolbox_flags(arguments)
@@ -185,11 +186,12 @@ def _checked_options(path: str, overrides: Sequence[str], *, is_train: bool | No
 def _what_next(opt: dict[str, Any], *, is_train: bool, debug: bool) -> str:
     name = preflight.run_name(opt, debug=debug)
     if is_train:
+        averaged = ' path:param_key_g=params_ema' if opt['train'].get('ema_decay') else ''
         weights = f'experiments/{name}/models/net_g_latest.pth'
         return (
             f'Trained weights: {weights}\n'
             f'Next, with an option file that names the test data:\n'
-            f'  basicsr test -opt FILE --force_yml path:pretrain_network_g={weights}\n'
+            f'  basicsr test -opt FILE --force_yml path:pretrain_network_g={weights}{averaged}\n'
             f'or on pictures of your own:\n'
             f'  basicsr restore INPUT -o OUTPUT -w {weights}'
         )

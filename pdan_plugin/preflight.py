@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from basicsr.utils.registry import DATASET_REGISTRY, MODEL_REGISTRY
+from basicsr.losses import build_loss
+from basicsr.utils.registry import DATASET_REGISTRY, LOSS_REGISTRY, MODEL_REGISTRY
 
 from pdan_plugin import network_size
 from pdan_plugin.errors import RequestError
-from pdan_plugin.models.restoration_model import read_weights
+from pdan_plugin.models.weights_file import read_weights
 from pdan_plugin.option_schema.constructors import find_registered
 from pdan_plugin.toolbox_fixes.data_loading import iterations_per_epoch
 from pdan_plugin.toolbox_fixes.options import complete_datasets, device_count
@@ -93,8 +94,12 @@ def check_run(
         data = [
             _try_data(values, f'datasets.{word}', opt.get('scale'), path) for word, values in opt['datasets'].items()
         ]
+        for key, values in opt.items():
+            if key.startswith('network_') and (is_train or key == 'network_g'):
+                network_size.build(values, key)
         if not is_train:
             return RunFacts(data, 1, world_size, 0)
+        _try_losses(opt['train'], path)
         values = opt['datasets']['train']
         batch_size = int(values['batch_size_per_gpu']) * (1 if distributed else max(1, devices))
         samples = next(facts.samples for facts in data if facts.phase == 'train')
@@ -108,6 +113,24 @@ def check_run(
             'write prefetch_mode: cpu, or take it out'
         )
     return RunFacts(data, batch_size, world_size, iterations)
+
+
+def _try_losses(train: Mapping[str, Any], path: str) -> None:
+    """Build each loss, and try those on pictures: they must give one number.
+
+    A perceptual loss is left out: building it loads a network of its own.
+    """
+    for key, values in train.items():
+        if not (key.endswith('_opt') and isinstance(values, Mapping) and values.get('type') in LOSS_REGISTRY):
+            continue
+        if values['type'] == 'PerceptualLoss':
+            continue
+        with _as_request(f'{path}: train.{key}'):
+            loss = build_loss(dict(values))
+            if key in ('pixel_opt', 'deblur_opt'):
+                result = loss(torch.zeros(1, 3, 16, 16), torch.ones(1, 3, 16, 16))
+                if result.dim() != 0:
+                    raise RequestError(f'gives {tuple(result.shape)} numbers, expected one; set reduction: mean')
 
 
 @contextmanager
@@ -184,10 +207,13 @@ def _require_path(root: Any, key: str) -> None:
     if 'quickstart' in str(root):
         advice = '`bash scripts/quickstart.sh` makes it'
     elif _STORE.search(str(root)):
+        optional = 'sharp_bicubic' in str(root)
         advice = (
             f'`python scripts/prepare_reds.py SOURCE {Path(root).parent}` makes it, where SOURCE holds the '
-            'folders or zips of REDS'
+            f'folders or zips of REDS{" (with --make-sharp-bicubic where they lack sharp_bicubic)" if optional else ""}'
         )
+        if optional:
+            advice += '; or take this line out, and the pictures are made from dataroot_gt while reading'
     else:
         advice = 'give the right path, or start the command from the folder it is relative to'
     raise RequestError(f'{key}: {root} does not exist (looked for from the working folder, {os.getcwd()}); {advice}')

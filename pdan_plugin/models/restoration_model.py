@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-import pickle
 from collections import OrderedDict
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import PurePath
 from typing import Any
 
 import torch
@@ -23,6 +20,8 @@ from tqdm import tqdm
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.models.plateau_schedule import PlateauSchedule
+from pdan_plugin.models.result_names import result_name
+from pdan_plugin.models.weights_file import read_weights
 
 AUTOCAST_DTYPES = {'fp32': None, 'bf16': torch.bfloat16}
 
@@ -48,8 +47,8 @@ class RestorationModel(SRModel):
         if self.autocast_dtype is not None and not opt['dist'] and opt['num_gpu'] > 1:
             # DataParallel's threads would take the device's default type, float16, and nothing would say so.
             raise RequestError(
-                f'train.precision: {train_opt["precision"]} on {opt["num_gpu"]} GPUs needs a process for each of them: start '
-                f'the run with --nproc {opt["num_gpu"]}, or set num_gpu: 1.'
+                f'train.precision: {train_opt["precision"]} on {opt["num_gpu"]} GPUs needs a process for each of them: '
+                f'start the run with --nproc {opt["num_gpu"]}, or set num_gpu: 1.'
             )
         super().__init__(opt)
 
@@ -82,8 +81,9 @@ class RestorationModel(SRModel):
         """
         network = self.get_bare_model(net)
         weights = read_weights(load_path, param_key)
-        if hasattr(network, 'own_names'):  # a network that also takes weights under other names
-            weights = network.own_names(weights)
+        own_names = getattr(network, 'own_names', None)
+        if own_names is not None:  # a network that also takes weights under other names
+            weights = own_names(weights)
         logger = get_root_logger()
         logger.info(f'Loading {type(network).__name__} weights from {load_path} [{param_key}].')
         misfits: list[str] = []
@@ -101,7 +101,8 @@ class RestorationModel(SRModel):
         except RuntimeError as error:
             raise RequestError(
                 f'{load_path} does not fit {type(network).__name__}:\n{error}\n'
-                'Make the network what the weights were trained with, or set path: strict_load_g: false to load what fits.'
+                'Make the network what the weights were trained with, or set path: strict_load_g: false to load what '
+                'fits.'
             ) from error
         for name in set(unfit.missing_keys).difference(misfits):
             logger.warning(f'{name}: not in {load_path}; left as it was initialised (strict_load_g: false).')
@@ -261,71 +262,6 @@ class RestorationModel(SRModel):
                 path = os.path.join(folder, f'{name}_{suffix}.png' if suffix else f'{name}.png')
             imwrite(images['img'], path)
         return {metric: float(calculate_metric(images, opt)) for metric, opt in metrics_opt.items()}
-
-
-def read_weights(path: str, param_key: str | None = 'params') -> dict[str, Tensor]:
-    """Reads the network weights out of a toolbox weights file, on the CPU; no code in the file is ever run.
-
-    ``param_key`` 'params_ema' falls back to 'params' where the file has no moving average, as in the toolbox, and
-    says so.
-
-    Raises:
-        RequestError: no such file, no weights file, or no such key; the message lists the keys there are.
-    """
-    try:
-        content = torch.load(path, map_location='cpu', weights_only=True)
-    except FileNotFoundError as error:
-        raise RequestError(f'{path}: no such weights file.') from error
-    except pickle.UnpicklingError as error:
-        raise RequestError(
-            f'{path} is not a file of weights alone: it is damaged, or holds Python objects, which could run code and are '
-            'not loaded. Save the state dict of the network instead.'
-        ) from error
-    except Exception as error:
-        reason = str(error).partition('\n')[0] or type(error).__name__
-        raise RequestError(f'{path} cannot be read as a weights file ({reason}).') from error
-    if isinstance(content, dict) and {'optimizers', 'iter'} <= set(content):
-        raise RequestError(f'{path} is a training state (path: resume_state), not a file of weights.')
-    if param_key is not None and isinstance(content, dict):
-        if param_key == 'params_ema' and param_key not in content and 'params' in content:
-            get_root_logger().info(f'{path} has no params_ema; params is used.')
-            param_key = 'params'
-        if param_key not in content:
-            keys = ', '.join(map(repr, list(content)[:8]))
-            raise RequestError(
-                f'{path}: no key {param_key!r} in it, only {keys}. Set path: param_key_g to the one that holds the weights '
-                '(none if the file is the weights themselves).'
-            )
-        content = content[param_key]
-    if not isinstance(content, dict) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
-    ):
-        raise RequestError(f'{path}: what it holds is no table of names and tensors, so no weights of a network.')
-    return {name.removeprefix('module.').removeprefix('_orig_mod.'): value for name, value in content.items()}
-
-
-PICTURE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
-
-
-def result_name(lq_path: str, roots: Sequence[str | None]) -> str:
-    """The name of an image's result: its path below a root, without a picture's ending, folders joined by '_'.
-
-    An absolute path that is below none of the roots gives its last two parts.
-
-    >>> result_name('/data/X4/000/00000009.png', ['/data/X4'])
-    '000_00000009'
-    >>> result_name('000/00000009', ['datasets/val_blur_bicubic_x4.lmdb'])  # a key of an LMDB store
-    '000_00000009'
-    """
-    path = PurePath(lq_path)
-    root = next((root for root in roots if root is not None and path.is_relative_to(root)), None)
-    if root is not None:
-        path = path.relative_to(root)
-    elif path.is_absolute():
-        path = PurePath(*path.parts[-2:])
-    if path.suffix.lower() in PICTURE_SUFFIXES:
-        path = path.with_suffix('')
-    return '_'.join(path.parts)
 
 
 def _gather(scores: dict[int, dict[str, float]], world_size: int) -> dict[int, dict[str, float]]:

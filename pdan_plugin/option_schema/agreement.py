@@ -19,17 +19,35 @@ def check_agreement(opt: Mapping[str, Any], model: Any, is_train: bool) -> list[
 
     Sections of the wrong kind are passed over here; they are reported where they are checked for themselves.
     """
-    problems = _check_scale(opt)
+    problems = _check_names(opt) + _check_scale(opt)
     if not is_train or model is None:
         return problems
     train = opt['train'] if isinstance(opt.get('train'), Mapping) else {}
     return problems + _check_branch(opt, train, model) + _check_what_the_model_needs(opt, train, model)
 
 
+def _check_names(opt: Mapping[str, Any]) -> list[Problem]:
+    """The run's name is a folder that may be renamed, the data sets' names part their pictures and curves."""
+    problems = []
+    name = opt.get('name')
+    if isinstance(name, str) and (name in ('', '.', '..') or '/' in name or '\\' in name or '\0' in name):
+        problems.append(Problem('name', f"found '{name}'; expected the name of one folder, without '/' in it"))
+    datasets = opt['datasets'] if isinstance(opt.get('datasets'), Mapping) else {}
+    words: dict[Any, str] = {}
+    for word, values in datasets.items():
+        if word == 'train' or not isinstance(values, Mapping) or not isinstance(values.get('name'), str):
+            continue
+        if values['name'] in words:
+            text = f"found '{values['name']}', as in datasets.{words[values['name']]}; expected a name of its own"
+            problems.append(Problem(f'datasets.{word}.name', text))
+        words.setdefault(values['name'], word)
+    return problems
+
+
 def _check_scale(opt: Mapping[str, Any]) -> list[Problem]:
     problems: list[Problem] = []
     scale: Any = opt.get('scale')
-    if not is_number(scale):
+    if not is_number(scale) or scale <= 0:
         return problems
     name, factor = network_scale(opt.get('network_g'))
     if name is not None and factor != scale:

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.models.result_names import PICTURE_SUFFIXES
 from pdan_plugin.restoration.trained_network import load_trained_network
-
-PICTURE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 
 
 def restore_path(source: Path, target: Path, weights: Path, option_file: Path | None = None) -> int:
@@ -81,18 +80,29 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
 
 def _pairs(source: Path, target: Path) -> list[tuple[Path, Path]]:
     if source.is_file():
+        if target.suffix and target.suffix.lower() not in PICTURE_SUFFIXES and not target.is_dir():
+            raise RequestError(f'{target}: not a kind of picture that is written ({", ".join(PICTURE_SUFFIXES)}).')
         is_file_name = target.suffix.lower() in PICTURE_SUFFIXES and not target.is_dir()
-        return [(source, target if is_file_name else target / f'{source.stem}.png')]
+        return _checked([(source, target if is_file_name else target / f'{source.stem}.png')])
     if not source.is_dir():
         raise RequestError(f'{source}: no such picture or folder.')
-    pictures = sorted(path for path in source.rglob('*') if path.suffix.lower() in PICTURE_SUFFIXES)
+    pictures = sorted(
+        path
+        for path in source.rglob('*')
+        if path.suffix.lower() in PICTURE_SUFFIXES and (target == source or target not in path.parents)
+    )
     if not pictures:
         raise RequestError(f'{source}: no pictures in it ({", ".join(PICTURE_SUFFIXES)}).')
     if target.is_file():
         raise RequestError(f'{target} is a file; the results of a folder need a folder.')
-    pairs = [(picture, target / picture.relative_to(source).with_suffix('.png')) for picture in pictures]
+    return _checked([(picture, target / picture.relative_to(source).with_suffix('.png')) for picture in pictures])
+
+
+def _checked(pairs: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
     taken: dict[Path, Path] = {}
     for picture, result in pairs:
+        if result.exists() and result.samefile(picture):
+            raise RequestError(f'{picture} would be overwritten by its own result. Choose another place: -o OUTPUT.')
         if result in taken:
             raise RequestError(f'{picture} and {taken[result]} would both be written to {result}. Rename one of them.')
         taken[result] = picture

@@ -11,7 +11,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.models.restoration_model import read_weights
+from pdan_plugin.models.weights_file import read_any_weights
 from pdan_plugin.option_file import read_option_file
 
 
@@ -37,8 +37,9 @@ def load_trained_network(
     if 'deblur_branch' in inspect.signature(ARCH_REGISTRY.get(network_opt['type'])).parameters:
         network_opt['deblur_branch'] = False
     network = build_network(network_opt)
+    state = read_any_weights(str(weights))
     try:
-        network.load_state_dict(read_weights(str(weights), 'params_ema'))
+        network.load_state_dict(state)
     except RuntimeError as error:
         raise RequestError(
             f'{weights} does not fit network_g of {option_file}:\n{error}\n'

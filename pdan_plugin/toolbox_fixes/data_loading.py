@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from basicsr import data as toolbox_data
 from basicsr.data.data_sampler import EnlargedSampler
+from basicsr.models.base_model import BaseModel
 from torch.utils.data import DataLoader
 
 from pdan_plugin.errors import RequestError
@@ -77,6 +78,10 @@ def epochs_of_whole_batches() -> bool:
             train_loader = build(sampler=sampler)
             per_epoch = iterations_per_epoch(len(dataset), ratio, train_loader.batch_size or 1, opt['world_size'])
             total_epochs = math.ceil(total_iters / per_epoch)
+            opt['iterations_per_epoch'] = per_epoch
+            # a resumed run goes on inside the epoch it was in, at the first sample it had not used
+            epoch, done = divmod(opt.get('resume_iter', 0), per_epoch)
+            sampler.samples_used = {epoch: done * (train_loader.batch_size or 1)}  # pyright: ignore
             logger.info(
                 'Training statistics:'
                 f'\n\tNumber of train images: {len(dataset)}'
@@ -121,6 +126,33 @@ def _counts_whole_batches(train: Any) -> bool:
         return True
 
 
+@fix(
+    where='train.py:117,139',
+    upstream='none',
+    symptom='a resume with another batch or number of ranks trains 0 iterations, or repeats what it has seen',
+)
+def epoch_follows_the_iteration() -> bool:
+    """A state's epoch counts in the batches of the run that saved it; the resumed run counts in its own.
+
+    The trainer begins at the state's epoch and stops after the last one by the new count, which may come first.
+    """
+    model = BaseModel({'num_gpu': 0, 'is_train': True, 'iterations_per_epoch': 5})
+    state = {'epoch': 7, 'iter': 12, 'optimizers': [], 'schedulers': []}
+    model.resume_training(state)
+    if state['epoch'] == 2:
+        return False
+    published = BaseModel.resume_training
+
+    @functools.wraps(published)
+    def resume_training(self: BaseModel, resume_state: dict[str, Any]) -> None:
+        published(self, resume_state)
+        if 'iterations_per_epoch' in self.opt:
+            resume_state['epoch'] = resume_state['iter'] // self.opt['iterations_per_epoch']
+
+    replace(BaseModel, 'resume_training', resume_training)
+    return True
+
+
 class SampleIndex(int):
     """An index into a data set that knows the epoch and how many-th use of the index in that epoch it is.
 
@@ -155,6 +187,7 @@ def indices_know_their_epoch() -> bool:
         generator.manual_seed(self.epoch)
         order = torch.randperm(self.total_size, generator=generator)[self.rank :: self.num_replicas]
         epoch, images = self.epoch, len(self.dataset)
+        order = order[getattr(self, 'samples_used', {}).get(epoch, 0) :]
         return (SampleIndex(place % images, epoch, place // images) for place in order.tolist())
 
     replace(EnlargedSampler, '__iter__', __iter__)

@@ -46,6 +46,7 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
     opt['path']['resume_state'] = path
     state = read_state(path)
     misc.check_resume(opt, state['iter'])
+    opt['resume_iter'] = state['iter']
     if opt['rank'] == 0:
         for key in _FOLDER_KEYS:  # a state from elsewhere may be resumed into a folder that is not there yet
             os.makedirs(opt['path'][key], exist_ok=True)

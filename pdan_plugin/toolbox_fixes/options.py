@@ -128,7 +128,10 @@ def complete_datasets(opt: dict[str, Any]) -> None:
             dataset['scale'] = opt['scale']
         if dataset['phase'] == 'train':
             dataset['manual_seed'] = opt['manual_seed']
-        for source in [dataset, *(dataset.get('sources') or [])]:
+        sources = dataset.get('sources')
+        for source in [dataset, *(sources if isinstance(sources, list) else [])]:
+            if not isinstance(source, dict):
+                continue  # the data set says what is wrong with it
             for key, value in source.items():
                 if key.startswith('dataroot') and isinstance(value, str):
                     source[key] = osp.expanduser(value)

@@ -150,7 +150,13 @@ def _resetting_first(published: Any) -> Any:
     def following(self: Any) -> Any:
         if self.loader is None:
             self.reset()
-        return published(self)
+        batch = published(self)
+        for value in (batch or {}).values():
+            if torch.is_tensor(value) and value.is_cuda:
+                # It was made on the copying stream. Unless told who uses it, torch may hand its memory to the next
+                # copy while the kernels that read it are still waiting.
+                value.record_stream(torch.cuda.current_stream())
+        return batch
 
     return following
 

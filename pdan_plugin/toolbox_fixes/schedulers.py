@@ -96,7 +96,11 @@ def option_file_schedule_wins() -> bool:
         logger = base_model.get_root_logger()
         asked_rates = [_base_rates(each) for each in self.optimizers]
         asked_schedules = [_constructor_arguments(each) for each in self.schedulers]
-        published(self, resume_state)
+        states = [
+            _fitting_state(each, state, resume_state)
+            for each, state in zip(self.schedulers, resume_state['schedulers'], strict=False)
+        ]
+        published(self, {**resume_state, 'schedulers': states or resume_state['schedulers']})
         for optimizer, asked in zip(self.optimizers, asked_rates, strict=True):
             saved = _base_rates(optimizer)
             if saved != asked:
@@ -116,6 +120,19 @@ def option_file_schedule_wins() -> bool:
 
     replace(BaseModel, 'resume_training', resume_training)
     return True
+
+
+def _fitting_state(scheduler: Any, state: dict[str, Any], resume_state: dict[str, Any]) -> dict[str, Any]:
+    """The state; or, where it is of another kind of scheduler, the scheduler's own at the run's iteration."""
+    own = scheduler.state_dict()
+    position = 'last_epoch' if 'last_epoch' in own else 'iteration'
+    if position in state or position not in own:
+        return state
+    base_model.get_root_logger().warning(
+        f'Resuming: the state is of another kind of scheduler than {type(scheduler).__name__} in the option file, '
+        f'which starts as at iteration {resume_state["iter"]}.'
+    )
+    return {**own, position: resume_state['iter']}
 
 
 def _base_rates(optimizer: torch.optim.Optimizer) -> list[float]:

@@ -114,11 +114,22 @@ def test_other_missing_weights_are_not_forgiven():
         PDAN(**SMALL, deblur_branch=False).load_state_dict(weights)
 
 
-def test_output_keeps_float32_under_bf16_autocast():
+def test_under_bf16_autocast_only_the_last_convolutions_are_float32():
     network = PDAN(**SMALL)
+    dtypes = {}
+    for name, module in network.named_modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+            module.register_forward_hook(lambda _, __, output, name=name: dtypes.update({name: output.dtype}))
     with torch.autocast('cpu', dtype=torch.bfloat16):
         hr, lr = network(torch.rand(1, 3, 8, 8), return_lr=True)
     assert hr.dtype == lr.dtype == torch.float32
+    exact = [name for name, dtype in dtypes.items() if dtype == torch.float32]
+    assert exact == ['conv_last', 'deblur_branch.conv_last']
+
+
+def test_a_picture_of_other_channels_is_refused():
+    with pytest.raises(ValueError, match=r'\(1, 1, 8, 8\)'):
+        PDAN(**SMALL)(torch.rand(1, 1, 8, 8))
 
 
 @pytest.mark.parametrize(
@@ -128,6 +139,9 @@ def test_output_keeps_float32_under_bf16_autocast():
         ({'fuse_levels': 5, 'num_group': 4}, 'fuse_levels'),
         ({'num_feat': 30}, 'num_feat'),
         ({'num_in_ch': 1}, 'num_in_ch'),
+        ({'upscale': 1}, 'upscale'),
+        ({'squeeze_factor': 0}, 'squeeze_factor'),
+        ({'img_range': 0}, 'img_range'),
     ],
 )
 def test_wrong_arguments_are_named(arguments, named):

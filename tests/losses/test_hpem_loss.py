@@ -121,6 +121,12 @@ def test_wrong_arguments_are_named(arguments, named):
         HPEMLoss(**arguments)
 
 
+@pytest.mark.parametrize('pred', [torch.zeros(1, 3, 4, 4, dtype=torch.int64), torch.zeros(0, 3, 4, 4)])
+def test_integers_and_nothing_are_refused(pred):
+    with pytest.raises(ValueError, match='floating point'):
+        HPEMLoss()(pred, pred)
+
+
 def test_shapes_that_differ_are_told():
     with pytest.raises(ValueError, match=r'\(1, 3, 4, 4\).*\(1, 3, 4, 5\)'):
         HPEMLoss()(torch.rand(1, 3, 4, 4), torch.rand(1, 3, 4, 5))

@@ -47,6 +47,17 @@ def test_noise_is_averaged_out():
     assert set(run(make(patience=60, window=10, smoothing=0.5), noisy_fall)) == {1e-3}
 
 
+def test_one_bad_number_does_not_stay():
+    losses = [1 / (1 + i) for i in range(100)]
+    losses[20] = float('nan')
+    assert set(run(make(smoothing=0.9), losses)) == {1e-3}
+
+
+def test_a_negative_loss_can_stagnate():
+    assert min(run(make(), [-1.0] * 40)) < 1e-3
+    assert set(run(make(), [-1.0 - i for i in range(40)])) == {1e-3}
+
+
 def test_minimum():
     assert run(make(min_lr=3e-4), [1.0] * 60)[-1] == 3e-4
 
@@ -76,7 +87,10 @@ def test_state_is_plain_numbers(tmp_path):
     assert torch.load(tmp_path / 'state', weights_only=True) == schedule.state_dict()
 
 
-@pytest.mark.parametrize('arguments', [{'factor': 1.0}, {'patience': 0}, {'window': 0}, {'smoothing': 1.0}])
+@pytest.mark.parametrize(
+    'arguments',
+    [{'factor': 1.0}, {'patience': 0}, {'window': 0}, {'threshold': -1.0}, {'min_lr': -1.0}, {'smoothing': 1.0}],
+)
 def test_wrong_arguments_are_named(arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):
         make(**arguments)

@@ -88,6 +88,18 @@ def test_two_pictures_with_one_result_name_are_refused(experiment, photo, tmp_pa
         restore_path(source, tmp_path / 'out', experiment[0])
 
 
+def test_a_picture_is_never_overwritten_by_its_result(experiment, photo, tmp_path):
+    folder = tmp_path / 'in'
+    folder.mkdir()
+    cv2.imwrite(str(folder / 'a.png'), photo)
+    for source in (folder / 'a.png', folder):
+        with pytest.raises(RequestError, match='overwritten'):
+            restore_path(source, folder, experiment[0])
+    assert restore_path(folder, folder / 'out', experiment[0]) == 0
+    assert restore_path(folder, folder / 'out', experiment[0]) == 0  # the results are not restored in their turn
+    assert [path.name for path in (folder / 'out').iterdir()] == ['a.png']
+
+
 def test_weights_away_from_their_experiment_need_the_option_file(experiment, tmp_path):
     weights, _ = experiment
     alone = tmp_path / 'net_g.pth'

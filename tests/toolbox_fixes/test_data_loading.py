@@ -4,6 +4,7 @@ import importlib
 import logging
 import pickle
 import random
+import re
 
 import numpy as np
 import pytest
@@ -141,3 +142,39 @@ def test_worker_seeds_travel_without_the_data_set():
     drawn = random.random()
     WorkerSeeds(sampler, 5)(1)
     assert random.random() == drawn
+
+
+def _remaining(options_loader, resume_iter, batch_size):
+    """(epoch, [(index, repeat), ...]) of the first epoch a run resumed at the iteration reads."""
+    opt = {
+        'num_gpu': 0, 'dist': False, 'world_size': 1, 'rank': 0, 'manual_seed': 3, 'train': {'total_iter': 40},
+        'datasets': {'train': {'name': 'x', 'phase': 'train', 'batch_size_per_gpu': batch_size,
+                               'num_worker_per_gpu': 0, 'dataset_enlarge_ratio': 2}},
+        'resume_iter': resume_iter,
+    }  # fmt: skip
+    _, sampler, _, _, _ = options_loader(opt, logging.getLogger('quiet'))
+    epoch = resume_iter // opt['iterations_per_epoch']
+    sampler.set_epoch(epoch)
+    return epoch, [(int(index), index.repeat) for index in sampler]
+
+
+def test_a_resumed_run_reads_what_the_interrupted_one_had_not(monkeypatch):
+    train = importlib.import_module('basicsr.train')
+    monkeypatch.setattr(train, 'build_dataset', lambda _: range(10))
+    whole = _remaining(train.create_train_val_dataloader, 0, 4)  # 20 samples an epoch: 5 batches
+    assert whole[0] == 0
+    assert len(whole[1]) == 20
+    assert _remaining(train.create_train_val_dataloader, 3, 4) == (0, whole[1][12:])
+    epoch, rest = _remaining(train.create_train_val_dataloader, 7, 4)
+    assert epoch == 1
+    assert len(rest) == 20 - 2 * 4
+
+
+def test_another_batch_size_goes_on_to_the_end(tmp_path, sr_options, train_here):
+    """The state's epoch counts another run's batches; the stock trainer then stops without an iteration."""
+    from_small = sr_options(datasets__train__batch_size_per_gpu=6)
+    train_here(from_small)
+    experiment = tmp_path / 'experiments' / 'small'
+    train_here(sr_options(datasets__train__batch_size_per_gpu=1), '--auto_resume', '--force_yml', 'train:total_iter=9')
+    log = sorted(experiment.glob('train_*.log'))[-1].read_text()
+    assert [int(number) for number in re.findall(r', iter:\s+(\d+), lr', log)] == [7, 8, 9]

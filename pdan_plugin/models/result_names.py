@@ -1,0 +1,29 @@
+"""What the result of an image is called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePath
+
+PICTURE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
+
+
+def result_name(lq_path: str, roots: Sequence[str | None]) -> str:
+    """The name of an image's result: its path below a root, without a picture's ending, folders joined by '_'.
+
+    An absolute path that is below none of the roots gives its last two parts.
+
+    >>> result_name('/data/X4/000/00000009.png', ['/data/X4'])
+    '000_00000009'
+    >>> result_name('000/00000009', ['datasets/val_blur_bicubic_x4.lmdb'])  # a key of an LMDB store
+    '000_00000009'
+    """
+    path = PurePath(lq_path)
+    root = next((root for root in roots if root is not None and path.is_relative_to(root)), None)
+    if root is not None:
+        path = path.relative_to(root)
+    elif path.is_absolute():
+        path = PurePath(*path.parts[-2:])
+    if path.suffix.lower() in PICTURE_SUFFIXES:
+        path = path.with_suffix('')
+    return '_'.join(path.parts)
