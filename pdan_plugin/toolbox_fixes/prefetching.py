@@ -151,7 +151,7 @@ def _resetting_first(published: Any) -> Any:
         if self.loader is None:
             self.reset()
         batch = published(self)
-        for value in (batch or {}).values():
+        for value in batch.values() if isinstance(batch, dict) else ():
             if torch.is_tensor(value) and value.is_cuda:
                 # It was made on the copying stream. Unless told who uses it, torch may hand its memory to the next
                 # copy while the kernels that read it are still waiting.

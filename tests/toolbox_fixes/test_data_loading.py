@@ -176,5 +176,5 @@ def test_another_batch_size_goes_on_to_the_end(tmp_path, sr_options, train_here)
     train_here(from_small)
     experiment = tmp_path / 'experiments' / 'small'
     train_here(sr_options(datasets__train__batch_size_per_gpu=1), '--auto_resume', '--force_yml', 'train:total_iter=9')
-    log = sorted(experiment.glob('train_*.log'))[-1].read_text()
-    assert [int(number) for number in re.findall(r', iter:\s+(\d+), lr', log)] == [7, 8, 9]
+    logs = ''.join(path.read_text() for path in sorted(experiment.glob('train_*.log')))
+    assert [int(number) for number in re.findall(r', iter:\s+(\d+), lr', logs)] == [1, 2, 3, 4, 5, 6, 7, 8, 9]

@@ -26,7 +26,7 @@ def test_trains_then_resumes_in_another_process(tmp_path, sr_options, train_here
     resumed = train(*flags)
     assert resumed.returncode == 0, resumed.stderr
     assert _iterations(resumed.stderr) == [7, 8, 9, 10]
-    assert 'Resuming training from epoch: 1, iter: 6.' in resumed.stderr
+    assert 'Resuming training from epoch: 2, iter: 6.' in resumed.stderr
     assert not list(tmp_path.glob('experiments/*_archived_*'))
     saved = torch.load(experiment / 'models' / 'net_g_9.pth', weights_only=True)
     assert set(saved) == {'params', 'params_ema'}
