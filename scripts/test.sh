@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that has to hold: lint, types, tests. Makes .venv where no environment is active. About ten minutes on two cores.
+# Everything that has to hold: lint, types, tests. Makes .venv where no environment is active. About six minutes on two cores once installed.
 #   bash scripts/test.sh [arguments for pytest]
 set -euo pipefail
 cd "$(dirname "$0")/.."
