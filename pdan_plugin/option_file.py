@@ -98,6 +98,10 @@ def _apply_override(options: dict[str, Any], entry: str, path: Path) -> None:
     keys = [key.strip() for key in dotted.split(':')]
     if not equals or not all(keys):
         raise RequestError(f'--force_yml {entry!r}: expected key:sub=value, for example train:ema_decay=0.999')
+    if len(keys) == 1 and '.' in keys[0] and keys[0] not in options:
+        raise RequestError(
+            f'--force_yml {entry!r}: keys are joined by colons: {keys[0].replace(".", ":")}={text.strip()}'
+        )
     text = text.strip()
     value = None if text.lower() == 'none' else _parse(text, f'--force_yml {entry!r}')
     section: Any = options

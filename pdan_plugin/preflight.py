@@ -96,7 +96,8 @@ def check_run(
         ]
         for key, values in opt.items():
             if key.startswith('network_') and (is_train or key == 'network_g'):
-                network_size.build(values, key)
+                with _as_request(path):
+                    network_size.build(values, key)
         if not is_train:
             return RunFacts(data, 1, world_size, 0)
         _try_losses(opt['train'], path)

@@ -112,3 +112,9 @@ def test_overrides_are_not_evaluated(written, tmp_path, monkeypatch):
 def test_a_wrong_override_is_named_with_what_would_be_right(written, entry, said):
     with pytest.raises(RequestError, match=said):
         read_option_file(written(OPTIONS), [entry])
+
+
+def test_keys_joined_by_dots_are_answered_with_the_right_form(tmp_path):
+    (tmp_path / 'small.yml').write_text('train: {total_iter: 3}')
+    with pytest.raises(RequestError, match=r'train:total_iter=5'):
+        read_option_file(tmp_path / 'small.yml', ['train.total_iter=5'])

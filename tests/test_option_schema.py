@@ -370,3 +370,18 @@ def test_problems_keep_the_yaml_s_own_words(tmp_path):
     path = tmp_path / 'my.yml'
     path.write_text(yaml.safe_dump(changed(train_options(), 'datasets.train.gt_size', True)), encoding='utf-8')
     assert 'datasets.train.gt_size: found true; expected a whole number' in refusal(read_option_file(path))
+
+
+@pytest.mark.parametrize('name', ['', '..', 'a/b', '../datasets'])
+def test_a_name_is_that_of_one_folder(name):
+    assert 'my.yml: name: ' in refusal(changed(train_options(), 'name', name))
+
+
+def test_two_validation_sets_of_one_name_are_refused():
+    options = train_options()
+    options['datasets']['val_2'] = dict(options['datasets']['val'])
+    assert 'datasets.val_2.name' in refusal(options)
+
+
+def test_a_scale_of_zero_is_a_wrong_value():
+    assert 'scale: found 0' in refusal(changed(train_options(), 'scale', 0))

@@ -210,3 +210,18 @@ def test_optimizers_are_counted_by_what_they_keep():
     from basicsr.models.sr_model import SRModel
 
     assert network_size.optimizer_values(SRModel, {'type': 'Adam', 'lr': 1e-4, 'betas': [0.9, 0.99]}) == 2
+
+
+@pytest.mark.parametrize(
+    ('section', 'values', 'told'),
+    [
+        ('train.pixel_opt', {'type': 'HPEMLoss', 'hard_ratio': 2}, 'hard_ratio'),
+        ('train.pixel_opt', {'type': 'L1Loss', 'reduction': 'none'}, 'reduction: mean'),
+        ('network_g', {'type': 'PDAN', 'fuse_levels': 9, 'num_group': 2, 'deblur_branch': False}, 'fuse_levels'),
+    ],
+)
+def test_losses_and_networks_are_built_before_a_folder_is_made(section, values, told):
+    said = refusal(changed(train_options(), section, values))
+    assert said.startswith('my.yml: ')
+    assert section in said
+    assert told in said

@@ -27,7 +27,37 @@ class Frames(Protocol):
     def read_crop(self, key: str, top: int, left: int, height: int, width: int) -> np.ndarray: ...
 
 
-class FrameFolder:
+class _EncodedFrames:
+    """What frames kept as encoded pictures share; subclasses say where the bytes lie."""
+
+    def name_of(self, key: str) -> str:
+        """The picture's place, for messages."""
+        raise NotImplementedError
+
+    def read_bytes(self, key: str, count: int = -1) -> bytes:
+        """The first ``count`` bytes of the picture, or all; RequestError where they cannot be read."""
+        raise NotImplementedError
+
+    def shape(self, key: str) -> tuple[int, int, int]:
+        try:
+            return picture_shape(self.read_bytes(key, HEADER_BYTES))
+        except PictureError as error:
+            raise RequestError(f'{self.name_of(key)}: {error}') from error
+
+    def read(self, key: str) -> np.ndarray:
+        try:
+            return decode_picture(self.read_bytes(key))
+        except PictureError as error:
+            raise RequestError(f'{self.name_of(key)}: {error}') from error
+
+    def read_crop(self, key: str, top: int, left: int, height: int, width: int) -> np.ndarray:
+        try:
+            return decode_crop(self.read_bytes(key), top, left, height, width)
+        except PictureError as error:
+            raise RequestError(f'{self.name_of(key)}: {error}') from error
+
+
+class FrameFolder(_EncodedFrames):
     """REDS's own folders, ``CLIP/FRAME.png``.
 
     Raises:
@@ -63,26 +93,8 @@ class FrameFolder:
         except OSError as error:
             raise RequestError(f'{self.name_of(key)}: cannot be read ({error.strerror})') from error
 
-    def shape(self, key: str) -> tuple[int, int, int]:
-        try:
-            return picture_shape(self.read_bytes(key, HEADER_BYTES))
-        except PictureError as error:
-            raise RequestError(f'{self.name_of(key)}: {error}') from error
 
-    def read(self, key: str) -> np.ndarray:
-        try:
-            return decode_picture(self.read_bytes(key))
-        except PictureError as error:
-            raise RequestError(f'{self.name_of(key)}: {error}') from error
-
-    def read_crop(self, key: str, top: int, left: int, height: int, width: int) -> np.ndarray:
-        try:
-            return decode_crop(self.read_bytes(key), top, left, height, width)
-        except PictureError as error:
-            raise RequestError(f'{self.name_of(key)}: {error}') from error
-
-
-class FrameArchive:
+class FrameArchive(_EncodedFrames):
     """One of REDS's zips, read without unpacking; ``name`` is the set in it, such as ``train_sharp``.
 
     Threads may read from it at the same time.
@@ -121,18 +133,6 @@ class FrameArchive:
                 return file.read(count)
         except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
             raise RequestError(f'{self.name_of(key)}: cannot be read ({error})') from error
-
-    def shape(self, key: str) -> tuple[int, int, int]:
-        try:
-            return picture_shape(self.read_bytes(key, HEADER_BYTES))
-        except PictureError as error:
-            raise RequestError(f'{self.name_of(key)}: {error}') from error
-
-    def read(self, key: str) -> np.ndarray:
-        try:
-            return decode_picture(self.read_bytes(key))
-        except PictureError as error:
-            raise RequestError(f'{self.name_of(key)}: {error}') from error
 
     def close(self) -> None:
         self._archive.close()

@@ -8,6 +8,8 @@ from basicsr.models.base_model import BaseModel
 from basicsr.models.lr_scheduler import CosineAnnealingRestartLR, MultiStepRestartLR
 from basicsr.utils import get_root_logger
 
+from pdan_plugin.models.plateau_schedule import PlateauSchedule
+
 
 def _model(make_scheduler, lr=1.0):
     model = BaseModel({'num_gpu': 0, 'is_train': True})
@@ -101,3 +103,22 @@ def test_an_unchanged_schedule_resumes_without_a_word(caplog, monkeypatch):
     )
     assert model.schedulers[0].last_epoch == 2
     assert not caplog.records
+
+
+def test_another_kind_of_scheduler_starts_at_the_runs_iteration():
+    def optimizer():
+        return torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+
+    def multistep():
+        return MultiStepRestartLR(optimizer(), milestones=[5, 9], gamma=0.5)
+
+    for saved, asked, position in (
+        (multistep(), PlateauSchedule(optimizer()), 'iteration'),
+        (PlateauSchedule(optimizer()), multistep(), 'last_epoch'),
+    ):
+        model = BaseModel({'num_gpu': 0, 'is_train': True})
+        model.schedulers = [asked]
+        model.resume_training({'iter': 7, 'epoch': 0, 'optimizers': [], 'schedulers': [saved.state_dict()]})
+        assert getattr(asked, position) == 7
+    asked.step()
+    assert asked.get_last_lr() == [5e-4]  # milestone 5 is behind iteration 8, milestone 9 is not
