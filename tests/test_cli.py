@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import cv2
@@ -209,8 +210,12 @@ def test_an_interrupted_run_leaves_no_worker(folder):
         text=True,
         env={**os.environ, 'PYTHONPATH': path},
         start_new_session=True,
+        # a test run started in the background of a shell has SIGINT ignored, and would hand that on
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stdout is not None
+    watchdog = threading.Timer(180, os.killpg, (process.pid, signal.SIGKILL))
+    watchdog.start()
     try:
         for line in process.stdout:
             if 'iter:' in line:
@@ -219,8 +224,9 @@ def test_an_interrupted_run_leaves_no_worker(folder):
         process.stdout.read()  # ends when the last process that holds it has ended
         assert process.wait(60) == 130
     finally:
+        watchdog.cancel()
         if process.poll() is None:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_check_tells_sizes_and_writes_nothing(folder, capsys):
