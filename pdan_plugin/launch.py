@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -95,23 +95,33 @@ def run_workers(count: int, arguments: Sequence[str]) -> int:
     threads = str(max(1, (os.cpu_count() or 1) // count))
     environment = {'OMP_NUM_THREADS': threads, **os.environ}
     process = subprocess.Popen(command, env=environment)
-    with _terminated_with(process):
+    with _termination_raised():
         try:
             return process.wait()
         except KeyboardInterrupt:
             _stop(process, signal.SIGINT)
             raise
+        except _Terminated as termination:
+            _stop(process, signal.SIGTERM)
+            raise SystemExit(128 + signal.SIGTERM) from termination
+
+
+class _Terminated(BaseException):
+    """SIGTERM, as an exception."""
 
 
 @contextmanager
-def _terminated_with(process: subprocess.Popen):
-    """While it lasts, SIGTERM to this process ends the workers first."""
+def _termination_raised() -> Iterator[None]:
+    """While it lasts, SIGTERM raises `_Terminated` where the process is, as SIGINT raises KeyboardInterrupt.
 
-    def hand_on(number: int, _frame: object) -> None:
-        _stop(process, signal.SIGTERM)
-        raise SystemExit(128 + number)
+    The workers cannot be waited for in the handler itself: it runs inside the wait that it interrupts, which holds the
+    lock of the process it waits for.
+    """
 
-    previous = signal.signal(signal.SIGTERM, hand_on)
+    def terminated(_number: int, _frame: object) -> None:
+        raise _Terminated
+
+    previous = signal.signal(signal.SIGTERM, terminated)
     try:
         yield
     finally:

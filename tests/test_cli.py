@@ -196,7 +196,8 @@ def test_workers_of_one_machine_train_and_hand_their_failure_on(folder):
     assert '005.png' in done.stderr
 
 
-def test_an_interrupted_run_leaves_no_worker(folder):
+@pytest.mark.parametrize(('number', 'status'), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_leaves_no_worker(folder, number, status):
     options = changed(train_options(), 'train.total_iter', 1_000_000)
     options['train']['scheduler']['milestones'] = [500_000]
     options['logger']['save_checkpoint_freq'] = options['val']['val_freq'] = 1_000_000
@@ -220,9 +221,9 @@ def test_an_interrupted_run_leaves_no_worker(folder):
         for line in process.stdout:
             if 'iter:' in line:
                 break
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         process.stdout.read()  # ends when the last process that holds it has ended
-        assert process.wait(60) == 130
+        assert process.wait(60) == status
     finally:
         watchdog.cancel()
         if process.poll() is None:
