@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Protocol
 
@@ -27,16 +28,16 @@ class Frames(Protocol):
     def read_crop(self, key: str, top: int, left: int, height: int, width: int) -> np.ndarray: ...
 
 
-class _EncodedFrames:
+class _EncodedFrames(ABC):
     """What frames kept as encoded pictures share; subclasses say where the bytes lie."""
 
+    @abstractmethod
     def name_of(self, key: str) -> str:
         """The picture's place, for messages."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read_bytes(self, key: str, count: int = -1) -> bytes:
         """The first ``count`` bytes of the picture, or all; RequestError where they cannot be read."""
-        raise NotImplementedError
 
     def shape(self, key: str) -> tuple[int, int, int]:
         try:

@@ -220,8 +220,8 @@ def _store_keys(folder: str, key: str) -> set[str]:
     if not osp.isfile(meta_info):
         raise RequestError(
             f'dataroot_{key}: {folder} is not an LMDB store of images (it has no meta_info.txt). '
-            "`python scripts/prepare_reds.py SOURCE TARGET` makes REDS's stores, "
-            '`python scripts/synthesize_blur.py SOURCE TARGET` those of other videos'
+            '`python scripts/prepare_reds.py SOURCE TARGET` makes the stores of REDS and of frames laid out like it; '
+            'basicsr.utils.lmdb_util.make_lmdb_from_imgs makes any other'
         )
     with open(meta_info, encoding='utf-8') as lines:
         return {line.split('.')[0] for line in lines}

@@ -30,9 +30,8 @@ def shared_environment(path: str | Path) -> lmdb.Environment:
     if not os.path.isfile(data_file):
         raise RequestError(
             f'{path}: no LMDB store here (expected a folder with data.mdb in it). '
-            "`python scripts/prepare_reds.py SOURCE TARGET` makes REDS's stores, "
-            "`python scripts/synthesize_blur.py SOURCE TARGET` those of other videos, and the toolbox's "
-            'scripts/data_preparation/create_lmdb.py any other'
+            '`python scripts/prepare_reds.py SOURCE TARGET` makes the stores of REDS and of frames laid out like it; '
+            'basicsr.utils.lmdb_util.make_lmdb_from_imgs makes any other'
         )
     key = (os.getpid(), folder, os.stat(data_file).st_ino)
     with _opening:

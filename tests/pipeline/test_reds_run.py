@@ -74,9 +74,10 @@ def weights(folder, run_name, iteration='latest'):
 
 
 def test_check_tells_and_trains_nothing(reds):
-    said = basicsr(reds, 'check', '-opt', 'options/pdan_phase1.yml', '--force_yml', 'datasets:train:gt_size=32')
+    said = basicsr(reds, 'check', '-opt', 'options/pdan_phase1.yml', '--force_yml', 'datasets:train:gt_size=32',
+                   'name=only_checked')  # fmt: skip
     assert '64,983,566 parameters' in said
-    assert not (reds / 'experiments/pdan_phase1').exists() or 'pdan_phase1' in said
+    assert not (reds / 'experiments/only_checked').exists()
 
 
 def test_phase_one_trains_and_is_logged(trained):
@@ -102,11 +103,12 @@ def test_phases_two_and_three_start_from_the_phase_before(trained):
 
 
 def test_auto_resume_goes_on_where_the_run_was(trained):
-    said = basicsr(trained, 'train', '-opt', 'options/pdan_phase1.yml', '--auto_resume', '--force_yml', *SMALL,
-                   'name=resumed', 'train:total_iter=3')  # fmt: skip
+    basicsr(trained, 'train', '-opt', 'options/pdan_phase1.yml', '--auto_resume', '--force_yml', *SMALL,
+            'name=resumed', 'train:total_iter=3')  # fmt: skip
     said = basicsr(trained, 'train', '-opt', 'options/pdan_phase1.yml', '--auto_resume', '--force_yml', *SMALL,
                    'name=resumed')  # fmt: skip
-    assert 'iter: 3.' in said
+    assert 'Resuming training from epoch: 0, iter: 3.' in said
+    assert [int(number) for number in re.findall(r', iter: +(\d+), lr', said)] == [4, 5, 6]
     assert (trained / 'experiments/resumed/models/net_g_6.pth').exists()
     assert not list((trained / 'experiments').glob('resumed_archived*'))
 
@@ -115,6 +117,7 @@ def test_two_workers_train_and_validate_together(trained):
     said = basicsr(trained, 'train', '-opt', 'options/pdan_phase1.yml', '--nproc', '2', '--force_yml', *SMALL,
                    'name=two_workers')  # fmt: skip
     assert 'Ranks: 2' in said
+    assert said.count('Validation REDS-val300') == 2  # at iterations 3 and 6, told by one rank
     assert (trained / 'experiments/two_workers/models/net_g_latest.pth').exists()
 
 
