@@ -25,17 +25,16 @@ _CLIP = re.compile(r'\d{3,}')
 
 @dataclass(frozen=True)
 class Kind:
-    """One of the three pictures of a frame: its folder under a split and its share of the HR frame's size."""
+    """One of the three pictures of a frame: its folder under a split, and the folder REDS keeps small frames in."""
 
     folder: str
     store_suffix: str
-    divisor: int
     inner: str = ''
 
 
-SHARP = Kind('sharp', 'sharp', 1)
-BLUR_BICUBIC = Kind('blur_bicubic', 'blur_bicubic_x4', SCALE, 'X4')
-SHARP_BICUBIC = Kind('sharp_bicubic', 'sharp_bicubic_x4', SCALE, 'X4')
+SHARP = Kind('sharp', 'sharp')
+BLUR_BICUBIC = Kind('blur_bicubic', 'blur_bicubic_x4', 'X4')
+SHARP_BICUBIC = Kind('sharp_bicubic', 'sharp_bicubic_x4', 'X4')
 KINDS = (SHARP, BLUR_BICUBIC, SHARP_BICUBIC)
 
 
