@@ -17,6 +17,8 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from pdan_plugin.archs.fast_layers import convolved_and_shuffled, float32_convolution, gated_residual
+
 ATTENTIONS = ('rsca', 'ca')
 
 
@@ -61,10 +63,9 @@ class AttentionBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         branch = self.conv2(torch.relu(self.conv1(x)))
-        gate = self.channel_gate(branch)
-        if self.spatial_gate is not None:
-            gate = gate + self.spatial_gate(branch)
-        return torch.addcmul(x, branch, gate)
+        if self.spatial_gate is None:
+            return x + branch * self.channel_gate(branch)
+        return gated_residual(x, branch, self.channel_gate(branch), self.spatial_gate(branch))
 
 
 class ResidualGroup(nn.Module):
@@ -213,6 +214,7 @@ class PDAN(nn.Module):
         self.fuse = nn.Conv2d(num_feat * fuse_levels, num_feat, 1) if fuse_levels else None
         self.conv_after_body = nn.Conv2d(num_feat, num_feat, 3, padding=1)
         self.upsample = Upsample(upscale, num_feat)
+        self.shuffle_factor = 3 if upscale == 3 else 2
         self.conv_last = nn.Conv2d(num_feat, num_out_ch, 3, padding=1)
         self.deblur_branch = DeblurBranch(num_feat, num_out_ch) if deblur_branch else None
 
@@ -239,7 +241,7 @@ class PDAN(nn.Module):
         if x.dim() != 4 or x.shape[1] != self.mean.shape[1]:
             raise ValueError(f'PDAN takes (b, {self.mean.shape[1]}, h, w), got {tuple(x.shape)}.')
         features = self.extract_features((x - self.mean) * self.img_range)
-        hr = self._to_image(self.conv_last, self.upsample(features)) + self.mean
+        hr = self._to_image(self.conv_last, self._upsample(features)) + self.mean
         if not return_lr:
             return hr
         if self.deblur_branch is None:
@@ -263,12 +265,14 @@ class PDAN(nn.Module):
             features = self.fuse(torch.cat(fused, dim=1))
         return shallow + self.conv_after_body(features)
 
-    def _to_image(self, layer: nn.Module, features: Tensor) -> Tensor:
-        device = features.device.type
-        if device == 'meta' or not torch.is_autocast_enabled(device):
-            return layer(features) / self.img_range
-        with torch.autocast(device, enabled=False):
-            return layer(features.float()) / self.img_range
+    def _upsample(self, features: Tensor) -> Tensor:
+        for layer in self.upsample:
+            if isinstance(layer, nn.Conv2d):  # each is followed by its shuffle, computed with it
+                features = convolved_and_shuffled(layer, features, self.shuffle_factor)
+        return features
+
+    def _to_image(self, layer: nn.Conv2d, features: Tensor) -> Tensor:
+        return float32_convolution(layer, features) / self.img_range
 
     def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False):
         """Like torch's, and takes two more kinds of weights: RCAN's names, and weights of a PDAN with the branch.

@@ -1,0 +1,96 @@
+"""The fast pieces compute what their plain form computes, in either layout, forward and backward."""
+
+import pytest
+import torch
+from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.nn import functional
+
+from pdan_plugin.archs.fast_layers import convolved_and_shuffled, float32_convolution, gated_residual
+
+LAYOUTS = pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last], ids=['nchw', 'nhwc'])
+
+
+def leaves(layout, *shapes, dtype=torch.float64):
+    tensors = [torch.randn(shape, dtype=dtype).to(memory_format=layout) for shape in shapes]
+    return [tensor.requires_grad_() for tensor in tensors]
+
+
+def same(fast, plain, inputs):
+    """Values and gradients of two functions of the same inputs agree."""
+    results = [function(*inputs) for function in (fast, plain)]
+    torch.testing.assert_close(*results)
+    weights = torch.randn_like(results[0])
+    gradients = [torch.autograd.grad((result * weights).sum(), inputs) for result in results]
+    torch.testing.assert_close(*gradients)
+    return results[0]
+
+
+@LAYOUTS
+def test_gated_residual(layout):
+    inputs = leaves(layout, (2, 6, 5, 7), (2, 6, 5, 7), (2, 6, 1, 1), (2, 1, 5, 7))
+    result = same(gated_residual, lambda x, u, c, s: x + u * (c + s), inputs)
+    assert result.is_contiguous(memory_format=layout)
+
+
+def test_gated_residual_keeps_no_gate_of_the_features_size():
+    inputs = leaves(torch.channels_last, (2, 6, 5, 7), (2, 6, 5, 7), (2, 6, 1, 1), (2, 1, 5, 7))
+    kept = []
+    with saved_tensors_hooks(lambda tensor: kept.append(tensor.data_ptr()) or tensor, lambda tensor: tensor):
+        gated_residual(*inputs)
+    assert kept == [tensor.data_ptr() for tensor in inputs[1:]]
+
+
+@LAYOUTS
+@pytest.mark.parametrize('factor', [2, 3])
+@pytest.mark.parametrize('bias', [True, False])
+def test_convolved_and_shuffled(layout, factor, bias):
+    convolution = nn.Conv2d(4, 4 * factor**2, 3, padding=1, bias=bias).double()
+    (features,) = leaves(layout, (2, 4, 5, 6))
+
+    def with_weights(function):
+        return lambda x, *weights: function(x)
+
+    result = same(
+        with_weights(lambda x: convolved_and_shuffled(convolution, x, factor)),
+        with_weights(lambda x: functional.pixel_shuffle(convolution(x), factor)),
+        [features, *convolution.parameters()],
+    )
+    assert result.is_contiguous(memory_format=layout)
+
+
+def test_float32_convolution_rounds_nothing_but_its_gradients():
+    convolution = nn.Conv2d(8, 3, 3, padding=1)
+    features = torch.randn(2, 8, 9, 10).bfloat16().requires_grad_()
+    exact = convolution(features.float())
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        result = float32_convolution(convolution, features)
+    assert result.dtype == torch.float32
+    torch.testing.assert_close(result, exact, rtol=0, atol=0)
+
+    wanted = [features, *convolution.parameters()]
+    weights = torch.randn_like(result)
+    gradients = torch.autograd.grad((result * weights).sum(), wanted)
+    expected = torch.autograd.grad((exact * weights).sum(), wanted)
+    for gradient, plain, tensor in zip(gradients, expected, wanted, strict=True):
+        assert gradient.dtype == tensor.dtype
+        scale = plain.abs().max()
+        torch.testing.assert_close(gradient / scale, plain / scale, rtol=0, atol=2e-2)
+
+
+def test_float32_convolution_keeps_the_features_as_they_came():
+    convolution = nn.Conv2d(8, 3, 3, padding=1)
+    features = torch.randn(2, 8, 9, 10).bfloat16().requires_grad_()
+    kept = []
+    with (
+        torch.autocast('cpu', dtype=torch.bfloat16),
+        saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor),
+    ):
+        float32_convolution(convolution, features)
+    assert [tensor.dtype for tensor in kept if tensor.dim() == 4 and tensor.shape[0] == 2] == [torch.bfloat16]
+
+
+def test_float32_convolution_is_the_plain_one_without_autocast():
+    convolution = nn.Conv2d(8, 3, 3, padding=1)
+    features = torch.randn(2, 8, 9, 10)
+    assert torch.equal(float32_convolution(convolution, features), convolution(features))
