@@ -27,6 +27,7 @@ setup(
     install_requires=[
         'basicsr>=1.4.2,<1.5',
         'lmdb>=1.4',
+        'matplotlib>=3.8',
         'numpy>=1.24',
         'opencv-python>=4.8',
         'pydantic>=2.6',

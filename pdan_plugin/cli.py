@@ -1,12 +1,14 @@
 """The ``basicsr`` command: arguments, one call into the room that does the work, and its exit status.
 
-0: done. 1: failed while running. 2: the request was wrong, and what to change is said. 130: interrupted.
+0: done. 1: failed while running. 2: the request was wrong, and what to change is said. 130, 143: stopped by Ctrl-C or
+SIGTERM; a training run has saved its state.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import shutil
 import sys
 import sysconfig
@@ -19,13 +21,15 @@ import torch
 from basicsr.test import test_pipeline
 from basicsr.train import train_pipeline
 
-from pdan_plugin import __version__, launch, plugin_table, preflight, restoration
+from pdan_plugin import __version__, launch, plugin_table, preflight, restoration, run_report
 from pdan_plugin.command_start import WRONG_REQUEST, print_refusal, started_as_module, started_as_script
 from pdan_plugin.errors import RequestError
 from pdan_plugin.option_file import read_option_file
 from pdan_plugin.option_schema import check_options
 from pdan_plugin.plugins import load_plugins
 from pdan_plugin.toolbox_fixes import other_basicsr_commands
+from pdan_plugin.toolbox_fixes.process_group import restarts
+from pdan_plugin.training.interruption import RunStopped
 
 FAILED, INTERRUPTED = 1, 130
 
@@ -134,7 +138,7 @@ def _run_pipeline(arguments: argparse.Namespace, *, is_train: bool) -> int:
             is_train=is_train,
             world_size=world_size,
             distributed=arguments.nproc is not None or group.launcher != 'none',
-            auto_resume=arguments.auto_resume,
+            auto_resume=arguments.auto_resume or restarts() > 0,
             debug=arguments.debug,
         )
     except RequestError:
@@ -144,23 +148,45 @@ def _run_pipeline(arguments: argparse.Namespace, *, is_train: bool) -> int:
         raise
     flags = _toolbox_flags(arguments)
     if arguments.nproc is not None:
-        status = launch.run_workers(arguments.nproc, [arguments.command, *flags, '--launcher', 'pytorch'])
-        return FAILED if status else 0
+        words = [arguments.command, *flags, '--launcher', 'pytorch']
+        status = launch.run_workers(arguments.nproc, words, saves_when_stopped=is_train)
+        if status > 128 and not is_train:
+            print(f'basicsr {arguments.command}: interrupted', file=sys.stderr, flush=True)
+        return status
     stated = [*flags, '--launcher', group.launcher]
     if arguments.local_rank is not None:
         stated += ['--local_rank', str(arguments.local_rank)]
     command_line = sys.argv
     # the toolbox reads its arguments from here, and writes them into the run's copy of the option file
     sys.argv = [f'basicsr {arguments.command}', *stated]
+    stopped = None
     try:
         (train_pipeline if is_train else test_pipeline)(os.getcwd())
+    except RunStopped as error:
+        stopped = error
     finally:
         sys.argv = command_line
+    if stopped is not None and stopped.iteration is None:
+        return _tell_stop(stopped, arguments, group)  # the other ranks may be anywhere
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+    if stopped is not None:
+        return _tell_stop(stopped, arguments, group)
     if group.rank == 0:
         print(_what_next(opt, is_train=is_train, debug=arguments.debug), flush=True)
     return 0
+
+
+def _tell_stop(stopped: RunStopped, arguments: argparse.Namespace, group: launch.Group) -> int:
+    """Says what was saved and how to go on; the exit status, which is the launcher's to give where that asked."""
+    if group.rank == 0:
+        flags = _toolbox_flags(arguments)
+        words = ['basicsr', 'train', *flags, *(() if arguments.auto_resume else ('--auto_resume',))]
+        words += ['--nproc', str(group.world_size)] if stopped.by_launcher else []
+        print(f'basicsr train: {stopped}', file=sys.stderr)
+        if stopped.state is not None:
+            print(f'Go on with: {shlex.join(words)}', file=sys.stderr, flush=True)
+    return 0 if stopped.by_launcher else 128 + stopped.signal
 
 
 def _toolbox_flags(arguments: argparse.Namespace) -> list[str]:
@@ -203,7 +229,7 @@ def _check(arguments: argparse.Namespace) -> int:
     opt = _checked_options(arguments.option_file, arguments.force_yml)
     if arguments.nproc < 1:
         raise RequestError(f'--nproc {arguments.nproc}: expected 1 worker or more')
-    print(preflight.report(opt, arguments.option_file, world_size=arguments.nproc), flush=True)
+    print(run_report.report(opt, arguments.option_file, world_size=arguments.nproc), flush=True)
     return 0
 
 

@@ -6,17 +6,22 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.toolbox_fixes.options import launcher_in_environment
+from pdan_plugin.training import interruption
 
 LAUNCHERS = ('none', 'pytorch', 'slurm')
-_GRACE_SECONDS = 30
+# how long torchrun waits for its workers after a signal before it kills them; torch 2.12 and later take it
+_TORCHRUN_GRACE_SECONDS = 120
 
 
 @dataclass(frozen=True)
@@ -72,13 +77,15 @@ def check_worker_count(count: int, launcher: str | None, backend: str) -> None:
         )
 
 
-def run_workers(count: int, arguments: Sequence[str]) -> int:
+def run_workers(count: int, arguments: Sequence[str], *, saves_when_stopped: bool) -> int:
     """Run ``python -m pdan_plugin ARGUMENTS`` in ``count`` workers on this machine through torchrun.
 
-    Interrupt and termination are handed on, so that no worker outlives the command.
+    Workers that save when they are stopped are asked to by a file and not by a signal: torchrun answers a signal by
+    killing them after 30 seconds (before torch 2.12 always), which an iteration and a save may outlast. A second
+    request, or the first to other workers, is the signal. No worker outlives the command.
 
     Returns:
-        torchrun's exit status: 0, or 1 when any worker failed.
+        0, 1 when any worker failed, or 128 and the number of the signal that stopped them.
     """
     command = [
         sys.executable,
@@ -93,45 +100,70 @@ def run_workers(count: int, arguments: Sequence[str]) -> int:
     ]
     # torchrun would give each worker one thread; the machine's cores shared out serve a CPU run better
     threads = str(max(1, (os.cpu_count() or 1) // count))
-    environment = {'OMP_NUM_THREADS': threads, **os.environ}
-    process = subprocess.Popen(command, env=environment)
-    with _termination_raised():
+    # a signal may also reach torchrun by itself, from slurm or a service manager
+    environment = {
+        'OMP_NUM_THREADS': threads, 'TORCH_ELASTIC_SHUTDOWN_TIMEOUT': str(_TORCHRUN_GRACE_SECONDS), **os.environ,
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix='basicsr_') as folder, _requests_raised():
+        stop_file = Path(folder, 'stop')
+        if saves_when_stopped:
+            environment[interruption.STOP_FILE] = str(stop_file)
+        # in a session of its own: a terminal's Ctrl-C comes to this process alone
+        process = subprocess.Popen(command, env=environment, start_new_session=True)
         try:
-            return process.wait()
-        except KeyboardInterrupt:
-            _stop(process, signal.SIGINT)
-            raise
-        except _Terminated as termination:
-            _stop(process, signal.SIGTERM)
-            raise SystemExit(128 + signal.SIGTERM) from termination
+            return 1 if process.wait() else 0
+        except _Requested as request:
+            if not saves_when_stopped:
+                _stop(process)
+                return 128 + request.number
+            stop_file.touch()
+            print(f'\n{interruption.FIRST_ANSWER}', file=sys.stderr, flush=True)
+            try:
+                return 1 if process.wait() else 128 + request.number
+            except _Requested as again:
+                _stop(process)
+                return 128 + again.number
 
 
-class _Terminated(BaseException):
-    """SIGTERM, as an exception."""
+class _Requested(BaseException):
+    """A signal to stop."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 @contextmanager
-def _termination_raised() -> Iterator[None]:
-    """While it lasts, SIGTERM raises `_Terminated` where the process is, as SIGINT raises KeyboardInterrupt.
+def _requests_raised() -> Iterator[None]:
+    """While it lasts, signals to stop raise `_Requested` where the process is; repeats of a moment are one request.
 
     The workers cannot be waited for in the handler itself: it runs inside the wait that it interrupts, which holds the
     lock of the process it waits for.
     """
+    last = float('-inf')
 
-    def terminated(_number: int, _frame: object) -> None:
-        raise _Terminated
+    def requested(number: int, _frame: object) -> None:
+        nonlocal last
+        is_repeat, last = time.monotonic() - last < interruption.ONE_REQUEST_SECONDS, time.monotonic()
+        if not is_repeat:
+            raise _Requested(number)
 
-    previous = signal.signal(signal.SIGTERM, terminated)
+    numbers = [getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, name)]
+    previous = {each: signal.getsignal(each) for each in numbers}
+    heeded = [each for each in numbers if previous[each] != signal.SIG_IGN]
+    for each in heeded:
+        signal.signal(each, requested)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for each in heeded:
+            signal.signal(each, previous[each] or signal.SIG_DFL)
 
 
-def _stop(process: subprocess.Popen, number: int) -> None:
-    process.send_signal(number)
+def _stop(process: subprocess.Popen) -> None:
+    process.send_signal(signal.SIGTERM)
     try:
-        process.wait(_GRACE_SECONDS)
+        process.wait(_TORCHRUN_GRACE_SECONDS + 15)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

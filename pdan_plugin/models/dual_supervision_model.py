@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.models.restoration_model import RestorationModel
+from pdan_plugin.training.precision import autocast
 
 
 @MODEL_REGISTRY.register()  # pyright: ignore[reportOptionalCall]
@@ -41,38 +42,40 @@ class DualSupervisionModel(RestorationModel):
     def init_training_settings(self) -> None:
         deblur_opt = self.opt['train'].get('deblur_opt')
         network = self.get_bare_model(self.net_g)
-        self.supervises_lr = getattr(network, 'deblur_branch', None) is not None
-        if self.supervises_lr and not deblur_opt:
+        has_branch = getattr(network, 'deblur_branch', None) is not None
+        if has_branch and not deblur_opt:
             raise RequestError(
                 f'train.deblur_opt is missing: {type(network).__name__} has a deblurring branch, and nothing '
                 'would train it. Give a loss, for example {type: L1Loss, loss_weight: 0.5}, or set network_g: '
                 'deblur_branch: false.'
             )
-        if deblur_opt and not self.supervises_lr:
+        if deblur_opt and not has_branch:
             get_root_logger().info(
                 f'{type(network).__name__} has no deblurring branch: it is supervised at HR alone, and '
                 'train.deblur_opt is not used.'
             )
-        self.cri_deblur = build_loss(deblur_opt).to(self.device) if self.supervises_lr else None
+        self.cri_deblur = build_loss(deblur_opt).to(self.device) if has_branch else None
         super().init_training_settings()
-
-    def feed_data(self, data: dict[str, Any]) -> None:
-        super().feed_data(data)
-        if self.is_train and self.supervises_lr:
-            lq_sharp = data.get('lq_sharp')
-            self.lq_sharp = None if lq_sharp is None else self._to_device(lq_sharp)
 
     def compute_losses(self) -> OrderedDict[str, Tensor]:
         if self.cri_deblur is None:
             return super().compute_losses()
-        if self.lq_sharp is None:
+        with autocast(self.device, self.precision):
+            self.output, self.lq_sharp_output = self.net_g(self.lq, return_lr=True)
+        losses = self.output_losses(self.output, self.gt)
+        losses['l_deblur'] = self.cri_deblur(self.lq_sharp_output.float(), self.lq_sharp) * self.part_share(
+            self.cri_deblur
+        )
+        return losses
+
+    def load_part(self, data: dict[str, Any]) -> None:
+        super().load_part(data)
+        if not self.is_train or self.cri_deblur is None:
+            return
+        if 'lq_sharp' not in data:
             dataset_type = self.opt['datasets']['train']['type']
             raise RequestError(
                 f'datasets.train: {dataset_type} gives no lq_sharp, the target of the deblurring branch. Use type: '
                 'REDSPairedDataset, or set network_g: deblur_branch: false.'
             )
-        with self.autocast():
-            self.output, self.lq_sharp_output = self.net_g(self.lq, return_lr=True)
-        losses = self.output_losses(self.output, self.gt)
-        losses['l_deblur'] = self.cri_deblur(self.lq_sharp_output.float(), self.lq_sharp)
-        return losses
+        self.lq_sharp = self.to_device(data['lq_sharp'])

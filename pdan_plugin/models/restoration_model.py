@@ -1,66 +1,115 @@
-"""The model every other one here builds on: the toolbox's SRModel, for any registered network."""
+"""The model every other one here builds on: the toolbox's SRModel, for any registered network, made an engine."""
 
 from __future__ import annotations
 
-import math
-import os
 from collections import OrderedDict
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from basicsr.metrics import calculate_metric
-from basicsr.models.sr_model import SRModel
-from basicsr.utils import get_root_logger, imwrite, tensor2img
+from basicsr.utils import get_root_logger
 from basicsr.utils.dist_util import get_dist_info
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, distributed, nn
-from torch.utils.data import DataLoader, Subset
-from tqdm import tqdm
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.models.plateau_schedule import PlateauSchedule
-from pdan_plugin.models.result_names import result_name
+from pdan_plugin.models.sharded_validation import ShardedValidationModel
 from pdan_plugin.models.weights_file import read_weights
+from pdan_plugin.toolbox_fixes.process_group import any_rank, from_rank_zero
+from pdan_plugin.training.gradient_guard import GradientGuard, Part, describe, report_of_all_ranks
+from pdan_plugin.training.history import run_history
+from pdan_plugin.training.precision import allow_tf32, autocast, loss_scaler
+from pdan_plugin.training.random_state import random_state, set_random_state
 
-AUTOCAST_DTYPES = {'fp32': None, 'bf16': torch.bfloat16}
+# torch computes these in one kernel for all parameters, on a CPU too
+FUSED_OPTIMIZERS = {'Adam': torch.optim.Adam, 'AdamW': torch.optim.AdamW}
+_IMPLEMENTATIONS = ('fused', 'foreach', 'capturable', 'differentiable')
 
 
 @MODEL_REGISTRY.register()  # pyright: ignore[reportOptionalCall]
-class RestorationModel(SRModel):
-    """SRModel with mixed precision, sharded validation, results named by clip and frame, and weights checked on load.
+class RestorationModel(ShardedValidationModel):
+    """SRModel made fast, safe and exact after a crash, for any registered network.
 
     Options beyond SRModel's, all under ``train``:
 
-    - ``precision``: 'fp32' or 'bf16' (autocast of the forward pass; weights, losses and the optimizer stay float32).
-      Validation and test run without it, so that scores compare with published ones.
+    - ``precision``: 'fp32', 'bf16' or 'fp16' (autocast of the forward pass; weights, losses and the optimizer stay
+      float32; fp16 with a loss scale).
+    - ``tf32``: whether float32 convolutions and matrix products on CUDA may use TF32; default true, as the toolbox's
+      convolutions do. Validation never does.
     - ``channels_last``: lay the network and its input out channels-last; faster where the convolutions are.
+    - ``compile``: torch.compile the network for training.
+    - ``accumulation_steps``: the batch of an iteration is this many times ``batch_size_per_gpu``, worked through in
+      parts; one iteration stays one step of the optimizer.
+    - ``grad_clip_norm``: the gradient is scaled down to this norm where it is larger.
+    - ``max_skipped_steps``: a step whose loss or gradient is not finite is skipped; so many in a row end the training.
     - ``scheduler: {type: ReduceLROnPlateau, ...}``: see :class:`~pdan_plugin.models.plateau_schedule.PlateauSchedule`.
+
+    Its training state holds whatever decides what comes after; a run resumed from it computes the same numbers as one
+    that was never stopped (on a CPU, with as many ranks, to the bit).
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
         train_opt = opt.get('train') or {}
-        self.autocast_dtype = AUTOCAST_DTYPES[train_opt.get('precision', 'fp32')]
+        self.precision: str = train_opt.get('precision', 'fp32')
         self.memory_format = torch.channels_last if train_opt.get('channels_last') else torch.contiguous_format
+        self.compiles = bool(train_opt.get('compile', False))
+        self.accumulation_steps = int(train_opt.get('accumulation_steps', 1))
         self.losses: OrderedDict[str, Tensor] = OrderedDict()
-        self._validated_at: dict[str, int | str] = {}
-        if self.autocast_dtype is not None and not opt['dist'] and opt['num_gpu'] > 1:
+        if self.precision != 'fp32' and not opt['dist'] and opt['num_gpu'] > 1:
             # DataParallel's threads would take the device's default type, float16, and nothing would say so.
             raise RequestError(
-                f'train.precision: {train_opt["precision"]} on {opt["num_gpu"]} GPUs needs a process for each of them: '
+                f'train.precision: {self.precision} on {opt["num_gpu"]} GPUs needs a process for each of them: '
                 f'start the run with --nproc {opt["num_gpu"]}, or set num_gpu: 1.'
             )
         super().__init__(opt)
 
     # ---- set-up ----
 
+    def init_training_settings(self) -> None:
+        train_opt = self.opt['train']
+        allow_tf32(train_opt.get('tf32', True))
+        self.scaler = loss_scaler(self.device, self.precision)
+        self.guard = GradientGuard(
+            clip_norm=train_opt.get('grad_clip_norm'),
+            limit=train_opt.get('max_skipped_steps', 25),
+            any_rank=any_rank,
+        )
+        super().init_training_settings()
+        if self.ema_decay > 0:
+            _lay_out(self.net_g_ema, self.memory_format)
+        # running statistics that a skipped step has to leave as they were
+        buffers = self.get_bare_model(self.net_g).named_buffers()
+        self._statistics = [buffer for name, buffer in buffers if 'running_' in name]
+        get_root_logger().info(self._describe_settings())
+
+    def _describe_settings(self) -> str:
+        tf32 = 'on' if torch.backends.cudnn.allow_tf32 else 'off'
+        layout = 'channels-last' if self.memory_format is torch.channels_last else 'contiguous'
+        return (
+            f'Training in {self.precision} ({layout}{", compiled" if self.compiles else ""}; TF32 on CUDA {tf32}), '
+            f'validation in {self.validation_precision}; {self.accumulation_steps} part(s) a step; optimizer '
+            f'{type(self.optimizer_g).__name__}{" (fused)" if self.optimizer_g.defaults.get("fused") else ""}.'
+        )
+
     def model_to_device(self, net: nn.Module) -> nn.Module:
-        # Before DistributedDataParallel takes the parameters' strides for its buckets. Buffers are left as they are:
-        # torch cannot broadcast a lone (1, c, 1, 1) tensor, such as an image mean, in the channels-last layout.
-        for parameter in net.parameters():
-            if parameter.dim() == 4:
-                parameter.data = parameter.data.to(memory_format=self.memory_format)
+        # Before DistributedDataParallel takes the parameters' strides for its buckets.
+        _lay_out(net, self.memory_format)
+        if self.compiles and self.is_train:
+            net.compile()  # in place: its parameters keep their names
         return super().model_to_device(net)
+
+    def get_optimizer(
+        self, optim_type: str, params: Iterable[nn.Parameter], lr: float, **kwargs: Any
+    ) -> torch.optim.Optimizer:
+        """The toolbox's optimizers and AdamW; Adam and AdamW fused where the parameters' device has it."""
+        if optim_type not in FUSED_OPTIMIZERS:
+            return super().get_optimizer(optim_type, params, lr, **kwargs)
+        params = list(params)
+        if not any(name in kwargs for name in _IMPLEMENTATIONS):
+            kwargs['fused'] = all(parameter.device.type in ('cpu', 'cuda') for parameter in params)
+        return FUSED_OPTIMIZERS[optim_type](params, lr, **kwargs)
 
     def setup_schedulers(self) -> None:
         scheduler_opt = self.opt['train']['scheduler']
@@ -112,23 +161,23 @@ class RestorationModel(SRModel):
     # ---- training ----
 
     def feed_data(self, data: dict[str, Any]) -> None:
-        self.lq = self._to_device(data['lq'])
-        if 'gt' in data:
-            self.gt = self._to_device(data['gt'])
+        self.batch = data
+        if self.accumulation_steps == 1:
+            self.load_part(data)  # else each goes to the device when its turn comes
 
-    def _to_device(self, images: Tensor) -> Tensor:
+    def load_part(self, data: dict[str, Any]) -> None:
+        """Puts a batch, or one part of it, on the device, as the attributes that `compute_losses` reads."""
+        self.lq = self.to_device(data['lq'])
+        if 'gt' in data:
+            self.gt = self.to_device(data['gt'])
+
+    def to_device(self, images: Tensor) -> Tensor:
         memory_format = self.memory_format if images.dim() == 4 else torch.preserve_format
         return images.to(self.device, memory_format=memory_format, non_blocking=True)
 
-    def autocast(self) -> AbstractContextManager:
-        """The precision of the training forward pass."""
-        if self.autocast_dtype is None:
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=self.autocast_dtype)
-
     def compute_losses(self) -> OrderedDict[str, Tensor]:
-        """Runs the network on the batch; its losses by the name they are logged under, to be summed."""
-        with self.autocast():
+        """Runs the network on the loaded part; its losses by the name they are logged under, to be summed."""
+        with autocast(self.device, self.precision):
             self.output = self.net_g(self.lq)
         return self.output_losses(self.output, self.gt)
 
@@ -137,28 +186,86 @@ class RestorationModel(SRModel):
         output = output.float()
         losses: OrderedDict[str, Tensor] = OrderedDict()
         if self.cri_pix:
-            losses['l_pix'] = self.cri_pix(output, target)
+            losses['l_pix'] = self.cri_pix(output, target) * self.part_share(self.cri_pix)
         if self.cri_perceptual:
             perceptual, style = self.cri_perceptual(output, target)
             if perceptual is not None:
-                losses['l_percep'] = perceptual
+                losses['l_percep'] = perceptual * self.part_share(self.cri_perceptual)
             if style is not None:
-                losses['l_style'] = style
+                losses['l_style'] = style * self.part_share(self.cri_perceptual)
         return losses
+
+    def part_share(self, criterion: nn.Module) -> float:
+        """What a part's loss counts for in the whole batch's: its share of a mean, all of a sum."""
+        return 1.0 if getattr(criterion, 'reduction', 'mean') == 'sum' else 1.0 / self.accumulation_steps
 
     def optimize_parameters(self, current_iter: int) -> None:
         self.optimizer_g.zero_grad()
-        losses = self.compute_losses()
+        before = [buffer.clone() for buffer in self._statistics]
+        batches = self._parts()
+        parts = [self._backward(batch, is_last=batch is batches[-1]) for batch in batches]
+        losses = OrderedDict(
+            (name, torch.stack([part.losses[name] for part in parts]).sum()) for name in parts[0].losses
+        )
         total = torch.stack(list(losses.values())).sum()
-        total.backward()
-        self.optimizer_g.step()
-
-        self.losses = OrderedDict((name, loss.detach()) for name, loss in losses.items())
+        self.scaler.unscale_(self.optimizer_g)
+        parameters = [each for group in self.optimizer_g.param_groups for each in group['params']]
+        self.losses = losses
+        if not self.guard.admits(parameters, total):
+            self._skip_step(current_iter, parts)
+            for buffer, value in zip(self._statistics, before, strict=True):
+                buffer.copy_(value)
+            return
+        self.scaler.step(self.optimizer_g)
+        self.scaler.update()
         for scheduler in self.schedulers:
             if isinstance(scheduler, PlateauSchedule):
                 scheduler.observe(total)
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
+
+    def _parts(self) -> list[dict[str, Any]]:
+        steps = self.accumulation_steps
+        if steps == 1:
+            return [self.batch]
+        return [{key: _share(values, index, steps) for key, values in self.batch.items()} for index in range(steps)]
+
+    def _backward(self, batch: dict[str, Any], is_last: bool) -> Part:
+        if self.accumulation_steps > 1:
+            self.load_part(batch)
+        network = self.net_g
+        alone: AbstractContextManager = nullcontext()
+        if isinstance(network, nn.parallel.DistributedDataParallel) and not is_last:
+            alone = network.no_sync()  # the ranks' gradients are averaged once, in the last part's backward pass
+        with alone:
+            losses = self.compute_losses()
+            self.scaler.scale(torch.stack(list(losses.values())).sum()).backward()
+        return Part({name: loss.detach() for name, loss in losses.items()}, batch)
+
+    def _skip_step(self, iteration: int, parts: list[Part]) -> None:
+        losses = torch.stack([loss for part in parts for loss in part.losses.values()])
+        losses_are_finite = not any_rank(not bool(torch.isfinite(losses).all()))
+        logger = get_root_logger()
+        scale = self.scaler.get_scale()
+        self.scaler.update()
+        if self.scaler.is_enabled() and losses_are_finite:
+            report = f'  fp16 overflowed at a loss scale of {scale:g}; it is now {self.scaler.get_scale():g}.'
+            logger.warning(self.guard.skip(iteration, report))
+            return
+        report = describe(parts, self.get_bare_model(self.net_g).named_parameters())
+        logger.error(self.guard.skip(iteration, report_of_all_ranks(report)))
+
+    def model_ema(self, decay: float = 0.999) -> None:
+        """Moves the averaged network towards the trained one: parameters by 1 - ``decay``, buffers all the way."""
+        network = self.get_bare_model(self.net_g)
+        parameters, buffers = dict(network.named_parameters()), dict(network.named_buffers())
+        with torch.no_grad():
+            names, averages = zip(*self.net_g_ema.named_parameters(), strict=True)
+            torch._foreach_mul_(averages, decay)  # pyright: ignore[reportPrivateImportUsage]
+            trained = [parameters[name] for name in names]
+            torch._foreach_add_(averages, trained, alpha=1 - decay)  # pyright: ignore[reportPrivateImportUsage]
+            for name, buffer in self.net_g_ema.named_buffers():
+                buffer.copy_(buffers[name])
 
     def get_current_log(self) -> OrderedDict[str, float]:
         """The last iteration's losses, averaged over the ranks.
@@ -169,104 +276,86 @@ class RestorationModel(SRModel):
         self.log_dict = self.reduce_loss_dict(self.losses)
         return self.log_dict
 
+    # ---- the training state ----
+
     def save(self, epoch: int, current_iter: int) -> None:
         for scheduler in self.schedulers:
             if isinstance(scheduler, PlateauSchedule):
                 scheduler.share_between_ranks()
+        self._random_states = _from_all_ranks(random_state(self.device))
         super().save(epoch, current_iter)
 
-    # ---- validation and test ----
-
-    def test(self) -> None:
-        # Never through DistributedDataParallel: ranks may hold different numbers of images, and its buffer broadcast
-        # waits.
-        network = self.net_g_ema if hasattr(self, 'net_g_ema') else self.get_bare_model(self.net_g)
-        was_training = network.training
-        network.eval()
-        with torch.no_grad():  # a network may keep a tensor from here for training, which inference mode forbids
-            self.output = network(self.lq)
-        network.train(was_training)
-
-    def dist_validation(self, dataloader: DataLoader, current_iter: int | str, tb_logger: Any, save_img: bool) -> None:
-        self._validate(dataloader, current_iter, tb_logger, save_img)
-
-    def nondist_validation(
-        self, dataloader: DataLoader, current_iter: int | str, tb_logger: Any, save_img: bool
-    ) -> None:
-        self._validate(dataloader, current_iter, tb_logger, save_img)
-
-    def _validate(self, dataloader: DataLoader, current_iter: int | str, tb_logger: Any, save_img: bool) -> None:
-        """Scores the data set, each rank its share (images rank, rank + world, ...).
-
-        Every image's scores are gathered and averaged in the data set's order, so the numbers do not depend on how
-        many ranks there are. Every rank ends with the same ``metric_results``.
-        """
-        dataset_opt: dict[str, Any] = dataloader.dataset.opt  # pyright: ignore[reportAttributeAccessIssue]
-        dataset_name = dataset_opt['name']
-        if self.is_train and self._validated_at.get(dataset_name) == current_iter:
-            return  # the trainer validates once more at its end, with nothing new to see
-        self._validated_at[dataset_name] = current_iter
-        roots = [source.get('dataroot_lq') for source in dataset_opt.get('sources') or [dataset_opt]]
-        metrics_opt = self.opt['val'].get('metrics') or {}
-        rank, world_size = get_dist_info()
-        total = len(dataloader.dataset)  # pyright: ignore[reportArgumentType]
-        shard = range(rank, total, world_size)
-        if world_size > 1:
-            dataloader = DataLoader(Subset(dataloader.dataset, shard), batch_size=1, num_workers=dataloader.num_workers)
-
-        scores: dict[int, dict[str, float]] = {}
-        show_bar = bool(self.opt['val'].get('pbar')) and rank == 0
-        with tqdm(total=len(shard), unit='image', desc=dataset_name, disable=not show_bar) as bar:
-            for index, data in zip(shard, dataloader, strict=True):
-                name = result_name(data['lq_path'][0], roots)
-                scores[index] = self._validate_image(data, dataset_name, name, current_iter, metrics_opt, save_img)
-                bar.update()
-        if not metrics_opt:
-            return
-
-        scores = _gather(scores, world_size)
-        self.metric_results = {
-            metric: math.fsum(scores[index][metric] for index in range(total)) / total for metric in metrics_opt
+    def training_state(self, epoch: int, current_iter: int) -> dict[str, Any]:
+        """The toolbox's training state and what it lacks; asked for on rank 0, within `save`."""
+        return {
+            **super().training_state(epoch, current_iter),  # pyright: ignore[reportAttributeAccessIssue]
+            'random': self._random_states,
+            'scaler': self.scaler.state_dict(),
+            'guard': self.guard.state_dict(),
+            'best_metric_results': getattr(self, 'best_metric_results', {}),
         }
-        if self.is_train:  # in a test there is one result and nothing to be best of
-            self._initialize_best_metric_results(dataset_name)
-            for metric, value in self.metric_results.items():
-                self._update_best_metric_result(dataset_name, metric, value, current_iter)
-        if rank == 0:
-            self._log_validation_metric_values(current_iter, dataset_name, tb_logger)
 
-    def _validate_image(
-        self,
-        data: dict[str, Any],
-        dataset_name: str,
-        name: str,
-        current_iter: int | str,
-        metrics_opt: dict[str, Any],
-        save_img: bool,
-    ) -> dict[str, float]:
-        self.feed_data(data)
-        self.test()
-        images = {'img': tensor2img(self.output)}
-        if 'gt' in data:
-            images['img2'] = tensor2img(data['gt'])
-        del self.lq, self.output
-        if 'gt' in data:
-            del self.gt
+    def resume_training(self, resume_state: dict[str, Any]) -> None:
+        """Goes on from a training state, this model's or the toolbox's own, which lacks the random generators, the
+        best scores and fp16's scale: those begin anew, and a line in the log says so."""
+        # how an optimizer is computed is this run's affair, not that of the run which saved the state
+        own_groups = [each.param_groups for each in self.optimizers]
+        resume_state['optimizers'] = [
+            {**state, 'param_groups': [
+                {**saved, **{name: own[name] for name in _IMPLEMENTATIONS if name in own}}
+                for saved, own in zip(state['param_groups'], groups, strict=False)
+            ]}
+            for state, groups in zip(resume_state['optimizers'], own_groups, strict=False)
+        ]  # fmt: skip
+        super().resume_training(resume_state)
 
-        if save_img:
-            folder = os.path.join(self.opt['path']['visualization'], dataset_name)
-            if self.opt['is_train']:
-                path = os.path.join(folder, name, f'{name}_{current_iter}.png')
-            else:
-                suffix = self.opt['val'].get('suffix')
-                path = os.path.join(folder, f'{name}_{suffix}.png' if suffix else f'{name}.png')
-            imwrite(images['img'], path)
-        return {metric: float(calculate_metric(images, opt)) for metric, opt in metrics_opt.items()}
+        missing = [name for name in ('random', 'guard', 'best_metric_results') if name not in resume_state]
+        if missing:
+            get_root_logger().warning(
+                f'The training state of iteration {resume_state["iter"]} is one of the toolbox: without the state of '
+                "the random generators, the best scores so far and fp16's loss scale. Those begin anew."
+            )
+        else:
+            self._set_random_state(resume_state['random'])
+            self.guard.load_state_dict(resume_state['guard'])
+            self.best_metric_results = resume_state['best_metric_results']
+        if self.scaler.is_enabled() and resume_state.get('scaler'):
+            self.scaler.load_state_dict(resume_state['scaler'])
+        iteration = resume_state['iter']
+        validated = from_rank_zero(lambda: run_history(self.opt).validations(iteration))
+        for dataset_name, results in validated.items():  # made after the state was saved
+            self._validated_at[dataset_name] = iteration
+            if results:
+                self.note_results(dataset_name, results, iteration)
+
+    def _set_random_state(self, states: list[dict[str, Any]]) -> None:
+        rank, world_size = get_dist_info()
+        if len(states) != world_size:
+            get_root_logger().warning(
+                f'The training state is of {len(states)} rank(s), this run has {world_size}: it sees the same samples '
+                'an epoch, in other batches, and its random generators do not go on where they stood.'
+            )
+        if rank < len(states):
+            set_random_state(states[rank], self.device)
 
 
-def _gather(scores: dict[int, dict[str, float]], world_size: int) -> dict[int, dict[str, float]]:
-    if world_size == 1:
-        return scores
-    shards: list[Any] = [None] * world_size
-    distributed.all_gather_object(shards, scores)
-    return {index: score for shard in shards for index, score in shard.items()}
+def _lay_out(network: nn.Module, memory_format: torch.memory_format) -> None:
+    """Lays parameters out; buffers are left as they are: torch cannot broadcast a lone (1, c, 1, 1) tensor, such as an
+    image mean, in the channels-last layout."""
+    for parameter in network.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.to(memory_format=memory_format)
+
+
+def _share(values: Any, index: int, count: int) -> Any:
+    """The ``index``-th of ``count`` equal shares of a batch's values: a tensor (b, ...) or a list of b."""
+    size = len(values) // count
+    return values[index * size : (index + 1) * size]
+
+
+def _from_all_ranks(value: Any) -> list[Any]:
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return [value]
+    values: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return values

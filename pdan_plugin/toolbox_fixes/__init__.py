@@ -27,8 +27,11 @@ _SUBJECTS = (
     'lmdb_backend',
     'image_lists',
     'data_loading',
+    'sample_seeds',
     'prefetching',
     'spawned_workers',
+    'training_log',
+    'training_loop',
 )
 _applied: dict[str, bool] = {}
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
+import re
 from collections import OrderedDict
 from collections.abc import Callable
 from os import path as osp
@@ -43,10 +45,22 @@ def save_atomically(content: Any, path: str) -> None:
         os.replace(unfinished, path)
         _sync_folder(folder)
     except Exception as error:
-        if osp.exists(unfinished):
+        with contextlib.suppress(OSError):
             os.remove(unfinished)
         kept = 'the file of that name from before is untouched' if osp.exists(path) else 'no file of that name is left'
-        raise OSError(f'cannot save {path}: {error}; {kept}. Is the disk full, or the folder not writable?') from error
+        raise OSError(
+            f'cannot save {path}: {_reason(error)}; {kept}. Is the disk full, or the folder not writable?'
+        ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """What the system said: torch closes its archive over a failed write, and tells of that instead."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError):
+            return cause.strerror or str(cause)
+        cause = cause.__context__
+    return str(error)
 
 
 def _sync_folder(folder: str) -> None:
@@ -95,7 +109,10 @@ def _saves_whole(save: Callable[..., None], *arguments: Any) -> bool:
         raise OSError('probe')
 
     folders = {'models': os.devnull, 'training_states': os.devnull}
-    model = SimpleNamespace(opt={'path': folders}, optimizers=[], schedulers=[], get_bare_model=lambda net: net)
+    model = SimpleNamespace(
+        opt={'path': folders}, optimizers=[], schedulers=[], get_bare_model=lambda net: net,
+        training_state=lambda epoch, current_iter: {},
+    )  # fmt: skip
     with (
         swapped(torch, save=fail_to_save),
         swapped(
@@ -146,13 +163,27 @@ def networks_are_saved_whole() -> bool:
     return True
 
 
+def training_state(self: BaseModel, epoch: int, current_iter: int) -> dict[str, Any]:
+    """What is saved to go on from an iteration, in the toolbox's form; a model that needs more adds to it."""
+    return {
+        'epoch': epoch,
+        'iter': current_iter,
+        'optimizers': [each.state_dict() for each in self.optimizers],
+        'schedulers': [each.state_dict() for each in self.schedulers],
+    }
+
+
 @fix(
     where='models/base_model.py:309-338',
     upstream='none',
     symptom='a training state that could not be written is only warned of, one half written breaks the resume',
 )
 def training_states_are_saved_whole() -> bool:
-    """Replaces `save_training_state`. Models call it after `save_network`: a whole state has its networks."""
+    """Replaces `save_training_state`. Models call it after `save_network`: a whole state has its networks.
+
+    What it saves comes from the model's `training_state`. Older checkpoints than `logger: keep_checkpoints` says are
+    then removed.
+    """
     if _saves_whole(BaseModel.save_training_state, 0, 1):
         return False
 
@@ -160,13 +191,52 @@ def training_states_are_saved_whole() -> bool:
     def save_training_state(self: BaseModel, epoch: int, current_iter: int) -> None:
         if current_iter == -1:
             return
-        state = {
-            'epoch': epoch,
-            'iter': current_iter,
-            'optimizers': [each.state_dict() for each in self.optimizers],
-            'schedulers': [each.state_dict() for each in self.schedulers],
-        }
+        state = self.training_state(epoch, current_iter)  # pyright: ignore[reportAttributeAccessIssue]
         save_atomically(state, osp.join(self.opt['path']['training_states'], f'{current_iter}.state'))
+        keep = (self.opt.get('logger') or {}).get('keep_checkpoints')
+        if keep is not None:
+            remove_older_checkpoints(self.opt['path'], current_iter, keep, best_iterations(self))
 
+    replace(BaseModel, 'training_state', training_state)
     replace(BaseModel, 'save_training_state', save_training_state)
     return True
+
+
+def best_iterations(model: BaseModel) -> set[int]:
+    """The iterations at which a validation metric was best so far."""
+    best = getattr(model, 'best_metric_results', None) or {}
+    return {int(record['iter']) for metrics in best.values() for record in metrics.values()}
+
+
+def remove_older_checkpoints(paths: dict[str, str], iteration: int, keep: int, best: set[int]) -> None:
+    """Removes what is older than the newest `keep` checkpoints, of which the one just saved is the first.
+
+    A checkpoint is a training state with its networks, `net_LABEL_ITERATION.pth`. The state goes first: one that is
+    there has its networks. `net_LABEL_latest.pth` stays. What cannot be removed is warned of.
+
+    Args:
+        paths: The folders `models` and `training_states`.
+        iteration: The checkpoint just saved.
+        keep: How many stay, 1 or more.
+        best: Iterations whose checkpoints stay in any case.
+    """
+    states = _by_iteration(paths['training_states'], r'(\d+)\.state')
+    networks = _by_iteration(paths['models'], r'net_\w+_(\d+)\.pth')
+    older = sorted((each for each in states if each < iteration), reverse=True)
+    kept = {*older[: max(keep, 1) - 1], *best}
+    for each in sorted(each for each in {*states, *networks} if each < iteration and each not in kept):
+        for path in [*states.get(each, []), *networks.get(each, [])]:
+            try:
+                os.remove(path)
+            except OSError as error:
+                base_model.get_root_logger().warning(f'logger: keep_checkpoints: cannot remove {path}: {error}')
+                break
+
+
+def _by_iteration(folder: str, pattern: str) -> dict[int, list[str]]:
+    files: dict[int, list[str]] = {}
+    for name in sorted(os.listdir(folder)) if osp.isdir(folder) else []:
+        match = re.fullmatch(pattern, name)
+        if match:
+            files.setdefault(int(match[1]), []).append(osp.join(folder, name))
+    return files

@@ -1,24 +1,21 @@
-"""Epochs and seeds of the training data."""
+"""Epochs of the training data: how many batches they have, and where in one a run is."""
 
 from __future__ import annotations
 
 import functools
 import importlib
 import math
-import random
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
-from basicsr import data as toolbox_data
 from basicsr.data.data_sampler import EnlargedSampler
 from basicsr.models.base_model import BaseModel
 from torch.utils.data import DataLoader
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.toolbox_fixes.patching import SILENT, fix, probe, replace, swapped
+from pdan_plugin.toolbox_fixes.process_group import restarts
 
 
 def iterations_per_epoch(images: int, enlarge_ratio: float, batch_size: int, world_size: int) -> int:
@@ -50,7 +47,10 @@ def iterations_per_epoch(images: int, enlarge_ratio: float, batch_size: int, wor
     symptom='training stops before total_iter, or trains 0 iterations and saves untrained weights, with exit status 0',
 )
 def epochs_of_whole_batches() -> bool:
-    """Replaces `create_train_val_dataloader`: epochs are counted by the batches the loader yields."""
+    """Replaces `create_train_val_dataloader`: epochs are counted by the batches the loader yields.
+
+    With `train: accumulation_steps` the loader yields so many times the batch, all the samples of an iteration.
+    """
     train = importlib.import_module('basicsr.train')
     if _counts_whole_batches(train):
         return False
@@ -61,12 +61,18 @@ def epochs_of_whole_batches() -> bool:
         train_loader = sampler = None
         val_loaders = []
         total_epochs, total_iters = 0, int(opt['train']['total_iter'])
+        parts = int(opt['train'].get('accumulation_steps') or 1)
+        if restarts():  # the log file has only just been opened
+            logger.info(f'Restart {restarts()} by torchrun: going on after iteration {opt.get("resume_iter", 0)}.')
         for phase, dataset_opt in opt['datasets'].items():
             if phase != 'train' and phase.split('_')[0] != 'val':
                 raise RequestError(f"datasets: {phase}: expected 'train', 'val' or 'val_...' in a training run")
             dataset = train.build_dataset(dataset_opt)
+            loader_opt = dataset_opt
+            if phase == 'train' and parts > 1:  # the options themselves keep what the user wrote
+                loader_opt = {**dataset_opt, 'batch_size_per_gpu': dataset_opt['batch_size_per_gpu'] * parts}
             build = functools.partial(
-                train.build_dataloader, dataset, dataset_opt,
+                train.build_dataloader, dataset, loader_opt,
                 num_gpu=opt['num_gpu'], dist=opt['dist'], seed=opt['manual_seed'],
             )  # fmt: skip
             if phase != 'train':
@@ -82,11 +88,12 @@ def epochs_of_whole_batches() -> bool:
             # a resumed run goes on inside the epoch it was in, at the first sample it had not used
             epoch, done = divmod(opt.get('resume_iter', 0), per_epoch)
             sampler.samples_used = {epoch: done * (train_loader.batch_size or 1)}  # pyright: ignore
+            worked_through = f', worked through in {parts} parts' if parts > 1 else ''
             logger.info(
                 'Training statistics:'
                 f'\n\tNumber of train images: {len(dataset)}'
                 f'\n\tDataset enlarge ratio: {ratio}'
-                f'\n\tBatch size per rank: {train_loader.batch_size}'
+                f'\n\tBatch size per rank: {train_loader.batch_size}{worked_through}'
                 f'\n\tRanks: {opt["world_size"]}'
                 f'\n\tIterations per epoch (whole batches): {per_epoch}'
                 f'\n\tTotal epochs: {total_epochs}; iters: {total_iters}.'
@@ -192,86 +199,3 @@ def indices_know_their_epoch() -> bool:
 
     replace(EnlargedSampler, '__iter__', __iter__)
     return True
-
-
-def seed_worker(seed: int, epoch: int, rank: int, worker: int) -> None:
-    """Seeds Python's, numpy's and torch's generators of a data loader worker."""
-    words = np.random.SeedSequence([seed, epoch, rank, worker]).generate_state(4)
-    random.seed(words.tobytes())
-    np.random.seed(words)  # noqa: NPY002 (the generator the stock data sets draw from)
-    torch.manual_seed(int(words[0]) << 32 | int(words[1]))
-
-
-class WorkerSeeds:
-    """A `worker_init_fn` that asks the sampler for the epoch at the moment the workers start.
-
-    Persistent workers start once: their generators run on from epoch to epoch.
-    """
-
-    def __init__(self, sampler: EnlargedSampler, seed: int) -> None:
-        self.sampler, self.seed = sampler, seed
-
-    def __call__(self, worker: int) -> None:
-        seed_worker(self.seed, self.sampler.epoch, self.sampler.rank, worker)
-
-    def __reduce__(self) -> tuple[Any, ...]:  # a spawned worker needs the epoch, not the sampler and its data set
-        return functools.partial, (seed_worker, self.seed, self.sampler.epoch, self.sampler.rank)
-
-
-@fix(
-    where='data/__init__.py:99',
-    upstream='none',
-    symptom='every epoch repeats the same crops and flips; torch draws in workers are not seeded at all',
-)
-def workers_are_seeded_by_epoch() -> bool:
-    """The training loader's workers are seeded from (seed, epoch, rank, worker)."""
-    if _seeds_follow_the_epoch():
-        return False
-    published = toolbox_data.build_dataloader
-
-    @functools.wraps(published)
-    def build_dataloader(
-        dataset: Any,
-        dataset_opt: dict[str, Any],
-        num_gpu: int = 1,
-        dist: bool = False,
-        sampler: Any = None,
-        seed: int | None = None,
-    ) -> DataLoader:
-        loader = published(dataset, dataset_opt, num_gpu=num_gpu, dist=dist, sampler=sampler, seed=seed)
-        if dataset_opt['phase'] == 'train' and seed is not None and isinstance(sampler, EnlargedSampler):
-            loader.worker_init_fn = WorkerSeeds(sampler, seed)
-        return loader
-
-    replace(toolbox_data, 'build_dataloader', build_dataloader)
-    return True
-
-
-@probe
-def _seeds_follow_the_epoch() -> bool:
-    """Whether each of the three generators draws anew in another epoch, and the same in the same epoch."""
-    sampler = EnlargedSampler(range(1), 1, 0)  # pyright: ignore[reportArgumentType]
-    dataset_opt = {'phase': 'train', 'batch_size_per_gpu': 1, 'num_worker_per_gpu': 0}
-    loader = toolbox_data.build_dataloader(range(1), dataset_opt, num_gpu=0, sampler=sampler, seed=1)
-    if loader.worker_init_fn is None:
-        return False
-    draws = []
-    with _generators_kept():
-        for epoch in (0, 1, 0):
-            sampler.set_epoch(epoch)
-            loader.worker_init_fn(0)
-            draws.append((random.random(), np.random.rand(), torch.rand(()).item()))  # noqa: NPY002
-    return draws[0] == draws[2] and all(one != other for one, other in zip(draws[0], draws[1], strict=True))
-
-
-@contextmanager
-def _generators_kept() -> Iterator[None]:
-    """Leaves Python's, numpy's and torch's generators as they were; CUDA's are not reached."""
-    kept = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
-    try:
-        with swapped(torch, manual_seed=torch.default_generator.manual_seed):
-            yield
-    finally:
-        random.setstate(kept[0])
-        np.random.set_state(kept[1])  # noqa: NPY002
-        torch.set_rng_state(kept[2])

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from basicsr.utils import get_root_logger, misc
 
-from pdan_plugin.errors import RequestError
+from pdan_plugin.errors import RequestError, refusing_unwritable
 from pdan_plugin.toolbox_fixes.patching import fix, probe, replace, swapped
-from pdan_plugin.toolbox_fixes.process_group import from_rank_zero, pretended_second_rank
+from pdan_plugin.toolbox_fixes.process_group import from_rank_zero, pretended_second_rank, restarts
+from pdan_plugin.training.history import run_history
 
 _FOLDER_KEYS = ('models', 'training_states', 'log', 'visualization')
 _STATE_KEYS = ('epoch', 'iter', 'optimizers', 'schedulers')
@@ -35,11 +36,18 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
 
     With `auto_resume` it is the newest whole state of the experiment's folder: one that loads, and whose networks are
     there. Newer ones that are not whole are passed over with a warning. Without one there, and without `auto_resume`,
-    it is `path: resume_state`. Rank 0 chooses for all.
+    it is `path: resume_state`. Rank 0 chooses for all. A process that torchrun has restarted goes on as with
+    `auto_resume`. The run's history goes back to the state.
 
     Raises:
-        RequestError: `path: resume_state` is not there, does not load, or its networks are missing.
+        RequestError: `path: resume_state` is not there, does not load, or its networks are missing;
+            `logger: keep_checkpoints` would keep none; a folder cannot be written.
     """
+    keep = (opt.get('logger') or {}).get('keep_checkpoints')
+    if keep is not None and (not isinstance(keep, int) or isinstance(keep, bool) or keep < 1):
+        raise RequestError(f'logger: keep_checkpoints: {keep!r}: expected a whole number, 1 or more')
+    if restarts():
+        opt['auto_resume'] = True
     path = from_rank_zero(lambda: _choose_state(opt))
     if path is None:
         return None
@@ -49,8 +57,15 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
     opt['resume_iter'] = state['iter']
     if opt['rank'] == 0:
         for key in _FOLDER_KEYS:  # a state from elsewhere may be resumed into a folder that is not there yet
-            os.makedirs(opt['path'][key], exist_ok=True)
+            _make_folder(opt['path'][key])
+        with refusing_unwritable(opt['path']['experiments_root']):
+            run_history(opt).begin(state['iter'])
     return state
+
+
+def _make_folder(path: str) -> None:
+    with refusing_unwritable(path):
+        os.makedirs(path, exist_ok=True)
 
 
 def _choose_state(opt: dict[str, Any]) -> str | None:
@@ -164,10 +179,12 @@ def known_folders_only() -> bool:
 
     def make_exp_dirs(opt: dict[str, Any]) -> None:
         def make() -> None:
-            misc.mkdir_and_rename(opt['path']['experiments_root' if opt['is_train'] else 'results_root'])
+            root = opt['path']['experiments_root' if opt['is_train'] else 'results_root']
+            with refusing_unwritable(root):
+                misc.mkdir_and_rename(root)
             for key in _FOLDER_KEYS:
                 if key in opt['path']:
-                    os.makedirs(opt['path'][key], exist_ok=True)
+                    _make_folder(opt['path'][key])
 
         from_rank_zero(make)
 

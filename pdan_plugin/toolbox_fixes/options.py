@@ -18,7 +18,7 @@ import yaml
 from basicsr.utils import options as toolbox_options
 from basicsr.utils.dist_util import get_dist_info, master_only
 
-from pdan_plugin.errors import RequestError
+from pdan_plugin.errors import RequestError, refusing_unwritable
 from pdan_plugin.option_file import read_option_file
 from pdan_plugin.toolbox_fixes.patching import fix, probe, replace, swapped
 from pdan_plugin.toolbox_fixes.process_group import from_rank_zero
@@ -158,6 +158,9 @@ def copy_opt_file(opt_file: str, experiments_root: str) -> None:
 
     Without overrides it is the file as written. With overrides it is the merged options; a seed that was drawn is
     told in the comment at its top.
+
+    Raises:
+        RequestError: It cannot be written; an earlier one is as it was.
     """
     overrides = getattr(opt_file, 'overrides', ())
     header = [f'GENERATE TIME: {time.asctime()}', f'CMD: {shlex.join(sys.argv)}']
@@ -169,10 +172,19 @@ def copy_opt_file(opt_file: str, experiments_root: str) -> None:
     else:
         with open(opt_file, encoding='utf-8') as file:
             body = file.read()
-    os.makedirs(experiments_root, exist_ok=True)
-    with open(osp.join(experiments_root, osp.basename(opt_file)), 'w', encoding='utf-8') as file:
-        file.writelines(f'# {" ".join(line.splitlines())}\n' for line in header)
-        file.write(f'\n{body}')
+    path = osp.join(experiments_root, osp.basename(opt_file))
+    unfinished = osp.join(experiments_root, f'.{osp.basename(opt_file)}.saving')
+    with refusing_unwritable(path):
+        os.makedirs(experiments_root, exist_ok=True)
+        try:
+            with open(unfinished, 'w', encoding='utf-8') as file:
+                file.writelines(f'# {" ".join(line.splitlines())}\n' for line in header)
+                file.write(f'\n{body}')
+            os.replace(unfinished, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.remove(unfinished)
+            raise
 
 
 @fix(

@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing
 from basicsr.utils import dist_util
+from torch.distributed.rendezvous import rendezvous
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.toolbox_fixes.patching import fix, replace, swapped
@@ -23,6 +24,10 @@ from pdan_plugin.toolbox_fixes.patching import fix, replace, swapped
 Result = TypeVar('Result')
 
 _waits = itertools.count()
+# how long a collective may take, where the options say so
+_timeout: timedelta | None = None
+# the default group and the one beside it, over which CPU tensors go
+_cpu_group: tuple[Any, Any] | None = None
 
 
 def init_dist(launcher: str, backend: str | None = None, **dist_params: Any) -> None:
@@ -61,7 +66,29 @@ def init_dist(launcher: str, backend: str | None = None, **dist_params: Any) -> 
         backend = 'gloo' if backend in (None, 'nccl') else backend
     if dist_params.get('timeout') is not None:
         dist_params['timeout'] = timedelta(seconds=float(dist_params['timeout']))
+    global _timeout
+    _timeout = dist_params.get('timeout')
+    if launcher == 'pytorch' and restarts():
+        dist_params |= _meeting_of_this_restart(_timeout)
     dist.init_process_group(backend=backend, **dist_params)
+
+
+def restarts() -> int:
+    """How often torchrun (`--max-restarts`) has started this process's group anew after one of its workers ended."""
+    return int(os.environ.get('TORCHELASTIC_RESTART_COUNT', '0'))
+
+
+def _meeting_of_this_restart(timeout: timedelta | None) -> dict[str, Any]:
+    """Arguments of `init_process_group` by which the ranks meet under names of their own.
+
+    torchrun keeps its key-value store over a restart, and newer versions of torch no longer keep the keys apart: a rank
+    would read where another listened before it died, and fail to connect (pytorch #167288).
+    """
+    arguments = {} if timeout is None else {'timeout': timeout}
+    store, rank, world_size = next(rendezvous('env://', **arguments))
+    return {
+        'store': dist.PrefixStore(f'pdan_plugin/restart_{restarts()}', store), 'rank': rank, 'world_size': world_size,
+    }  # fmt: skip
 
 
 def _read_torchrun_environment(port: int | None) -> None:
@@ -121,6 +148,31 @@ def from_rank_zero(function: Callable[[], Result]) -> Result:
     if answer[1] is not None:
         raise answer[1]
     return answer[0]
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether the flag is set on any rank; the same answer on every rank, all of which must call it.
+
+    Goes over gloo, so under nccl no rank waits for its GPU. Without a process group it is the flag itself.
+
+    Raises:
+        RuntimeError: Another rank has ended.
+    """
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return flag
+    answer = torch.tensor([flag], dtype=torch.int32)
+    dist.all_reduce(answer, op=dist.ReduceOp.MAX, group=_group_of_cpus())
+    return bool(answer.item())
+
+
+def _group_of_cpus() -> Any:
+    """The default group where it is gloo's, else a gloo group of the same ranks, made once a default group."""
+    global _cpu_group
+    default = dist.group.WORLD
+    if _cpu_group is None or _cpu_group[0] is not default:
+        beside = default if dist.get_backend() == 'gloo' else dist.new_group(backend='gloo', timeout=_timeout)
+        _cpu_group = default, beside
+    return _cpu_group[1]
 
 
 def wait_for_rank_zero() -> None:

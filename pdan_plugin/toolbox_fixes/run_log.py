@@ -10,6 +10,7 @@ import os
 from basicsr.utils import logger as toolbox_logger
 from basicsr.utils.dist_util import get_dist_info
 
+from pdan_plugin.errors import refusing_unwritable
 from pdan_plugin.toolbox_fixes.patching import fix, replace
 
 _FORMAT = '%(asctime)s %(levelname)s: %(message)s'
@@ -51,7 +52,8 @@ def _open_log_file(logger: logging.Logger, log_level: int, log_file: str) -> Non
         logger.removeHandler(handler)
         handler.close()
     # appending: two runs within one second have one file name
-    handler = logging.FileHandler(log_file, 'a')
+    with refusing_unwritable(log_file):
+        handler = logging.FileHandler(log_file, 'a')
     handler.setFormatter(logging.Formatter(_FORMAT))
     handler.setLevel(log_level)
     logger.addHandler(handler)

@@ -13,6 +13,10 @@ from basicsr.models.lr_scheduler import CosineAnnealingRestartLR, MultiStepResta
 from pdan_plugin.toolbox_fixes.patching import SILENT, fix, replace, swapped
 
 
+# The name under which torch keeps a group's base rate, and the one the option file has for it.
+_WORDS = {'initial_lr': 'lr'}
+
+
 def _probe_optimizer() -> torch.optim.Optimizer:
     return torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
 
@@ -75,14 +79,10 @@ def cosine_stays_at_its_end() -> bool:
 @fix(
     where='models/base_model.py:352',
     upstream='#327',
-    symptom='milestones, gamma or periods changed in the option file have no effect on a resumed run',
+    symptom='lr, milestones, gamma or periods changed in the option file have no effect on a resumed run',
 )
 def option_file_schedule_wins() -> bool:
-    """What a scheduler's constructor was given stays on resume; where the state differs, a warning says so.
-
-    The optimizer's own state (the base rate with it) still comes from the state file, and a warning tells of a
-    different base rate in the option file.
-    """
+    """What optimizers and schedulers were built with stays on resume; where the state differs, a warning says so."""
     model = BaseModel({'num_gpu': 0, 'is_train': True})
     model.schedulers = [MultiStepRestartLR(_probe_optimizer(), milestones=[5])]
     other = MultiStepRestartLR(_probe_optimizer(), milestones=[7]).state_dict()
@@ -93,33 +93,35 @@ def option_file_schedule_wins() -> bool:
     published = BaseModel.resume_training
 
     def resume_training(self: BaseModel, resume_state: dict[str, Any]) -> None:
-        logger = base_model.get_root_logger()
-        asked_rates = [_base_rates(each) for each in self.optimizers]
+        asked_groups = [_settings(each) for each in self.optimizers]
         asked_schedules = [_constructor_arguments(each) for each in self.schedulers]
         states = [
             _fitting_state(each, state, resume_state)
             for each, state in zip(self.schedulers, resume_state['schedulers'], strict=False)
         ]
         published(self, {**resume_state, 'schedulers': states or resume_state['schedulers']})
-        for optimizer, asked in zip(self.optimizers, asked_rates, strict=True):
-            saved = _base_rates(optimizer)
-            if saved != asked:
-                logger.warning(
-                    f'Resuming: base learning rate {asked} in the option file, {saved} in the state; '
-                    "the state's is used."
-                )
+        for optimizer, asked in zip(self.optimizers, asked_groups, strict=True):
+            for group, settings in zip(optimizer.param_groups, asked, strict=True):
+                for name, value in settings.items():
+                    _use_asked(optimizer, group, name, value)
         for scheduler, asked in zip(self.schedulers, asked_schedules, strict=True):
             for name, value in asked.items():
-                saved = getattr(scheduler, name)
-                if saved != value:
-                    logger.warning(
-                        f'Resuming: {type(scheduler).__name__} has {name} {_plain(value)} in the option '
-                        f"file, {_plain(saved)} in the state; the option file's is used."
-                    )
-                    setattr(scheduler, name, value)
+                _use_asked(scheduler, vars(scheduler), name, value)
+            if hasattr(scheduler, 'base_lrs'):
+                scheduler.base_lrs = [group['initial_lr'] for group in scheduler.optimizer.param_groups]
 
     replace(BaseModel, 'resume_training', resume_training)
     return True
+
+
+def _use_asked(owner: Any, saved: dict[str, Any], name: str, asked: Any) -> None:
+    """Sets what the option file says, and says so where the state said otherwise."""
+    if name in saved and _plain(saved[name]) != _plain(asked):
+        base_model.get_root_logger().warning(
+            f'Resuming: {type(owner).__name__} has {_WORDS.get(name, name)} {_plain(asked)} in the option file, '
+            f"{_plain(saved[name])} in the state; the option file's is used."
+        )
+    saved[name] = asked
 
 
 def _fitting_state(scheduler: Any, state: dict[str, Any], resume_state: dict[str, Any]) -> dict[str, Any]:
@@ -135,8 +137,12 @@ def _fitting_state(scheduler: Any, state: dict[str, Any], resume_state: dict[str
     return {**own, position: resume_state['iter']}
 
 
-def _base_rates(optimizer: torch.optim.Optimizer) -> list[float]:
-    return [group.get('initial_lr', group['lr']) for group in optimizer.param_groups]
+def _settings(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """What the option file says of each parameter group; `lr` is where its schedule stands, and not of the file."""
+    return [
+        {name: value for name, value in group.items() if name not in ('params', 'lr')}
+        for group in optimizer.param_groups
+    ]
 
 
 def _constructor_arguments(scheduler: Any) -> dict[str, Any]:
@@ -145,4 +151,6 @@ def _constructor_arguments(scheduler: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    return sorted(value.elements()) if hasattr(value, 'elements') else value
+    if hasattr(value, 'elements'):
+        return sorted(value.elements())
+    return list(value) if isinstance(value, tuple) else value

@@ -1,4 +1,4 @@
-"""Data loader workers that are not forked: what they must import, in which order."""
+"""Data loader workers: what those that are not forked must import first, and whose signals they all heed."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ import functools
 import multiprocessing
 import multiprocessing.context
 import sys
+from multiprocessing import resource_tracker
 from typing import Any
 
 import torch.utils.data
 from basicsr import data as toolbox_data
 
 from pdan_plugin.toolbox_fixes.patching import fix, probe, replace, swapped
+from pdan_plugin.training.worker_signals import IS_SUPPORTED, FollowsItsParent
 
 
-class SpawnedWorker(multiprocessing.context.SpawnProcess):
+class SpawnedWorker(FollowsItsParent, multiprocessing.context.SpawnProcess):
     """A spawned process whose unpickling begins with this module, and so with `import pdan_plugin`."""
+
+    def start(self) -> None:
+        resource_tracker.ensure_running()  # starting it unblocks the signals that are to be blocked
+        super().start()
 
 
 class SpawnedWorkerContext(multiprocessing.context.SpawnContext):
@@ -26,19 +32,32 @@ _CONTEXTS: dict[str, type[multiprocessing.context.BaseContext]] = {'spawn': Spaw
 
 if 'forkserver' in multiprocessing.get_all_start_methods():
 
-    class ForkServerWorker(multiprocessing.context.ForkServerProcess):
+    class ForkServerWorker(FollowsItsParent, multiprocessing.context.ForkServerProcess):
         """Likewise for a process the fork server starts."""
+
+        def start(self) -> None:
+            resource_tracker.ensure_running()
+            super().start()
 
     class ForkServerWorkerContext(multiprocessing.context.ForkServerContext):
         Process = ForkServerWorker
 
     _CONTEXTS['forkserver'] = ForkServerWorkerContext
 
+if 'fork' in multiprocessing.get_all_start_methods():
 
-def worker_context() -> multiprocessing.context.BaseContext | None:
-    """The context for data loader workers under the process's start method; None where workers are forked."""
-    context = _CONTEXTS.get(multiprocessing.get_start_method())
-    return context() if context is not None else None
+    class ForkedWorker(FollowsItsParent, multiprocessing.context.ForkProcess):
+        """It has all of its parent; only signals are its own."""
+
+    class ForkedWorkerContext(multiprocessing.context.ForkContext):
+        Process = ForkedWorker
+
+    _CONTEXTS['fork'] = ForkedWorkerContext
+
+
+def worker_context() -> multiprocessing.context.BaseContext:
+    """The context for data loader workers under the process's start method."""
+    return _CONTEXTS[multiprocessing.get_start_method()]()
 
 
 @fix(
@@ -52,19 +71,37 @@ def spawned_workers_import_the_fixes() -> bool:
     A process class of this package makes the child import the package, hence the fixes, before the dataset's class.
     Without shims a worker imports the toolbox by itself.
     """
-    if not _import_is_shimmed() or _workers_have_a_context():
+    if not _import_is_shimmed() or _workers_have_a_context('spawn'):
         return False
+    _give_context_to({'spawn', 'forkserver'})
+    return True
+
+
+@fix(
+    where='data/__init__.py:79',
+    upstream='none',
+    symptom='SIGTERM or Ctrl-C to all processes of a run kills its workers, and so the run, before it can save',
+)
+def workers_heed_their_parent_alone() -> bool:
+    """The workers' process class blocks the signals that a launcher, a terminal or slurm sends to all processes."""
+    if not IS_SUPPORTED or _workers_have_a_context('fork'):
+        return False
+    _give_context_to({'fork', 'spawn', 'forkserver'})
+    return True
+
+
+def _give_context_to(methods: set[str]) -> None:
     published = toolbox_data.build_dataloader
 
     @functools.wraps(published)
     def build_dataloader(*args: Any, **kwargs: Any) -> torch.utils.data.DataLoader:
         loader = published(*args, **kwargs)
-        if loader.num_workers > 0 and loader.multiprocessing_context is None:
+        is_free = loader.num_workers > 0 and loader.multiprocessing_context is None
+        if is_free and multiprocessing.get_start_method() in methods:
             loader.multiprocessing_context = worker_context()
         return loader
 
     replace(toolbox_data, 'build_dataloader', build_dataloader)
-    return True
 
 
 def _import_is_shimmed() -> bool:
@@ -75,9 +112,9 @@ def _import_is_shimmed() -> bool:
 
 
 @probe
-def _workers_have_a_context() -> bool:
-    """Of a loader that starts no worker, in a process whose start method, it is told, is 'spawn'."""
+def _workers_have_a_context(start_method: str) -> bool:
+    """Of a loader that starts no worker, in a process that is told it has this start method."""
     dataset_opt = {'phase': 'train', 'batch_size_per_gpu': 1, 'num_worker_per_gpu': 1}
-    with swapped(multiprocessing, get_start_method=lambda *args, **kwargs: 'spawn'):
+    with swapped(multiprocessing, get_start_method=lambda *args, **kwargs: start_method):
         loader = toolbox_data.build_dataloader(range(1), dataset_opt, num_gpu=0)
     return loader.multiprocessing_context is not None

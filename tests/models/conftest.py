@@ -29,7 +29,8 @@ def model_opt(tmp_path):
     """make(model_type, network, is_train=True, **train options) -> the option dictionary."""
 
     def make(model_type: str, network: str, *, is_train: bool = True, network_opt: dict | None = None, **train) -> dict:
-        folders = {name: str(tmp_path / name) for name in ('models', 'training_states', 'visualization')}
+        names = ('models', 'training_states', 'visualization', 'experiments_root')
+        folders = {name: str(tmp_path / name) for name in names}
         for folder in folders.values():
             (tmp_path / folder).mkdir(exist_ok=True)
         opt = {

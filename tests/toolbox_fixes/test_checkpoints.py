@@ -1,5 +1,6 @@
 """Checkpoints that survive a kill, a full disk and a compiler."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -127,3 +128,53 @@ def test_training_states_are_whole_too(model, tmp_path):
     model.optimizers = [SimpleNamespace(state_dict=_DiskFull)]
     with pytest.raises(OSError, match=r'7\.state: .*untouched'):
         model.save_training_state(2, 7)
+
+
+def test_the_newest_and_the_best_checkpoints_are_kept(model, tmp_path):
+    """As SRModel saves: the network, then the state; the best score so far was had at iteration 2."""
+    net = nn.Linear(2, 2)
+    model.opt['logger'] = {'keep_checkpoints': 2}
+    model.best_metric_results = {'whole': {'psnr': {'better': 'higher', 'val': 30.0, 'iter': 2}}}
+    (tmp_path / 'models' / 'notes_3.pth').write_bytes(b'')
+    for iteration in (-1, 1, 2, 3, 4, 5):
+        for label in ('net_g', 'net_d'):
+            model.save_network(net, label, iteration)
+        model.save_training_state(0, iteration)
+    assert sorted(os.listdir(tmp_path / 'training_states')) == ['2.state', '4.state', '5.state']
+    assert sorted(os.listdir(tmp_path / 'models')) == sorted(
+        [f'net_{label}_{which}.pth' for label in 'dg' for which in (2, 4, 5, 'latest')] + ['notes_3.pth']
+    )
+
+
+def test_a_run_that_went_back_keeps_the_state_just_saved(model, tmp_path):
+    """States of a later iteration are of another course of the run: they are neither removed nor counted."""
+    for iteration in (3, 6, 9):
+        model.save_network(nn.Linear(2, 2), 'net_g', iteration)
+        model.save_training_state(0, iteration)
+    model.opt['logger'] = {'keep_checkpoints': 1}
+    model.save_network(nn.Linear(2, 2), 'net_g', 5)
+    model.save_training_state(0, 5)
+    assert sorted(os.listdir(tmp_path / 'training_states')) == ['5.state', '6.state', '9.state']
+
+
+def test_what_cannot_be_removed_is_told_and_keeps_its_networks(model, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger('basicsr'), 'propagate', True)
+    model.opt['logger'] = {'keep_checkpoints': 1}
+    (tmp_path / 'training_states' / '1.state').mkdir()  # no file, so it cannot be removed as one
+    model.save_network(nn.Linear(2, 2), 'net_g', 1)
+    model.save_training_state(0, 2)
+    assert 'keep_checkpoints: cannot remove' in caplog.text
+    assert os.listdir(tmp_path / 'models') == ['net_g_1.pth']
+
+
+def test_the_system_s_reason_is_told_and_not_torch_s_own_trouble_after_it(tmp_path):
+    """Here a limit on the size of files, which any user can set, stands for the full disk."""
+    script = (
+        'import resource, signal, sys, torch\n'
+        'from pdan_plugin.toolbox_fixes.checkpoints import save_atomically\n'
+        'resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n'
+        'save_atomically({"a": torch.zeros(1_000_000)}, sys.argv[1])\n'
+    )
+    done = subprocess.run([sys.executable, '-c', script, tmp_path / 'a.pth'], capture_output=True, text=True)
+    assert 'a.pth: File too large; no file of that name is left' in done.stderr.splitlines()[-1]
+    assert not list(tmp_path.iterdir())

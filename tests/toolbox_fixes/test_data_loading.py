@@ -1,42 +1,17 @@
-"""Epochs of whole batches, and draws that differ by epoch."""
+"""Epochs of whole batches, and where a resumed run goes on in one."""
 
 import importlib
 import logging
-import pickle
-import random
 import re
 
-import numpy as np
 import pytest
-import torch
-from basicsr import data
 from basicsr.data.data_sampler import EnlargedSampler
 from basicsr.models.sr_model import SRModel
-from torch.utils.data import Dataset
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.toolbox_fixes.data_loading import SampleIndex, WorkerSeeds, iterations_per_epoch
+from pdan_plugin.toolbox_fixes.data_loading import SampleIndex, iterations_per_epoch
 
 train = importlib.import_module('basicsr.train')
-
-
-class Draws(Dataset):
-    """Samples are what the three generators draw."""
-
-    def __init__(self, length=8):
-        self.length = length
-
-    def __len__(self):
-        return self.length
-
-    def __getitem__(self, index):
-        drawn = random.random(), np.random.rand(), torch.rand(1).item()  # noqa: NPY002
-        return torch.tensor(drawn, dtype=torch.float64)
-
-
-def _loader(dataset, sampler, seed=5):
-    options = {'phase': 'train', 'batch_size_per_gpu': 2, 'num_worker_per_gpu': 2}
-    return data.build_dataloader(dataset, options, num_gpu=0, sampler=sampler, seed=seed)
 
 
 @pytest.mark.parametrize(
@@ -104,46 +79,6 @@ def test_the_sampler_keeps_its_order_and_tells_epoch_and_use(stock):
     assert len({(int(index), index.repeat) for index in both}) == len(both) == 16
 
 
-def test_draws_differ_by_epoch_rank_and_worker_and_repeat_by_seed(stock):
-    def draws(epoch, rank=0, seed=5):
-        sampler = EnlargedSampler(Draws(), 2, rank)
-        sampler.set_epoch(epoch)
-        return torch.cat(list(_loader(sampler.dataset, sampler, seed)))
-
-    def first_of_worker(epoch):
-        sampler = EnlargedSampler([0] * 8, 1, 0)
-        sampler.set_epoch(epoch)
-        WorkerSeeds(sampler, 5)(0)
-        return random.random(), np.random.rand(), torch.rand(1).item()  # noqa: NPY002
-
-    torch.manual_seed(0)
-    first = draws(0)
-    torch.manual_seed(1)
-    assert torch.equal(draws(0), first)
-    for other in (draws(1), draws(0, rank=1), draws(0, seed=6)):
-        assert not torch.isin(other, first).any()
-    assert len(first.unique()) == first.numel()
-    assert first_of_worker(0) == tuple(first[0].tolist())
-    with stock():
-        published = []
-        for epoch in (0, 1):
-            sampler = EnlargedSampler(range(8), 1, 0)
-            sampler.set_epoch(epoch)
-            _loader(range(8), sampler).worker_init_fn(0)
-            published.append((random.random(), np.random.rand()))  # noqa: NPY002
-        assert published[0] == published[1]
-
-
-def test_worker_seeds_travel_without_the_data_set():
-    sampler = EnlargedSampler(Draws(100_000), 1, 0)
-    sampler.set_epoch(3)
-    assert len(pickle.dumps(WorkerSeeds(sampler, 5))) < 300
-    pickle.loads(pickle.dumps(WorkerSeeds(sampler, 5)))(1)
-    drawn = random.random()
-    WorkerSeeds(sampler, 5)(1)
-    assert random.random() == drawn
-
-
 def _remaining(options_loader, resume_iter, batch_size):
     """(epoch, [(index, repeat), ...]) of the first epoch a run resumed at the iteration reads."""
     opt = {
@@ -168,6 +103,20 @@ def test_a_resumed_run_reads_what_the_interrupted_one_had_not(monkeypatch):
     epoch, rest = _remaining(train.create_train_val_dataloader, 7, 4)
     assert epoch == 1
     assert len(rest) == 20 - 2 * 4
+
+
+def test_a_batch_of_several_parts_holds_the_samples_of_all(monkeypatch, caplog):
+    monkeypatch.setattr(train, 'build_dataset', lambda _: range(10))
+    values = {'name': 'x', 'phase': 'train', 'batch_size_per_gpu': 2, 'num_worker_per_gpu': 0}
+    opt = {
+        'num_gpu': 0, 'dist': False, 'world_size': 1, 'rank': 0, 'manual_seed': 3, 'datasets': {'train': values},
+        'train': {'total_iter': 40, 'accumulation_steps': 3},
+    }  # fmt: skip
+    with caplog.at_level(logging.INFO, 'told'):
+        loader, _, _, epochs, _ = train.create_train_val_dataloader(opt, logging.getLogger('told'))
+    assert loader.batch_size == 6
+    assert (opt['iterations_per_epoch'], epochs, values['batch_size_per_gpu']) == (1, 40, 2)
+    assert 'Batch size per rank: 6, worked through in 3 parts' in caplog.text
 
 
 def test_another_batch_size_goes_on_to_the_end(tmp_path, sr_options, train_here):

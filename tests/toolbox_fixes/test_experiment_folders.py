@@ -106,6 +106,34 @@ def test_a_first_run_says_nothing(experiment, said):
     assert not said.records
 
 
+def test_a_restarted_worker_goes_on_without_being_told(experiment, monkeypatch):
+    """torchrun tells a worker by this variable how often its group was started anew."""
+    monkeypatch.setenv('TORCHELASTIC_RESTART_COUNT', '0')
+    assert train.load_resume_state(experiment(3, auto_resume=False)) is None
+    monkeypatch.setenv('TORCHELASTIC_RESTART_COUNT', '2')
+    opt = experiment(3, 6, auto_resume=False)
+    assert train.load_resume_state(opt)['iter'] == 6
+
+
+def test_the_history_goes_back_to_the_state(experiment):
+    opt = experiment(3, 6)
+    lines = [f'{{"iter": {number}, "epoch": 0, "lr": [0.1], "losses": {{}}}}\n' for number in (3, 6, 7)]
+    history = os.path.join(opt['path']['experiments_root'], 'history.jsonl')
+    with open(history, 'w') as file:
+        file.writelines(lines)
+    train.load_resume_state(opt)
+    with open(history) as file:
+        assert file.readlines() == lines[:2]
+
+
+@pytest.mark.parametrize('keep', [0, -1, 1.5, True, 'all'])
+def test_keeping_no_checkpoint_is_refused(experiment, keep):
+    opt = experiment(3)
+    opt['logger'] = {'keep_checkpoints': keep}
+    with pytest.raises(RequestError, match=r'keep_checkpoints: .* 1 or more'):
+        train.load_resume_state(opt)
+
+
 def test_a_given_state_is_used_where_there_is_no_newer_one(experiment, tmp_path):
     opt = experiment(3)
     given = os.path.join(opt['path']['training_states'], '3.state')

@@ -31,7 +31,8 @@ class Indices(Dataset):
 
 def _loader(sampler, *, workers=0, **options):
     options = {'phase': 'train', 'batch_size_per_gpu': 2, 'num_worker_per_gpu': workers} | options
-    return data.build_dataloader(sampler.dataset, options, num_gpu=0, sampler=sampler, seed=5)
+    # without a seed: a seeded loader without workers does not prefetch
+    return data.build_dataloader(sampler.dataset, options, num_gpu=0, sampler=sampler)
 
 
 def _prefetched(dataset, workers=0):

@@ -16,12 +16,13 @@ import os, sys
 import pdan_plugin, torch, torch.distributed as dist
 from basicsr.utils import dist_util
 from pdan_plugin.errors import RequestError
-from pdan_plugin.toolbox_fixes.process_group import from_rank_zero, wait_for_rank_zero
+from pdan_plugin.toolbox_fixes.process_group import any_rank, from_rank_zero, wait_for_rank_zero
 dist_util.init_dist(sys.argv[1], backend='nccl', timeout=60)
 dist_util.init_dist(sys.argv[1])
 rank = dist.get_rank()
 assert dist.get_backend() == 'gloo' and dist.get_world_size() == 2
 assert torch.multiprocessing.get_start_method(allow_none=True) in (None, 'fork')
+assert any_rank(rank == 1) and not any_rank(False)
 assert from_rank_zero(lambda: f'said by {rank}') == 'said by 0'
 try:
     from_rank_zero(lambda: (_ for _ in ()).throw(RequestError('no')))

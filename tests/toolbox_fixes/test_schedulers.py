@@ -88,10 +88,10 @@ def test_the_option_files_schedule_wins_on_resume_and_says_so(stock, caplog, mon
     with stock():
         assert resumed() == pytest.approx([1] * 5)
     caplog.clear()
-    assert resumed() == pytest.approx([1, 1, 0.1, 0.1, 0.1])
+    assert resumed() == pytest.approx([2, 2, 0.2, 0.2, 0.2])
     assert "milestones [5] in the option file, [100] in the state; the option file's is used" in caplog.text
     assert 'gamma 0.1 in the option file, 0.5 in the state' in caplog.text
-    assert "base learning rate [2.0] in the option file, [1.0] in the state; the state's is used" in caplog.text
+    assert 'lr 2.0 in the option file, 1.0 in the state' in caplog.text
 
 
 def test_an_unchanged_schedule_resumes_without_a_word(caplog, monkeypatch):

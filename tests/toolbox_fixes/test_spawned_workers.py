@@ -1,6 +1,10 @@
-"""A stock data set in workers that start in a fresh interpreter."""
+"""A stock data set in workers that start in a fresh interpreter, and whose signals workers heed."""
 
 import multiprocessing
+import os
+import signal
+import subprocess
+import sys
 from multiprocessing import forkserver
 
 import pytest
@@ -47,5 +51,36 @@ def test_stock_workers_die_of_the_import(loader, stock, capfd):
     assert 'torchvision.transforms.functional_tensor' in capfd.readouterr().err
 
 
-def test_forked_workers_are_left_to_the_default(loader):
-    assert loader('fork').multiprocessing_context is None
+@pytest.mark.parametrize('method', ['fork', 'spawn', 'forkserver'])
+def test_a_worker_ends_by_its_parent_s_signal_and_by_no_other(loader, method):
+    iterator = iter(loader(method))
+    worker = iterator._workers[0]
+    next(iterator)  # it runs, and waits for more
+    for number in (signal.SIGINT, signal.SIGTERM):  # as a terminal or slurm sends them
+        subprocess.run([sys.executable, '-c', f'import os; os.kill({worker.pid}, {int(number)})'], check=True)
+    worker.join(timeout=0.5)
+    assert worker.is_alive()
+    worker.terminate()
+    worker.join(timeout=30)
+    assert worker.exitcode == 0
+
+
+def test_a_worker_does_not_outlive_a_killed_parent(tmp_path):
+    script = """
+import sys, time, pdan_plugin, torch
+from basicsr import data
+loader = data.build_dataloader(
+    torch.arange(9), {'phase': 'train', 'batch_size_per_gpu': 1, 'num_worker_per_gpu': 1}, num_gpu=0, seed=1
+)
+batches = iter(loader)
+next(batches)
+print(batches._workers[0].pid, flush=True)
+time.sleep(600)
+"""
+    parent = subprocess.Popen([sys.executable, '-c', script], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    worker = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.read()  # ends when the worker, which holds it too, has ended
+    assert not os.path.exists(f'/proc/{worker}') or 'Z' in open(f'/proc/{worker}/stat').read().split()[2]
