@@ -1,18 +1,16 @@
-"""How large a network is: parameters, multiply-accumulates, and what training it takes in memory."""
+"""How large a network is: parameters, multiply-accumulates, and the numbers an optimizer keeps for it."""
 
 from __future__ import annotations
 
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from pdan_plugin.errors import RequestError
@@ -64,34 +62,6 @@ def multiply_accumulates(network: nn.Module, shape: Sequence[int]) -> Measured |
     return _measure(count, network, shape)
 
 
-def saved_for_backward(network: nn.Module, shape: Sequence[int], precision: str = 'fp32') -> Measured | None:
-    """Bytes a training forward pass keeps for the backward pass, parameters not counted, for an input of a shape.
-
-    A network with a deblurring branch is run with it. None when it cannot take such an input.
-    """
-
-    def count(target: nn.Module, inputs: Tensor) -> int:
-        own = {tensor.untyped_storage()._cdata for tensor in [*target.parameters(), *target.buffers()]}
-        kept: dict[int, Tensor] = {}  # the tensors themselves, so that no storage's address is used twice
-
-        def keep(tensor: Tensor) -> Tensor:
-            kept.setdefault(tensor.untyped_storage()._cdata, tensor)
-            return tensor
-
-        autocast: AbstractContextManager = (
-            torch.autocast('cpu', dtype=torch.bfloat16) if precision == 'bf16' else nullcontext()
-        )
-        words = {'return_lr': True} if getattr(target, 'deblur_branch', None) is not None else {}
-        with torch.enable_grad(), autocast, saved_tensors_hooks(keep, lambda tensor: tensor):
-            result = target.train()(inputs, **words)
-        total = sum(tensor.untyped_storage().nbytes() for storage, tensor in kept.items() if storage not in own)
-        del result
-        return total
-
-    # autocast knows no meta tensors, so mixed precision is measured on a small real crop
-    return _measure(count, network, shape, can_be_meta=precision == 'fp32')
-
-
 def optimizer_values(model: Any, section: Mapping[str, Any]) -> int:
     """How many numbers an optimizer keeps for each parameter (Adam: 2), found by letting it make one step."""
     parameter = nn.Parameter(torch.zeros(4))
@@ -103,13 +73,12 @@ def optimizer_values(model: Any, section: Mapping[str, Any]) -> int:
     return sum(torch.is_tensor(value) and value.numel() == parameter.numel() for value in state.values())
 
 
-def _measure(count: Any, network: nn.Module, shape: Sequence[int], can_be_meta: bool = True) -> Measured | None:
+def _measure(count: Any, network: nn.Module, shape: Sequence[int]) -> Measured | None:
     """``count(network, inputs)`` on the meta device (shapes without numbers), else on a small crop and scaled up."""
-    if can_be_meta:
-        try:
-            return Measured(count(copy.deepcopy(network).to('meta'), torch.empty(*shape, device='meta')), False)
-        except Exception:  # an operation without a shape rule, or numbers needed: the crop has them
-            pass
+    try:
+        return Measured(count(copy.deepcopy(network).to('meta'), torch.empty(*shape, device='meta')), False)
+    except Exception:  # an operation without a shape rule, or numbers needed: the crop has them
+        pass
     small = [1, *shape[1:-2], min(_SMALL, shape[-2]), min(_SMALL, shape[-1])]
     try:
         value = count(network, torch.rand(*small))

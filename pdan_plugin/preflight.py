@@ -1,7 +1,7 @@
 """Would this run start? Data sets, first samples and paths are tried, and nothing is written.
 
-``basicsr train`` and ``basicsr test`` make these checks before the toolbox makes its folders (`check_run`);
-``basicsr check`` makes them and tells how large the run is (`report`).
+``basicsr train`` and ``basicsr test`` make these checks before the toolbox makes its folders; ``basicsr check`` makes
+them and tells how large the run is (`run_report`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +22,8 @@ from basicsr.losses import build_loss
 from basicsr.utils.registry import DATASET_REGISTRY, LOSS_REGISTRY, MODEL_REGISTRY
 
 from pdan_plugin import network_size
+from pdan_plugin.compiler_check import require_compiler
 from pdan_plugin.errors import RequestError
-from pdan_plugin.models.weights_file import read_weights
 from pdan_plugin.option_schema.constructors import find_registered
 from pdan_plugin.toolbox_fixes.data_loading import iterations_per_epoch
 from pdan_plugin.toolbox_fixes.options import complete_datasets, device_count
@@ -44,12 +44,21 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a run would be: its data, and in training how many whole batches make an epoch."""
+    """What a run would be.
+
+    Attributes:
+        data: Its data sets.
+        batch_size: Samples that one worker takes in an iteration, all parts of it together.
+        world_size: Workers.
+        iterations: In training, of an epoch: so many whole batches.
+        devices: GPUs that one worker uses; 0 is the CPU.
+    """
 
     data: list[DataFacts]
     batch_size: int
     world_size: int
     iterations: int
+    devices: int
 
 
 def is_training(opt: Mapping[str, Any]) -> bool:
@@ -89,8 +98,10 @@ def check_run(
     opt['manual_seed'] = opt.get('manual_seed') or 0
     devices = device_count(opt['num_gpu'], distributed, path)
     complete_datasets(opt)
+    if is_train:
+        _check_engine(opt, path, devices=devices, distributed=distributed)
     _check_weights(opt, path, is_train=is_train, auto_resume=auto_resume, name=run_name(opt, debug=debug))
-    with _toolbox_silent():
+    with toolbox_silent():
         data = [
             _try_data(values, f'datasets.{word}', opt.get('scale'), path) for word, values in opt['datasets'].items()
         ]
@@ -99,10 +110,11 @@ def check_run(
                 with _as_request(path):
                     network_size.build(values, key)
         if not is_train:
-            return RunFacts(data, 1, world_size, 0)
+            return RunFacts(data, 1, world_size, 0, min(devices, 1))
         _try_losses(opt['train'], path)
         values = opt['datasets']['train']
-        batch_size = int(values['batch_size_per_gpu']) * (1 if distributed else max(1, devices))
+        parts = int(opt['train'].get('accumulation_steps') or 1)
+        batch_size = int(values['batch_size_per_gpu']) * (1 if distributed else max(1, devices)) * parts
         samples = next(facts.samples for facts in data if facts.phase == 'train')
         with _as_request(path):
             iterations = iterations_per_epoch(samples, values.get('dataset_enlarge_ratio', 1), batch_size, world_size)
@@ -113,7 +125,23 @@ def check_run(
             f'{path}: datasets.train.prefetch_mode: cuda needs a CUDA device, and this run has none; '
             'write prefetch_mode: cpu, or take it out'
         )
-    return RunFacts(data, batch_size, world_size, iterations)
+    return RunFacts(data, batch_size, world_size, iterations, min(devices, 1) if distributed else devices)
+
+
+def _check_engine(opt: Mapping[str, Any], path: str, *, devices: int, distributed: bool) -> None:
+    """RestorationModel's options against this machine; another model does not read them, or reads them its own way."""
+    model, restoration = (find_registered(MODEL_REGISTRY, name) for name in (opt['model_type'], 'RestorationModel'))
+    if model is None or restoration is None or not issubclass(model, restoration):
+        return
+    precision = opt['train'].get('precision', 'fp32')
+    if precision != 'fp32' and devices > 1 and not distributed:
+        raise RequestError(
+            f'{path}: train.precision: {precision} on {devices} GPUs needs a process for each of them: add '
+            f'--nproc {devices} to the command, or set num_gpu: 1'
+        )
+    if opt['train'].get('compile'):
+        with _as_request(f'{path}: train.compile: true'):
+            require_compiler(on_gpu=devices > 0)
 
 
 def _try_losses(train: Mapping[str, Any], path: str) -> None:
@@ -135,7 +163,7 @@ def _try_losses(train: Mapping[str, Any], path: str) -> None:
 
 
 @contextmanager
-def _toolbox_silent() -> Iterator[None]:
+def toolbox_silent() -> Iterator[None]:
     """Data sets log what they find as they are built; the run itself will say it once."""
     disabled = logging.root.manager.disable
     logging.disable(logging.INFO)
@@ -195,7 +223,7 @@ def _try_data(values: Mapping[str, Any], key: str, scale: Any, path: str) -> Dat
     lq, gt = (tuple(sample[name].shape) if torch.is_tensor(sample.get(name)) else None for name in ('lq', 'gt'))
     if lq and gt and scale and gt[-2:] != tuple(round(side * scale) for side in lq[-2:]):
         raise RequestError(
-            f'{path}: {key}: the first sample is {_size(lq)} in lq and {_size(gt)} in gt '
+            f'{path}: {key}: the first sample is {size_in_words(lq)} in lq and {size_in_words(gt)} in gt '
             f'({sample.get("lq_path")}); expected gt {scale} times lq, by scale: {scale}. Set scale: to '
             "what the data have (and network_g's upscale likewise), or give data of that scale"
         )
@@ -238,123 +266,6 @@ def _place(error: Exception) -> str:
     return f' (at {frame.filename}:{frame.lineno})'
 
 
-def _size(shape: tuple[int, ...]) -> str:
+def size_in_words(shape: Sequence[int]) -> str:
+    """Width x height of a picture (..., h, w)."""
     return f'{shape[-1]}x{shape[-2]}'
-
-
-def report(opt: Mapping[str, Any], path: str, *, world_size: int = 1) -> str:
-    """All checks of `check_run`, and how large the run is, as text that ends with the next command.
-
-    Memory is an estimate: parameters, gradients, optimizer and moving average are counted, what ``network_g`` keeps for
-    the backward pass is measured; losses with networks of their own, the convolution library's workspace and
-    fragmentation are not in it.
-
-    Raises:
-        RequestError: As `check_run`; or a network cannot be built, or its weights do not fit.
-    """
-    is_train = is_training(opt)
-    facts = check_run(opt, path, is_train=is_train, world_size=world_size, distributed=world_size > 1)
-    lines = [f'{path}: options and data are in order.', '', 'Data']
-    for data in facts.data:
-        pictures = ', '.join(
-            f'{name} {_size(shape)}' for name, shape in (('lq', data.lq_shape), ('gt', data.gt_shape)) if shape
-        )
-        lines.append(f'  {data.phase}: {data.samples} samples of {data.kind}{", " + pictures if pictures else ""}')
-    if is_train:
-        total = int(opt['train']['total_iter'])
-        workers = f'{facts.world_size} worker{"s" if facts.world_size > 1 else ""}'
-        lines += [
-            '',
-            'Training',
-            f'  {facts.iterations} iterations an epoch (batches of {facts.batch_size} in {workers}), '
-            f'{total} iterations: {total / facts.iterations:.1f} epochs',
-        ]
-    lines += ['', 'Networks', *_network_lines(opt, facts, is_train)]
-    command = 'train' if is_train else 'test'
-    workers = f' --nproc {world_size}' if world_size > 1 else ''
-    return '\n'.join([*lines, '', f'Next: basicsr {command} -opt {path}{workers}'])
-
-
-def _network_lines(opt: Mapping[str, Any], facts: RunFacts, is_train: bool) -> list[str]:
-    with _toolbox_silent():
-        networks = {
-            key: network_size.build(values, key)
-            for key, values in opt.items()
-            if key.startswith('network_') and (is_train or key == 'network_g')
-        }
-    parameters = {key: network_size.count_parameters(network) for key, network in networks.items()}
-    lines = [f'  {key}: {opt[key]["type"]}, {count:,} parameters' for key, count in parameters.items()]
-    network = networks['network_g']
-    whole = next((data.lq_shape for data in reversed(facts.data) if data.lq_shape and data.phase != 'train'), None)
-    crop = next((data.lq_shape for data in facts.data if data.phase == 'train'), None) or _crop_by_options(opt)
-    for shape in dict.fromkeys(shape for shape in (whole, crop if is_train else None) if shape):
-        macs = network_size.multiply_accumulates(network, (1, *shape))
-        if macs is not None:
-            scaled = ', scaled from a small crop' if macs.is_scaled else ''
-            lines.append(
-                f'  network_g: {_short(macs.value)} multiply-accumulates for an input of {_size(shape)}{scaled}'
-            )
-    _check_fit(opt, network)
-    if is_train:
-        lines += ['', *_memory_lines(opt, facts, network, parameters, crop)]
-    return lines
-
-
-def _crop_by_options(opt: Mapping[str, Any]) -> tuple[int, ...] | None:
-    """The LR crop of data sets that give only ``gt``, degraded in the model (Real-ESRGAN's)."""
-    if 'gt_size' not in opt or not opt.get('scale'):
-        return None
-    side = int(opt['gt_size'] // opt['scale'])
-    return 3, side, side
-
-
-def _check_fit(opt: Mapping[str, Any], network: torch.nn.Module) -> None:
-    paths = opt.get('path') or {}
-    weights = paths.get('pretrain_network_g')
-    if weights is None or not paths.get('strict_load_g', True):
-        return
-    try:
-        network.load_state_dict(read_weights(os.path.expanduser(weights), paths.get('param_key_g', 'params')))
-    except RuntimeError as error:
-        raise RequestError(f'path.pretrain_network_g: {weights} does not fit network_g: {error}') from error
-
-
-def _memory_lines(
-    opt: Mapping[str, Any],
-    facts: RunFacts,
-    network: torch.nn.Module,
-    parameters: Mapping[str, int],
-    crop: tuple[int, ...] | None,
-) -> list[str]:
-    train, model = opt['train'], find_registered(MODEL_REGISTRY, opt['model_type'])
-    weights = 4 * sum(parameters.values())
-    state = 0
-    for key, count in parameters.items():
-        section = train.get(key.replace('network_', 'optim_'))
-        if section:
-            state += 4 * count * network_size.optimizer_values(model, section)
-    average = 4 * parameters['network_g'] if train.get('ema_decay', 0) > 0 else 0
-    per_worker = int(opt['datasets']['train']['batch_size_per_gpu'])
-    parts = {'parameters': weights, 'gradients': weights, 'optimizer': state, 'moving average': average}
-    precision = train.get('precision', 'fp32')
-    kept = network_size.saved_for_backward(network, (per_worker, *crop), precision) if crop else None
-    scaled = ''
-    if kept is not None:
-        parts[f'kept for the backward pass, {per_worker} x {_size(crop or ())}'] = kept.value
-        scaled = ', the backward pass scaled from a small crop' if kept.is_scaled else ''
-    lines = [f'  {_bytes(value):>10}  {name}' for name, value in parts.items() if value]
-    lines.append(f'  {_bytes(sum(parts.values())):>10}  in all{scaled}')
-    if kept is None:
-        lines.append('  What the backward pass needs could not be measured and comes on top.')
-    return ['Memory of one worker, an estimate', *lines]
-
-
-def _short(number: int) -> str:
-    for unit, size in (('T', 1e12), ('G', 1e9), ('M', 1e6)):
-        if number >= size:
-            return f'{number / size:.4g}{unit}'
-    return str(number)
-
-
-def _bytes(number: int) -> str:
-    return f'{number / 2**30:.2f} GiB' if number >= 2**30 else f'{number / 2**20:.1f} MiB'

@@ -276,6 +276,46 @@ class TestOwnModels:
         assert 'network_g.deblur_branch: found true, the default' in text
         assert 'train.deblur_opt: RestorationModel does not read it; model_type DualSupervisionModel would' in text
 
+    @pytest.mark.parametrize(
+        ('key', 'values', 'wrong', 'expected'),
+        [
+            ('train.precision', ['fp32', 'bf16', 'fp16'], 'half', "'fp32', 'bf16' or 'fp16'"),
+            ('train.tf32', [True, False], 'yes', 'true or false'),
+            ('train.compile', [True, False], 1, 'true or false'),
+            ('train.channels_last', [True, False], 1, 'true or false'),
+            ('train.accumulation_steps', [1, 8], 0, 'a whole number, 1 or more'),
+            ('train.accumulation_steps', [2], 1.5, 'a whole number, 1 or more'),
+            ('train.grad_clip_norm', [0.5, 1, None], 0, 'a number above 0'),
+            ('train.max_skipped_steps', [1, 100], 0, 'a whole number, 1 or more'),
+            ('val.precision', ['fp32', 'bf16', 'fp16'], 'bf32', "'fp32', 'bf16' or 'fp16'"),
+        ],
+    )
+    def test_the_engine_s_options_are_restoration_model_s_alone(self, key, values, wrong, expected):
+        options = {**train_options(), 'model_type': 'RestorationModel'}
+        for value in values:
+            check(changed(options, key, value))
+            check(changed(self.options(), key, value))
+        assert f'my.yml: {key}: found' in (text := refusal(changed(options, key, wrong)))
+        assert expected in text
+        text = refusal(changed(train_options(), key, values[0]))
+        assert f'my.yml: {key}: SRModel does not read it; model_type RestorationModel, DualSupervisionModel' in text
+
+    def test_the_engine_s_options_are_told_when_misspelt(self):
+        options = {**train_options(), 'model_type': 'RestorationModel'}
+        assert "did you mean 'accumulation_steps'?" in refusal(changed(options, 'train.acumulation_steps', 2))
+        assert "did you mean 'precision'?" in refusal(changed(options, 'val.precison', 'bf16'))
+
+    @pytest.mark.parametrize('section', [{'type': 'AdamW', 'lr': 1e-4}, {'type': 'Adam', 'lr': 1e-4, 'fused': False}])
+    def test_optimizers_of_its_own(self, section):
+        options = {**train_options(), 'model_type': 'RestorationModel'}
+        check(changed(options, 'train.optim_g', section))
+        assert 'train.optim_g.fusd' in refusal(changed(options, 'train.optim_g', {**section, 'fusd': True}))
+
+    def test_a_test_takes_its_own_precision(self):
+        options = {**test_options(), 'model_type': 'RestorationModel'}
+        check(changed(options, 'val.precision', 'bf16'), is_train=False)
+        assert 'SRModel does not read it' in refusal(changed(test_options(), 'val.precision', 'bf16'), is_train=False)
+
     def test_the_toolbox_s_model_reads_none_of_them(self):
         text = refusal({**self.options(deblur_branch=False), 'model_type': 'SRModel'})
         for key in ('deblur_opt', 'precision', 'channels_last', 'scheduler.type'):
@@ -364,6 +404,20 @@ def test_a_misspelling_beside_a_plugin_s_words_is_told(plugin, section, meant):
 
 def test_a_word_a_plugin_s_network_would_swallow_is_told_when_it_is_close(plugin):
     assert "did you mean 'num_feat'?" in refusal(changed(plugin, 'network_g.num_fea', 8))
+
+
+def test_a_plugin_s_model_that_knows_no_parts_is_not_given_them(plugin):
+    text = refusal(changed(plugin, 'train.accumulation_steps', 2))
+    assert 'train.accumulation_steps: PluginModel does not work through a batch in parts' in text
+    assert 'model_type: RestorationModel' in text
+
+
+@pytest.mark.parametrize('model', ['SRModel', 'RestorationModel'])
+def test_checkpoints_are_kept_for_every_model(model):
+    options = {**train_options(), 'model_type': model}
+    check(changed(options, 'logger.keep_checkpoints', 3))
+    for wrong in (0, True, 'all'):
+        assert 'my.yml: logger.keep_checkpoints: found' in refusal(changed(options, 'logger.keep_checkpoints', wrong))
 
 
 def test_problems_keep_the_yaml_s_own_words(tmp_path):

@@ -1,14 +1,12 @@
-"""What would keep a run from starting is found before anything is written, and `basicsr check` tells true numbers."""
+"""What would keep a run from starting is found before anything is written."""
 
 import json
 
 import pytest
 import torch
-from basicsr.utils.registry import ARCH_REGISTRY
 from small_run import changed, test_options, train_options, write_pictures
-from torch import nn
 
-from pdan_plugin import network_size, preflight
+from pdan_plugin import preflight
 from pdan_plugin.errors import RequestError
 
 
@@ -118,100 +116,6 @@ def test_devices_that_are_not_here_are_told():
     assert 'needs a CUDA device' in refusal(changed(options, 'datasets.train.pin_memory', True))
 
 
-class Plain(nn.Module):
-    """One convolution whose sizes can be worked out by hand."""
-
-    def __init__(self, channels=4):
-        super().__init__()
-        self.conv = nn.Conv2d(3, channels, 3, padding=1)
-        self.tail = nn.Sequential(nn.ReLU(), nn.PixelShuffle(2))
-
-    def forward(self, x):
-        return self.tail(self.conv(x))
-
-
-class WantsNumbers(Plain):
-    """Reads a value, which a tensor without numbers does not have."""
-
-    def forward(self, x):
-        return super().forward(x) * (1.0 if x.mean().item() < 2 else 2.0)
-
-
-def test_parameters_and_multiply_accumulates_are_those_worked_out_by_hand():
-    network = Plain()
-    assert network_size.count_parameters(network) == 3 * 4 * 9 + 4
-    assert network_size.multiply_accumulates(network, (1, 3, 720, 1280)) == network_size.Measured(
-        720 * 1280 * 3 * 4 * 9, False
-    )
-
-
-def test_what_the_backward_pass_needs_is_what_the_operations_keep():
-    # the convolution keeps its input, ReLU its output; the weights are not counted again
-    kept = network_size.saved_for_backward(Plain(), (8, 3, 64, 64))
-    assert kept == network_size.Measured(8 * 64 * 64 * (3 + 4) * 4, False)
-
-
-def test_checkpointing_needs_less():
-    from pdan_plugin.archs import PDAN
-
-    plain, checkpointed = (
-        network_size.saved_for_backward(
-            PDAN(num_feat=16, num_group=2, num_block=8, fuse_levels=1, checkpointing=on), (2, 3, 32, 32)
-        )
-        for on in (False, True)
-    )
-    assert checkpointed.value < plain.value / 2
-
-
-@pytest.mark.parametrize('precision', ['fp32', 'bf16'])
-def test_a_network_that_needs_numbers_is_measured_small_and_scaled(precision):
-    kept = network_size.saved_for_backward(WantsNumbers(), (8, 3, 96, 96), precision)
-    assert kept.is_scaled
-    assert kept.value > 0
-    assert network_size.multiply_accumulates(WantsNumbers(), (1, 3, 96, 192)) == network_size.Measured(
-        96 * 192 * 3 * 4 * 9, True
-    )
-
-
-def test_a_network_that_takes_no_picture_is_left_unmeasured():
-    assert network_size.multiply_accumulates(nn.Linear(7, 7), (1, 3, 8, 8)) is None
-
-
-def test_the_report_tells_sizes_epochs_and_the_next_command():
-    options = train_options()
-    options['train']['total_iter'] = 30
-    text = preflight.report(options, 'my.yml')
-    network = network_size.build(options['network_g'], 'network_g')
-    assert f'network_g: EDSR, {network_size.count_parameters(network):,} parameters' in text
-    assert '3 iterations an epoch (batches of 2 in 1 worker), 30 iterations: 10.0 epochs' in text
-    assert 'multiply-accumulates for an input of 32x24' in text
-    assert 'an estimate' in text
-    assert text.endswith('Next: basicsr train -opt my.yml')
-
-
-def test_the_report_builds_the_network_and_says_what_it_refuses(monkeypatch):
-    class Picky(nn.Module):
-        def __init__(self, width=3):
-            raise ValueError(f'width must be even, got {width}')
-
-    monkeypatch.setitem(ARCH_REGISTRY._obj_map, 'Picky', Picky)
-    with pytest.raises(RequestError, match='network_g: Picky cannot be built: ValueError: width must be even, got 3'):
-        preflight.report({**train_options(), 'network_g': {'type': 'Picky'}}, 'my.yml')
-
-
-def test_the_report_says_when_weights_do_not_fit(tmp_path_factory):
-    weights = tmp_path_factory.mktemp('weights') / 'net_g.pth'
-    torch.save({'params': {'conv_first.weight': torch.zeros(1)}}, weights)
-    with pytest.raises(RequestError, match='does not fit network_g'):
-        preflight.report(changed(test_options(), 'path.pretrain_network_g', str(weights)), 'my.yml')
-
-
-def test_optimizers_are_counted_by_what_they_keep():
-    from basicsr.models.sr_model import SRModel
-
-    assert network_size.optimizer_values(SRModel, {'type': 'Adam', 'lr': 1e-4, 'betas': [0.9, 0.99]}) == 2
-
-
 @pytest.mark.parametrize(
     ('section', 'values', 'told'),
     [
@@ -225,3 +129,33 @@ def test_losses_and_networks_are_built_before_a_folder_is_made(section, values, 
     assert said.startswith('my.yml: ')
     assert section in said
     assert told in said
+
+
+def test_an_iteration_takes_the_samples_of_all_its_parts():
+    options = {**train_options(), 'model_type': 'RestorationModel'}
+    facts = check(changed(options, 'train.accumulation_steps', 3))
+    assert (facts.batch_size, facts.iterations) == (6, 1)
+    assert 'less than one batch of 8' in refusal(changed(options, 'train.accumulation_steps', 4))
+
+
+def test_compiling_without_a_compiler_is_told_before_the_run(monkeypatch):
+    options = {**train_options(), 'model_type': 'RestorationModel', 'num_gpu': 0}
+    options['train']['compile'] = True
+    check(options)
+    monkeypatch.setattr(torch._inductor.config.cpp, 'cxx', (None, 'nowhere/g++'))
+    text = refusal(options)
+    assert text.startswith('my.yml: train.compile: true: needs a C++ compiler')
+    assert 'leave it out' in text
+
+
+@pytest.mark.parametrize('precision', ['bf16', 'fp16'])
+def test_half_precision_on_gpus_that_share_a_process_is_told(monkeypatch, precision):
+    """Two GPUs are feigned."""
+    monkeypatch.setattr(preflight, 'device_count', lambda *_: 2)
+    options = {**train_options(), 'model_type': 'RestorationModel'}
+    options['train']['precision'] = precision
+    text = refusal(options)
+    assert f'my.yml: train.precision: {precision} on 2 GPUs' in text
+    assert '--nproc 2' in text
+    check(options, world_size=2)
+    check(changed(options, 'train.precision', 'fp32'))

@@ -11,7 +11,7 @@ from basicsr.models.srgan_model import SRGANModel
 from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 
 from pdan_plugin.option_schema.constructors import Problem, find_registered, is_number, is_own, is_whole
-from pdan_plugin.option_schema.keys_read import keys_read
+from pdan_plugin.option_schema.keys_read import keys_read, words_of_package
 
 
 def check_agreement(opt: Mapping[str, Any], model: Any, is_train: bool) -> list[Problem]:
@@ -23,7 +23,12 @@ def check_agreement(opt: Mapping[str, Any], model: Any, is_train: bool) -> list[
     if not is_train or model is None:
         return problems
     train = opt['train'] if isinstance(opt.get('train'), Mapping) else {}
-    return problems + _check_branch(opt, train, model) + _check_what_the_model_needs(opt, train, model)
+    return (
+        problems
+        + _check_branch(opt, train, model)
+        + _check_parts(train, model)
+        + _check_what_the_model_needs(opt, train, model)
+    )
 
 
 def _check_names(opt: Mapping[str, Any]) -> list[Problem]:
@@ -131,6 +136,17 @@ def _check_branch(opt: Mapping[str, Any], train: Mapping[str, Any], model: Any) 
             'model_type: DualSupervisionModel',
         )
     ]
+
+
+def _check_parts(train: Mapping[str, Any], model: Any) -> list[Problem]:
+    """The loader gives any model the batch of all parts; a plugin's model that knows no parts would take it whole."""
+    word = 'accumulation_steps'
+    if word not in train or is_own(model) or word in keys_read(model).read.get('train', ()):
+        return []  # the toolbox's models are told where unknown keys are
+    if word in words_of_package(model.__module__.split('.')[0]):
+        return []
+    text = f'{model.__name__} does not work through a batch in parts; take it out, or use model_type: RestorationModel'
+    return [Problem(f'train.{word}', text)]
 
 
 def _check_what_the_model_needs(opt: Mapping[str, Any], train: Mapping[str, Any], model: Any) -> list[Problem]:

@@ -38,8 +38,12 @@ from pdan_plugin.option_schema.constructors import (
 from pdan_plugin.option_schema.keys_read import keys_read, words_of_package
 from pdan_plugin.option_schema.optimization import check_optimizer, check_scheduler
 
-# The trainer reads these itself, whatever the model.
-_TRAINER_KEYS = {'total_iter', 'warmup_iter'}
+# What is read whatever the model, of sections that the model reads too.
+_READ_FOR_ANY_MODEL = {
+    sections.Train: {'total_iter', 'warmup_iter'},
+    sections.Val: {'val_freq', 'save_img', 'pbar', 'suffix', 'metrics'},
+    sections.TrainVal: {'val_freq', 'save_img', 'pbar', 'suffix', 'metrics'},
+}
 _LOADER_KEYS = {
     'name',
     'type',
@@ -145,9 +149,8 @@ def _check_section(
     there should be one but it is not known: then only misspellings can be told.
     """
     known = set(schema.model_fields) | set(also_known)
-    if schema is sections.Train and reader is not None:
-        known = set(_TRAINER_KEYS)
     if reader is not None:
+        known = set(_READ_FOR_ANY_MODEL.get(schema, known))
         known |= keys_read(reader).read.get(key, set()) - _SET_BY_TOOLBOX
         for base in reader.__mro__:
             known |= _IDLE_WORDS.get((base.__name__, key), set())

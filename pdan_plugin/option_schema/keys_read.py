@@ -118,6 +118,8 @@ def _section(node: ast.expr, aliases: dict[str, str]) -> str | None:
     """The dotted section an expression stands for, or None when it is not a part of the options."""
     if isinstance(node, (ast.Name, ast.Attribute)):
         return aliases.get(ast.unparse(node))
+    if isinstance(node, ast.BoolOp) and isinstance(node.op, ast.Or):  # (opt.get('val') or {})
+        return _section(node.values[0], aliases)
     owner, key = _read(node)
     if owner is None or key is None:
         return None

@@ -34,11 +34,15 @@ def _at_least(lowest: int) -> Callable[[Any], bool]:
 
 Whole = Annotated[int, _kind('a whole number, 0 or more', _at_least(0), int)]
 Positive = Annotated[int, _kind('a whole number, 1 or more', _at_least(1), int)]
+StrictPositive = Annotated[  # where its reader takes no 5e0
+    int, _kind('a whole number, 1 or more', lambda value: isinstance(value, int) and _at_least(1)(value))
+]
 AnyWhole = Annotated[int, _kind('a whole number', is_whole, int)]
 Number = Annotated[float, _kind('a number', is_number)]
 Fraction = Annotated[float, _kind('a number from 0 to less than 1', lambda value: is_number(value) and 0 <= value < 1)]
 Text = Annotated[str, _kind('text', lambda value: isinstance(value, str))]
 Factor = Annotated[Any, _kind('a number above 0', lambda value: is_number(value) and value > 0)]
+Precision = Literal['fp32', 'bf16', 'fp16']
 GpuCount = Annotated[
     Any, _kind("a whole number of GPUs (0: the CPU) or 'auto'", lambda value: value == 'auto' or _at_least(0)(value))
 ]
@@ -87,8 +91,13 @@ class Train(Options):
     total_iter: Positive
     warmup_iter: AnyWhole = -1
     ema_decay: Fraction = 0.0
-    precision: Literal['fp32', 'bf16'] = 'fp32'
+    precision: Precision = 'fp32'
+    tf32: StrictBool = True
     channels_last: StrictBool = False
+    compile: StrictBool = False
+    accumulation_steps: Positive = 1
+    grad_clip_norm: Factor | None = None
+    max_skipped_steps: Positive = 25
     net_d_iters: Positive = 1
     net_d_init_iters: Whole = 0
 
@@ -99,6 +108,7 @@ class Val(Options):
     suffix: Text | None = None
     pbar: StrictBool = False
     metrics: Section | None = None
+    precision: Precision = 'fp32'
 
 
 class TrainVal(Val):
@@ -114,6 +124,7 @@ class Logger(Options):
     print_freq: Positive
     save_checkpoint_freq: Positive
     use_tb_logger: StrictBool
+    keep_checkpoints: StrictPositive | None = None
     wandb: Section | None = None
 
 
