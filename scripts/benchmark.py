@@ -1,99 +1,139 @@
 #!/usr/bin/env python
-"""Times this project against the plain way of doing the same, both in one run on this machine.
+"""Times this project against the stock toolbox, or the plain way of doing the same, in one run on this machine.
 
-    python scripts/benchmark.py loss [--json]
+    python scripts/benchmark.py train             training steps a second, against the toolbox's SRModel
+    python scripts/benchmark.py train --profile   where the time of a step goes
+    python scripts/benchmark.py train --picture curves.png
+                                                  whether bfloat16 learns as float32 does, drawn
+    python scripts/benchmark.py validation        two processes against one
+    python scripts/benchmark.py loss              HPEM against L1 and against a full sort
 
-``ratio`` says how many times faster ours is. The machine may be busy with other things: both sides are timed in turn,
-round after round, and medians are compared.
+``ratio`` says how many times faster ours is. The machine may be busy with other things: the sides are timed in turn,
+round after round, after warm-up rounds, and medians are compared. ``--json`` prints one JSON object instead of tables.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
-import statistics
-import time
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-from torch.nn import functional
+os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # torch's profiler, which measures memory too, tells of every start
 
-from pdan_plugin.losses import HPEMLoss
+from pdan_plugin.benchmarks import loss, loss_curves, step_profile, training, validation
+from pdan_plugin.benchmarks.timing import chosen_device, header, machine
+from pdan_plugin.errors import RequestError
 
-
-def median_times(candidates: dict[str, Callable[[], object]], rounds: int, warm_up: int = 3) -> dict[str, float]:
-    """Median seconds a call of each candidate, called in turn."""
-    times: dict[str, list[float]] = {name: [] for name in candidates}
-    for round_number in range(warm_up + rounds):
-        for name, call in candidates.items():
-            start = time.perf_counter()
-            call()
-            if round_number >= warm_up:
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(each) for name, each in times.items()}
+# A benchmark's result, its table, and the command that a reader of it wants next.
+Answer = tuple[dict[str, Any], Callable[[Any], str], str]
 
 
-def benchmark_loss(rounds: int) -> dict[str, Any]:
-    """HPEM, forward and backward on (8, 3, 256, 256), against L1 and against HPEM written with a full sort."""
-    pred = torch.rand(8, 3, 256, 256, requires_grad=True)
-    target = torch.rand(8, 3, 256, 256)
-    hpem = HPEMLoss()
-
-    def by_sorting() -> Tensor:
-        error = (pred - target).abs()
-        ranking = error.detach().sum(dim=1).flatten(1).argsort(dim=1, descending=True)
-        hardest = ranking[:, : ranking.shape[1] // 2]
-        mask = torch.zeros(ranking.shape).scatter_(1, hardest, 1.0).view(8, 1, 256, 256)
-        return error.mean() + 2 * (error * mask).mean()
-
-    def step(loss: Callable[[], Tensor]) -> None:
-        pred.grad = None
-        loss().backward()
-
-    seconds = median_times(
-        {
-            'L1': lambda: step(lambda: functional.l1_loss(pred, target)),
-            'HPEM': lambda: step(lambda: hpem(pred, target)),
-            'HPEM by sorting': lambda: step(by_sorting),
-        },
-        rounds,
-    )
-    return {
-        'seconds': seconds,
-        'ratio': seconds['HPEM by sorting'] / seconds['HPEM'],
-        'cost_in_l1': seconds['HPEM'] / seconds['L1'],
-    }
+def run_loss(arguments: argparse.Namespace, described: dict[str, Any]) -> Answer:
+    return loss.benchmark_loss(arguments.rounds), loss.table, 'train'
 
 
-BENCHMARKS = {'loss': benchmark_loss}
+def run_train(arguments: argparse.Namespace, described: dict[str, Any]) -> Answer:
+    device = chosen_device(arguments.device)
+    width = arguments.features[0]
+    if arguments.picture is not None:
+        result = loss_curves.compare_curves(arguments.picture, arguments.iterations, width, device, described)
+        return result, loss_curves.table, 'validation'
+    if arguments.profile:
+        result = step_profile.profile_training(width, arguments.rounds, device)
+        return result, step_profile.table, 'train --picture curves.png'
+    result = training.benchmark_training(arguments.features, arguments.rounds, device)
+    return result, training.table, 'train --profile'
 
 
-def main() -> None:
+def run_validation(arguments: argparse.Namespace, described: dict[str, Any]) -> Answer:
+    result = validation.benchmark_validation(arguments.rounds, arguments.features)
+    return result, validation.table, 'loss'
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('name', choices=sorted(BENCHMARKS))
-    parser.add_argument('--rounds', type=int, default=30, help='timed rounds (default: %(default)s)')
-    parser.add_argument('--json', action='store_true', help='print one JSON object')
-    arguments = parser.parse_args()
-
-    result = BENCHMARKS[arguments.name](arguments.rounds)
-    result['machine'] = {
-        'processor': platform.processor() or platform.machine(),
-        'threads': torch.get_num_threads(),
-        'torch': torch.__version__,
-    }
-    if arguments.json:
-        print(json.dumps(result))
-        return
-    for name, seconds in result['seconds'].items():
-        print(f'{name:<20}{seconds * 1e3:>10.2f} ms')
-    print(
-        f'{result["ratio"]:.2f} times as fast as with a sort, {result["cost_in_l1"]:.2f} times the cost of L1 '
-        f'({result["machine"]["threads"]} threads)'
+    names = parser.add_subparsers(dest='name', metavar='NAME', required=True)
+    train = names.add_parser('train', help="training steps a second, against the toolbox's SRModel")
+    train.add_argument(
+        '--features',
+        type=_width,
+        nargs='+',
+        default=[64, 128],
+        metavar='N',
+        help='widths of the networks, multiples of 16 (default: 64 128); --profile and --picture take the first',
     )
+    train.add_argument('--device', choices=['auto', 'cpu', 'cuda'], default='auto', help='default: auto')
+    instead = train.add_mutually_exclusive_group()
+    instead.add_argument('--profile', action='store_true', help='instead: where the time of a step goes')
+    instead.add_argument(
+        '--picture',
+        type=Path,
+        metavar='FILE',
+        help='instead: train in float32 and in bfloat16 and draw both losses; may be interrupted, goes on from there',
+    )
+    train.add_argument('--iterations', type=_positive, metavar='N', help='of --picture (default: 500)')
+    train.add_argument('--rounds', type=_positive, metavar='N', help='timed rounds, without --picture (default: 10)')
+    train.set_defaults(run=run_train)
+    of_validation = names.add_parser('validation', help='two processes against one')
+    of_validation.add_argument('--features', type=_width, default=32, metavar='N', help='RCAN width (default: 32)')
+    of_validation.add_argument('--rounds', type=_positive, default=5, metavar='N', help='timed rounds (default: 5)')
+    of_validation.set_defaults(run=run_validation, device='cpu')
+    of_loss = names.add_parser('loss', help='HPEM against L1 and against a full sort')
+    of_loss.add_argument('--rounds', type=_positive, default=30, metavar='N', help='timed rounds (default: 30)')
+    of_loss.set_defaults(run=run_loss, device='cpu')
+    for each in (train, of_validation, of_loss):
+        each.add_argument('--json', action='store_true', help='print one JSON object')
+    given = parser.parse_args(arguments)
+    if given.name == 'train':
+        _settle_rounds(train, given)
+
+    try:
+        device = chosen_device(given.device)
+        described = machine(device, processes=2, threads=1) if given.name == 'validation' else machine(device)
+        if not given.json:
+            print(header(described), end='\n\n', flush=True)
+        result, table, following = given.run(given, described)
+    except RequestError as error:
+        print(f'benchmark: {error}', file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        kept = '; the same command goes on from the last saved state' if getattr(given, 'picture', None) else ''
+        print(f'benchmark: interrupted{kept}', file=sys.stderr)
+        return 130
+    if given.json:
+        print(json.dumps({**result, 'machine': described}))
+    else:
+        print(f'{table(result)}\n\nNext: python scripts/benchmark.py {following}')
+    return 0
+
+
+def _settle_rounds(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    """Timing has rounds, the picture has iterations; neither may be given where it would do nothing."""
+    if given.picture is None and given.iterations is not None:
+        parser.error('--iterations is for --picture; timing has --rounds')
+    if given.picture is not None and given.rounds is not None:
+        parser.error('--rounds is for timing; --picture has --iterations')
+    given.iterations = given.iterations or 500
+    given.rounds = given.rounds or 10
+
+
+def _positive(word: str) -> int:
+    value = int(word)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f'expected a positive number, got {word}')
+    return value
+
+
+def _width(word: str) -> int:
+    value = int(word)
+    if value < 16 or value % 16:
+        raise argparse.ArgumentTypeError(f'expected a multiple of 16, got {word}')
+    return value
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

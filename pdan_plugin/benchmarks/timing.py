@@ -1,0 +1,177 @@
+"""How things are timed against each other on a machine that may be busy, and what machine it was."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+from tqdm import tqdm
+
+from pdan_plugin.errors import RequestError
+
+_PROCESSORS = Path('/proc/cpuinfo')
+# What makes bfloat16 fast on a CPU; without any of them it is slower than float32.
+_BF16_INSTRUCTIONS = ('amx_bf16', 'avx512_bf16', 'bf16')
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Something to be timed.
+
+    Attributes:
+        call: What is timed.
+        context: What it is called in; entering and leaving it is not timed.
+    """
+
+    call: Callable[[], object]
+    context: Callable[[], AbstractContextManager] = nullcontext
+
+
+def times_in_turn(
+    candidates: Mapping[str, Candidate],
+    rounds: int,
+    warm_up: int = 3,
+    *,
+    device: torch.device | None = None,
+    description: str | None = None,
+) -> dict[str, list[float]]:
+    """Seconds of every call: each round calls each candidate once, so that all of them see the same disturbances.
+
+    Args:
+        candidates: By name, in the order they are called in.
+        rounds: How many calls of each are timed.
+        warm_up: Rounds before those, not timed; whatever compiles or allocates at first use belongs here.
+        device: What it computes on; a CUDA device is waited for before the clock is read.
+        description: Of the progress bar, which is shown only on a terminal.
+    """
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    total = (warm_up + rounds) * len(candidates)
+    with tqdm(total=total, desc=description, unit='call', disable=None, leave=False) as bar:
+        for round_number in range(warm_up + rounds):
+            for name, candidate in candidates.items():
+                with candidate.context():
+                    _wait_for(device)
+                    start = time.perf_counter()
+                    candidate.call()
+                    _wait_for(device)
+                    seconds = time.perf_counter() - start
+                if round_number >= warm_up:
+                    times[name].append(seconds)
+                bar.update()
+    return times
+
+
+def medians(times: Mapping[str, list[float]]) -> dict[str, float]:
+    return {name: statistics.median(each) for name, each in times.items()}
+
+
+def memory_of(call: Callable[[], object], device: torch.device) -> int:
+    """Bytes of tensors a call holds at its peak, beyond those that were there before it.
+
+    What libraries allocate for themselves (oneDNN's reordered weights, cuDNN's plans) is not counted; cuDNN's work
+    space is, since it comes from torch.
+    """
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        call()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        call()
+    kineto: Any = profiler.profiler
+    changes = [event for event in kineto.kineto_results.events() if event.name() == '[memory]']
+    held = peak = 0
+    for change in sorted(changes, key=lambda event: event.start_ns()):
+        held += change.nbytes()
+        peak = max(peak, held)
+    return peak
+
+
+def chosen_device(word: str) -> torch.device:
+    """'auto' (CUDA where there is a device), 'cpu' or 'cuda'.
+
+    Raises:
+        RequestError: 'cuda' on a machine without.
+    """
+    if word == 'cuda' and not torch.cuda.is_available():
+        raise RequestError('--device cuda: torch sees no CUDA device here; use --device cpu.')
+    if word == 'auto':
+        word = 'cuda' if torch.cuda.is_available() else 'cpu'
+    return torch.device(word)
+
+
+def machine(device: torch.device, *, processes: int = 1, threads: int | None = None) -> dict[str, Any]:
+    """What the figures are figures of.
+
+    ``load`` is the system's one-minute load average as it was before the benchmark: of a quiet machine, near 0.
+    """
+    return {
+        'processor': _processor(),
+        'cores': _usable_cores(),
+        'bf16_instructions': _bf16_instructions(),
+        'card': torch.cuda.get_device_name(device) if device.type == 'cuda' else None,
+        'processes': processes,
+        'threads': torch.get_num_threads() if threads is None else threads,
+        'load': round(os.getloadavg()[0], 2) if hasattr(os, 'getloadavg') else None,
+        'torch': str(torch.__version__),
+        'basicsr': version('basicsr'),
+        'python': platform.python_version(),
+    }
+
+
+def header(described: Mapping[str, Any]) -> str:
+    """The machine in two lines."""
+    instructions = ', '.join(described['bf16_instructions']) or 'none'
+    hardware = f'{described["cores"]} cores of {described["processor"]} (bfloat16 instructions: {instructions})'
+    if described['card']:
+        hardware = f'{described["card"]}; {hardware}'
+    threads = f'{described["threads"]} thread(s)'
+    if described['processes'] > 1:
+        threads = f'up to {described["processes"]} processes of {threads}'
+    load = '' if described['load'] is None else f'; load before: {described["load"]}'
+    return (
+        f'Machine: {hardware}\n'
+        f'         {threads}; torch {described["torch"]}, BasicSR {described["basicsr"]}, '
+        f'Python {described["python"]}{load}'
+    )
+
+
+def _wait_for(device: torch.device | None) -> None:
+    if device is not None and device.type == 'cuda':
+        torch.cuda.synchronize(device)
+
+
+def _usable_cores() -> int | None:
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+
+
+def _processor() -> str:
+    return _about_processor('model name') or platform.processor() or platform.machine()
+
+
+def _bf16_instructions() -> list[str]:
+    flags = (_about_processor('flags') or _about_processor('Features')).split()
+    return [name for name in _BF16_INSTRUCTIONS if name in flags]
+
+
+def _about_processor(key: str) -> str:
+    """Linux's word on the first processor; empty elsewhere, and where it has no such line."""
+    if not _PROCESSORS.exists():
+        return ''
+    for line in _PROCESSORS.read_text(encoding='utf-8', errors='replace').splitlines():
+        name, _, value = line.partition(':')
+        if name.strip() == key:
+            return value.strip()
+    return ''
