@@ -1,0 +1,20 @@
+"""A run killed in the middle of its work goes on to the very bits of one that was not: tests/kills.py, small."""
+
+import random
+
+import kills
+import pytest
+
+
+@pytest.mark.parametrize(('ranks', 'moments'), [(1, ('save', 'validation', 'any')), (2, ('any',))])
+def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, ranks, moments):
+    chosen = kills.options(total_iter=40)
+    whole, killed = tmp_path / 'whole', tmp_path / 'killed'
+    for folder in (whole, killed):
+        kills.prepare(folder, chosen)
+    kills.run_to_the_end(whole, ranks)
+    draw = random.Random(7)
+    for moment in moments:
+        assert kills.kill(killed, moment, draw, ranks)
+    kills.run_to_the_end(killed, ranks)
+    assert kills.differences(whole, killed) == []
