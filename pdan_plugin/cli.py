@@ -27,8 +27,10 @@ from pdan_plugin.errors import RequestError
 from pdan_plugin.option_file import read_option_file
 from pdan_plugin.option_schema import check_options
 from pdan_plugin.plugins import load_plugins
+from pdan_plugin.report.training_curves import draw_curves
 from pdan_plugin.toolbox_fixes import other_basicsr_commands
 from pdan_plugin.toolbox_fixes.process_group import restarts
+from pdan_plugin.training.history import FILE_NAME
 from pdan_plugin.training.interruption import RunStopped
 
 FAILED, INTERRUPTED = 1, 130
@@ -166,6 +168,8 @@ def _run_pipeline(arguments: argparse.Namespace, *, is_train: bool) -> int:
         stopped = error
     finally:
         sys.argv = command_line
+        if is_train and group.rank == 0:
+            _draw_curves(opt, debug=arguments.debug)
     if stopped is not None and stopped.iteration is None:
         return _tell_stop(stopped, arguments, group)  # the other ranks may be anywhere
     if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -207,6 +211,18 @@ def _checked_options(path: str, overrides: Sequence[str], *, is_train: bool | No
     load_plugins(names)
     check_options(opt, path, is_train=preflight.is_training(opt) if is_train is None else is_train)
     return opt
+
+
+def _draw_curves(opt: dict[str, Any], *, debug: bool) -> None:
+    """The run as a picture beside its checkpoints, however it ended."""
+    folder = Path('experiments', preflight.run_name(opt, debug=debug))
+    metrics = (opt.get('val') or {}).get('metrics') or {}
+    lower = [name for name, section in metrics.items() if section.get('better') == 'lower']
+    try:
+        if draw_curves(folder / FILE_NAME, folder / 'curves.png', lower_is_better=lower):
+            print(f'Curves: {folder / "curves.png"}', flush=True)
+    except (OSError, RequestError) as error:  # the run's own end is what matters
+        print(f'basicsr train: no curves: {error}', file=sys.stderr, flush=True)
 
 
 def _what_next(opt: dict[str, Any], *, is_train: bool, debug: bool) -> str:

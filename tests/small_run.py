@@ -1,11 +1,13 @@
 """A run small enough for a test: a few real picture pairs, and options for a network of some thousand parameters."""
 
 import copy
+import itertools
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import torch
 import yaml
 from skimage.data import astronaut
 
@@ -111,3 +113,14 @@ def write_options(folder: Path, options: dict[str, Any], name: str = 'small.yml'
     path = folder / name
     path.write_text(yaml.safe_dump(options, sort_keys=False), encoding='utf-8')
     return path
+
+
+def equal(one: Any, other: Any) -> bool:
+    """Whether two checkpoints, or parts of them, hold the same to the bit."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(itertools.starmap(equal, zip(one, other, strict=True)))
+    return one == other

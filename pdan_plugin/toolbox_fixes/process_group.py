@@ -84,11 +84,10 @@ def _meeting_of_this_restart(timeout: timedelta | None) -> dict[str, Any]:
     torchrun keeps its key-value store over a restart, and newer versions of torch no longer keep the keys apart: a rank
     would read where another listened before it died, and fail to connect (pytorch #167288).
     """
-    arguments = {} if timeout is None else {'timeout': timeout}
+    arguments: dict[str, Any] = {} if timeout is None else {'timeout': timeout}
     store, rank, world_size = next(rendezvous('env://', **arguments))
-    return {
-        'store': dist.PrefixStore(f'pdan_plugin/restart_{restarts()}', store), 'rank': rank, 'world_size': world_size,
-    }  # fmt: skip
+    store = dist.distributed_c10d.PrefixStore(f'pdan_plugin/restart_{restarts()}', store)
+    return {'store': store, 'rank': rank, 'world_size': world_size}
 
 
 def _read_torchrun_environment(port: int | None) -> None:

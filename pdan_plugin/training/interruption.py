@@ -1,6 +1,6 @@
 """A request to stop a training run: SIGTERM, Ctrl-C, or a launcher's word; heard at once, answered between iterations.
 
-The first request lets the iteration finish and its state be saved; a second one, after `ONE_REQUEST_SECONDS` seconds, ends the
+The first request lets the iteration finish and its state be saved; a second one, `ONE_REQUEST_SECONDS` later, ends the
 process at once. Until there is something to save, the first ends it too.
 """
 

@@ -1,7 +1,6 @@
 """What befalls a run from outside: a signal, a full disk, a folder that may not be written. Nothing saved is lost."""
 
 import ctypes
-import itertools
 import os
 import resource
 import signal
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_run import train_options, write_options, write_pictures
+from small_run import equal, train_options, write_options, write_pictures
 
 REPOSITORY = Path(__file__).parents[2]
 STATES = 'experiments/small/training_states'
@@ -22,14 +21,14 @@ _DROP_FROM_BOUNDING_SET, _MAY_IGNORE_PERMISSIONS = 24, 1  # prctl(2), capabiliti
 
 
 def _as_a_user():
-    """In a child before it starts: permissions count for root too, and Ctrl-C is heard (a background shell's is not)."""
+    """In a child before it starts: permissions count for root too; Ctrl-C is heard, unlike in a shell's background."""
     ctypes.CDLL(None).prctl(_DROP_FROM_BOUNDING_SET, _MAY_IGNORE_PERMISSIONS, 0, 0, 0)
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
 def command():
-    """start(folder, *words) -> the process of `basicsr train`, in a process group of its own; none outlives the test."""
+    """start(folder, *words) -> the process of `basicsr train`, in a process group of its own."""
     started = []
 
     def start(folder, *words):
@@ -85,16 +84,6 @@ def _all_there_is(folder):
     return {str(path.relative_to(folder)) for path in folder.rglob('*') if 'tb_logger' not in path.parts}
 
 
-def _equal(one, other):
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(itertools.starmap(_equal, zip(one, other, strict=True)))
-    return one == other
-
-
 def _load(path):
     return torch.load(path, weights_only=True)
 
@@ -130,7 +119,7 @@ def test_a_stopped_run_goes_on_as_if_it_never_was(tmp_path, command, uninterrupt
     resumed.communicate(timeout=120)
     assert resumed.returncode == 0
     for name in (f'{MODELS}/net_g_latest.pth', f'{MODELS}/net_g_100.pth', f'{STATES}/100.state'):
-        assert _equal(_load(folder / name), _load(uninterrupted / name)), name
+        assert equal(_load(folder / name), _load(uninterrupted / name)), name
 
 
 def test_a_full_disk_ends_the_run_with_the_reason(tmp_path, command):

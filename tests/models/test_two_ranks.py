@@ -1,0 +1,109 @@
+"""Training shared by two gloo ranks: parts of a batch, a NaN on one of them, and the state of both."""
+
+import logging
+
+import pytest
+import torch
+import torch.distributed as distributed
+from basicsr.models import build_model
+from basicsr.utils import get_root_logger
+
+from pdan_plugin.toolbox_fixes.experiment_folders import read_state
+from pdan_plugin.toolbox_fixes.spawned_workers import SpawnedWorkerContext
+
+
+def pictures(rank):
+    generator = torch.Generator().manual_seed(rank)
+    gt = torch.rand(4, 3, 32, 32, generator=generator)
+    names = [f'{rank:03d}/{index:08d}' for index in range(4)]
+    return {'lq': gt[..., ::4, ::4].contiguous(), 'gt': gt, 'lq_path': names}
+
+
+def train(opt, rank, answers):
+    """Three steps, the second with a NaN in rank 1's batch; rank 0 answers what became of it."""
+    lines = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    logger = get_root_logger()
+    logger.addHandler(handler)
+    torch.manual_seed(0)
+    model = build_model(opt)
+    weights = []
+    for iteration in (1, 2, 3):
+        batch = pictures(rank)
+        if iteration == 2 and rank == 1:
+            batch['gt'][0, 0, 0, 0] = float('nan')
+        torch.rand(rank + 1)  # the ranks' generators part
+        model.update_learning_rate(iteration)
+        model.feed_data(batch)
+        model.optimize_parameters(iteration)
+        weights.append(model.get_bare_model(model.net_g).conv_first.weight.detach().clone())
+    model.save(0, 3)
+    told = [line for line in lines if 'not finite' in line]
+    answers.put((rank, torch.equal(weights[0], weights[1]), torch.equal(weights[1], weights[2]), weights[2], told))
+
+
+def run(rank, store, opt, answers):
+    distributed.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)
+    train(opt | {'dist': True, 'rank': rank, 'world_size': 2}, rank, answers)
+    distributed.barrier()
+    distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize('accumulation_steps', [1, 2])
+def test_two_ranks_skip_together_and_stay_the_same(model_opt, tmp_path, accumulation_steps):
+    opt = model_opt('RestorationModel', 'EDSR', ema_decay=0.9, accumulation_steps=accumulation_steps)
+    context = SpawnedWorkerContext()
+    answers = context.SimpleQueue()
+    ranks = [context.Process(target=run, args=(rank, tmp_path / 'store', opt, answers)) for rank in (0, 1)]
+    for process in ranks:
+        process.start()
+    results = sorted((answers.get() for _ in ranks), key=lambda answer: answer[0])
+    for process in ranks:
+        process.join(120)
+    assert [process.exitcode for process in ranks] == [0, 0]
+
+    (_, skipped, stuck, weights, told), (_, *other, others_weights, _) = results
+    assert [skipped, stuck] == other == [True, False]
+    assert torch.equal(weights, others_weights)
+    assert len(told) == 1  # by rank 0, for both
+    assert ' rank 1:\n  losses: l_pix nan\n' in told[0]
+    assert 'gt itself holds values that are not finite: 001/00000000' in told[0]
+
+    state = read_state(f'{opt["path"]["training_states"]}/3.state')
+    assert len(state['random']) == 2
+    assert not torch.equal(state['random'][0]['torch'], state['random'][1]['torch'])
+
+
+def test_two_ranks_take_the_steps_of_one_with_both_batches(model_opt, tmp_path):
+    """DistributedDataParallel averages what `no_sync` has kept apart: parts and ranks give the whole batch's step."""
+    opt = model_opt('RestorationModel', 'EDSR', accumulation_steps=2, optim_g={'type': 'Adam', 'lr': 1e-3})
+    context = SpawnedWorkerContext()
+    answers = context.SimpleQueue()
+    ranks = [context.Process(target=one_step, args=(rank, tmp_path / 'store', opt, answers)) for rank in (0, 1)]
+    for process in ranks:
+        process.start()
+    gradients = [answers.get() for _ in ranks]
+    for process in ranks:
+        process.join(120)
+    batches = [pictures(rank) for rank in (0, 1)]
+    whole = {key: torch.cat([batch[key] for batch in batches]) for key in ('lq', 'gt')}
+    opt['train']['accumulation_steps'] = 1
+    expected = gradient_of_a_step(opt, whole)
+    for gradient in gradients:
+        torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=1e-6 * float(expected.abs().max()))
+
+
+def gradient_of_a_step(opt, batch):
+    torch.manual_seed(0)
+    model = build_model(opt)
+    model.feed_data(batch)
+    model.optimize_parameters(1)
+    return model.get_bare_model(model.net_g).conv_after_body.weight.grad.clone()
+
+
+def one_step(rank, store, opt, answers):
+    distributed.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)
+    answers.put(gradient_of_a_step(opt | {'dist': True, 'rank': rank, 'world_size': 2}, pictures(rank)))
+    distributed.barrier()
+    distributed.destroy_process_group()
