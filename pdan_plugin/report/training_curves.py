@@ -75,7 +75,7 @@ def draw_curves(
 ) -> bool:
     """Draws a history as a picture, in matplotlib's formats by the name's ending.
 
-    Losses are drawn thin as logged and thick smoothed (a centred mean over a fortieth of the points), on a logarithmic
+    Losses are drawn thin as logged and thick smoothed (a mean over a fortieth of the points), on a logarithmic
     axis where they fall far. Long records are drawn as the range and mean of neighbouring points. Iterations whose
     value is not finite are marked with a cross at the foot. Of each metric the best point is marked.
 
@@ -122,7 +122,7 @@ def _draw(panels: list[tuple[Any, float]], picture_path: str | os.PathLike[str])
     for axes, (draw, _) in zip(rows, panels, strict=True):
         axes.grid(color=_FAINT, linewidth=0.6)
         axes.set_axisbelow(True)
-        axes.tick_params(colors=_INK, labelsize=8, length=0)
+        axes.tick_params(which='both', colors=_INK, labelsize=8, length=0)
         for name, spine in axes.spines.items():
             spine.set_visible(name in ('left', 'bottom'))
             spine.set_color(_FAINT)
@@ -194,8 +194,7 @@ def _draw_rates(axes: Axes, rates: dict[str, _Series]) -> None:
         axes.set_yscale('log')
         _label_decades(axes)
     else:
-        axes.ticklabel_format(axis='y', style='sci', scilimits=(-2, 3))
-        axes.yaxis.get_offset_text().set_fontsize(8)
+        axes.yaxis.set_major_formatter(lambda value, _: f'{value:.3g}')
         axes.set_ylim(bottom=0)
     _title(axes, 'Learning rate')
 
@@ -234,14 +233,18 @@ def _binned(iterations: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:
-    """The mean over a window centred at each point, cut off at the ends."""
+    """The mean over a window centred at each point.
+
+    At the start, where losses fall steeply, it is narrower, so as not to lag; at the end it is cut off.
+    """
     half = len(values) // 80
     if half == 0:
         return values
     sums = np.concatenate(([0.0], np.cumsum(values)))
     places = np.arange(len(values))
-    reach = np.minimum(half, np.minimum(places, len(values) - 1 - places))  # symmetric, so that it does not lag
-    return (sums[places + reach + 1] - sums[places - reach]) / (2 * reach + 1)
+    first = places - np.minimum(half, places)
+    last = np.minimum(2 * places - first, len(values) - 1)
+    return (sums[last + 1] - sums[first]) / (last + 1 - first)
 
 
 def _falls_far(drawn: list[np.ndarray]) -> bool:

@@ -6,7 +6,6 @@ import functools
 import importlib
 import itertools
 import logging
-import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -53,7 +52,7 @@ class TrainingLog:
         self.is_followed = progress.begin(self.progress)
         if self.is_followed:
             history.run_history(opt)  # what cannot be gone on with is said before the first iteration
-            if get_dist_info()[0] == 0 and sys.stderr.isatty():
+            if get_dist_info()[0] == 0 and progress.can_show_a_bar():
                 self.progress.show_bar(self.logger)
 
     def reset_start_time(self) -> None:

@@ -6,6 +6,7 @@ of times ends with the same bytes as one that never stopped.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -149,7 +150,8 @@ class History:
                 try:
                     _write_all(file.fileno(), line)
                 except OSError:
-                    file.truncate(before)
+                    with contextlib.suppress(OSError):  # what is left then goes at the next `begin`
+                        file.truncate(before)
                     raise
         except OSError as error:
             raise _cannot_write(self.path, error) from error

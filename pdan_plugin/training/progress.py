@@ -5,9 +5,10 @@ from __future__ import annotations
 import collections
 import contextlib
 import logging
+import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
@@ -20,7 +21,7 @@ from pdan_plugin.training.memory import peak_memory
 _SECONDS_BETWEEN_DRAWINGS = 0.25
 # the bar tells the pace of the last so many drawings: 15 seconds, or as many iterations where they are slower
 _DRAWINGS_REMEMBERED = 60
-_BAR_FORMAT = '{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]'
+_BAR_FORMAT = '{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {figures}'
 
 
 class Stopwatch:
@@ -167,6 +168,19 @@ class RunProgress:
 
 class _DrawnByHand(tqdm):
     monitor_interval = 0  # no thread that watches whether it should be drawn
+    figures: Sequence[str] = ()
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        facts = super().format_dict
+        shown = list(self.figures)
+        while shown and facts['ncols'] and len(self._line(facts, shown)) > facts['ncols']:
+            shown.pop()  # whole figures go, the last first, where the terminal is too narrow for all
+        return {**facts, 'figures': ', '.join(shown)}
+
+    def _line(self, facts: Mapping[str, Any], shown: Sequence[str]) -> str:
+        counts = {'n_fmt': facts['total'], 'total_fmt': facts['total'], 'percentage': 100.0}
+        return _BAR_FORMAT.format(desc=facts['prefix'], bar='----', figures=', '.join(shown), **counts)
 
 
 class _Bar:
@@ -196,7 +210,7 @@ class _Bar:
     def _draw(self, progress: RunProgress) -> None:
         moment = progress._moment()
         self._moments.append(moment)
-        figures = [f'ETA {readable_time(progress.seconds_left())}']
+        figures = [f'ETA {tqdm.format_interval(progress.seconds_left())}']
         pace = moment.pace_since(self._moments[0])
         if pace is not None:
             figures.append(f'{readable_rate(progress.samples_per_second(pace))} samples/s')
@@ -207,7 +221,7 @@ class _Bar:
         if self.losses:
             figures.append(self.losses)
         self._bar.n = progress.iteration
-        self._bar.set_postfix_str(', '.join(figures), refresh=False)
+        self._bar.figures = figures
         self._bar.refresh()
 
 
@@ -221,6 +235,11 @@ def readable_rate(samples_per_second: float) -> str:
     if samples_per_second >= 100:
         return f'{samples_per_second:.0f}'
     return f'{samples_per_second:#.3g}'
+
+
+def can_show_a_bar() -> bool:
+    """Whether stderr is a terminal with a width; one that only a program reads may have none."""
+    return sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns > 0
 
 
 _current: RunProgress | None = None
