@@ -134,9 +134,10 @@ def _check_engine(opt: Mapping[str, Any], path: str, *, devices: int, distribute
     if model is None or restoration is None or not issubclass(model, restoration):
         return
     precision = opt['train'].get('precision', 'fp32')
-    if precision != 'fp32' and devices > 1 and not distributed:
+    alone = [f'precision: {precision}'] * (precision != 'fp32') + ['compile: true'] * bool(opt['train'].get('compile'))
+    if alone and devices > 1 and not distributed:
         raise RequestError(
-            f'{path}: train.precision: {precision} on {devices} GPUs needs a process for each of them: add '
+            f'{path}: train.{alone[0]} on {devices} GPUs needs a process for each of them: add '
             f'--nproc {devices} to the command, or set num_gpu: 1'
         )
     if opt['train'].get('compile'):

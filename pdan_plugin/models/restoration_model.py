@@ -57,10 +57,13 @@ class RestorationModel(ShardedValidationModel):
         self.compiles = bool(train_opt.get('compile', False))
         self.accumulation_steps = int(train_opt.get('accumulation_steps', 1))
         self.losses: OrderedDict[str, Tensor] = OrderedDict()
-        if self.precision != 'fp32' and not opt['dist'] and opt['num_gpu'] > 1:
-            # DataParallel's threads would take the device's default type, float16, and nothing would say so.
+        self.batch: dict[str, Any] = {}
+        # DataParallel's threads would take the device's default type, float16, and nothing would say so; and its copies
+        # of a compiled network all run the first one's code, on the first one's weights.
+        alone = [f'precision: {self.precision}'] * (self.precision != 'fp32') + ['compile: true'] * self.compiles
+        if opt['is_train'] and alone and not opt['dist'] and opt['num_gpu'] > 1:
             raise RequestError(
-                f'train.precision: {self.precision} on {opt["num_gpu"]} GPUs needs a process for each of them: '
+                f'train.{alone[0]} on {opt["num_gpu"]} GPUs needs a process for each of them: '
                 f'start the run with --nproc {opt["num_gpu"]}, or set num_gpu: 1.'
             )
         super().__init__(opt)
@@ -161,6 +164,9 @@ class RestorationModel(ShardedValidationModel):
     # ---- training ----
 
     def feed_data(self, data: dict[str, Any]) -> None:
+        if self.is_validating:
+            super().feed_data(data)
+            return
         self.batch = data
         if self.accumulation_steps == 1:
             self.load_part(data)  # else each goes to the device when its turn comes
@@ -271,22 +277,26 @@ class RestorationModel(ShardedValidationModel):
         """The last iteration's losses, averaged over the ranks.
 
         Read here and not at every iteration, because reading a loss makes the host wait for the GPU. The trainer
-        calls it on every rank.
+        calls it on every rank. A model with an `optimize_parameters` of its own, which leaves no losses here, logs what
+        it has put into `log_dict`, as with the toolbox.
         """
-        self.log_dict = self.reduce_loss_dict(self.losses)
+        if self.losses:
+            self.log_dict = self.reduce_loss_dict(self.losses)
         return self.log_dict
 
     # ---- the training state ----
 
-    def save(self, epoch: int, current_iter: int) -> None:
+    def save_training_state(self, epoch: int, current_iter: int) -> None:
+        """Every rank calls it, through `save`; rank 0 writes."""
         for scheduler in self.schedulers:
             if isinstance(scheduler, PlateauSchedule):
                 scheduler.share_between_ranks()
         self._random_states = _from_all_ranks(random_state(self.device))
-        super().save(epoch, current_iter)
+        run_history(self.opt).sync()  # the record must not fall behind the state in a power cut
+        super().save_training_state(epoch, current_iter)
 
     def training_state(self, epoch: int, current_iter: int) -> dict[str, Any]:
-        """The toolbox's training state and what it lacks; asked for on rank 0, within `save`."""
+        """The toolbox's training state and what it lacks; asked for on rank 0, within `save_training_state`."""
         return {
             **super().training_state(epoch, current_iter),  # pyright: ignore[reportAttributeAccessIssue]
             'random': self._random_states,
@@ -308,6 +318,8 @@ class RestorationModel(ShardedValidationModel):
             for state, groups in zip(resume_state['optimizers'], own_groups, strict=False)
         ]  # fmt: skip
         super().resume_training(resume_state)
+        for optimizer in self.optimizers:
+            _lay_out_state(optimizer)
 
         missing = [name for name in ('random', 'guard', 'best_metric_results') if name not in resume_state]
         if missing:
@@ -345,6 +357,15 @@ def _lay_out(network: nn.Module, memory_format: torch.memory_format) -> None:
     for parameter in network.parameters():
         if parameter.dim() == 4:
             parameter.data = parameter.data.to(memory_format=memory_format)
+
+
+def _lay_out_state(optimizer: torch.optim.Optimizer) -> None:
+    """Lays moments out as their parameters are, which a state saved with another `channels_last` does not: fused Adam
+    takes both to lie alike in memory, and on a CPU does not look whether they do."""
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                state[name] = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
 
 
 def _share(values: Any, index: int, count: int) -> Any:

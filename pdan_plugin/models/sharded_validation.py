@@ -11,7 +11,7 @@ from basicsr.metrics import calculate_metric
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import imwrite, tensor2img
 from basicsr.utils.dist_util import get_dist_info
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
@@ -19,6 +19,7 @@ from pdan_plugin.models.result_names import result_name
 from pdan_plugin.training.history import run_history
 from pdan_plugin.training.interruption import stop_requested
 from pdan_plugin.training.precision import autocast, full_float32
+from pdan_plugin.training.random_state import random_state_kept
 
 
 class ShardedValidationModel(SRModel):
@@ -33,17 +34,22 @@ class ShardedValidationModel(SRModel):
     def __init__(self, opt: dict[str, Any]) -> None:
         self.validation_precision = (opt.get('val') or {}).get('precision', 'fp32')
         self._validated_at: dict[str, int | str] = {}
+        self.is_validating = False
         super().__init__(opt)
 
     def to_device(self, images: Tensor) -> Tensor:
         """A batch of pictures as the network takes it."""
         return images.to(self.device, non_blocking=True)
 
+    def feed_data(self, data: dict[str, Any]) -> None:
+        """Takes a picture to validate or test; its ground truth is compared as it came, and stays where it is."""
+        self.lq = self.to_device(data['lq'])
+
     def test(self) -> None:
         """Sets ``output`` (b, c, h, w), float32, from ``lq``: by the averaged network where there is one."""
         # Never through DistributedDataParallel: ranks may hold different numbers of images, and its buffer broadcast
         # waits. Nor compiled: each size of picture would be compiled anew.
-        network = self.net_g_ema if hasattr(self, 'net_g_ema') else self.get_bare_model(self.net_g)
+        network = self._validated_network()
         was_training = network.training
         network.eval()
         # a network may keep a tensor from here for training, which inference mode forbids
@@ -55,6 +61,9 @@ class ShardedValidationModel(SRModel):
         ):
             self.output = network(self.lq).float()
         network.train(was_training)
+
+    def _validated_network(self) -> nn.Module:
+        return self.net_g_ema if hasattr(self, 'net_g_ema') else self.get_bare_model(self.net_g)
 
     def dist_validation(self, dataloader: DataLoader, current_iter: int | str, tb_logger: Any, save_img: bool) -> None:
         self._validate(dataloader, current_iter, tb_logger, save_img)
@@ -68,8 +77,8 @@ class ShardedValidationModel(SRModel):
         """Scores the data set, each rank its share (images rank, rank + world, ...).
 
         Every image's scores are gathered and averaged in the data set's order, so the numbers do not depend on how
-        many ranks there are. Every rank ends with the same ``metric_results``. In a training run that was asked to
-        stop, it is broken off and leaves no result.
+        many ranks there are. Every rank ends with the same ``metric_results``. What data set or network draw is not
+        missing to the training. In a training run that was asked to stop, it is broken off and leaves no result.
         """
         dataset_opt: dict[str, Any] = dataloader.dataset.opt  # pyright: ignore[reportAttributeAccessIssue]
         dataset_name = dataset_opt['name']
@@ -90,9 +99,14 @@ class ShardedValidationModel(SRModel):
             generator=torch.Generator(),
         )
 
+        if self.is_train and world_size > 1:
+            _take_buffers_of_rank_zero(self._validated_network())
         scores: dict[int, dict[str, float]] = {}
         show_bar = bool(self.opt['val'].get('pbar')) and rank == 0
-        with tqdm(total=len(shard), unit='image', desc=dataset_name, disable=not show_bar) as bar:
+        with (
+            random_state_kept(self.device),
+            tqdm(total=len(shard), unit='image', desc=dataset_name, disable=not show_bar) as bar,
+        ):
             for index, data in zip(shard, dataloader, strict=True):
                 if self.is_train and stop_requested():
                     break
@@ -117,9 +131,22 @@ class ShardedValidationModel(SRModel):
             self._log_validation_metric_values(current_iter, dataset_name, tb_logger)
 
     def note_results(self, dataset_name: str, results: dict[str, float], iteration: int) -> None:
-        """Takes a validation's results for the best so far where they are."""
-        self._initialize_best_metric_results(dataset_name)
+        """Takes a validation's results for the best so far where they are.
+
+        A resumed run may have other metrics than the one that saved its state: the best of a metric that is new, or
+        better in the other direction now, begins anew, and a result that is no longer asked for is left out.
+        """
+        metrics_opt = (self.opt.get('val') or {}).get('metrics') or {}
+        if not hasattr(self, 'best_metric_results'):
+            self.best_metric_results = {}
         for metric, value in results.items():
+            if metric not in metrics_opt:
+                continue
+            better = metrics_opt[metric].get('better', 'higher')
+            record = self.best_metric_results.setdefault(dataset_name, {})
+            if metric not in record or record[metric]['better'] != better:
+                worst = float('-inf') if better == 'higher' else float('inf')
+                record[metric] = {'better': better, 'val': worst, 'iter': -1}
             self._update_best_metric_result(dataset_name, metric, value, iteration)
 
     def _validate_image(
@@ -131,8 +158,10 @@ class ShardedValidationModel(SRModel):
         metrics_opt: dict[str, Any],
         save_img: bool,
     ) -> dict[str, float]:
-        self.lq = self.to_device(data['lq'])
+        self.is_validating = True
+        self.feed_data(data)  # a plugin's model may feed its network more than lq
         self.test()
+        self.is_validating = False
         images = {'img': tensor2img(self.output)}
         if 'gt' in data:
             images['img2'] = tensor2img(data['gt'])
@@ -147,6 +176,14 @@ class ShardedValidationModel(SRModel):
                 path = os.path.join(folder, f'{name}_{suffix}.png' if suffix else f'{name}.png')
             imwrite(images['img'], path)
         return {metric: float(calculate_metric(images, opt)) for metric, opt in metrics_opt.items()}
+
+
+def _take_buffers_of_rank_zero(network: nn.Module) -> None:
+    """Each rank has running statistics of its own samples; those of rank 0 are saved, so those are validated."""
+    for buffer in network.buffers():
+        shared = buffer.contiguous()
+        distributed.broadcast(shared, src=0)
+        buffer.copy_(shared)
 
 
 def _gather(scores: dict[int, dict[str, float]], world_size: int) -> dict[int, dict[str, float]]:
