@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from small_run import changed, test_options, train_options, write_pictures
+from small_run import changed, test_options, train_options, without, write_pictures
 
 from pdan_plugin import preflight
 from pdan_plugin.errors import RequestError
@@ -148,14 +148,14 @@ def test_compiling_without_a_compiler_is_told_before_the_run(monkeypatch):
     assert 'leave it out' in text
 
 
-@pytest.mark.parametrize('precision', ['bf16', 'fp16'])
-def test_half_precision_on_gpus_that_share_a_process_is_told(monkeypatch, precision):
+@pytest.mark.parametrize(('word', 'value'), [('precision', 'bf16'), ('precision', 'fp16'), ('compile', True)])
+def test_what_gpus_that_share_a_process_cannot_do_is_told(monkeypatch, word, value):
     """Two GPUs are feigned."""
     monkeypatch.setattr(preflight, 'device_count', lambda *_: 2)
     options = {**train_options(), 'model_type': 'RestorationModel'}
-    options['train']['precision'] = precision
+    options['train'][word] = value
     text = refusal(options)
-    assert f'my.yml: train.precision: {precision} on 2 GPUs' in text
+    assert f'my.yml: train.{word}: {str(value).lower()} on 2 GPUs' in text
     assert '--nproc 2' in text
     check(options, world_size=2)
-    check(changed(options, 'train.precision', 'fp32'))
+    check(without(options, f'train.{word}'))

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from basicsr.utils import get_root_logger
+from basicsr.utils.dist_util import get_dist_info
 from torch import Tensor, distributed
 from torch.optim import Optimizer
 
@@ -70,6 +71,7 @@ class PlateauSchedule:
         self.best_iteration = 0
         self.smoothed: float | None = None
         self.loss_sum: Tensor | float = 0.0
+        self.loss_sums: list[float] = []  # of all ranks, once they were shared
         self.loss_count = 0
         for group in optimizer.param_groups:
             group.setdefault('initial_lr', group['lr'])
@@ -89,23 +91,30 @@ class PlateauSchedule:
             group['lr'] = max(self.min_lr, group['initial_lr'] * self.factor**self.reductions)
 
     def share_between_ranks(self) -> None:
-        """Makes the unfinished window the same on every rank; call on all of them before rank 0 saves the state."""
-        self.loss_sum = self._mean_over_ranks(self.loss_sum)
+        """Puts every rank's share of the unfinished window into the state; call on all ranks before one saves it."""
+        if distributed.is_available() and distributed.is_initialized():
+            self.loss_sums = [0.0] * distributed.get_world_size()
+            distributed.all_gather_object(self.loss_sums, float(self.loss_sum))
 
     def state_dict(self) -> dict[str, Any]:
+        """The progress, as of the last :meth:`share_between_ranks`."""
         return {
             'iteration': self.iteration,
             'reductions': self.reductions,
             'best': self.best,
             'best_iteration': self.best_iteration,
             'smoothed': self.smoothed,
-            'loss_sum': float(self.loss_sum),
+            'loss_sums': self.loss_sums or [float(self.loss_sum)],
             'loss_count': self.loss_count,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name in self.state_dict():
+        for name in self.state_dict().keys() - {'loss_sums'}:
             setattr(self, name, state[name])
+        rank, world_size = get_dist_info()
+        sums = state['loss_sums']  # of another number of ranks: each takes the mean
+        self.loss_sum = sums[rank] if len(sums) == world_size else math.fsum(sums) / len(sums)
+        self.loss_sums = []
 
     def _take_window(self) -> None:
         mean = self._mean_over_ranks(self.loss_sum) / self.loss_count

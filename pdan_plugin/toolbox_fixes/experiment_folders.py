@@ -37,8 +37,8 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
     With `auto_resume` it is the newest whole state of the experiment's folder: one that loads, and whose networks are
     there. Newer ones that are not whole are passed over with a warning. Without one there, and without `auto_resume`,
     it is `path: resume_state`. Rank 0 chooses for all. A process that torchrun has restarted goes on as with
-    `auto_resume`. The run's history goes back to the state; the folder's own states from there on, which a restart would
-    take for the newest of this run, are renamed to `ITERATION.state.set_aside`.
+    `auto_resume`. The run's history goes back to the state; the folder's own states from there on, which a restart
+    would take for the newest of this run, are renamed to `ITERATION.state.set_aside`.
 
     Raises:
         RequestError: `path: resume_state` is not there, does not load, or its networks are missing;
@@ -57,18 +57,21 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
     misc.check_resume(opt, state['iter'])
     _use_keys_of_checkpoints(opt)
     opt['resume_iter'] = state['iter']
-    if opt['rank'] == 0:
-        for key in _FOLDER_KEYS:  # a state from elsewhere may be resumed into a folder that is not there yet
-            _make_folder(opt['path'][key])
-        with refusing_unwritable(opt['path']['experiments_root']):
-            run_history(opt).begin(state['iter'])
-            if not opt['auto_resume']:
-                _set_aside(opt['path']['training_states'], state['iter'], path)
+    from_rank_zero(lambda: _go_back(opt, state['iter'], path))
     return state
 
 
+def _go_back(opt: dict[str, Any], iteration: int, state: str) -> None:
+    for key in _FOLDER_KEYS:  # a state from elsewhere may be resumed into a folder that is not there yet
+        _make_folder(opt['path'][key])
+    with refusing_unwritable(opt['path']['experiments_root']):
+        run_history(opt).begin(iteration)
+        if not opt['auto_resume']:
+            _set_aside(opt['path']['training_states'], iteration, state)
+
+
 def _use_keys_of_checkpoints(opt: dict[str, Any]) -> None:
-    """`param_key_...` tells of the pretrained weights; a checkpoint has a network under `params`, whatever that says."""
+    """`param_key_...` tells of the pretrained weights; a checkpoint has its networks under `params` in any case."""
     ignored = opt['path'].get('ignore_resume_networks') or []
     for key in opt:
         name = f'param_key_{key.removeprefix("network_")}'
@@ -84,7 +87,9 @@ def _set_aside(folder: str, iteration: int, resumed: str) -> None:
         if suffix != '.state' or not stem.isdigit() or int(stem) < iteration or osp.samefile(path, resumed):
             continue
         os.replace(path, f'{path}.set_aside')
-        get_root_logger().warning(f'path: resume_state goes back to iteration {iteration}: {path} is now {name}.set_aside')
+        get_root_logger().warning(
+            f'path: resume_state goes back to iteration {iteration}: {path} is now {name}.set_aside'
+        )
 
 
 def _make_folder(path: str) -> None:

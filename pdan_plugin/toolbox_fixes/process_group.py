@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import subprocess
+import time
+import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -28,6 +31,9 @@ _waits = itertools.count()
 _timeout: timedelta | None = None
 # the default group and the one beside it, over which CPU tensors go
 _cpu_group: tuple[Any, Any] | None = None
+# restarts so far, where torchrun's own count is not the same on all machines
+_agreed_restarts: int | None = None
+_PATIENCE = timedelta(minutes=30)
 
 
 def init_dist(launcher: str, backend: str | None = None, **dist_params: Any) -> None:
@@ -68,13 +74,20 @@ def init_dist(launcher: str, backend: str | None = None, **dist_params: Any) -> 
         dist_params['timeout'] = timedelta(seconds=float(dist_params['timeout']))
     global _timeout
     _timeout = dist_params.get('timeout')
-    if launcher == 'pytorch' and restarts():
+    if launcher == 'pytorch' and _agents() > 1:
+        dist_params |= _meeting_of_several_agents(_timeout or _PATIENCE)
+    elif launcher == 'pytorch' and restarts():
         dist_params |= _meeting_of_this_restart(_timeout)
     dist.init_process_group(backend=backend, **dist_params)
 
 
 def restarts() -> int:
-    """How often torchrun (`--max-restarts`) has started this process's group anew after one of its workers ended."""
+    """How often torchrun (`--max-restarts`) has started this process's group anew after one of its workers ended.
+
+    On several machines the ranks agree on it as they meet; before that, it is what this machine's torchrun counts.
+    """
+    if _agreed_restarts is not None:
+        return _agreed_restarts
     return int(os.environ.get('TORCHELASTIC_RESTART_COUNT', '0'))
 
 
@@ -88,6 +101,56 @@ def _meeting_of_this_restart(timeout: timedelta | None) -> dict[str, Any]:
     store, rank, world_size = next(rendezvous('env://', **arguments))
     store = dist.distributed_c10d.PrefixStore(f'pdan_plugin/restart_{restarts()}', store)
     return {'store': store, 'rank': rank, 'world_size': world_size}
+
+
+def _agents() -> int:
+    """The torchruns of this group, one a machine, where they keep a key-value store for the workers."""
+    keeps_store = os.environ.get('TORCHELASTIC_USE_AGENT_STORE') == 'True'
+    return int(os.environ.get('GROUP_WORLD_SIZE', '1')) if keeps_store else 1
+
+
+def _meeting_of_several_agents(timeout: timedelta) -> dict[str, Any]:
+    """Like `_meeting_of_this_restart`, where torchrun's count of restarts will not do for a name.
+
+    Each torchrun counts the deaths of its own workers alone: after one has died, the workers of the other machines are
+    started anew with the count they had. So rank 0 names each start and counts them in the store that outlives them.
+    """
+    global _agreed_restarts
+    rank, world_size = int(os.environ['RANK']), int(os.environ['WORLD_SIZE'])
+    address, port = os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT'])
+    store = dist.TCPStore(  # pyright: ignore[reportPrivateImportUsage]
+        address, port, is_master=False, timeout=timeout
+    )
+    name, starts = _name_start(store, world_size) if rank == 0 else _join_start(store, rank, timeout)
+    _agreed_restarts = starts - 1
+    named = dist.distributed_c10d.PrefixStore(f'pdan_plugin/start_{name}', store)
+    return {'store': named, 'rank': rank, 'world_size': world_size}
+
+
+def _name_start(store: Any, world_size: int) -> tuple[str, int]:
+    name, starts = uuid.uuid4().hex, store.add('pdan_plugin/starts', 1)
+    store.set('pdan_plugin/start', f'{name} {starts}')
+    joined = [store.get(f'pdan_plugin/{name}/{rank}').decode() for rank in range(1, world_size)]
+    store.set(f'pdan_plugin/{name}/all', json.dumps(['', *joined]))
+    return name, starts
+
+
+def _join_start(store: Any, rank: int, timeout: timedelta) -> tuple[str, int]:
+    """The start of which rank 0 confirms that this very process is part; what else is found is an earlier one."""
+    own, give_up = uuid.uuid4().hex, time.monotonic() + timeout.total_seconds()
+    while time.monotonic() < give_up:
+        name, starts = store.get('pdan_plugin/start').decode().split()
+        store.set(f'pdan_plugin/{name}/{rank}', own)
+        try:
+            store.wait([f'pdan_plugin/{name}/all'], timedelta(seconds=1))
+        except RuntimeError as error:
+            if 'timeout' not in str(error).lower():
+                raise
+            continue
+        if json.loads(store.get(f'pdan_plugin/{name}/all'))[rank] == own:
+            return name, int(starts)
+        time.sleep(0.1)
+    raise RuntimeError(f'rank {rank} waited {timeout} for rank 0 to join the process group')
 
 
 def _read_torchrun_environment(port: int | None) -> None:

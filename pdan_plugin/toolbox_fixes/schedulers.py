@@ -12,7 +12,6 @@ from basicsr.models.lr_scheduler import CosineAnnealingRestartLR, MultiStepResta
 
 from pdan_plugin.toolbox_fixes.patching import SILENT, fix, replace, swapped
 
-
 # The name under which torch keeps a group's base rate, and the one the option file has for it.
 _WORDS = {'initial_lr': 'lr'}
 

@@ -9,9 +9,13 @@ import torch
 from basicsr.models import build_model
 from basicsr.utils import get_root_logger
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
+from pdan_plugin.errors import RequestError
+from pdan_plugin.models.restoration_model import RestorationModel
 from pdan_plugin.toolbox_fixes.experiment_folders import read_state
 from pdan_plugin.training.gradient_guard import NonFiniteTraining
+from pdan_plugin.training.history import forget_runs
 
 STEADY = {'type': 'MultiStepLR', 'milestones': [1000]}
 
@@ -328,3 +332,113 @@ def test_a_state_of_two_ranks_goes_on_in_one_and_says_what_that_means(model_opt,
     resumed.resume_training(state)
     assert 'of 2 rank(s), this run has 1' in log.text
     take(resumed, batch, [2])
+
+
+def test_a_run_goes_on_in_another_layout(model_opt, batch):
+    """Fused Adam takes weights and moments to lie alike in memory, and on a CPU does not look."""
+    opt = model_opt('RestorationModel', 'EDSR')
+    take(seeded(deepcopy(opt)), batch, range(1, 6)).save(0, 5)
+    opt['path']['pretrain_network_g'] = f'{opt["path"]["models"]}/net_g_5.pth'
+    results = []
+    for channels_last in (False, True):
+        opt['train']['channels_last'] = channels_last
+        model = seeded(deepcopy(opt))
+        model.resume_training(read_state(f'{opt["path"]["training_states"]}/5.state'))
+        results.append(weights(take(model, batch, [6, 7])))
+    for name, value in results[0].items():
+        torch.testing.assert_close(results[1][name], value, rtol=0, atol=1e-5)
+
+
+class Noise(Dataset):
+    """Two pictures, drawn anew at each look."""
+
+    opt = {'name': 'held-out', 'dataroot_lq': None}  # noqa: RUF012 (the toolbox's own form)
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return {'lq': torch.rand(3, 8, 8), 'gt': torch.rand(3, 32, 32) * np.random.rand(), 'lq_path': f'{index}'}  # noqa: NPY002
+
+
+def test_what_a_validation_draws_the_training_does_not_miss(model_opt):
+    model = seeded(model_opt('RestorationModel', 'EDSR'))
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    results = []
+    for iteration in (1, 2):
+        model.validation(DataLoader(Noise()), iteration, None, False)
+        results.append(model.metric_results)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.random.get_state()[1].tolist() == before[1]  # noqa: NPY002
+    assert results[0] == results[1]
+
+
+PSNR = {'type': 'calculate_psnr', 'crop_border': 0}
+
+
+@pytest.mark.parametrize(
+    'metrics', [{'psnr': PSNR, 'second': PSNR}, {'other': PSNR}, {'psnr': PSNR | {'better': 'lower'}}, {}]
+)
+def test_a_run_goes_on_with_other_metrics(model_opt, batch, metrics):
+    """Both the state and the record, which has a validation made after the state was saved, know of psnr alone."""
+    opt = model_opt('RestorationModel', 'EDSR')
+    model = take(seeded(deepcopy(opt)), batch, [1])
+    model.validation(DataLoader(Noise()), 1, None, False)
+    model.save(0, 1)
+    model.validation(DataLoader(Noise()), 2, None, False)
+    forget_runs()
+    opt['val']['metrics'] = metrics
+    opt['resume_iter'] = 2
+    resumed = seeded(opt)
+    resumed.resume_training(read_state(f'{opt["path"]["training_states"]}/1.state') | {'iter': 2})
+    resumed.validation(DataLoader(Noise()), 3, None, False)
+    for name, settings in metrics.items():
+        record = resumed.best_metric_results['held-out'][name]
+        assert record['better'] == settings.get('better', 'higher')
+        assert record['iter'] in (2, 3)
+
+
+class _OfAPlugin(RestorationModel):
+    """Written as one writes a model for the toolbox: none of its methods knows of this project's."""
+
+    def feed_data(self, data):
+        self.lq, self.gt = data['lq'].to(self.device), data['gt'].to(self.device)
+        self.strength = data['lq'].mean()
+
+    def test(self):
+        self.lq = self.lq * self.strength
+        super().test()
+
+    def save(self, epoch, current_iter):
+        self.save_network(self.net_g, 'net_g', current_iter)
+        self.save_training_state(epoch, current_iter)
+
+
+class _WithItsOwnStep(_OfAPlugin):
+    def optimize_parameters(self, current_iter):
+        self.optimizer_g.zero_grad()
+        loss = self.cri_pix(self.net_g(self.lq), self.gt)
+        loss.backward()
+        self.optimizer_g.step()
+        self.log_dict = self.reduce_loss_dict({'l_own': loss})
+
+
+@pytest.mark.parametrize(('kind', 'loss'), [(_OfAPlugin, 'l_pix'), (_WithItsOwnStep, 'l_own')])
+def test_a_model_written_for_the_toolbox_keeps_its_methods(model_opt, batch, kind, loss):
+    opt = model_opt('RestorationModel', 'EDSR')
+    torch.manual_seed(0)
+    model = take(kind(deepcopy(opt)), batch, [1])
+    assert list(model.get_current_log()) == [loss]
+    del model.strength
+    model.validation(DataLoader(Noise()), 1, None, False)
+    assert 0 < model.strength < 1
+    model.save(0, 1)
+    resumed = kind(opt)
+    resumed.resume_training(read_state(f'{opt["path"]["training_states"]}/1.state'))
+    take(resumed, batch, [2])
+
+
+def test_parts_of_a_batch_that_a_model_does_not_keep_are_refused(model_opt, batch):
+    model = _OfAPlugin(model_opt('RestorationModel', 'EDSR', accumulation_steps=2))
+    with pytest.raises(RequestError, match='_OfAPlugin has a feed_data of its own'):
+        take(model, batch, [1])

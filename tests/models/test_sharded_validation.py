@@ -1,13 +1,16 @@
 """Validation shared by several ranks gives the numbers, names and pictures one rank gives."""
 
 import os
+from copy import deepcopy
 
 import pytest
 import torch
 import torch.distributed as distributed
 from basicsr.models import build_model
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from pdan_plugin.models.restoration_model import RestorationModel
 from pdan_plugin.toolbox_fixes.spawned_workers import SpawnedWorkerContext
 
 
@@ -72,3 +75,48 @@ def test_the_toolboxs_suffix_is_kept(model_opt, tmp_path):
     opt['val']['suffix'] = 'x4'
     validate(opt)
     assert os.path.exists(tmp_path / 'visualization/held-out/000_00000000_x4.png')
+
+
+def normalised(opt, train_rank=None):
+    """A model with a BatchNorm, after two steps on samples that are brighter on each further rank."""
+    torch.manual_seed(0)
+    model = RestorationModel(opt)
+    network = model.get_bare_model(model.net_g)
+    network.conv_first = nn.Sequential(network.conv_first, nn.BatchNorm2d(16))
+    if 'net_g_ema' in vars(model):
+        model.net_g_ema = deepcopy(network)
+    if train_rank is not None:
+        gt = (1 + train_rank) * torch.rand(2, 3, 32, 32)
+        for _ in range(2):
+            network(gt[..., ::4, ::4])
+        model.model_ema(0.5)
+    return model
+
+
+def rank_with_statistics(number, store, opt, answers):
+    distributed.init_process_group('gloo', init_method=f'file://{store}', rank=number, world_size=2)
+    model = normalised(opt | {'dist': True, 'rank': number, 'world_size': 2}, number)
+    model.save(0, 1)
+    model.validation(DataLoader(Frames(), batch_size=1), 1, None, False)
+    answers.put(model.metric_results)
+    distributed.barrier()
+    distributed.destroy_process_group()
+
+
+def test_the_statistics_that_are_saved_are_validated(model_opt, tmp_path):
+    """Ranks have running statistics of their own samples; a checkpoint has rank 0's."""
+    opt = model_opt('RestorationModel', 'EDSR', ema_decay=0.5)
+    context = SpawnedWorkerContext()
+    answers = context.SimpleQueue()
+    ranks = [context.Process(target=rank_with_statistics, args=(n, tmp_path / 'store', opt, answers)) for n in (0, 1)]
+    for process in ranks:
+        process.start()
+    results = [answers.get() for _ in ranks]
+    for process in ranks:
+        process.join(120)
+
+    alone = normalised(opt | {'name': 'alone', 'path': opt['path'] | {'experiments_root': str(tmp_path)}})
+    weights = torch.load(tmp_path / 'models/net_g_1.pth', weights_only=True)
+    alone.net_g_ema.load_state_dict(weights['params_ema'])
+    alone.validation(DataLoader(Frames(), batch_size=1), 1, None, False)
+    assert results == [alone.metric_results] * 2

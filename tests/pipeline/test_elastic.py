@@ -1,10 +1,14 @@
 """Workers that die under torchrun, and come back."""
 
+import contextlib
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -16,13 +20,13 @@ REPOSITORY = Path(__file__).parents[2]
 
 @pytest.fixture
 def torchrun():
-    """start(folder, *words) -> torchrun with two workers of `basicsr train`, output and errors in one pipe."""
+    """start(folder, *words, workers=2) -> torchrun with workers of `basicsr train`, output and errors in one pipe."""
     started = []
 
-    def start(folder, *words):
+    def start(folder, *words, workers=2):
         path = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get('PYTHONPATH')])])
         process = subprocess.Popen(
-            [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', *words,
+            [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', str(workers), *words,
              '-m', 'pdan_plugin', 'train', '-opt', 'small.yml'],
             cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             env={**os.environ, 'PYTHONPATH': path, 'OMP_NUM_THREADS': '1'},
@@ -75,11 +79,11 @@ def _kill_after(process, rank, iteration, told):
 def test_killed_workers_come_back_and_end_with_the_uninterrupted_run_s_weights(tmp_path, torchrun):
     """Rank 1 dies before anything is saved, rank 0 after iteration 20 is."""
     whole, killed = _write_run(tmp_path / 'whole'), _write_run(tmp_path / 'killed')
-    process = torchrun(whole)
+    process = torchrun(whole, '--standalone')
     output, _ = process.communicate()
     assert process.returncode == 0, output[-3000:]
 
-    process, told = torchrun(killed, '--max-restarts', '3'), []
+    process, told = torchrun(killed, '--standalone', '--max-restarts', '3'), []
     for rank, iteration in ((1, 3), (0, 25)):
         _kill_after(process, rank, iteration, told)
     output = ''.join(told) + process.communicate()[0]
@@ -93,3 +97,34 @@ def test_killed_workers_come_back_and_end_with_the_uninterrupted_run_s_weights(t
         assert equal(found, expected), name
     histories = [(run / 'experiments/small/history.jsonl').read_bytes() for run in (killed, whole)]
     assert histories[0] == histories[1]
+
+
+@pytest.mark.skipif(not Path('/proc/self/task').is_dir(), reason='finds the workers by /proc')
+def test_a_worker_killed_on_one_machine_comes_back_with_those_of_the_others(tmp_path, torchrun):
+    """Two torchruns as of two machines: that of the survivor counts no restart."""
+    folder = _write_run(tmp_path / 'run')
+    with socket.socket() as free:
+        free.bind(('localhost', 0))
+        meeting = f'localhost:{free.getsockname()[1]}'
+    words = ['--nnodes', '2', '--max-restarts', '1', '--rdzv_backend', 'c10d', '--rdzv_endpoint', meeting]
+    machines = [torchrun(folder, *words, workers=1) for _ in range(2)]
+    outputs = [[], []]
+
+    def read(number):
+        outputs[number].extend(machines[number].stdout)
+
+    readers = [threading.Thread(target=read, args=(number,)) for number in (0, 1)]
+    for reader in readers:
+        reader.start()
+    state = folder / 'experiments/small/training_states/20.state'
+    while not state.exists() and all(each.poll() is None for each in machines):
+        time.sleep(0.05)
+    for machine in machines:
+        with contextlib.suppress(AssertionError):  # it has the other rank
+            os.kill(_worker(machine, 1), signal.SIGKILL)
+    for each in [*machines, *readers]:
+        each.wait(400) if isinstance(each, subprocess.Popen) else each.join()
+    text = ''.join(outputs[0] + outputs[1])
+    assert [each.returncode for each in machines] == [0, 0], text[-3000:]
+    assert re.search(r'Restart 1 by torchrun: going on after iteration [246]0\.', text)
+    assert [each.name for each in (tmp_path / 'run/experiments').iterdir()] == ['small']  # none set aside

@@ -143,6 +143,25 @@ def test_a_given_state_is_used_where_there_is_no_newer_one(experiment, tmp_path)
     assert train.load_resume_state(experiment(resume_state=str(tmp_path / 'kept.state')))['iter'] == 3
 
 
+def test_what_a_run_leaves_behind_when_it_goes_back_is_not_its_newest(experiment, said):
+    opt = experiment(3, 6, 12, auto_resume=False)
+    states = opt['path']['training_states']
+    opt['path']['resume_state'] = os.path.join(states, '6.state')
+    assert train.load_resume_state(opt)['iter'] == 6
+    assert sorted(os.listdir(states)) == ['12.state.set_aside', '3.state', '6.state']
+    assert '12.state is now 12.state.set_aside' in said.text
+    assert train.load_resume_state(experiment())['iter'] == 6
+
+
+@pytest.mark.parametrize('key', [None, 'state_dict', 'params_ema'])
+def test_a_checkpoint_has_its_own_key(experiment, key):
+    """The option tells of the weights the run began with."""
+    opt = experiment(3, param_key_g=key, param_key_d=key, ignore_resume_networks=['network_d'])
+    train.load_resume_state(opt)
+    assert opt['path']['param_key_g'] == 'params'
+    assert opt['path']['param_key_d'] in (key, 'params')  # the toolbox takes params_ema for one of a checkpoint
+
+
 def test_a_given_state_that_cannot_be_used_is_named(experiment, tmp_path):
     def load(path):
         return train.load_resume_state(experiment(auto_resume=False, resume_state=str(path)))
