@@ -32,8 +32,8 @@ setup(
         'opencv-python>=4.8',
         'pydantic>=2.6',
         'pyyaml>=6.0',
-        'torch>=2.5',
-        'torchvision>=0.20',
+        'torch>=2.6',
+        'torchvision>=0.21',
         'tqdm>=4.65',
     ],
     extras_require={
