@@ -42,7 +42,8 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
 
     Raises:
         RequestError: `path: resume_state` is not there, does not load, or its networks are missing;
-            `logger: keep_checkpoints` would keep none; a folder cannot be written.
+            `logger: keep_checkpoints` would keep none; a folder cannot be written; the state is of an iteration past
+            `total_iter`.
     """
     keep = (opt.get('logger') or {}).get('keep_checkpoints')
     if keep is not None and (not isinstance(keep, int) or isinstance(keep, bool) or keep < 1):
@@ -54,6 +55,13 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
         return None
     opt['path']['resume_state'] = path
     state = read_state(path)
+    total = int((opt.get('train') or {}).get('total_iter', state['iter']))
+    if state['iter'] > total:
+        raise RequestError(
+            f'train: total_iter: {total} is behind the run, whose newest state is of iteration {state["iter"]} '
+            f'({path}); raise total_iter, or go back to a state of iteration {total} or before by path: resume_state, without '
+            '--auto_resume'
+        )
     misc.check_resume(opt, state['iter'])
     _use_keys_of_checkpoints(opt)
     opt['resume_iter'] = state['iter']

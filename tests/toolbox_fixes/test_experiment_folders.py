@@ -134,6 +134,15 @@ def test_keeping_no_checkpoint_is_refused(experiment, keep):
         train.load_resume_state(opt)
 
 
+def test_a_run_that_is_past_its_end_is_not_gone_on_with(experiment):
+    opt = experiment(3, 6)
+    opt['train'] = {'total_iter': 6}
+    assert train.load_resume_state(opt)['iter'] == 6
+    opt['train'] = {'total_iter': 5}
+    with pytest.raises(RequestError, match='total_iter: 5 is behind the run, whose newest state is of iteration 6'):
+        train.load_resume_state(opt)
+
+
 def test_a_given_state_is_used_where_there_is_no_newer_one(experiment, tmp_path):
     opt = experiment(3)
     given = os.path.join(opt['path']['training_states'], '3.state')
