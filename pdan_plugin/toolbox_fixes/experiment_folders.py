@@ -59,8 +59,8 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
     if state['iter'] > total:
         raise RequestError(
             f'train: total_iter: {total} is behind the run, whose newest state is of iteration {state["iter"]} '
-            f'({path}); raise total_iter, or go back to a state of iteration {total} or before by path: resume_state, without '
-            '--auto_resume'
+            f'({path}); raise total_iter, or go back by path: resume_state, without --auto_resume, to a state of '
+            f'iteration {total} or before'
         )
     misc.check_resume(opt, state['iter'])
     _use_keys_of_checkpoints(opt)
