@@ -8,7 +8,6 @@ being written, in a validation, or while it starts.
 
 import argparse
 import contextlib
-import itertools
 import os
 import random
 import signal
@@ -142,23 +141,11 @@ def differences(one: Path, other: Path) -> list[str]:
             result.append(f'{pattern}: {files}')
         for pair in zip(*files, strict=False):
             contents = [torch.load(path, weights_only=True) for path in pair]
-            result += [f'{pair[0].name}: {place}' for place in _unlike(*contents)]
+            result += [f'{pair[0].name}: {place}' for place in small_run.unlike(*contents)]
     records = [(folder / 'experiments' / NAME / 'history.jsonl').read_bytes() for folder in (one, other)]
     if records[0] != records[1]:
         result.append('history.jsonl')
     return result
-
-
-def _unlike(one: Any, other: Any, place: str = '') -> list[str]:
-    if isinstance(one, torch.Tensor):
-        return [] if torch.equal(one, other) else [place]
-    if isinstance(one, dict) and one.keys() == other.keys():
-        return list(itertools.chain(*(_unlike(one[key], other[key], f'{place}.{key}') for key in one)))
-    if isinstance(one, (list, tuple)) and len(one) == len(other):
-        return list(
-            itertools.chain(*(_unlike(*pair, f'{place}[{i}]') for i, pair in enumerate(zip(one, other, strict=True))))
-        )
-    return [] if one == other else [place]
 
 
 def main() -> None:

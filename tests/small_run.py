@@ -1,7 +1,6 @@
 """A run small enough for a test: a few real picture pairs, and options for a network of some thousand parameters."""
 
 import copy
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -117,10 +116,16 @@ def write_options(folder: Path, options: dict[str, Any], name: str = 'small.yml'
 
 def equal(one: Any, other: Any) -> bool:
     """Whether two checkpoints, or parts of them, hold the same to the bit."""
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(itertools.starmap(equal, zip(one, other, strict=True)))
-    return one == other
+    return not unlike(one, other)
+
+
+def unlike(one: Any, other: Any, place: str = '') -> list[str]:
+    """The places in which two checkpoints, or parts of them, do not hold the same to the bit."""
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return [] if torch.equal(one, other) else [place]
+    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+        return [each for key in one for each in unlike(one[key], other[key], f'{place}.{key}')]
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
+        return [each for number, pair in enumerate(zip(one, other, strict=True))
+                for each in unlike(*pair, f'{place}[{number}]')]  # fmt: skip
+    return [] if type(one) is type(other) and one == other else [place]
