@@ -25,3 +25,7 @@ def refusing_unwritable(path: str) -> Iterator[None]:
             f'{error.filename or path}: cannot be written: {error.strerror or error}; free the disk or allow writing '
             'there, or start in another working folder'
         ) from error
+
+
+class WorkError(RuntimeError):
+    """Work that was asked for rightly failed on the way, for a reason its message tells; exit status 1, no traceback."""
