@@ -93,7 +93,7 @@ def decode_crop(data: bytes | memoryview, top: int, left: int, height: int, widt
     if bytes(data[:2]) != b'BM':
         return decode_picture(data)[top : top + height, left : left + width]
     start, _, signed_height = _bmp_layout(bytes(data[:HEADER_BYTES]))
-    stride = (full_width * 3 + 3) // 4 * 4  # rows are padded to whole 32-bit words
+    stride = _row_bytes(full_width)
     if len(data) < start + stride * full_height:
         raise PictureError(f'is a truncated BMP ({len(data)} bytes, expected {start + stride * full_height})')
     rows = np.frombuffer(data, np.uint8, count=stride * full_height, offset=start).reshape(full_height, stride)
@@ -104,11 +104,21 @@ def decode_crop(data: bytes | memoryview, top: int, left: int, height: int, widt
     return cv2.cvtColor(np.ascontiguousarray(crop).reshape(height, width, 3), cv2.COLOR_BGR2RGB)
 
 
+def row_extent(shape: tuple[int, int, int], top: int, height: int) -> tuple[int, int]:
+    """(start, stop) in bytes of rows of a BMP as `encode_picture` writes it: a header, then the rows from the last up."""
+    stride = _row_bytes(shape[1])
+    return _BMP_HEADER_BYTES + (shape[0] - top - height) * stride, _BMP_HEADER_BYTES + (shape[0] - top) * stride
+
+
 def picture_checksum(image: np.ndarray) -> str:
     """A checksum of the pixels and the shape, the same for every codec."""
     digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
     digest.update(np.ascontiguousarray(image).data)
     return digest.hexdigest()
+
+
+def _row_bytes(width: int) -> int:
+    return (width * 3 + 3) // 4 * 4  # whole 32-bit words
 
 
 def _bmp_layout(head: bytes) -> tuple[int, int, int]:

@@ -8,29 +8,31 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from pdan_plugin.data.frame_codec import PictureError, decode_crop, decode_picture
+from pdan_plugin.data.frame_codec import HEADER_BYTES, PictureError, decode_crop, decode_picture, row_extent
+from pdan_plugin.data.lmdb_values import MappedValues, UnknownLayout
 from pdan_plugin.errors import RequestError
-from pdan_plugin.toolbox_fixes.lmdb_environments import shared_environment
+from pdan_plugin.toolbox_fixes.lmdb_environments import data_file
 
 META_INFO = 'meta_info.txt'
 _META_LINE = re.compile(r'(\S+?)(?:\.\w+)? \((\d+),(\d+),(\d+)\) (\d+)')
 
 
 class FrameStore:
-    """An LMDB store of frames. It holds no open handle of its own, so it may be pickled and forked.
+    """An LMDB store of frames, read from its memory map. It may be pickled and forked, and must not be written to.
 
     Raises:
-        RequestError: No store here, an unfinished one, or a meta_info.txt that is not one. Reading raises it too,
-        naming
-            the key and the store.
+        RequestError: No store here, an unfinished or damaged one, or a meta_info.txt that is not one. Reading raises
+            it too, naming the key and the store.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        shared_environment(self.path)
+        self._values: MappedValues | None = None
+        data_file(self.path)
         try:
             lines = (self.path / META_INFO).read_text().splitlines()
         except FileNotFoundError as error:
@@ -55,6 +57,13 @@ class FrameStore:
             self._shapes[name.split('.')[0]] = known[rest]
         self.keys = sorted(self._shapes)
         self.codec = 'bmp' if levels == {'0'} else 'png'
+        values = self._mapped()
+        missing = [key for key in self.keys if key not in values]
+        if missing:
+            raise RequestError(
+                f'{self.path}: {META_INFO} lists {len(missing)} frames that are not in the store, such as '
+                f'{missing[0]!r}; make the store again, or copy it again'
+            )
 
     def shape(self, key: str) -> tuple[int, int, int]:
         """(height, width, channels) as recorded when the frame was stored."""
@@ -65,21 +74,47 @@ class FrameStore:
 
     def read(self, key: str) -> np.ndarray:
         """The whole frame, (h, w, 3) uint8 RGB."""
-        with shared_environment(self.path).begin(buffers=True) as transaction:
-            return self._decode(key, transaction.get(key.encode()), None)
+        value = self._value(key)
+        self._mapped().expect(key, 0, len(value))
+        return self._decoded(key, value, None)
 
     def read_crop(self, key: str, top: int, left: int, height: int, width: int) -> np.ndarray:
-        """A part of the frame, (height, width, 3) uint8 RGB; of a BMP only that part is read from the memory map.
+        """A part of the frame, (height, width, 3) uint8 RGB; of a BMP only its rows are read from the memory map.
 
         Raises:
             ValueError: The crop does not lie inside the frame.
         """
-        with shared_environment(self.path).begin(buffers=True) as transaction:
-            return self._decode(key, transaction.get(key.encode()), (top, left, height, width))
+        return self._decoded(key, self._value(key), (top, left, height, width))
 
-    def _decode(self, key: str, value: memoryview | None, crop: tuple[int, int, int, int] | None) -> np.ndarray:
-        if value is None:
-            raise RequestError(f'{self.path}: holds no frame {key!r}')
+    def expect_crop(self, key: str, top: int, height: int) -> None:
+        """`read_crop` of these rows will follow: the system begins to fetch them where they are not in memory."""
+        value = self._value(key)
+        start, stop = (0, len(value)) if self.codec == 'png' else row_extent(self.shape(key), top, height)
+        values = self._mapped()
+        values.expect(key, 0, HEADER_BYTES)
+        values.expect(key, start, stop)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {'_values': None}
+
+    def _mapped(self) -> MappedValues:
+        if self._values is None:
+            file = data_file(self.path)
+            try:
+                self._values = MappedValues(file)
+            except UnknownLayout as error:
+                raise RequestError(f'{file}: {error}; make the store again, or copy it again') from error
+            except OSError as error:
+                raise RequestError(f'{file}: cannot be read ({error.strerror})') from error
+        return self._values
+
+    def _value(self, key: str) -> memoryview:
+        try:
+            return self._mapped()[key]
+        except KeyError as error:
+            raise RequestError(f'{self.path}: holds no frame {key!r}') from error
+
+    def _decoded(self, key: str, value: memoryview, crop: tuple[int, int, int, int] | None) -> np.ndarray:
         try:
             return decode_picture(value) if crop is None else decode_crop(value, *crop)
         except PictureError as error:

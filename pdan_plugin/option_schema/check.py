@@ -266,7 +266,7 @@ def _check_dataset(values: Mapping[str, Any], key: str, schema: type[sections.Da
             Problem(f'{key}.{word}', f'missing; {owner.__name__} cannot do without it')
             for word in sorted(due - set(values) - {'phase', 'scale', 'name', 'type'})
         ]
-        roots = {word for word in known if word.startswith('dataroot_')}
+        roots = {word for word in known if word.startswith('dataroot_')} | {'weight'}
         sources: Any = values.get('sources')
         for number, source in enumerate(sources if isinstance(sources, list) else []):
             if isinstance(source, Mapping):

@@ -80,18 +80,25 @@ def epochs_of_whole_batches() -> bool:
                 logger.info(f'Number of val images/folders in {dataset_opt["name"]}: {len(dataset)}')
                 continue
             ratio = dataset_opt.get('dataset_enlarge_ratio', 1)
-            sampler = EnlargedSampler(dataset, opt['world_size'], opt['rank'], ratio)
+            # A data set may bring its own, such as one that mixes several sources.
+            make_sampler = getattr(dataset, 'training_sampler', functools.partial(EnlargedSampler, dataset))
+            sampler = make_sampler(opt['world_size'], opt['rank'], ratio)
             train_loader = build(sampler=sampler)
             per_epoch = iterations_per_epoch(len(dataset), ratio, train_loader.batch_size or 1, opt['world_size'])
             total_epochs = math.ceil(total_iters / per_epoch)
             opt['iterations_per_epoch'] = per_epoch
             # a resumed run goes on inside the epoch it was in, at the first sample it had not used
             epoch, done = divmod(opt.get('resume_iter', 0), per_epoch)
-            sampler.samples_used = {epoch: done * (train_loader.batch_size or 1)}  # pyright: ignore
+            batch = train_loader.batch_size or 1
+            sampler.samples_used = {epoch: done * batch}  # pyright: ignore
+            sampler.samples_an_epoch = per_epoch * batch * opt['world_size']  # pyright: ignore
+            describe: Any = getattr(sampler, 'describe', None)
+            mixture = f'\n\tMixture: {describe()}' if describe else ''
             worked_through = f', worked through in {parts} parts' if parts > 1 else ''
             logger.info(
                 'Training statistics:'
                 f'\n\tNumber of train images: {len(dataset)}'
+                f'{mixture}'
                 f'\n\tDataset enlarge ratio: {ratio}'
                 f'\n\tBatch size per rank: {train_loader.batch_size}{worked_through}'
                 f'\n\tRanks: {opt["world_size"]}'

@@ -26,14 +26,7 @@ def shared_environment(path: str | Path) -> lmdb.Environment:
         RequestError: There is no LMDB store at the path, or it cannot be opened.
     """
     folder = os.path.realpath(path)
-    data_file = os.path.join(folder, 'data.mdb')
-    if not os.path.isfile(data_file):
-        raise RequestError(
-            f'{path}: no LMDB store here (expected a folder with data.mdb in it). '
-            '`python scripts/prepare_reds.py SOURCE TARGET` makes the stores of REDS and of frames laid out like it; '
-            'basicsr.utils.lmdb_util.make_lmdb_from_imgs makes any other'
-        )
-    key = (os.getpid(), folder, os.stat(data_file).st_ino)
+    key = (os.getpid(), folder, os.stat(data_file(path)).st_ino)
     with _opening:
         if key not in _open_environments:
             _close(folder, inherited_only=True)
@@ -42,6 +35,22 @@ def shared_environment(path: str | Path) -> lmdb.Environment:
             except lmdb.Error as error:
                 raise RequestError(f'{path}: cannot open the LMDB store ({error})') from error
         return _open_environments[key]
+
+
+def data_file(path: str | Path) -> Path:
+    """The file that holds a store's values.
+
+    Raises:
+        RequestError: There is no LMDB store at the path.
+    """
+    file = Path(path) / 'data.mdb'
+    if not file.is_file():
+        raise RequestError(
+            f'{path}: no LMDB store here (expected a folder with data.mdb in it). '
+            '`python scripts/prepare_reds.py SOURCE TARGET` makes the stores of REDS and of frames laid out like it; '
+            'basicsr.utils.lmdb_util.make_lmdb_from_imgs makes any other'
+        )
+    return file
 
 
 def close_shared_environment(path: str | Path) -> None:

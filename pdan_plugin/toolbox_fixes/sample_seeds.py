@@ -86,7 +86,9 @@ def generators_kept() -> Iterator[None]:
     symptom='every epoch repeats the same crops and flips, which hang on the number of workers; torch is not seeded',
 )
 def every_sample_has_its_seed() -> bool:
-    """The training loader reads through `SeededSamples`; no loader takes from the training's own draws.
+    """The training loader reads through `SeededSamples`, but for data sets that say `draws_from_sample_index`.
+
+    No loader takes from the training's own draws.
 
     `prefetch_mode: cpu` without workers reads in a thread beside the training, whose draws would mix with the
     network's; such a loader reads in the training's own thread, and a warning says so.
@@ -105,7 +107,8 @@ def every_sample_has_its_seed() -> bool:
         seed: int | None = None,
     ) -> DataLoader:
         if dataset_opt['phase'] == 'train' and seed is not None:
-            dataset = SeededSamples(dataset, seed)
+            if not getattr(dataset, 'draws_from_sample_index', False):
+                dataset = SeededSamples(dataset, seed)
             if dataset_opt.get('prefetch_mode') == 'cpu' and dataset_opt['num_worker_per_gpu'] == 0:
                 get_root_logger().warning(
                     'datasets: train: prefetch_mode: cpu reads nothing ahead with num_worker_per_gpu: 0; '

@@ -8,6 +8,7 @@ import pytest
 from basicsr.data.data_sampler import EnlargedSampler
 from basicsr.models.sr_model import SRModel
 
+from pdan_plugin.data.source_mixing import MixingSampler
 from pdan_plugin.errors import RequestError
 from pdan_plugin.toolbox_fixes.data_loading import SampleIndex, iterations_per_epoch
 
@@ -103,6 +104,22 @@ def test_a_resumed_run_reads_what_the_interrupted_one_had_not(monkeypatch):
     epoch, rest = _remaining(train.create_train_val_dataloader, 7, 4)
     assert epoch == 1
     assert len(rest) == 20 - 2 * 4
+
+
+def test_a_data_set_may_bring_its_own_sampler_and_is_resumed_by_it(monkeypatch):
+    class Mixed(list):
+        def training_sampler(self, num_replicas, rank, ratio):
+            return MixingSampler(self, (7, 3), (1, 2), num_replicas=num_replicas, rank=rank, ratio=ratio)
+
+    train = importlib.import_module('basicsr.train')
+    monkeypatch.setattr(train, 'build_dataset', lambda _: Mixed(range(10)))
+    # 20 samples an epoch are 6 batches of 3; two are left over and begin the next epoch.
+    _, first = _remaining(train.create_train_val_dataloader, 0, 3)
+    assert _remaining(train.create_train_val_dataloader, 4, 3) == (0, first[12:])
+    epoch, second = _remaining(train.create_train_val_dataloader, 6, 3)
+    assert (epoch, second[:2]) == (1, first[18:])
+    drawn = [index for index, _ in first[:18] + second[:18]]
+    assert sum(index >= 7 for index in drawn) == 24
 
 
 def test_a_batch_of_several_parts_holds_the_samples_of_all(monkeypatch, caplog):

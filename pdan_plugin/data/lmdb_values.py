@@ -1,0 +1,142 @@
+"""Where the values of an LMDB lie in its file, so that a part of one is read without touching the rest.
+
+LMDB keeps a value longer than half a page in pages of its own, one after another in the file. Reading such a value
+through the ``lmdb`` package touches every page of it, one at a time: from a store larger than the memory that is 675
+small reads for a crop of a 720p frame. With the values' places known, the crop's rows are asked of the system at once,
+and no others.
+
+The format read here is version 1, of every LMDB 0.9 (``struct MDB_meta``, ``MDB_page`` and ``MDB_node`` of its mdb.c).
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+_PAGE_HEADER = struct.Struct('<QHHHH')  # number, padding, flags, end of the node pointers, begin of the nodes
+_META = struct.Struct('<IIQQ48s48sQQ')  # magic, version, address, map size, free pages, main database, last page, txn
+_DATABASE = struct.Struct('<IHHQQQQQ')  # page size, flags, depth, branches, leaves, overflow pages, entries, root
+_NODE = struct.Struct('<HHHH')  # low and high half of the value's size (of a branch: of the child), flags, key's size
+_MAGIC, _VERSION = 0xBEEFC0DE, 1
+_BRANCH, _LEAF = 0x01, 0x02
+_IN_OWN_PAGES = 0x01
+_NO_PAGE = 2**64 - 1
+_LEAST_PAGE, _LARGEST_PAGE = 256, 65536
+
+Extent = tuple[int, int]  # offset in the file, bytes
+
+
+class UnknownLayout(ValueError):
+    """The file is not a whole LMDB of the format known here; says what is wrong."""
+
+
+class MappedValues:
+    """The values of the main database of an LMDB file, as views of its memory map.
+
+    The file must not be written while it is open here. Threads and forked processes may share one.
+
+    Args:
+        file: The LMDB's ``data.mdb``.
+
+    Raises:
+        UnknownLayout: The file is of another format, damaged or cut off.
+        OSError: It cannot be opened.
+    """
+
+    def __init__(self, file: str | Path) -> None:
+        with open(file, 'rb') as opened:
+            size = os.fstat(opened.fileno()).st_size
+            if not size:
+                raise UnknownLayout('is empty')
+            self._map = mmap.mmap(opened.fileno(), size, access=mmap.ACCESS_READ)
+        if hasattr(mmap, 'MADV_RANDOM'):  # what is needed is asked for; nothing around it is to be read
+            self._map.madvise(mmap.MADV_RANDOM)
+        self._view = memoryview(self._map)
+        try:
+            self._extents = dict(_extents(self._view))
+        except struct.error as error:
+            raise UnknownLayout(f'is damaged or cut off ({size} bytes)') from error
+
+    def __len__(self) -> int:
+        return len(self._extents)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._extents
+
+    def __getitem__(self, key: str) -> memoryview:
+        """The value's bytes; none of them is read yet. KeyError where there is no such key."""
+        offset, size = self._extents[key]
+        return self._view[offset : offset + size]
+
+    def expect(self, key: str, start: int, stop: int) -> None:
+        """Bytes ``start`` to ``stop`` of a value will be read soon: the system begins to fetch them, all at once."""
+        if not hasattr(mmap, 'MADV_WILLNEED'):  # Windows: reading works the same, a page at a time
+            return
+        offset, size = self._extents[key]
+        first = (offset + start) // mmap.PAGESIZE * mmap.PAGESIZE
+        self._map.madvise(mmap.MADV_WILLNEED, first, offset + min(stop, size) - first)
+
+
+def _extents(file: memoryview) -> Iterator[tuple[str, Extent]]:
+    """Keys, as text, and places of their values, in the order of the keys."""
+    page_size, root, entries = _newest_meta(file)
+    found = 0
+    waiting = [] if root == _NO_PAGE else [root]
+    while waiting:
+        page = waiting.pop() * page_size
+        _, _, flags, lower, _ = _PAGE_HEADER.unpack_from(file, page)
+        nodes = struct.unpack_from(f'<{(lower - _PAGE_HEADER.size) // 2}H', file, page + _PAGE_HEADER.size)
+        if flags & _BRANCH:
+            waiting += [_child(file, page + node) for node in reversed(nodes)]
+        elif flags & _LEAF:
+            for node in nodes:
+                found += 1
+                yield _entry(file, page + node, page_size)
+        else:
+            raise UnknownLayout(f'page {page // page_size} is of a kind not known here (flags {flags:#x})')
+        if found > entries:
+            break
+    if found != entries:
+        raise UnknownLayout(f'has {entries} entries by its own count, but {found} were found')
+
+
+def _newest_meta(file: memoryview) -> tuple[int, int, int]:
+    """(page size, root page, entries) as of the last transaction; the two meta pages are written in turn."""
+    newest = (-1, 0, 0, 0)
+    page_size = 0
+    for number in range(2):
+        magic, version, _, _, free, main, _, transaction = _META.unpack_from(
+            file, number * page_size + _PAGE_HEADER.size
+        )
+        if (magic, version) != (_MAGIC, _VERSION):
+            raise UnknownLayout('is not an LMDB file of format version 1')
+        page_size = _DATABASE.unpack(free)[0]
+        if not _LEAST_PAGE <= page_size <= _LARGEST_PAGE:
+            raise UnknownLayout(f'has pages of {page_size} bytes')
+        *_, entries, root = _DATABASE.unpack(main)
+        newest = max(newest, (transaction, page_size, root, entries))
+    return newest[1:]
+
+
+def _child(file: memoryview, node: int) -> int:
+    low, middle, high, _ = _NODE.unpack_from(file, node)
+    return low | middle << 16 | high << 32
+
+
+def _entry(file: memoryview, node: int, page_size: int) -> tuple[str, Extent]:
+    low, high, flags, key_size = _NODE.unpack_from(file, node)
+    size = low | high << 16
+    begin = node + _NODE.size
+    key = bytes(file[begin : begin + key_size]).decode(errors='replace')
+    offset = begin + key_size
+    if flags & ~_IN_OWN_PAGES:
+        raise UnknownLayout(f'holds more than plain values (entry {key!r}, flags {flags:#x})')
+    if flags:
+        (first_page,) = struct.unpack_from('<Q', file, offset)
+        offset = first_page * page_size + _PAGE_HEADER.size
+    if offset + size > len(file):
+        raise UnknownLayout(f'is cut off: {len(file)} bytes, and entry {key!r} ends at {offset + size}')
+    return key, (offset, size)

@@ -1,0 +1,120 @@
+"""Several sets of frames mixed by weight: which frame comes when.
+
+The order is a function of the position in the run alone. So the ratio holds exactly however often a run is stopped, and
+on however many ranks it goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from basicsr.data.data_sampler import EnlargedSampler
+
+from pdan_plugin.toolbox_fixes.data_loading import SampleIndex
+
+_LONGEST_PATTERN = 1_000_000
+
+
+def whole_weights(weights: Sequence[float]) -> list[int]:
+    """The smallest whole numbers in the ratio of the weights: 0.5 and 1.5 are 1 and 3.
+
+    Raises:
+        ValueError: A weight is not above zero, or only numbers that add up to more than a million are in their ratio.
+    """
+    exact = [Fraction(str(weight)) for weight in weights]
+    if min(exact) <= 0:
+        raise ValueError(f'weights must be above zero, got {", ".join(map(str, weights))}')
+    multiple = math.lcm(*(one.denominator for one in exact))
+    whole = [int(one * multiple) for one in exact]
+    divisor = math.gcd(*whole)
+    whole = [one // divisor for one in whole]
+    if sum(whole) > _LONGEST_PATTERN:
+        raise ValueError(
+            f'weights {", ".join(map(str, weights))} repeat only after {sum(whole)} samples; round them '
+            f'(at most {_LONGEST_PATTERN})'
+        )
+    return whole
+
+
+class MixingSampler(EnlargedSampler):
+    """The toolbox's sampler for a data set whose indices are those of several sources, one after the other.
+
+    In every ``sum(weights)`` samples of a run, in the order they are trained on over all ranks, each source has exactly
+    its weight's number, spread evenly; the count goes on over epochs. A source gives every one of its frames once, in a
+    random order, before it gives any a second time. An epoch has as many samples as without weights.
+
+    Args:
+        dataset: The whole data set.
+        sizes: Frames of each source; they add up to ``len(dataset)``.
+        weights: Whole numbers (`whole_weights`).
+        num_replicas: Ranks.
+        rank: This one.
+        ratio: The toolbox's ``dataset_enlarge_ratio``.
+        seed: Of the random orders.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        sizes: Sequence[int],
+        weights: Sequence[int],
+        *,
+        num_replicas: int,
+        rank: int,
+        ratio: float = 1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(dataset, num_replicas, rank, ratio)  # pyright: ignore[reportArgumentType]
+        self._sizes, self._weights, self._seed = list(sizes), list(weights), seed
+        self._begins = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+        self._pattern, self._earlier = _pattern(self._weights)
+
+    def describe(self) -> str:
+        """The mixture in words, for the log: how many samples of each source there are in an epoch's worth."""
+        total = sum(self._weights)
+        return ', '.join(
+            f'{weight} of {total} samples from {size} frames'
+            for size, weight in zip(self._sizes, self._weights, strict=True)
+        )
+
+    def __iter__(self) -> Iterator[SampleIndex]:
+        # Both told by the trainer: the samples this rank had used of an epoch when its run was stopped inside it, and
+        # those that are trained on in an epoch, since what fills no batch at its end is left out.
+        used = getattr(self, 'samples_used', {}).get(self.epoch, 0)
+        begin = self.epoch * getattr(self, 'samples_an_epoch', self.total_size)
+        steps = np.arange(used, self.num_samples)
+        # Each step takes one sample a rank. The ranks change places from step to step, or a pattern that is as long as
+        # there are ranks would give each rank a source of its own.
+        places = steps * self.num_replicas + (self.rank + steps) % self.num_replicas
+        rounds, places = np.divmod(begin + places, len(self._pattern))
+        sources = self._pattern[places]
+        counts = rounds * np.asarray(self._weights)[sources] + self._earlier[places]
+        passes, turns = np.divmod(counts, np.asarray(self._sizes)[sources])
+        frames = np.empty_like(turns)
+        for source in range(len(self._sizes)):
+            for number in np.unique(passes[sources == source]):
+                chosen = (sources == source) & (passes == number)
+                frames[chosen] = self._begins[source] + self._order(source, int(number))[turns[chosen]]
+        # The pass is the samples' epoch: no frame is drawn twice with the same crop.
+        return map(SampleIndex, frames.tolist(), passes.tolist(), [0] * len(steps))
+
+    def _order(self, source: int, number: int) -> np.ndarray:
+        """The order of a source's frames in its ``number``-th pass."""
+        words = f'{self._seed} {source} {number}'.encode()
+        digest = hashlib.blake2b(words, digest_size=16, person=b'mixing').digest()
+        return np.random.Generator(np.random.PCG64(int.from_bytes(digest, 'little'))).permutation(self._sizes[source])
+
+
+def _pattern(weights: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """The source at each place of the repeating pattern, and how many of that source stand before it."""
+    sources = np.repeat(np.arange(len(weights)), weights)
+    earlier = np.concatenate([np.arange(weight) for weight in weights])
+    # The n-th of w samples has its ideal place in the middle of the n-th of w equal parts.
+    ideal = (earlier + 0.5) / np.asarray(weights)[sources]
+    order = np.lexsort((sources, ideal))
+    return sources[order], earlier[order]
