@@ -7,6 +7,11 @@
                                                   whether bfloat16 learns as float32 does, drawn
     python scripts/benchmark.py validation        two processes against one
     python scripts/benchmark.py loss              HPEM against L1 and against a full sort
+    python scripts/benchmark.py loader            training samples a second, against the toolbox's data set
+    python scripts/benchmark.py loader --samples 100000 --workers 0 4
+                                                  the same for long: is memory flat?
+    python scripts/benchmark.py loader --cold 10 --workers 0 4
+                                                  from a store of 10 GB that is not in memory, against the bare disk
 
 ``ratio`` says how many times faster ours is. The machine may be busy with other things: the sides are timed in turn,
 round after round, after warm-up rounds, and medians are compared. ``--json`` prints one JSON object instead of tables.
@@ -24,7 +29,9 @@ from typing import Any
 
 os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # torch's profiler, which measures memory too, tells of every start
 
-from pdan_plugin.benchmarks import loss, loss_curves, step_profile, training, validation
+import torch
+
+from pdan_plugin.benchmarks import loader, loader_endurance, loss, loss_curves, step_profile, training, validation
 from pdan_plugin.benchmarks.timing import chosen_device, header, machine
 from pdan_plugin.errors import RequestError
 
@@ -52,6 +59,17 @@ def run_train(arguments: argparse.Namespace, described: dict[str, Any]) -> Answe
 def run_validation(arguments: argparse.Namespace, described: dict[str, Any]) -> Answer:
     result = validation.benchmark_validation(arguments.rounds, arguments.features)
     return result, validation.table, 'loss'
+
+
+def run_loader(arguments: argparse.Namespace, described: dict[str, Any]) -> Answer:
+    if arguments.cold is not None:
+        samples = arguments.samples or 3000
+        result = loader_endurance.benchmark_cold(arguments.folder, arguments.cold, samples, arguments.workers)
+        return result, loader_endurance.table, 'train'
+    if arguments.samples is not None:
+        result = loader_endurance.benchmark_endurance(arguments.samples, arguments.workers)
+        return result, loader_endurance.table, 'loader --cold 10'
+    return loader.benchmark_loader(arguments.rounds), loader.table, 'loader --samples 100000'
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,15 +103,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     of_loss = names.add_parser('loss', help='HPEM against L1 and against a full sort')
     of_loss.add_argument('--rounds', type=_positive, default=30, metavar='N', help='timed rounds (default: 30)')
     of_loss.set_defaults(run=run_loss, device='cpu')
-    for each in (train, of_validation, of_loss):
+    of_loader = names.add_parser('loader', help="training samples a second, against the toolbox's data set")
+    of_loader.add_argument('--rounds', type=_positive, metavar='N', help='timed rounds (default: 10)')
+    of_loader.add_argument('--samples', type=_positive, metavar='N', help='instead: read so many, look at memory')
+    of_loader.add_argument('--cold', type=float, metavar='GB', help='instead: from new stores of this size, on disk')
+    of_loader.add_argument(
+        '--workers', type=int, nargs='+', metavar='N', help='processes of --samples and --cold (default: 0 4)'
+    )
+    of_loader.add_argument('--folder', type=Path, metavar='PATH', help='where --cold makes them (default: here)')
+    of_loader.set_defaults(run=run_loader, device='cpu')
+    for each in (train, of_validation, of_loss, of_loader):
         each.add_argument('--json', action='store_true', help='print one JSON object')
     given = parser.parse_args(arguments)
     if given.name == 'train':
         _settle_rounds(train, given)
+    if given.name == 'loader':
+        _settle_loader(of_loader, given)
 
     try:
         device = chosen_device(given.device)
-        described = machine(device, processes=2, threads=1) if given.name == 'validation' else machine(device)
+        described = _described(given, device)
         if not given.json:
             print(header(described), end='\n\n', flush=True)
         result, table, following = given.run(given, described)
@@ -119,6 +148,26 @@ def _settle_rounds(parser: argparse.ArgumentParser, given: argparse.Namespace) -
         parser.error('--rounds is for timing; --picture has --iterations')
     given.iterations = given.iterations or 500
     given.rounds = given.rounds or 10
+
+
+def _settle_loader(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    """The ratio has rounds, the long and the cold reading have workers, the cold one alone has a folder."""
+    is_long = given.samples is not None or given.cold is not None
+    if is_long and given.rounds is not None:
+        parser.error('--rounds is for the comparison, without --samples and --cold')
+    if not is_long and given.workers is not None:
+        parser.error('--workers is for --samples and --cold; the comparison has one process')
+    if given.cold is None and given.folder is not None:
+        parser.error('--folder is for --cold')
+    given.rounds, given.workers, given.folder = given.rounds or 10, given.workers or [0, 4], given.folder or Path()
+
+
+def _described(given: argparse.Namespace, device: torch.device) -> dict[str, Any]:
+    if given.name == 'validation':
+        return machine(device, processes=2, threads=1)
+    if given.name == 'loader':
+        return machine(device, processes=max(given.workers) + 1 if given.samples or given.cold else 1, threads=1)
+    return machine(device)
 
 
 def _positive(word: str) -> int:

@@ -68,6 +68,21 @@ def write_validation_pictures(folder: Path, count: int | None = None) -> int:
     return number
 
 
+def large_frames(count: int) -> Iterator[np.ndarray]:
+    """``count`` pictures of REDS's size, (720, 1280, 3) uint8 RGB: crops of photographs side by side, none enlarged."""
+    height, width = 240, 320
+    photographs = [photograph for _, photograph in _photographs()]
+    for number in range(count):
+        draw = np.random.default_rng(number)
+
+        def tile(draw: np.random.Generator = draw) -> np.ndarray:
+            picture = photographs[draw.integers(len(photographs))]
+            top, left = draw.integers(picture.shape[0] - height + 1), draw.integers(picture.shape[1] - width + 1)
+            return picture[top : top + height, left : left + width]
+
+        yield np.vstack([np.hstack([tile() for _ in range(4)]) for _ in range(3)])
+
+
 def _corner_crops() -> Iterator[np.ndarray]:
     """(288, 384, 3) uint8, BGR."""
     height, width = WHOLE_PICTURE

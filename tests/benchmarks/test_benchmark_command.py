@@ -29,6 +29,9 @@ def test_a_table_begins_with_the_machine_and_ends_with_the_next_command(capsys):
         (['train', '--iterations', '5'], '--iterations is for --picture'),
         (['train', '--picture', 'a.png', '--rounds', '2'], '--rounds is for timing'),
         (['train', '--features', '20'], 'expected a multiple of 16'),
+        (['loader', '--workers', '2'], '--workers is for --samples and --cold'),
+        (['loader', '--cold', '1', '--rounds', '2'], '--rounds is for the comparison'),
+        (['loader', '--samples', '100', '--folder', '.'], '--folder is for --cold'),
         (['loss', '--rounds', '0'], 'expected a positive number'),
     ],
 )

@@ -78,7 +78,7 @@ def test_databases_inside_a_database_are_not_taken_for_frames(tmp_path: Path) ->
     environment = lmdb.open(str(tmp_path / 'a.lmdb'), max_dbs=2)
     environment.open_db(b'inside')
     environment.close()
-    with pytest.raises(UnknownLayout, match="more than plain values .entry 'inside'"):
+    with pytest.raises(UnknownLayout, match=r"more than plain values \(entry 'inside'"):
         MappedValues(tmp_path / 'a.lmdb' / 'data.mdb')
 
 
