@@ -79,7 +79,7 @@ def words_of_package(package: str) -> frozenset[str]:
 
 
 def _given_the_options(tree: ast.ClassDef, owner: type) -> Iterator[type]:
-    """Classes of the same module that a class hands its whole options to."""
+    """Classes of the same package that a class hands its whole options to."""
     module = sys.modules.get(owner.__module__)
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
@@ -87,7 +87,7 @@ def _given_the_options(tree: ast.ClassDef, owner: type) -> Iterator[type]:
             given = [ast.unparse(argument) for argument in node.args]
             if (
                 inspect.isclass(helper)
-                and helper.__module__ == owner.__module__
+                and helper.__module__.partition('.')[0] == owner.__module__.partition('.')[0]
                 and any(text in ('opt', 'self.opt') for text in given)
             ):
                 yield helper
