@@ -38,7 +38,7 @@ setup(
     ],
     extras_require={
         'quickstart': ['scikit-image>=0.22'],
-        'tests': ['pytest>=8', 'pytest-xdist>=3.5', 'scikit-image>=0.22', 'tensorboard>=2.16'],
+        'tests': ['pytest>=8', 'pytest-xdist>=3.7', 'scikit-image>=0.22', 'tensorboard>=2.16'],
         'lint': ['ruff>=0.6', 'pyright>=1.1.380'],
     },
     entry_points={
