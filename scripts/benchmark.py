@@ -12,6 +12,7 @@
                                                   the same for long: is memory flat?
     python scripts/benchmark.py loader --cold 10 --workers 0 4
                                                   from a store of 10 GB that is not in memory, against the bare disk
+    python scripts/benchmark.py synthesis         a blurred pair out of its sub-frames, against the plain way
 
 ``ratio`` says how many times faster ours is. The machine may be busy with other things: the sides are timed in turn,
 round after round, after warm-up rounds, and medians are compared. ``--json`` prints one JSON object instead of tables.
@@ -31,7 +32,16 @@ os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # torch's profiler, which measu
 
 import torch
 
-from pdan_plugin.benchmarks import loader, loader_endurance, loss, loss_curves, step_profile, training, validation
+from pdan_plugin.benchmarks import (
+    loader,
+    loader_endurance,
+    loss,
+    loss_curves,
+    step_profile,
+    synthesis,
+    training,
+    validation,
+)
 from pdan_plugin.benchmarks.timing import chosen_device, header, machine
 from pdan_plugin.errors import RequestError
 
@@ -70,6 +80,10 @@ def run_loader(arguments: argparse.Namespace, described: dict[str, Any]) -> Answ
         result = loader_endurance.benchmark_endurance(arguments.samples, arguments.workers)
         return result, loader_endurance.table, 'loader --cold 10'
     return loader.benchmark_loader(arguments.rounds), loader.table, 'loader --samples 100000'
+
+
+def run_synthesis(arguments: argparse.Namespace, described: dict[str, Any]) -> Answer:
+    return synthesis.benchmark_synthesis(arguments.rounds), synthesis.table, 'loader'
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -112,7 +126,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     of_loader.add_argument('--folder', type=Path, metavar='PATH', help='where --cold makes them (default: here)')
     of_loader.set_defaults(run=run_loader, device='cpu')
-    for each in (train, of_validation, of_loss, of_loader):
+    of_synthesis = names.add_parser('synthesis', help='a blurred pair out of its sub-frames, against the plain way')
+    of_synthesis.add_argument('--rounds', type=_positive, default=7, metavar='N', help='timed rounds (default: 7)')
+    of_synthesis.set_defaults(run=run_synthesis, device='cpu')
+    for each in (train, of_validation, of_loss, of_loader, of_synthesis):
         each.add_argument('--json', action='store_true', help='print one JSON object')
     given = parser.parse_args(arguments)
     if given.name == 'train':
@@ -167,7 +184,7 @@ def _described(given: argparse.Namespace, device: torch.device) -> dict[str, Any
         return machine(device, processes=2, threads=1)
     if given.name == 'loader':
         return machine(device, processes=max(given.workers) + 1 if given.samples or given.cold else 1, threads=1)
-    return machine(device)
+    return machine(device, threads=1) if given.name == 'synthesis' else machine(device)
 
 
 def _positive(word: str) -> int:

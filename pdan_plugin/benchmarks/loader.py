@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from basicsr.data import build_dataset
 
 from pdan_plugin.benchmarks.pictures import SCALE, large_frames
-from pdan_plugin.benchmarks.timing import Candidate, medians, times_in_turn
+from pdan_plugin.benchmarks.timing import Candidate, medians, one_thread, times_in_turn
 from pdan_plugin.data.frame_codec import encode_picture, picture_checksum
 from pdan_plugin.data.frame_store_writer import FrameStoreWriter
 from pdan_plugin.data.reds_paired_dataset import REDSPairedDataset
@@ -58,7 +57,7 @@ def benchmark_loader(rounds: int, frames: int = 24) -> dict[str, Any]:
             OURS_ON_PNG: _reading(our_data_set(roots['png']), _SAMPLES[OURS_ON_PNG], nullcontext),
             OURS: _reading(our_data_set(roots['bmp']), _SAMPLES[OURS], nullcontext),
         }
-        with _one_thread():
+        with one_thread():
             seconds = medians(times_in_turn(sides, rounds, warm_up=2, description='loader'))
     finally:
         shutil.rmtree(folder)
@@ -132,18 +131,6 @@ def _reading(dataset: Any, samples: int, context: Callable[[], AbstractContextMa
             dataset[SampleIndex(int(frame), epoch, 0)]
 
     return Candidate(read, context)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before[0])
-        cv2.setNumThreads(before[1])
 
 
 def table(result: dict[str, Any]) -> str:

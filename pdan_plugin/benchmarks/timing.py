@@ -6,13 +6,14 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import cv2
 import torch
 from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
@@ -129,6 +130,19 @@ def machine(device: torch.device, *, processes: int = 1, threads: int | None = N
         'basicsr': version('basicsr'),
         'python': platform.python_version(),
     }
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """OpenCV and torch with one thread each: what a worker process of a loader has."""
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
 
 
 def header(described: Mapping[str, Any]) -> str:
