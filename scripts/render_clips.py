@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from pdan_plugin.data import reds_layout
 from pdan_plugin.errors import RequestError
+from pdan_plugin.script_end import ends_script
 from pdan_plugin.synthesis import clip_rendering, photographs
 
 
@@ -131,20 +132,13 @@ def render(args: argparse.Namespace) -> None:
     print(f'Next: python scripts/prepare_reds.py {args.target} STORES --splits {splits}')
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Exit status: 0 done, 2 the request was wrong, 130 interrupted."""
+@ends_script
+def main(words: Sequence[str] | None = None) -> None:
+    """What the command line asks for, and how it ends."""
     args = arguments().parse_args(words)
     if args.clips + args.val_clips == 0:
         arguments().error('no clips are asked for: --clips 0 --val-clips 0')
-    try:
-        render(args)
-    except RequestError as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print('interrupted; the same command goes on from here', file=sys.stderr)
-        return 130
-    return 0
+    render(args)
 
 
 if __name__ == '__main__':

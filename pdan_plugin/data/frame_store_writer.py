@@ -3,14 +3,21 @@
 While it is written, ``NAME.lmdb`` lies beside its final place as ``NAME.lmdb.partial``. Frames are committed in
 batches; after each, their shapes and checksums are appended to ``checksums.txt``. Only a finished store, with its
 ``meta_info.txt``, is renamed.
+
+The order at the end, so that a kill between any two steps leaves what the next writer finishes: frames committed,
+``meta_info.txt`` put in place, the journal closed and ``checksums.txt`` put in place sorted by key, the folder renamed,
+and only then ``origin.json`` removed: a partial store always knows what it was begun from.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import shutil
 import sys
+from collections.abc import Iterator, Set
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -27,10 +34,11 @@ from pdan_plugin.data.frame_codec import (
     picture_checksum,
 )
 from pdan_plugin.data.frame_store import META_INFO
-from pdan_plugin.errors import RequestError
+from pdan_plugin.errors import RequestError, WorkError, refusing_unwritable
 
 CHECKSUMS = 'checksums.txt'
 _ORIGIN = 'origin.json'
+_DATA = 'data.mdb'
 _BATCH_BYTES = 64 << 20
 _SMALLEST_MAP = 256 << 20
 _PAGE = 4096
@@ -55,8 +63,7 @@ def read_checksums(store: str | Path) -> dict[str, Record]:
     file = Path(store) / CHECKSUMS
     if not file.exists():
         return {}
-    with file.open(newline='\n') as lines:
-        return _parse_checksums(lines.read())[0]
+    return _parse_checksums(_text(file))[0]
 
 
 class FrameStoreWriter:
@@ -68,8 +75,9 @@ class FrameStoreWriter:
 
     Raises:
         RequestError: The store is there already, its partial form belongs to another origin or codec, or another
-        process
-            is writing it.
+            process is writing it.
+        WorkError: Adding, committing and finishing raise it where the disk is full or fails. What was committed before
+            is kept, and the next writer goes on from there.
     """
 
     def __init__(self, path: str | Path, *, codec: str = 'bmp', origin: str = '') -> None:
@@ -82,25 +90,31 @@ class FrameStoreWriter:
             raise RequestError(f'{self.path}: is there already; remove it to make it anew')
         self.codec = codec
         self._folder = partial_path(self.path)
-        self._pending: dict[str, tuple[bytes, Record]] = {}
+        self._pending: dict[str, bytes] = {}
         self._pending_bytes = 0
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._journal = _open_alone(self._folder / CHECKSUMS, self.path)
+        with refusing_unwritable(str(self._folder)):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock_alone(self._folder / _DATA, self.path)
         try:
-            self._check_origin({'codec': codec, 'origin': origin})
-            data_file = self._folder / 'data.mdb'
-            size = data_file.stat().st_size if data_file.exists() else 0
-            self._environment = lmdb.open(str(self._folder), map_size=max(2 * size, _SMALLEST_MAP), readahead=False)
+            with refusing_unwritable(str(self._folder)):
+                self._check_still_unfinished()
+                self._check_origin({'codec': codec, 'origin': origin})
+                self._environment = self._opened()
+                try:
+                    self._records = self._recover()
+                    self._journal: IO[str] = (self._folder / CHECKSUMS).open('a', newline='\n')
+                except BaseException:
+                    self._environment.close()
+                    raise
         except BaseException:
-            self._journal.close()
+            self._lock.close()
             raise
         self._closed = False
-        self._records = self._recover()
 
     @property
-    def done(self) -> frozenset[str]:
-        """Keys that are safely in the store or waiting for the next commit."""
-        return frozenset(self._records) | frozenset(self._pending)
+    def done(self) -> Set[str]:
+        """Keys that are safely in the store or waiting for the next commit: a view that follows what is added."""
+        return self._records.keys()
 
     def add(self, key: str, image: np.ndarray) -> None:
         """Store a frame, (h, w, 3) uint8 RGB, under its key ``CLIP/FRAME``."""
@@ -113,54 +127,73 @@ class FrameStoreWriter:
             raise ValueError(
                 f'a key must not be empty nor hold a dot or a space (meta_info.txt could not name it): {key!r}'
             )
-        self._pending[key] = (data, (shape, checksum))
+        self._pending[key] = data
+        self._records[key] = (shape, checksum)
         self._pending_bytes += len(data)
         if self._pending_bytes >= _BATCH_BYTES:
             self.commit()
 
     def commit(self) -> None:
-        """Make everything added so far safe."""
+        """Make everything added so far safe.
+
+        Raises:
+            WorkError: The disk is full or fails; what was added since the last commit is lost, what was before is not.
+        """
         if not self._pending:
             return
-        while True:
-            try:
-                with self._environment.begin(write=True) as transaction:
-                    for key, (data, _) in self._pending.items():
-                        transaction.put(key.encode(), data)
-                break
-            except lmdb.MapFullError:  # the transaction was undone; the whole batch is still here
-                self._environment.set_mapsize(2 * self._environment.info()['map_size'])
-        for key, (_, (shape, checksum)) in self._pending.items():
-            self._journal.write(f'{key} {_shape_text(shape)} {checksum}\n')
-            self._records[key] = (shape, checksum)
-        self._journal.flush()
-        self._pending.clear()
-        self._pending_bytes = 0
+        try:
+            with self._telling_a_full_disk():
+                self._put_pending()
+                for key in self._pending:
+                    shape, checksum = self._records[key]
+                    self._journal.write(f'{key} {_shape_text(shape)} {checksum}\n')
+                self._journal.flush()
+        except BaseException:
+            for key in self._pending:
+                del self._records[key]
+            raise
+        finally:  # also after an error: closing must not try the same again
+            self._pending.clear()
+            self._pending_bytes = 0
 
     def finish(self) -> None:
-        """Commit, write meta_info.txt, and put the store in its place."""
+        """Commit, write meta_info.txt, and put the store in its place.
+
+        Raises:
+            WorkError: As `commit`; the next writer can finish.
+        """
         self.commit()
-        os.fsync(self._journal.fileno())
         level = PNG_COMPRESSION if self.codec == 'png' else 0
-        lines = [f'{key}.png {_shape_text(self._records[key][0])} {level}\n' for key in sorted(self._records)]
-        _write_atomically(self._folder / META_INFO, ''.join(lines))
-        self._environment.close()
-        self._closed = True
-        for name in (_ORIGIN, 'lock.mdb'):
-            (self._folder / name).unlink(missing_ok=True)
-        self._folder.rename(self.path)
-        self._journal.close()
+        keys = sorted(self._records)
+        with self._telling_a_full_disk():
+            meta = ''.join(f'{key}.png {_shape_text(self._records[key][0])} {level}\n' for key in keys)
+            _write_atomically(self._folder / META_INFO, meta)
+            self._environment.close()
+            self._journal.close()
+            self._closed = True
+            _write_atomically(self._folder / CHECKSUMS, _journal_text(self._records))
+            (self._folder / 'lock.mdb').unlink(missing_ok=True)
+            _flush_folder(self._folder)
+            if sys.platform == 'win32':  # which does not rename a folder of which a file is open
+                self._lock.close()
+            self._folder.rename(self.path)
+            (self.path / _ORIGIN).unlink(missing_ok=True)
+            _flush_folder(self.path.parent)
+        self._lock.close()
 
     def close(self) -> None:
         """Commit and stop, leaving an unfinished store for the next writer; after `finish`, nothing."""
         if self._closed:
+            self._lock.close()
             return
         try:
             self.commit()
         finally:
-            self._environment.close()
-            self._journal.close()
             self._closed = True
+            self._environment.close()
+            with contextlib.suppress(OSError):  # of a full disk; the journal is made whole from the frames
+                self._journal.close()
+            self._lock.close()
 
     def __enter__(self) -> FrameStoreWriter:
         return self
@@ -169,6 +202,45 @@ class FrameStoreWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @contextlib.contextmanager
+    def _telling_a_full_disk(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, lmdb.Error) as error:  # of a full disk LMDB says no more than 'Input/output error'
+            free = shutil.disk_usage(self._folder).free
+            raise WorkError(
+                f'{self.path}: cannot be written on ({error}; {free / 1e6:.0f} MB are free): the disk is full or '
+                f'fails. What was committed is kept in {self._folder.name}; make room and run the same command again'
+            ) from error
+
+    def _put_pending(self) -> None:
+        while True:
+            try:
+                with self._environment.begin(write=True) as transaction:
+                    for key, data in self._pending.items():
+                        transaction.put(key.encode(), data)
+                return
+            except lmdb.MapFullError:  # the transaction was undone; the whole batch is still here
+                self._environment.set_mapsize(2 * self._environment.info()['map_size'])
+
+    def _check_still_unfinished(self) -> None:
+        """Another writer may have finished between the look at the store's place and the lock."""
+        if self.path.exists():
+            empty = self._folder / _DATA
+            if empty.exists() and empty.stat().st_size == 0:  # made a moment ago, by opening it to lock it
+                empty.unlink()
+                self._folder.rmdir()
+            raise RequestError(f'{self.path}: another process has just finished it')
+
+    def _opened(self) -> lmdb.Environment:
+        size = (self._folder / _DATA).stat().st_size
+        try:
+            return lmdb.open(str(self._folder), map_size=max(2 * size, _SMALLEST_MAP), readahead=False)
+        except lmdb.Error as error:
+            raise RequestError(
+                f'{self._folder}: what was begun here cannot be gone on with ({error}); remove this folder'
+            ) from error
 
     def _check_origin(self, wanted: dict[str, str]) -> None:
         file = self._folder / _ORIGIN
@@ -184,8 +256,8 @@ class FrameStoreWriter:
 
     def _recover(self) -> dict[str, Record]:
         """What an earlier writer left: journal and LMDB are made to agree, the LMDB being what counts."""
-        self._journal.seek(0)
-        records, whole = _parse_checksums(self._journal.read())
+        file = self._folder / CHECKSUMS
+        records, whole = _parse_checksums(_text(file)) if file.exists() else ({}, True)
         with self._environment.begin(buffers=True) as transaction:
             stored = [bytes(key).decode() for key in transaction.cursor().iternext(values=False)]
             kept = {key: records[key] for key in stored if key in records}
@@ -197,12 +269,7 @@ class FrameStoreWriter:
                         raise RequestError(f'{self._folder}: frame {key!r} {error}; remove this folder') from error
                     kept[key] = ((image.shape[0], image.shape[1], 3), picture_checksum(image))
         if not whole or kept != records:
-            text = ''.join(f'{key} {_shape_text(shape)} {checksum}\n' for key, (shape, checksum) in kept.items())
-            self._journal.seek(0)
-            self._journal.truncate()
-            self._journal.write(text)
-            self._journal.flush()
-        self._journal.seek(0, os.SEEK_END)
+            _write_atomically(file, _journal_text(kept))
         return kept
 
 
@@ -216,19 +283,30 @@ def _parse_checksums(text: str) -> tuple[dict[str, Record], bool]:
     return records, position == len(text)
 
 
-def _open_alone(file: Path, store: Path) -> IO[str]:
-    """Open the journal for this process alone: the system drops the lock when the process ends, however it ends."""
-    journal = open(file, 'a+', newline='\n')  # noqa: SIM115 (it lives as long as the writer)
+def _text(file: Path) -> str:
+    return file.read_text(errors='replace')  # after a power cut there may be anything in its end
+
+
+def _journal_text(records: dict[str, Record]) -> str:
+    return ''.join(f'{key} {_shape_text(records[key][0])} {records[key][1]}\n' for key in sorted(records))
+
+
+def _lock_alone(file: Path, store: Path) -> IO[bytes]:
+    """Keep a file for this process alone: the system drops the lock when the process ends, however it ends.
+
+    It is LMDB's own data file, the one file that stays the same from the first frame to the renamed store.
+    """
+    lock = open(file, 'ab')  # noqa: SIM115 (it lives as long as the writer)
     if sys.platform == 'win32':
-        return journal  # there, the rename at the end fails while another process has the files open
+        return lock  # LMDB and the rename at the end fail there while another process has the file open
     import fcntl
 
     try:
-        fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        journal.close()
+        lock.close()
         raise RequestError(f'{store}: another process is writing it; wait for it, or stop it') from error
-    return journal
+    return lock
 
 
 def _write_atomically(file: Path, text: str) -> None:
@@ -238,6 +316,17 @@ def _write_atomically(file: Path, text: str) -> None:
         out.flush()
         os.fsync(out.fileno())
     temporary.replace(file)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make renames inside a folder outlast a power cut; systems that cannot open a folder do it by themselves."""
+    if sys.platform == 'win32':
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _shape_text(shape: tuple[int, int, int]) -> str:

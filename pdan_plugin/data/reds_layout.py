@@ -59,20 +59,25 @@ def set_name(split: str, kind: Kind) -> str:
     return f'{published_split(split)}_{kind.folder}'
 
 
-def store_name(split: str, kind: Kind) -> str:
-    """The store prepared from a set: ``train_sharp.lmdb``, ``val300_blur_bicubic_x4.lmdb``."""
-    return f'{split}_{kind.store_suffix}.lmdb'
+def store_name(split: str, kind: Kind, *, sub_images: bool = False) -> str:
+    """The store prepared from a set: ``train_sharp.lmdb``, ``val300_blur_bicubic_x4.lmdb``; cut, ``..._sub.lmdb``."""
+    return f'{split}_{kind.store_suffix}{"_sub" if sub_images else ""}.lmdb'
 
 
 def is_val300(key: str) -> bool:
-    """Whether a frame is among those the challenge scores: frames 9, 19, ..., 99 of a clip."""
-    return int(key.rpartition('/')[2]) % 10 == 9
+    """Whether a frame, or a sub-image of it, is among those the challenge scores: frames 9, 19, ..., 99 of a clip."""
+    frame = key.rpartition('/')[2].partition('_s')[0]
+    return frame.isdecimal() and int(frame) % 10 == 9
+
+
+def frames_per_clip(split: str) -> int:
+    """How many frames each clip of the published split has."""
+    return FRAMES_PER_CLIP // 10 if split == 'val300' else FRAMES_PER_CLIP
 
 
 def frames_published(split: str) -> int:
     """How many frames the whole split has."""
-    count = CLIPS[published_split(split)] * FRAMES_PER_CLIP
-    return count // 10 if split == 'val300' else count
+    return CLIPS[published_split(split)] * frames_per_clip(split)
 
 
 def key_of_member(member: str, name: str) -> str | None:
@@ -87,11 +92,12 @@ def key_of_member(member: str, name: str) -> str | None:
     return f'{parts[-2]}/{stem}'
 
 
-def find_set(source: str | Path, split: str, kind: Kind) -> Place | None:
+def find_set(source: str | Path, split: str, kind: Kind, *, from_zip: bool = False) -> Place | None:
     """Where a set lies under SOURCE, or None.
 
     SOURCE may be the folder that holds ``train/`` and ``val/``, one of these, or one above; zips may lie at any of
-    these levels. An unpacked folder goes before its zip, a shallower place before a deeper one.
+    these levels. An unpacked folder goes before its zip, unless ``from_zip`` lets only zips count; a shallower place
+    goes before a deeper one.
 
     Raises:
         RequestError: SOURCE is no folder, or the set lies in two places of the same depth.
@@ -100,7 +106,7 @@ def find_set(source: str | Path, split: str, kind: Kind) -> Place | None:
     if not source.is_dir():
         raise RequestError(f"{source}: no such folder (expected the folder with REDS's train/ and val/ or its zips)")
     name = set_name(split, kind)
-    for folders in _levels(source):
+    for folders in () if from_zip else _levels(source):
         unpacked = [found for folder in folders if (found := _folder_of_clips(folder, name, kind)) is not None]
         if unpacked:
             return Place(_only(unpacked, name))

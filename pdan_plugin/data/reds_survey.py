@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tqdm import tqdm
 
+from pdan_plugin.data.bounded_work import in_order
 from pdan_plugin.data.frame_sources import FrameArchive, FrameFolder, open_place
 from pdan_plugin.data.reds_layout import (
     BLUR_BICUBIC,
@@ -23,6 +23,7 @@ from pdan_plugin.data.reds_layout import (
     SHARP_BICUBIC,
     Kind,
     find_set,
+    frames_per_clip,
     frames_published,
     is_val300,
     key_of_member,
@@ -31,6 +32,7 @@ from pdan_plugin.data.reds_layout import (
 from pdan_plugin.errors import RequestError
 
 _LISTED = 100  # names told for one set; beyond that only their number
+_NAMED_CLIPS = 10
 
 Shape = tuple[int, int, int]
 
@@ -50,25 +52,25 @@ class FoundSet:
         return set_name(self.split, self.kind)
 
 
-def survey(source: str | Path, split: str, *, workers: int) -> dict[Kind, FoundSet] | None:
+def survey(source: str | Path, split: str, *, workers: int, from_zip: bool = False) -> dict[Kind, FoundSet] | None:
     """The sets of one split under SOURCE, checked against each other; None where SOURCE has nothing of the split.
 
     Every frame must be numbered without gaps within its clip, be an 8-bit RGB picture of its clip's size, and have its
     partners, the small ones exactly a quarter of the large one. Sharp and blurred frames are required,
-    ``sharp_bicubic`` is not.
+    ``sharp_bicubic`` is not. With ``from_zip`` only zips are looked at.
 
     Raises:
         RequestError: Lists everything that is wrong, by name.
     """
-    places = {kind: place for kind in KINDS if (place := find_set(source, split, kind)) is not None}
+    places = {kind: place for kind in KINDS if (place := find_set(source, split, kind, from_zip=from_zip)) is not None}
     if SHARP not in places and BLUR_BICUBIC not in places:
         return None
     for kind, other in ((SHARP, BLUR_BICUBIC), (BLUR_BICUBIC, SHARP)):
         if kind not in places:
             name = set_name(split, kind)
+            wanted = f'{name}.zip' if from_zip else f'the folder {name} or {name}.zip'
             raise RequestError(
-                f'{source}: {set_name(split, other)} is here but its partner {name} is not; put the folder '
-                f'{name} or {name}.zip there'
+                f'{source}: {set_name(split, other)} is here but its partner {name} is not; put {wanted} there'
             )
     problems: list[str] = []
     found = {}
@@ -87,10 +89,9 @@ def survey(source: str | Path, split: str, *, workers: int) -> dict[Kind, FoundS
         found[kind] = FoundSet(split, kind, frames, keys)
         problems += _listed(_gaps(name, keys, split))
     problems += _listed(_missing_partners(found))
-    if not problems:  # sizes are told only of sets that are whole: a gap would show up in them a second time
-        for one in found.values():
-            problems += _listed(_read_shapes(one, workers))
-        problems += _listed(_wrong_sizes(found))
+    for one in found.values():
+        problems += _listed(_read_shapes(one, workers))
+    problems += _listed(_wrong_sizes(found))
     if problems:
         raise RequestError(f'{split} under {source} cannot be used:\n  ' + '\n  '.join(problems))
     return found
@@ -109,13 +110,25 @@ def share_of_reds(found: dict[Kind, FoundSet]) -> str:
     sizes = sorted(set(sharp.shapes.values()) - {FRAME_SHAPE})
     if sizes:
         text += f" (sizes unlike REDS's {_size(FRAME_SHAPE)}: {', '.join(_size(shape) for shape in sizes)})"
-    return text
+    return text + _clip_lengths(sharp)
 
 
-def _listed(problems: Iterable[str]) -> list[str]:
+def _clip_lengths(sharp: FoundSet) -> str:
+    """Which clips are of another length than the rest, or than REDS's."""
+    counts = Counter(key.partition('/')[0] for key in sharp.keys)
+    published = frames_per_clip(sharp.split)
+    (usual, _), *_ = Counter(counts.values()).most_common(1)
+    if published in counts.values():
+        usual = published
+    odd = _listed((f'{clip} has {count}' for clip, count in sorted(counts.items()) if count != usual), _NAMED_CLIPS)
+    text = f"; clips of {usual} frames, REDS's have {published}" if usual != published else ''
+    return text + (f'; of another length than {usual} frames: {", ".join(odd)}' if odd else '')
+
+
+def _listed(problems: Iterable[str], most: int = _LISTED) -> list[str]:
     every = list(problems)
-    if len(every) > _LISTED:
-        return [*every[:_LISTED], f'... and {len(every) - _LISTED} more like these']
+    if len(every) > most:
+        return [*every[:most], f'... and {len(every) - most} more like these']
     return every
 
 
@@ -148,22 +161,13 @@ def _missing_partners(found: dict[Kind, FoundSet]) -> Iterator[str]:
 def _read_shapes(one: FoundSet, workers: int) -> list[str]:
     """Fill in the shapes; returns what is wrong with the headers."""
     problems = []
-
-    def shape(key: str) -> Shape | str:
-        try:
-            return one.frames.shape(key)
-        except RequestError as error:
-            return str(error)
-
-    with ThreadPoolExecutor(workers) as pool:
-        answers = pool.map(shape, one.keys)
-        for key, answer in zip(
-            one.keys, tqdm(answers, total=len(one.keys), desc=f'check {one.name}', unit='frame'), strict=True
-        ):
-            if isinstance(answer, str):
-                problems.append(answer)
-            else:
-                one.shapes[key] = answer
+    known: dict[Shape, Shape] = {}  # a set has a few shapes and many frames: share the tuples
+    answers = in_order(one.frames.shape, one.keys, workers)
+    for key, answer in tqdm(answers, total=len(one.keys), desc=f'check {one.name}', unit='frame'):
+        if isinstance(answer, RequestError):
+            problems.append(str(answer))
+        else:
+            one.shapes[key] = known.setdefault(answer, answer)
     return problems
 
 

@@ -1,55 +1,25 @@
 """scripts/prepare_reds.py on REDS-shaped trees: what it makes, what it refuses, and that a kill costs nothing."""
 
 import importlib.util
-import os
+import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
 import zipfile
 from pathlib import Path
 
 import cv2
+import lmdb
 import numpy as np
+import prepare_kills
 import pytest
-from skimage import data
+from basicsr.data.paired_image_dataset import PairedImageDataset
+from reds_tree import make_reds, stored, zip_reds
 
 from pdan_plugin.data.frame_store import FrameStore
-from pdan_plugin.data.frame_store_writer import partial_path, read_checksums
+from pdan_plugin.data.frame_store_writer import read_checksums
 from pdan_plugin.data.reds_paired_dataset import REDSPairedDataset
-from pdan_plugin.synthesis.bicubic import downsample_uint8
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / 'scripts' / 'prepare_reds.py'
-SETS = (('sharp', ''), ('blur_bicubic', 'X4'), ('sharp_bicubic', 'X4'))
-
-
-def make_reds(
-    root: Path, *, split: str = 'train', clips: int = 2, frames: int = 12, height: int = 64, width: int = 92
-) -> Path:
-    """A part of REDS in REDS's own folders, of windows that wander over photographs."""
-    photos = [data.astronaut(), data.coffee(), data.chelsea()]
-    for clip in range(clips):
-        for frame in range(frames):
-            window = photos[clip % 3][10 + frame % 50 :, 30 + 3 * frame % 100 :][:height, :width]
-            sharp = cv2.cvtColor(window, cv2.COLOR_RGB2BGR)
-            pictures = (sharp, downsample_uint8(cv2.blur(sharp, (7, 3)), 4), downsample_uint8(sharp, 4))
-            for (name, inner), picture in zip(SETS, pictures, strict=True):
-                file = root / split / f'{split}_{name}' / inner / f'{clip:03d}' / f'{frame:08d}.png'
-                file.parent.mkdir(parents=True, exist_ok=True)
-                cv2.imwrite(str(file), picture)
-    return root
-
-
-def zip_reds(root: Path, target: Path, *, split: str = 'train') -> Path:
-    """The same as the official zips, with the folders the official ones hold."""
-    target.mkdir()
-    for name, _ in SETS:
-        with zipfile.ZipFile(target / f'{split}_{name}.zip', 'w') as archive:
-            for file in sorted((root / split / f'{split}_{name}').rglob('*')):
-                archive.write(file, file.relative_to(root))
-    return target
 
 
 def picture(file: Path) -> np.ndarray:
@@ -95,7 +65,7 @@ class TestWhatItMakes:
         for key in store.keys:
             np.testing.assert_array_equal(store.read(key), picture(folder / f'{key}.png'))
         assert "train: 24 frames in 2 clips, 0.1% of REDS's 24000 (sizes unlike REDS's 1280x720: 92x64)" in said
-        assert 'verified: every frame of 6 stores equals its source' in said
+        assert 'verified: every frame of 6 stores reads back as its source was decoded' in said
         assert '\nNext: basicsr check -opt options/pdan_phase1.yml\n' in said
         dataset = REDSPairedDataset(
             {
@@ -113,13 +83,32 @@ class TestWhatItMakes:
 
     def test_zips_are_read_in_place_and_give_the_same(self, tmp_path: Path, prepare) -> None:
         make_reds(tmp_path / 'REDS')
-        archives = zip_reds(tmp_path / 'REDS', tmp_path / 'zips')
+        archives = zip_reds(tmp_path / 'REDS', tmp_path / 'zips', compression=zipfile.ZIP_DEFLATED)
         before = sorted(path.name for path in archives.iterdir())
         assert prepare(tmp_path / 'REDS', tmp_path / 'a')[0] == 0
         assert prepare(archives, tmp_path / 'b', '--verify', '--workers', 3)[0] == 0
         assert sorted(path.name for path in archives.iterdir()) == before
         for store in (tmp_path / 'a').iterdir():
-            assert contents(store) == contents(tmp_path / 'b' / store.name)
+            assert stored(store) == stored(tmp_path / 'b' / store.name)
+
+    def test_from_zip_passes_over_folders(self, tmp_path: Path, prepare) -> None:
+        root = make_reds(tmp_path / 'REDS', clips=1, frames=3)
+        status, said = prepare(root, tmp_path / 'out', '--from-zip')
+        assert status == 2
+        assert 'expected train_sharp.zip, train_blur_bicubic.zip' in said
+        status, said = prepare(root, tmp_path / 'out', '--from-zip', '--splits', 'train')
+        assert status == 2
+        assert 'nothing of train here (expected train_sharp.zip and train_blur_bicubic.zip)' in said
+        zip_reds(root, root)
+        (root / 'train_sharp.zip').rename(tmp_path / 'kept.zip')
+        status, said = prepare(root, tmp_path / 'out', '--from-zip')
+        assert status == 2
+        assert 'its partner train_sharp is not; put train_sharp.zip there' in said
+        (tmp_path / 'kept.zip').rename(root / 'train_sharp.zip')
+        (root / 'train' / 'train_sharp' / '000' / '00000001.png').write_bytes(b'what the zip holds counts')
+        status, said = prepare(root, tmp_path / 'out', '--from-zip')
+        assert status == 0, said
+        assert len(FrameStore(tmp_path / 'out' / 'train_sharp.lmdb').keys) == 3
 
     @pytest.mark.parametrize('part', ['', 'train', '..'])
     def test_source_may_be_a_level_off(self, tmp_path: Path, prepare, part: str) -> None:
@@ -157,49 +146,148 @@ class TestWhatItMakes:
         ]
 
 
-class TestInterruption:
-    def test_a_kill_in_the_middle_costs_nothing(self, tmp_path: Path, prepare) -> None:
-        root = make_reds(tmp_path / 'REDS', clips=3, frames=60)
-        assert prepare(root, tmp_path / 'whole')[0] == 0
-        # One worker and a commit every few frames: what a set 1000 times larger does between two kills.
-        child = (
-            'import sys, pdan_plugin.data.frame_store_writer as writer\n'
-            'from pdan_plugin.data.store_preparation import prepare_reds\n'
-            'writer._BATCH_BYTES = 1 << 15\n'
-            'prepare_reds(sys.argv[1], sys.argv[2], workers=1)\n'
-        )
-        target = tmp_path / 'killed'
-        kills = [('train_sharp.lmdb', 30), ('train_blur_bicubic_x4.lmdb', 40)]
-        for name, frames in kills:
-            process = subprocess.Popen(
-                [sys.executable, '-c', child, str(root), str(target)],
-                env=os.environ | {'PYTHONPATH': str(ROOT)},
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-            partial = partial_path(target / name)
-            while process.poll() is None and len(read_checksums(partial)) < frames:
-                time.sleep(0.001)
-            process.send_signal(signal.SIGKILL)
-            assert process.wait() == -signal.SIGKILL, 'it finished before it could be killed'
-            assert len(read_checksums(partial)) >= frames
-            assert not (target / name).exists()
-        kept = len(read_checksums(partial))
-        status, said = prepare(root, target, '--verify')
-        assert status == 0, said
-        assert 'train_sharp.lmdb: complete already, kept' in said
-        assert f'({kept} frames are there already)' in said
-        assert sorted(path.name for path in target.iterdir()) == sorted(
-            path.name for path in (tmp_path / 'whole').iterdir()
-        )
-        for store in (tmp_path / 'whole').iterdir():
-            assert contents(store) == contents(target / store.name)
-            for name in ('meta_info.txt', 'checksums.txt'):
-                assert (store / name).read_text() == (target / store.name / name).read_text()
+class TestSubImages:
+    SIZE, STEP = 32, 24
+    # Of 64x92: a grid of 24, and one more at the right and at the bottom edge.
+    CORNERS = tuple((top, left) for top in (0, 24, 32) for left in (0, 24, 48, 60))
 
-    def test_a_changed_store_does_not_verify(self, tmp_path: Path, prepare) -> None:
+    @pytest.fixture
+    def made(self, tmp_path: Path, prepare) -> Path:
+        root = make_reds(tmp_path / 'REDS', clips=2, frames=3)
+        make_reds(root, split='val', clips=1, frames=2)
+        status, said = prepare(
+            root, tmp_path / 'out', '--sub-images', self.SIZE, self.STEP, '--codec', 'png', '--verify'
+        )
+        assert status == 0, said
+        return tmp_path
+
+    def test_train_is_cut_as_the_toolbox_cuts_and_val_is_not(self, made: Path) -> None:
+        names = ('sharp', 'blur_bicubic_x4', 'sharp_bicubic_x4')
+        expected = [f'train_{name}_sub.lmdb' for name in names] + [f'val_{name}.lmdb' for name in names]
+        assert sorted(path.name for path in (made / 'out').iterdir()) == sorted(expected)
+        train = made / 'REDS' / 'train'
+        sharp = FrameStore(made / 'out' / 'train_sharp_sub.lmdb')
+        small = FrameStore(made / 'out' / 'train_blur_bicubic_x4_sub.lmdb')
+        assert len(sharp.keys) == len(small.keys) == 2 * 3 * 12
+        for frame in ('000/00000000', '001/00000002'):
+            whole = picture(train / 'train_sharp' / f'{frame}.png')
+            quarter = picture(train / 'train_blur_bicubic' / 'X4' / f'{frame}.png')
+            for number, (top, left) in enumerate(self.CORNERS, 1):
+                key = f'{frame}_s{number:03d}'
+                np.testing.assert_array_equal(sharp.read(key), whole[top : top + 32, left : left + 32])
+                part = quarter[top // 4 : top // 4 + 8, left // 4 : left // 4 + 8]
+                np.testing.assert_array_equal(small.read(key), part)
+
+    def test_both_data_sets_train_from_them(self, made: Path) -> None:
+        options = {
+            'name': 'cut',
+            'phase': 'train',
+            'scale': 4,
+            'gt_size': 16,
+            'use_hflip': True,
+            'use_rot': True,
+            'io_backend': {'type': 'lmdb'},
+            'dataroot_gt': str(made / 'out' / 'train_sharp_sub.lmdb'),
+            'dataroot_lq': str(made / 'out' / 'train_blur_bicubic_x4_sub.lmdb'),
+        }
+        for dataset in (REDSPairedDataset(dict(options)), PairedImageDataset(dict(options))):
+            assert len(dataset) == 72
+            assert tuple(dataset[50]['gt'].shape) == (3, 16, 16)
+            assert tuple(dataset[50]['lq'].shape) == (3, 4, 4)
+
+    def test_a_missing_sharp_bicubic_is_made_before_it_is_cut(self, made: Path, prepare) -> None:
+        shutil.rmtree(made / 'REDS' / 'train' / 'train_sharp_bicubic')
+        words = ('--sub-images', self.SIZE, self.STEP, '--splits', 'train', '--make-sharp-bicubic')
+        assert prepare(made / 'REDS', made / 'again', *words, '--codec', 'png')[0] == 0
+        name = 'train_sharp_bicubic_x4_sub.lmdb'
+        assert contents(made / 'again' / name) == contents(made / 'out' / name)
+
+    @pytest.mark.parametrize(
+        ('words', 'told'),
+        [
+            ((30, 24), 'SIZE must be a multiple of 4'),
+            ((32, 0), 'STEP must be a multiple of 4'),
+            ((32, 40), 'STEP 40 is above SIZE 32'),
+            ((68, 24), 'sub-images of 68x68 do not fit into frames of 92x64'),
+            ((32, 24, '--splits', 'val'), 'from the train split only, not from val'),
+        ],
+    )
+    def test_what_cannot_be_cut_is_told(self, tmp_path: Path, prepare, words: tuple, told: str) -> None:
+        root = make_reds(tmp_path / 'REDS', clips=1, frames=2)
+        status, said = prepare(root, tmp_path / 'out', '--sub-images', *words)
+        assert status == 2
+        assert told in said
+        assert not (tmp_path / 'out').exists()
+
+
+class TestInterruption:
+    def test_kills_cost_nothing(self, tmp_path: Path, prepare) -> None:
+        source = make_reds(tmp_path / 'REDS', clips=2, frames=60)
+        assert prepare(source, tmp_path / 'whole')[0] == 0
+        target, draw = tmp_path / 'killed', random.Random(0)
+        for moment in ('write', 'finish'):
+            assert prepare_kills.kill(source, target, moment, draw), 'it finished before it could be killed'
+        status, said = prepare(source, target, '--verify')
+        assert status == 0, said
+        assert 'train_sharp.lmdb: complete already, kept' in said or 'frames are there already' in said
+        assert prepare_kills.differences(tmp_path / 'whole', target) == []
+
+    def test_a_disk_that_fills_up_keeps_what_was_written(
+        self, tmp_path: Path, prepare, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        resource = pytest.importorskip('resource')
+        source = make_reds(tmp_path / 'REDS', clips=1, frames=40)
+        assert prepare(source, tmp_path / 'whole')[0] == 0
+        monkeypatch.setattr('pdan_plugin.data.frame_store_writer._BATCH_BYTES', 1 << 16)
+        target = tmp_path / 'full'
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, before[1]))  # a longer file meets what a full disk answers
+        try:
+            status, said = prepare(source, target)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert status == 1, said
+        assert 'the disk is full or fails' in said
+        assert not list(target.glob('*.lmdb'))
+        kept = len(read_checksums(target / 'train_sharp.lmdb.partial'))
+        assert 0 < kept < 40
+        status, said = prepare(source, target, '--verify')
+        assert status == 0
+        assert f'({kept} frames are there already)' in said
+        assert prepare_kills.differences(tmp_path / 'whole', target) == []
+
+
+class TestVerification:
+    def test_a_store_that_changed_is_named(self, tmp_path: Path, prepare) -> None:
         root = make_reds(tmp_path / 'REDS', clips=1, frames=3)
         assert prepare(root, tmp_path / 'out')[0] == 0
+        with lmdb.open(str(tmp_path / 'out' / 'train_sharp.lmdb')) as store, store.begin(write=True) as transaction:
+            value = bytearray(transaction.get(b'000/00000001'))
+            value[5000] ^= 1
+            transaction.put(b'000/00000001', bytes(value))
+            transaction.put(b'000/00000002', bytes(value[:7000]))
+        status, said = prepare(root, tmp_path / 'out', '--verify')
+        assert status == 1
+        assert "frame '000/00000001' has changed since it was stored" in said
+        assert "frame '000/00000002' is a truncated BMP" in said
+        assert '2 frames do not verify' in said
+
+    def test_the_source_is_decoded_once_and_that_is_said(self, tmp_path: Path, prepare) -> None:
+        root = make_reds(tmp_path / 'REDS', clips=1, frames=3)
+        assert prepare(root, tmp_path / 'out')[0] == 0
+        file = root / 'train' / 'train_sharp' / '000' / '00000001.png'
+        cv2.imwrite(str(file), 255 - cv2.imread(str(file)))
+        status, said = prepare(root, tmp_path / 'out', '--verify')
+        assert status == 0
+        assert 'The source itself was not decoded again' in said
+
+    def test_a_store_without_checksums_is_compared_with_its_source(self, tmp_path: Path, prepare) -> None:
+        root = make_reds(tmp_path / 'REDS', clips=1, frames=3)
+        assert prepare(root, tmp_path / 'out')[0] == 0
+        (tmp_path / 'out' / 'train_sharp.lmdb' / 'checksums.txt').unlink()
+        status, said = prepare(root, tmp_path / 'out', '--verify')
+        assert status == 0
+        assert 'train_sharp.lmdb: no stored checksum of 3 frames; these are compared with their source' in said
         file = root / 'train' / 'train_sharp' / '000' / '00000001.png'
         cv2.imwrite(str(file), 255 - cv2.imread(str(file)))
         status, said = prepare(root, tmp_path / 'out', '--verify')
@@ -216,16 +304,22 @@ class TestRefusals:
         assert not list(target.glob('*.lmdb')), said
         return said
 
-    def test_every_wrong_frame_is_named_before_anything_is_written(self, tmp_path: Path, prepare) -> None:
+    def test_everything_wrong_is_named_at_once_before_anything_is_written(self, tmp_path: Path, prepare) -> None:
         root = make_reds(tmp_path / 'REDS', clips=3)
         sharp, blurred = root / 'train' / 'train_sharp', root / 'train' / 'train_blur_bicubic' / 'X4'
         for file in (sharp / '000' / '00000004.png', blurred / '001' / '00000011.png'):
             file.unlink()
         (sharp / '002' / 'cover.png').write_bytes(b'')
+        (sharp / '001' / '00000007.png').write_bytes(b'no picture')
+        cv2.imwrite(str(blurred / '002' / '00000003.png'), np.zeros((17, 23, 3), np.uint8))
+        (make_reds(root, split='val', clips=1) / 'val' / 'val_sharp' / '000' / '00000005.png').unlink()
         said = self.refused(prepare, root, tmp_path / 'out')
         assert 'train_sharp: 000/00000004.png is missing, but later frames of the clip are there' in said
         assert 'train_blur_bicubic: 001/00000011.png is missing, but train_sharp has it' in said
         assert 'cover.png: not a frame' in said
+        assert '001/00000007.png: is not a PNG or BMP picture' in said
+        assert '002/00000003.png: 23x17, expected 23x16' in said
+        assert 'val_sharp: 000/00000005.png is missing, but later frames of the clip are there' in said
         assert not (tmp_path / 'out').exists()
 
     def test_every_wrong_size_is_named_before_anything_is_written(self, tmp_path: Path, prepare) -> None:
@@ -268,7 +362,7 @@ class TestRefusals:
         monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage._replace(free=300_000))
         said = self.refused(prepare, root, tmp_path / 'out')
         assert 'the stores need 0.7 MB, but only 0.3 MB are free' in said
-        assert '--codec png' in said
+        assert 'or choose --codec png (about' in said
         assert not (tmp_path / 'out').exists()
 
     def test_a_set_without_its_partner_is_named(self, tmp_path: Path, prepare) -> None:
@@ -303,9 +397,36 @@ class TestRefusals:
         root = make_reds(tmp_path / 'REDS', clips=1, frames=4)
         assert prepare(root, tmp_path / 'out')[0] == 0
         before = contents(tmp_path / 'out' / 'train_sharp.lmdb')
+        smaller = make_reds(tmp_path / 'smaller', clips=1, frames=4, height=60)
+        status, said = prepare(smaller, tmp_path / 'out')
+        assert status == 2
+        assert 'train_sharp.lmdb: does not hold the frames of' in said
+        assert '000/00000003 are missing or of another size' in said
         make_reds(tmp_path / 'REDS', clips=2, frames=4)
         status, said = prepare(root, tmp_path / 'out')
         assert status == 2
         assert 'holds 4 frames as bmp' in said
         assert 'would give 8 as bmp' in said
         assert contents(tmp_path / 'out' / 'train_sharp.lmdb') == before
+
+
+class TestWhatItSays:
+    def test_clips_of_another_length_are_named(self, tmp_path: Path, prepare) -> None:
+        root = make_reds(tmp_path / 'REDS', clips=3, frames=8)
+        for file in root.rglob('001/*7.png'):
+            file.unlink()
+        status, said = prepare(root, tmp_path / 'out', '--splits', 'train')
+        assert status == 0
+        assert "clips of 8 frames, REDS's have 100; of another length than 8 frames: 001 has 7" in said
+
+    def test_sizes_in_both_codecs_before_and_the_speed_after(self, tmp_path: Path, prepare) -> None:
+        root = make_reds(tmp_path / 'REDS', clips=1, frames=40)
+        said = {codec: prepare(root, tmp_path / codec, '--codec', codec)[1] for codec in ('bmp', 'png')}
+        assert 'train_sharp.lmdb: 40 frames, 0.8 MB to write as bmp (png: 0.' in said['bmp']
+        assert 'to write as png (bmp: 0.8 MB)' in said['png']
+        assert 'train_sharp.lmdb: 40 frames in ' in said['bmp']
+        assert ' a second' in said['bmp']
+        for codec in said:
+            size = (tmp_path / codec / 'train_sharp.lmdb' / 'data.mdb').stat().st_size
+            told = said[codec].split('train_sharp.lmdb: 40 frames, ')[1].split(' MB')[0]
+            assert float(told) == pytest.approx(size / 1e6, rel=0.1, abs=0.06)

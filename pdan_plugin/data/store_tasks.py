@@ -1,0 +1,153 @@
+"""What a store is to hold, and how its values come from the frames of REDS's folders or zips."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from pdan_plugin.data.frame_codec import PictureError, decode_picture, encode_picture, picture_checksum
+from pdan_plugin.data.frame_store_writer import bytes_on_disk
+from pdan_plugin.data.reds_layout import SCALE, SHARP
+from pdan_plugin.data.reds_survey import FoundSet, Shape
+from pdan_plugin.data.sub_images import SubImages
+from pdan_plugin.errors import RequestError
+from pdan_plugin.synthesis.bicubic import downsample_uint8
+
+Place = tuple[str, int, int]  # what is added to the frame's key, top, left
+
+
+@dataclass(frozen=True)
+class Value:
+    """One value of a store, ready to be written."""
+
+    key: str
+    data: bytes
+    shape: Shape
+    checksum: str
+
+
+@dataclass
+class StoreTask:
+    """One store to make: from a set as it is, or, where ``derived``, from the sharp set made smaller; whole or cut."""
+
+    store: Path
+    found: FoundSet
+    codec: str
+    derived: bool = False
+    sub_images: SubImages | None = None
+    _places: dict[Shape, list[Place]] = field(default_factory=dict)
+
+    @property
+    def frames(self) -> list[str]:
+        """The frames it is made from; one may become several values."""
+        return self.found.keys
+
+    @property
+    def origin(self) -> str:
+        made = f', bicubic 1/{SCALE}' if self.derived else ''
+        cut = f', sub-images {self.sub_images.size} {self.sub_images.step}' if self.sub_images else ''
+        return f'{self.found.name} in {os.path.realpath(self.found.frames.path)}{made}{cut}'
+
+    @property
+    def keeps_source_pngs(self) -> bool:
+        """Whether a PNG store of it holds the source's own files."""
+        return not self.derived and self.sub_images is None
+
+    def check(self) -> None:
+        """Look whether sub-images fit into every frame.
+
+        Raises:
+            RequestError: They do not.
+        """
+        for frame in self.frames:
+            self._places_in(frame)
+
+    def shapes(self) -> dict[str, Shape]:
+        """Shape of every value, by key."""
+        return {key: self._value_shape(frame) for frame in self.frames for key in self.keys_of(frame)}
+
+    def keys_of(self, frame: str) -> list[str]:
+        """Keys of the values a frame becomes."""
+        return [frame + suffix for suffix, _, _ in self._places_in(frame)]
+
+    def pixels(self, frame: str) -> dict[str, np.ndarray]:
+        """The values as the store is to hold them, (h, w, 3) uint8 RGB, by key.
+
+        Raises:
+            RequestError: The source is damaged.
+        """
+        image = self.found.frames.read(frame)
+        return self._cut(frame, self._derive(image))
+
+    def values(self, frame: str) -> list[Value]:
+        """What to write for a frame. A PNG of the source is kept as it is: it has been decoded, so it is whole.
+
+        Raises:
+            RequestError: The source is damaged, or is no longer what the survey saw.
+        """
+        data = self.found.frames.read_bytes(frame)
+        try:
+            image = decode_picture(data)
+        except PictureError as error:
+            raise RequestError(f'{self.found.frames.name_of(frame)}: {error}') from error
+        if image.shape != self.found.shapes[frame]:
+            raise RequestError(f'{self.found.frames.name_of(frame)}: changed while it was read')
+        as_it_is = self.codec == 'png' and self.keeps_source_pngs
+        return [
+            Value(
+                key,
+                data if as_it_is else encode_picture(part, self.codec),
+                (part.shape[0], part.shape[1], 3),
+                picture_checksum(part),
+            )
+            for key, part in self._cut(frame, self._derive(image)).items()
+        ]
+
+    def bytes_to_write(self, frame: str, codec: str) -> int:
+        """Room the frame's values take: exact for BMP and for the source's own PNG, an estimate for a PNG made anew."""
+        height, width, _ = self._value_shape(frame)
+        places = self._places_in(frame)
+        if codec == 'bmp':
+            return len(places) * bytes_on_disk(54 + height * ((width * 3 + 3) // 4 * 4))
+        full_height, full_width, _ = self.found.shapes[frame]
+        share = height * width / (full_height * full_width)
+        if self.derived:
+            share *= 1.5  # small pictures have more detail a pixel; seen on REDS-shaped frames of photographs
+        return len(places) * bytes_on_disk(int(share * self.found.frames.size_of(frame)))
+
+    def _derive(self, image: np.ndarray) -> np.ndarray:
+        if not self.derived:
+            return image
+        return downsample_uint8(image, SCALE)
+
+    def _cut(self, frame: str, image: np.ndarray) -> dict[str, np.ndarray]:
+        height, width, _ = self._value_shape(frame)
+        return {
+            frame + suffix: image[top : top + height, left : left + width]
+            for suffix, top, left in self._places_in(frame)
+        }
+
+    def _frame_shape(self, frame: str) -> Shape:
+        height, width, channels = self.found.shapes[frame]
+        return (height // SCALE, width // SCALE, channels) if self.derived else (height, width, channels)
+
+    def _value_shape(self, frame: str) -> Shape:
+        if self.sub_images is None:
+            return self._frame_shape(frame)
+        side = self.sub_images.size // self._shrink
+        return (side, side, 3)
+
+    @property
+    def _shrink(self) -> int:
+        return 1 if self.found.kind is SHARP and not self.derived else SCALE
+
+    def _places_in(self, frame: str) -> list[Place]:
+        if self.sub_images is None:
+            return [('', 0, 0)]
+        shape = self._frame_shape(frame)
+        if shape not in self._places:
+            self._places[shape] = self.sub_images.places(shape[0], shape[1], self._shrink)
+        return self._places[shape]

@@ -1,0 +1,89 @@
+"""A camera's response from an exposure series: see `python scripts/calibrate_response.py --help`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pdan_plugin.errors import RequestError, refusing_unwritable
+from pdan_plugin.report.response_curves import draw_response
+from pdan_plugin.script_end import ends_script
+from pdan_plugin.synthesis.response_calibration import calibrate_response, exposures_of
+
+
+def seconds(text: str) -> float:
+    """``1/60`` or ``0.0167`` in seconds."""
+    try:
+        time = float(Fraction(text))
+    except (ValueError, ZeroDivisionError):
+        time = 0.0
+    if time <= 0:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a time in seconds above 0, such as 1/60 or 0.0167')
+    return time
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=(
+            'Find the response of a camera from pictures of one scene that differ in nothing but the exposure time: '
+            'camera on a tripod, scene at rest, aperture, sensitivity and white balance fixed. Five to nine pictures, '
+            'each at most twice as long as the one before, from one without white patches to one without black ones, '
+            'in the least compressed form the camera has: what JPEG loses makes the curve wavy. '
+            'The pictures are taken as registered; they are not aligned.'
+        )
+    )
+    parser.add_argument('pictures', metavar='PICTURES', nargs='+', type=Path, help='8-bit colour pictures of one size')
+    parser.add_argument(
+        '-o', '--output', metavar='FILE', type=Path, required=True, help='the table to write, .npy; a plot beside it'
+    )
+    parser.add_argument(
+        '--exposures',
+        metavar='SECONDS',
+        nargs='+',
+        type=seconds,
+        help="of each picture in its order, such as 1/60 1/30 1/15 (default: from the pictures' EXIF records)",
+    )
+    return parser
+
+
+def read(file: Path) -> np.ndarray:
+    """(h, w, 3) uint8 RGB."""
+    picture = cv2.imread(str(file), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+    if picture is None:
+        raise RequestError(f'{file}: cannot be read as a picture')
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        raise RequestError(f'{file}: is {picture.dtype} of shape {picture.shape}, expected 8-bit colour')
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+
+@ends_script
+def main(words: Sequence[str] | None = None) -> None:
+    """Calibrate, write the table and its plot."""
+    args = arguments().parse_args(words)
+    output: Path = args.output
+    if output.suffix != '.npy' or not output.absolute().parent.is_dir():
+        raise RequestError(f'{output}: the table goes to a file that ends in .npy, in a folder that exists')
+    times = args.exposures or exposures_of(args.pictures)
+    camera = calibrate_response([read(file) for file in args.pictures], times, name=str(output))
+    plot = output.with_suffix('.png')
+    with refusing_unwritable(str(output)):
+        temporary = output.with_name(f'.{output.name}.new')
+        with temporary.open('wb') as file:
+            np.save(file, camera.table)
+        os.replace(temporary, output)
+        draw_response(camera, plot)
+    print(f'{output}: light of 256 levels, RGB, from {len(args.pictures)} pictures. {camera.note.capitalize()}.')
+    print(f'{plot}: the three curves; they should rise smoothly and lie close together.')
+    print(f'Next: python scripts/synthesize_blur.py SOURCE TARGET --response {output}')
+
+
+if __name__ == '__main__':
+    sys.exit(main())
