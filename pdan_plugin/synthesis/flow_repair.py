@@ -1,0 +1,122 @@
+"""Measured motion, mended around things that move in front of others.
+
+Optical flow is smooth where motion is not: a strip of the background around a moving object is said to move with it.
+And what one frame shows and the other hides has no measurable motion at all. Both are mended from the surroundings: a
+pixel takes the motion of the neighbour whose motion explains it best, and one that no motion explains (it is hidden in
+the other frame) takes that of the neighbour nearest to it in place and colour, so that a hidden background moves on
+with the background it belongs to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+
+import cv2
+import numpy as np
+
+Plane = np.ndarray
+Motion = tuple[Plane, Plane]
+
+# All distances are in pixels of the given (half-resolution) planes, all differences in grey levels.
+_MATCHING_RADII = (4, 8)
+_FILLING_RADII = (2, 4, 8)
+_WINDOW = (5, 5)
+_MOST_DIFFERENCE = 60.0  # a few wild pixels shall not outweigh a window
+_WORTH_CHANGING = 1.0  # how much better another motion must match
+_NO_MATCH, _CLEAR_MATCH = 15.0, 4.0
+_DISTANCE_COST = 3.0  # grey levels a pixel
+# The flows there and back may differ by this and still be one motion; the share is of the motion.
+_MISS, _MISS_SHARE = 1.0, 0.1
+_MEDIAN = 5
+
+
+def repaired(forward: Motion, backward: Motion, first: np.ndarray, second: np.ndarray) -> tuple[Motion, Motion]:
+    """Both flows, mended.
+
+    Args:
+        forward: x and y, float32 (h, w), of the motion from the first picture to the second, in pixels.
+        backward: From the second to the first.
+        first: float32 (h, w, 3 or 4), in grey levels; a fourth channel must be the same everywhere.
+        second: Likewise.
+    """
+    forward = _rematched(forward, first, second)
+    backward = _rematched(backward, second, first)
+    return _filled(forward, backward, first, second), _filled(backward, forward, second, first)
+
+
+def _rematched(motion: Motion, here: np.ndarray, there: np.ndarray) -> Motion:
+    """Every pixel with the motion of that neighbour whose motion matches the pictures best around the pixel."""
+    best = _difference(motion, here, there) - _WORTH_CHANGING
+    chosen = motion
+    for x, y in zip(*(_neighbours(plane, _MATCHING_RADII) for plane in motion), strict=True):
+        difference = _difference((x, y), here, there)
+        better = difference < best
+        best = np.minimum(best, difference)
+        chosen = np.where(better, x, chosen[0]), np.where(better, y, chosen[1])
+    return chosen
+
+
+def _filled(motion: Motion, back: Motion, here: np.ndarray, there: np.ndarray) -> Motion:
+    """Pixels without a match with the motion of the matched neighbour nearest in place and colour."""
+    x, y = motion
+    height, width = x.shape
+    difference = _difference(motion, here, there)
+    ends = _ends(motion)
+    inside = (ends[0] >= -0.5) & (ends[0] <= width - 0.5) & (ends[1] >= -0.5) & (ends[1] <= height - 0.5)
+    miss = cv2.magnitude(_read(back[0], ends) + x, _read(back[1], ends) + y)
+    agree = (miss < _MISS + _MISS_SHARE * cv2.magnitude(x, y)) | (difference < _CLEAR_MATCH)
+    matched = inside & agree & (difference < _NO_MATCH)
+
+    colours = cv2.blur(here[..., :3], (3, 3))
+    rows, columns = np.nonzero(~matched)
+    lowest = np.full(len(rows), np.inf, np.float32)
+    source_rows, source_columns = rows.copy(), columns.copy()
+    for down, right in _offsets(_FILLING_RADII):
+        from_rows, from_columns = np.clip(rows + down, 0, height - 1), np.clip(columns + right, 0, width - 1)
+        cost = np.abs(colours[from_rows, from_columns] - colours[rows, columns]).mean(axis=1)
+        cost += np.float32(_DISTANCE_COST * np.hypot(down, right))
+        better = matched[from_rows, from_columns] & (cost < lowest)
+        lowest[better] = cost[better]
+        source_rows[better], source_columns[better] = from_rows[better], from_columns[better]
+    filled = []
+    for plane in motion:
+        mended = plane.copy()
+        mended[rows, columns] = plane[source_rows, source_columns]
+        filled.append(cv2.medianBlur(mended, _MEDIAN))
+    return filled[0], filled[1]
+
+
+def _difference(motion: Motion, here: np.ndarray, there: np.ndarray) -> Plane:
+    """How differently the two pictures look around each pixel and where it moves to, in grey levels."""
+    ends = _ends(motion)
+    height, width = motion[0].shape
+    channels = cv2.split(cv2.absdiff(here, _read(there, ends)))
+    difference = np.minimum((channels[0] + channels[1] + channels[2]) * np.float32(1 / 3), np.float32(_MOST_DIFFERENCE))
+    outside = (ends[0] < -0.5) | (ends[0] > width - 0.5) | (ends[1] < -0.5) | (ends[1] > height - 0.5)
+    difference[outside] = _NO_MATCH
+    return cv2.blur(difference, _WINDOW)
+
+
+def _ends(motion: Motion) -> Motion:
+    height, width = motion[0].shape
+    return motion[0] + np.arange(width, dtype=np.float32), motion[1] + np.arange(height, dtype=np.float32)[:, None]
+
+
+def _read(plane: np.ndarray, positions: Motion) -> np.ndarray:
+    return cv2.remap(plane, *positions, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _offsets(radii: Sequence[int]) -> Iterator[tuple[int, int]]:
+    for radius, down, right in product(radii, (-1, 0, 1), (-1, 0, 1)):
+        if (down, right) != (0, 0):
+            yield radius * down, radius * right
+
+
+def _neighbours(plane: Plane, radii: Sequence[int]) -> Iterator[Plane]:
+    """The plane shifted in eight directions by each radius, its edge pixels repeated."""
+    most = max(radii)
+    height, width = plane.shape
+    wide = cv2.copyMakeBorder(plane, most, most, most, most, cv2.BORDER_REPLICATE)
+    for down, right in _offsets(radii):
+        yield wide[most + down : most + down + height, most + right : most + right + width]
