@@ -107,7 +107,7 @@ class _Pair:
         self.doubled = _doubled(first), _doubled(second)
         greys = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (first, second)]
         forward, backward = _optical_flows(*greys)
-        small = [self._halved(cv2.cvtColor(frame, cv2.COLOR_RGB2RGBA)).astype(np.float32) for frame in (first, second)]
+        small = [cv2.cvtColor(self._halved(frame), cv2.COLOR_RGB2RGBA) for frame in (first, second)]
         motions = repaired(self._motion(forward), self._motion(backward), *small)
         flows = []
         for (x, y), grey in zip(motions, greys, strict=True):

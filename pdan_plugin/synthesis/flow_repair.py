@@ -22,9 +22,9 @@ Motion = tuple[Plane, Plane]
 _MATCHING_RADII = (4, 8)
 _FILLING_RADII = (2, 4, 8)
 _WINDOW = (5, 5)
-_MOST_DIFFERENCE = 60.0  # a few wild pixels shall not outweigh a window
+_MOST_DIFFERENCE = 60  # a few wild pixels shall not outweigh a window
 _WORTH_CHANGING = 1.0  # how much better another motion must match
-_NO_MATCH, _CLEAR_MATCH = 15.0, 4.0
+_NO_MATCH, _CLEAR_MATCH = 15, 4
 _DISTANCE_COST = 3.0  # grey levels a pixel
 # The flows there and back may differ by this and still be one motion; the share is of the motion.
 _MISS, _MISS_SHARE = 1.0, 0.1
@@ -37,7 +37,7 @@ def repaired(forward: Motion, backward: Motion, first: np.ndarray, second: np.nd
     Args:
         forward: x and y, float32 (h, w), of the motion from the first picture to the second, in pixels.
         backward: From the second to the first.
-        first: float32 (h, w, 3 or 4), in grey levels; a fourth channel must be the same everywhere.
+        first: uint8 RGBA (h, w, 4), the fourth channel unused.
         second: Likewise.
     """
     forward = _rematched(forward, first, second)
@@ -63,12 +63,11 @@ def _filled(motion: Motion, back: Motion, here: np.ndarray, there: np.ndarray) -
     height, width = x.shape
     difference = _difference(motion, here, there)
     ends = _ends(motion)
-    inside = (ends[0] >= -0.5) & (ends[0] <= width - 0.5) & (ends[1] >= -0.5) & (ends[1] <= height - 0.5)
     miss = cv2.magnitude(_read(back[0], ends) + x, _read(back[1], ends) + y)
     agree = (miss < _MISS + _MISS_SHARE * cv2.magnitude(x, y)) | (difference < _CLEAR_MATCH)
-    matched = inside & agree & (difference < _NO_MATCH)
+    matched = (_inside(ends) > 0) & agree & (difference < _NO_MATCH)
 
-    colours = cv2.blur(here[..., :3], (3, 3))
+    colours = cv2.blur(cv2.cvtColor(here, cv2.COLOR_RGBA2RGB), (3, 3)).astype(np.float32)
     rows, columns = np.nonzero(~matched)
     lowest = np.full(len(rows), np.inf, np.float32)
     source_rows, source_columns = rows.copy(), columns.copy()
@@ -90,12 +89,17 @@ def _filled(motion: Motion, back: Motion, here: np.ndarray, there: np.ndarray) -
 def _difference(motion: Motion, here: np.ndarray, there: np.ndarray) -> Plane:
     """How differently the two pictures look around each pixel and where it moves to, in grey levels."""
     ends = _ends(motion)
-    height, width = motion[0].shape
-    channels = cv2.split(cv2.absdiff(here, _read(there, ends)))
-    difference = np.minimum((channels[0] + channels[1] + channels[2]) * np.float32(1 / 3), np.float32(_MOST_DIFFERENCE))
-    outside = (ends[0] < -0.5) | (ends[0] > width - 0.5) | (ends[1] < -0.5) | (ends[1] > height - 0.5)
-    difference[outside] = _NO_MATCH
-    return cv2.blur(difference, _WINDOW)
+    difference = cv2.cvtColor(cv2.absdiff(here, _read(there, ends)), cv2.COLOR_RGBA2GRAY)
+    inside = _inside(ends)
+    difference = cv2.bitwise_and(cv2.min(difference, _MOST_DIFFERENCE), inside)
+    difference = cv2.add(difference, cv2.bitwise_and(cv2.bitwise_not(inside), _NO_MATCH))
+    return cv2.boxFilter(difference, cv2.CV_32F, _WINDOW)
+
+
+def _inside(positions: Motion) -> np.ndarray:
+    """255 in the picture, 0 outside."""
+    height, width = positions[0].shape
+    return cv2.bitwise_and(cv2.inRange(positions[0], -0.5, width - 0.5), cv2.inRange(positions[1], -0.5, height - 0.5))
 
 
 def _ends(motion: Motion) -> Motion:

@@ -145,7 +145,7 @@ def test_the_record_can_be_written(flow):
 def test_repair_gives_a_background_its_own_motion_back():
     """A square in front, moving right; the flows move a strip of the resting background around it along with it."""
     rng = np.random.default_rng(0)
-    behind, front = (cv2.GaussianBlur(rng.uniform(0, 255, (90, 90, 3)).astype(np.float32), (0, 0), 1) for _ in range(2))
+    behind, front = (cv2.GaussianBlur(rng.integers(0, 256, (90, 90, 4), np.uint8), (0, 0), 1) for _ in range(2))
     pictures, motions, truths = [], [], []
     for left, direction in ((30, 1), (36, -1)):
         picture, motion, truth = behind.copy(), np.zeros((90, 90), np.float32), np.zeros((90, 90), np.float32)

@@ -1,11 +1,14 @@
 """The average of an exposure: in light, streamed, and equal to the box filter it stands for."""
 
+from typing import ClassVar
+
 import cv2
 import numpy as np
 import pytest
 
+from pdan_plugin.errors import RequestError
 from pdan_plugin.synthesis.camera_response import RESPONSES, response
-from pdan_plugin.synthesis.motion_blur import average_subframes, exposure_times
+from pdan_plugin.synthesis.motion_blur import SubframeWindow, WindowAverage, average_subframes, exposure_times
 from pdan_plugin.synthesis.moving_scene import Layer, MotionPath, MovingScene
 
 
@@ -85,3 +88,57 @@ def test_a_pan_of_known_speed_is_its_box_blur(name, speed):
     unblurred = texture[16:80, 40:200].astype(float) - camera.from_linear(expected)
     assert error.std() < 0.75
     assert unblurred.std() > 2  # without any blur the error would be this large
+
+
+class Crossfade:
+    """An interpolator that can be checked by hand, and counts the pairs it was asked for."""
+
+    name = 'crossfade'
+    settings: ClassVar = {}
+
+    def __init__(self):
+        self.pairs = 0
+
+    def between(self, first, second, count):
+        self.pairs += 1
+        for number in range(1, count):
+            yield cv2.addWeighted(first, 1 - number / count, second, number / count, 0)
+
+
+def clip_of_noise(count):
+    rng = np.random.default_rng(3)
+    return dict(enumerate(rng.integers(0, 256, (count, 8, 12, 3), dtype=np.uint8)))
+
+
+def every_subframe(frames, factor):
+    subframes = []
+    for number in range(len(frames) - 1):
+        subframes += [frames[number], *Crossfade().between(frames[number], frames[number + 1], factor)]
+    return [*subframes, frames[len(frames) - 1]]
+
+
+@pytest.mark.parametrize(('factor', 'length', 'reach'), [(16, 65, 2), (4, 9, 1), (4, 15, 2), (8, 5, 1), (1, 5, 2)])
+def test_a_window_is_the_average_of_its_subframes(factor, length, reach):
+    window, frames = SubframeWindow(factor, length), clip_of_noise(7)
+    assert (window.reach, window.frames) == (reach, 2 * reach + 1)
+    subframes, camera = every_subframe(frames, factor), response('srgb')
+    blurred = WindowAverage(window, Crossfade(), camera).blurred(3, frames)
+    middle = 3 * factor
+    chosen = subframes[middle - length // 2 : middle + length // 2 + 1]
+    assert len(chosen) == length
+    assert np.array_equal(blurred, average_subframes(chosen, camera))
+
+
+def test_shared_intervals_are_made_once_and_change_nothing():
+    window, frames, camera, method = SubframeWindow(4, 15), clip_of_noise(9), response('gamma'), Crossfade()
+    average = WindowAverage(window, method, camera)
+    together = [average.blurred(centre, frames) for centre in range(2, 7)]
+    assert method.pairs == 8
+    for centre, blurred in enumerate(together, 2):
+        assert np.array_equal(blurred, WindowAverage(window, Crossfade(), camera).blurred(centre, frames))
+
+
+def test_windows_that_have_no_middle_are_refused():
+    for factor, length in ((0, 65), (16, 64), (16, 1)):
+        with pytest.raises(RequestError):
+            SubframeWindow(factor, length)

@@ -1,0 +1,270 @@
+"""Sharp clips to blurred pairs in stores: the work behind scripts/synthesize_blur.py.
+
+The process that is called is the only one that writes; workers send it samples. It may be killed at any moment: the
+next call with the same words goes on, and ends with the stores and the record of a call that was never stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from pdan_plugin.data.reds_layout import SCALE
+from pdan_plugin.data.sample_stores import Sample, SampleStores, keys_there, room_needed, store_paths
+from pdan_plugin.data.source_clips import SourceClip
+from pdan_plugin.data.source_survey import find_clips
+from pdan_plugin.data.synthesis_plan import (
+    Run,
+    Settings,
+    frames_left_over,
+    plan_runs,
+    shard_of,
+    sharp_shape,
+    usable_clips,
+)
+from pdan_plugin.data.synthesis_record import Progress, RunResult, describe, origin, results_by_clip
+from pdan_plugin.data.synthesis_workers import Fault, Outcome, Work, one_thread, outcomes
+from pdan_plugin.errors import RequestError, refusing_unwritable
+from pdan_plugin.synthesis.camera_response import Response, response
+from pdan_plugin.synthesis.frame_interpolation import Interpolator, interpolator
+
+NEXT_COMMAND = 'basicsr check -opt options/pdan_phase3.yml'
+
+_SECONDS_BETWEEN_COMMITS = 15.0
+_WORKERS_OF_A_DEVICE = 4  # a graphics card is shared: a few processes keep it busy while others sum and encode
+_LISTED = 20
+
+Say = Callable[[str], None]
+
+
+def synthesize_blur(
+    source: str | Path,
+    target: str | Path,
+    settings: Settings | None = None,
+    *,
+    workers: int | None = None,
+    shard: tuple[int, int] | None = None,
+    skip_short: bool = False,
+    say: Say = print,
+) -> list[Path]:
+    """Make the three stores of SOURCE's clips under TARGET, or under ``TARGET/shard_K_of_N``; returns their paths.
+
+    Args:
+        source: A video, a folder of videos, of numbered frames or of such folders, or REDS's ``train_orig``.
+        target: Where stores and record go.
+        settings: How the frames are made.
+        workers: Processes; by default one a core, on a device other than the CPU 4 at most.
+        shard: (K, N): only every N-th run of windows, beginning with the K-th.
+        skip_short: Leave out clips shorter than a window, instead of refusing them.
+        say: Takes lines for the user.
+
+    Raises:
+        RequestError: Settings, source or TARGET cannot be used (told before anything is written), or frames turn out to
+            be damaged (all that were met are named, whole ones are kept for the next call; no store is put in place).
+        WorkError: A worker died, or the disk failed.
+    """
+    settings = settings or Settings()
+    if workers is not None and workers < 1:
+        raise RequestError(f'workers must be at least 1, got {workers}')
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    workers = workers or (cores if settings.device == 'cpu' else min(cores, _WORKERS_OF_A_DEVICE))
+    camera = response(settings.response)
+    method = interpolator(settings.interpolator, weights=settings.weights, device=settings.device)
+
+    found = find_clips(source, settings.split, say=say)
+    clips = usable_clips(found, settings, skip_short)
+    short = [clip for clip in found if clip not in clips]
+    every = plan_runs(clips, settings)
+    runs = shard_of(every, shard)
+    _tell_plan(clips, short, every, runs, settings, say)
+
+    target = Path(target)
+    place = target if shard is None else shard_folder(target, shard)
+    progress = Progress(place, describe(settings, method, camera, clips, short, shard))
+    if progress.is_finished():
+        say(f'{place}: complete already, kept')
+    else:
+        there = keys_there(place, settings.split)
+        check_room(
+            place, (sharp_shape(run.clip) for run in runs for key in run.keys if key not in there), settings.codec, say
+        )
+        _try(method, clips, settings)
+        with refusing_unwritable(str(place)):
+            progress.begin()
+        _make(runs, settings, camera, place, progress, workers)
+    paths = list(store_paths(place, settings.split).values())
+    tell_stores(paths, say)
+    say(f'Next: {NEXT_COMMAND}' if shard is None else f'Next, when all shards are made: {merge_command(target)}')
+    return paths
+
+
+def shard_folder(target: Path, shard: tuple[int, int]) -> Path:
+    """Where a shard's stores lie under TARGET."""
+    return target / f'shard_{shard[0]}_of_{shard[1]}'
+
+
+def merge_command(target: Path) -> str:
+    return f'python scripts/synthesize_blur.py {target} --merge'
+
+
+def check_room(target: Path, shapes: Iterable[tuple[int, int, int]], codec: str, say: Say) -> None:
+    """Tell what the stores will take, given the sharp frames still to be written.
+
+    Raises:
+        RequestError: The disk has less.
+    """
+    every = list(shapes)
+    needed = room_needed(every, codec)
+    say(f'{target}: {len(every)} frames to write, at most about {_gigabytes(needed)} as {codec} in three stores')
+    refuse_too_little_room(target, needed, codec)
+
+
+def refuse_too_little_room(target: Path, needed: int, codec: str) -> None:
+    """RequestError where the disk that TARGET is to lie on has fewer bytes free."""
+    folder = target.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        smaller = ' or choose --codec png' if codec == 'bmp' else ''
+        raise RequestError(
+            f'{target}: the stores need {_gigabytes(needed)}, but only {_gigabytes(free)} are free; make room, choose '
+            f'another TARGET{smaller}'
+        )
+
+
+def tell_stores(paths: Sequence[Path], say: Say) -> None:
+    """Frames and size of each finished store."""
+    for path in paths:
+        with (path / 'meta_info.txt').open('rb') as lines:
+            frames = sum(1 for _ in lines)
+        say(f'{path}: {frames} frames, {_gigabytes((path / "data.mdb").stat().st_size)}')
+
+
+def _tell_plan(
+    clips: Sequence[SourceClip],
+    short: Sequence[SourceClip],
+    every: Sequence[Run],
+    runs: Sequence[Run],
+    settings: Settings,
+    say: Say,
+) -> None:
+    windows = sum(len(run.centres) for run in every)
+    frames = sum(clip.frames for clip in clips)
+    say(f'{len(clips)} clips, {frames} source frames: {windows} windows in {len(every)} runs')
+    for clip in short:
+        say(f'{clip.place}: {clip.frames} frames, fewer than the {settings.window.frames} of a window; left out')
+    left_over, cut = [], []
+    for clip in clips:
+        left = frames_left_over(clip.frames, settings)
+        if left:
+            left_over.append(f'{clip.place}: the last {left} of its {clip.frames} frames fill no window')
+        height, width, _ = sharp_shape(clip)
+        if (height, width) != clip.size:
+            cut.append(
+                f'{clip.place}: {clip.size[1]}x{clip.size[0]} is cut at the right and the bottom to {width}x{height}, '
+                f'for frames {SCALE} times smaller'
+            )
+    for lines in (left_over, cut):
+        for line in lines[:_LISTED]:
+            say(line)
+        if len(lines) > _LISTED:
+            say(f'... and {len(lines) - _LISTED} more clips likewise')
+    if len(runs) < len(every):
+        say(f'this shard: {sum(len(run.centres) for run in runs)} windows in {len(runs)} runs')
+
+
+def _try(method: Interpolator, clips: Sequence[SourceClip], settings: Settings) -> None:
+    """Let the method show what it cannot do (a factor, a size, a device) before anything is written."""
+    shape = min((sharp_shape(clip) for clip in clips), key=lambda shape: shape[0] * shape[1])
+    ramp = np.linspace(0, 255, shape[1]).astype(np.uint8)
+    frame = np.broadcast_to(ramp[None, :, None], shape).copy()
+    if settings.window.factor > 1:
+        with one_thread():
+            next(iter(method.between(frame, frame[:, ::-1].copy(), settings.window.factor)))
+
+
+def _make(
+    runs: Sequence[Run], settings: Settings, camera: Response, place: Path, progress: Progress, workers: int
+) -> None:
+    """Make what is missing; put the stores and the record in place where all of it could be made."""
+    with SampleStores(place, settings.split, codec=settings.codec, origin=origin(progress.description)) as stores:
+        planned = {key for run in runs for key in run.keys}
+        done = stores.done
+        if not stores.begun <= planned:
+            unknown = ', '.join(sorted(stores.begun - planned)[:10])
+            raise RequestError(f'{place}: the stores hold frames that this does not make ({unknown}); remove them')
+        found = _found_before(runs, done, progress)
+        works = [Work(run, frozenset(done.intersection(run.keys))) for run in runs if run.number not in found]
+        with tqdm(total=len(planned), desc='synthesizing', unit='frame') as bar:
+            bar.update(len(done) + sum(len(result.left_out) for result in found.values()))
+            # closing: an error here must end the workers before anything else
+            with contextlib.closing(outcomes(works, settings, camera, workers)) as coming:
+                faults = _take(coming, stores, progress, found, bar)
+        if faults:
+            every = list(dict.fromkeys(fault.message for fault in faults))
+            more = f'\n  ... and {len(every) - _LISTED} more' if len(every) > _LISTED else ''
+            raise RequestError(
+                'frames cannot be used; the stores were not put in place (what was made is kept for the next run). Put '
+                'whole frames in their place and run the same command again:\n  ' + '\n  '.join(every[:_LISTED]) + more
+            )
+        left_out = {run.key(centre) for run in runs for centre, _ in found[run.number].left_out}
+        if left_out == planned and 'shard' not in progress.description:
+            raise RequestError(
+                'every window touches a scene cut, so there is no frame to keep; where these are no cuts, raise '
+                '--cut-threshold or add --no-cuts'
+            )
+        stores.finish(planned - left_out)
+    progress.finish(results_by_clip(runs, found))
+
+
+def _found_before(runs: Sequence[Run], done: set[str], progress: Progress) -> dict[int, RunResult]:
+    """Results of the runs that an earlier call finished, as far as their frames are there."""
+    written = progress.finished_runs()
+    found = {}
+    for run in runs:
+        result = written.get(run.number)
+        if result is not None and {*run.keys} - {run.key(centre) for centre, _ in result.left_out} <= done:
+            found[run.number] = result
+    return found
+
+
+def _take(
+    coming: Iterator[Outcome], stores: SampleStores, progress: Progress, found: dict[int, RunResult], bar: tqdm
+) -> list[Fault]:
+    """Store what the workers make, and add the results of the runs; returns what is wrong with the others."""
+    faults: list[Fault] = []
+    waiting: list[RunResult] = []
+
+    def commit() -> None:
+        stores.commit()
+        progress.add(waiting)
+        waiting.clear()
+
+    committed = time.monotonic()
+    for outcome in coming:
+        if isinstance(outcome, Sample):
+            stores.add(outcome)
+            bar.update()
+        elif isinstance(outcome, Fault):
+            faults.append(outcome)
+        else:
+            found[outcome.number] = outcome
+            waiting.append(outcome)
+            bar.update(len(outcome.left_out))
+        if time.monotonic() - committed > _SECONDS_BETWEEN_COMMITS:
+            commit()
+            committed = time.monotonic()
+    commit()
+    return faults
+
+
+def _gigabytes(size: int) -> str:
+    return f'{size / 1e9:.1f} GB' if size >= 1e8 else f'{size / 1e6:.1f} MB'

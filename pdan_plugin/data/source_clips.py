@@ -1,0 +1,242 @@
+"""Clips as they come: videos, folders of numbered frames, REDS's own zips; pixels in sequence, from any frame on.
+
+Frames are (h, w, 3) uint8 RGB, positions in a clip begin at 0. A clip holds no open file, so it can be sent to another
+process; what a process reads from stays open in it, because a video can only be read in sequence.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import struct
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pdan_plugin.data.frame_codec import HEADER_BYTES, PictureError, decode_picture, picture_shape
+from pdan_plugin.data.frame_sources import FrameArchive
+from pdan_plugin.errors import RequestError
+
+FRAME_SUFFIXES = ('.png', '.jpg', '.jpeg')
+VIDEO_SUFFIXES = ('.mp4', '.mov', '.m4v', '.mkv', '.webm', '.avi', '.mpg', '.mpeg', '.wmv', '.mts', '.m2ts', '.ts')
+
+_VIDEO_HEAD = 1 << 20
+_JPEG_HEAD = 1 << 18  # its size comes after what a camera tells of the picture
+
+
+@dataclass(frozen=True)
+class SourceClip(ABC):
+    """One clip.
+
+    Attributes:
+        name: What the keys of its frames begin with; no dot, no space, no slash.
+        place: Where it lies, for messages.
+        frames: Their number.
+        first: The number of the first one: that of its file, 0 for a video.
+        size: Height, width.
+        digest: Tells it from another clip, wherever it lies.
+    """
+
+    name: str
+    place: str
+    frames: int
+    first: int
+    size: tuple[int, int]
+    digest: str
+
+    @abstractmethod
+    def _frames_at(self, positions: Iterable[int]) -> Iterator[tuple[str, np.ndarray]]:
+        """Each frame, and its place for messages."""
+
+    def read(self, positions: Iterable[int]) -> Iterator[np.ndarray]:
+        """The frames at these ascending positions, (h, w, 3) uint8 RGB, read as they are asked for.
+
+        Raises:
+            RequestError: A frame cannot be read, or has another size than the clip; names it.
+        """
+        for place, frame in self._frames_at(positions):
+            if frame.shape != (*self.size, 3):
+                raise RequestError(
+                    f'{place}: is {frame.shape[1]}x{frame.shape[0]}, expected {self.size[1]}x{self.size[0]} like the '
+                    'rest of its clip'
+                )
+            yield frame
+
+
+@dataclass(frozen=True)
+class FrameFiles(SourceClip):
+    """A folder of numbered PNG or JPEG files.
+
+    Attributes:
+        folder: Where they are.
+        files: Their names, in order.
+    """
+
+    folder: Path
+    files: tuple[str, ...]
+
+    def _frames_at(self, positions: Iterable[int]) -> Iterator[tuple[str, np.ndarray]]:
+        for position in positions:
+            file = self.folder / self.files[position]
+            yield str(file), read_frame_file(file)
+
+
+@dataclass(frozen=True)
+class ArchivedFrames(SourceClip):
+    """A clip in REDS's zips, which may lie spread over several of them.
+
+    Attributes:
+        set_name: The set in the zips, such as ``train_orig``.
+        members: The zip and the key in it, frame by frame.
+    """
+
+    set_name: str
+    members: tuple[tuple[Path, str], ...]
+
+    def _frames_at(self, positions: Iterable[int]) -> Iterator[tuple[str, np.ndarray]]:
+        for position in positions:
+            path, key = self.members[position]
+            archive = open_archive(path, self.set_name)
+            yield archive.name_of(key), archive.read(key)
+
+
+@dataclass(frozen=True)
+class Video(SourceClip):
+    """A video file, read through OpenCV's FFmpeg.
+
+    Attributes:
+        path: The file.
+    """
+
+    path: Path
+
+    def _frames_at(self, positions: Iterable[int]) -> Iterator[tuple[str, np.ndarray]]:
+        global _last_reader
+        for position in positions:
+            if _last_reader is None or _last_reader.path != self.path or _last_reader.next > position:
+                _last_reader = _VideoReader(self.path)
+            yield f'{self.path}, frame {position}', _last_reader.read(position)
+
+
+class _VideoReader:
+    """An open video and the place it is at; seeking in a video is not exact, so it goes forward frame by frame."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.next = 0
+        self._capture = open_video(path, threads=1)
+
+    def read(self, position: int) -> np.ndarray:
+        while self.next < position and self._capture.grab():
+            self.next += 1
+        read, frame = self._capture.read()
+        if self.next != position or not read:
+            raise RequestError(f'{self.path}: frame {position} cannot be read, though the file had it when it began')
+        self.next += 1
+        return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+
+
+# Consecutive runs of windows come to the same process again and again: a film is then decoded once a process.
+_last_reader: _VideoReader | None = None
+
+
+def forget_open_files() -> None:
+    """Close what this process still reads from: a file may have been replaced since."""
+    global _last_reader
+    _last_reader = None
+    open_archive.cache_clear()
+
+
+def open_video(path: Path, threads: int = 0) -> cv2.VideoCapture:
+    """The video opened for reading; 0 threads: as many as FFmpeg likes.
+
+    Raises:
+        RequestError: It cannot be opened.
+    """
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, threads])
+    if not capture.isOpened():
+        raise RequestError(f'{path}: cannot be opened as a video; give a video file that FFmpeg reads, or its frames')
+    return capture
+
+
+@functools.lru_cache(maxsize=64)
+def open_archive(path: Path, set_name: str) -> FrameArchive:
+    """The zip, opened once a process."""
+    return FrameArchive(path, set_name)
+
+
+def read_frame_file(file: Path) -> np.ndarray:
+    """A whole PNG or JPEG, (h, w, 3) uint8 RGB.
+
+    Raises:
+        RequestError: It cannot be read, is truncated or damaged, or is not of three 8-bit channels.
+    """
+    data = _bytes_of(file)
+    try:
+        return _decode_jpeg(data) if data[:2] == b'\xff\xd8' else decode_picture(data)
+    except PictureError as error:
+        raise RequestError(f'{file}: {error}') from error
+
+
+def frame_file_size(file: Path) -> tuple[int, int]:
+    """(height, width) of a PNG or JPEG, from its header.
+
+    Raises:
+        RequestError: As `read_frame_file`, as far as a header tells.
+    """
+    data = _bytes_of(file, HEADER_BYTES)
+    try:
+        return _jpeg_size(_bytes_of(file, _JPEG_HEAD)) if data[:2] == b'\xff\xd8' else picture_shape(data)[:2]
+    except PictureError as error:
+        raise RequestError(f'{file}: {error}') from error
+
+
+def frames_digest(names: Iterable[str], first_frame: np.ndarray) -> str:
+    """Of a clip of single frames: their names and what the first one shows."""
+    digest = hashlib.sha256('\n'.join(names).encode())
+    digest.update(np.ascontiguousarray(first_frame).data)
+    return digest.hexdigest()
+
+
+def video_digest(path: Path) -> str:
+    """Of a video: the size of its file and the first of its bytes."""
+    with path.open('rb') as file:
+        return hashlib.sha256(f'{path.stat().st_size}\n'.encode() + file.read(_VIDEO_HEAD)).hexdigest()
+
+
+def _bytes_of(file: Path, count: int = -1) -> bytes:
+    try:
+        with file.open('rb') as opened:
+            return opened.read(count)
+    except OSError as error:
+        raise RequestError(f'{file}: cannot be read ({error.strerror})') from error
+
+
+def _decode_jpeg(data: bytes) -> np.ndarray:
+    # In the coded picture FF is always followed by 00 or a restart mark, so the last mark found is a real one.
+    if data.rfind(b'\xff\xd9') < data.rfind(b'\xff\xda'):
+        raise PictureError(f'is a truncated JPEG ({len(data)} bytes)')
+    frame = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if frame is None or frame.shape[:2] != _jpeg_size(data):
+        raise PictureError('is a damaged JPEG')
+    return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    position = 2
+    while position + 10 <= len(data) and data[position] == 0xFF:
+        mark, length = struct.unpack('>BH', data[position + 1 : position + 4])
+        if mark == 0xFF:  # filling
+            position += 1
+            continue
+        if 0xC0 <= mark <= 0xCF and mark not in (0xC4, 0xC8, 0xCC):  # start of frame, of any of its kinds
+            height, width, channels = struct.unpack('>HHB', data[position + 5 : position + 10])
+            if channels != 3:
+                raise PictureError(f'is a JPEG of {channels} channels, expected RGB')
+            return height, width
+        position += 2 + length
+    raise PictureError('is a damaged JPEG (no size in it)')

@@ -1,0 +1,311 @@
+"""What clips lie under a path and what is wrong with them, from names and headers, before anything is written."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from pdan_plugin.data.frame_sources import FrameArchive
+from pdan_plugin.data.reds_layout import Kind, find_set, published_split
+from pdan_plugin.data.source_clips import (
+    FRAME_SUFFIXES,
+    VIDEO_SUFFIXES,
+    ArchivedFrames,
+    FrameFiles,
+    SourceClip,
+    Video,
+    forget_open_files,
+    frame_file_size,
+    frames_digest,
+    open_archive,
+    open_video,
+    read_frame_file,
+    video_digest,
+)
+from pdan_plugin.errors import RequestError
+
+# REDS at 120 frames a second: train_orig, val_orig.
+ORIGINAL = Kind('orig', 'orig')
+
+_LISTED = 20  # faults told of one kind; beyond that only their number
+_SEARCH_DEPTH = 3
+_NUMBERED = re.compile(r'(.*?)(\d+)')
+_WHAT_IS_EXPECTED = (
+    'expected a video, a folder of videos, a folder of numbered frames (PNG or JPEG), a folder of such folders, or '
+    "REDS's {name} (its folders or {name}_part0.zip and so on)"
+)
+
+Size = tuple[int, int]
+
+
+def find_clips(source: str | Path, split: str, *, say: Callable[[str], None] = print) -> list[SourceClip]:
+    """The clips of SOURCE, by name; headers have been read, pictures not (but for the first of each clip).
+
+    Raises:
+        RequestError: Nothing here, or something wrong with it: gaps in the numbering, frames of several sizes,
+            unreadable files and zips, videos without frames, names that cannot be told apart. All of it is named.
+    """
+    forget_open_files()
+    source = Path(source)
+    name = f'{published_split(split)}_{ORIGINAL.folder}'
+    if source.is_dir():
+        clips = _in_folder(source, split, name, say)
+    elif not source.is_file():
+        raise RequestError(f'{source}: no such file or folder; {_WHAT_IS_EXPECTED.format(name=name)}')
+    elif source.suffix == '.zip':
+        clips = _archived([source], name)
+    else:
+        clips = _videos([source], say)
+    return sorted(clips, key=lambda clip: clip.name)
+
+
+def safe_name(name: str) -> str:
+    """A file's name as the first part of a key: letters, digits, ``_`` and ``-``."""
+    return re.sub(r'[^\w-]+', '_', name)
+
+
+def _in_folder(source: Path, split: str, name: str, say: Callable[[str], None]) -> list[SourceClip]:
+    originals = find_set(source, split, ORIGINAL)
+    zips = _zips(source, name)
+    if originals is not None and not originals.is_archive:
+        if zips:
+            say(f'{originals.path}: read as it is unpacked; the zips of {name} beside it are left alone')
+        return _folders(_subfolders(originals.path))
+    if zips:
+        return _archived(zips, name)
+    frames = _files(source, FRAME_SUFFIXES)
+    videos = [source / each for each in _files(source, VIDEO_SUFFIXES)]
+    folders = [folder for folder in _subfolders(source) if _files(folder, FRAME_SUFFIXES)]
+    kinds = [kind for kind, some in (('frames', frames), ('videos', videos), ('folders of frames', folders)) if some]
+    if not kinds:
+        raise RequestError(f'{source}: no clip here; {_WHAT_IS_EXPECTED.format(name=name)}')
+    if len(kinds) > 1:
+        raise RequestError(f'{source}: holds {" and ".join(kinds)}; give a folder with one of these')
+    if videos:
+        return _videos(videos, say)
+    return _folders(folders or [source])
+
+
+def _files(folder: Path, suffixes: Sequence[str]) -> list[str]:
+    """Names of the files of these kinds, hidden ones aside."""
+    return sorted(
+        name for name in os.listdir(folder) if os.path.splitext(name)[1].lower() in suffixes and name[0] != '.'
+    )
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    with os.scandir(folder) as entries:
+        return sorted(folder / entry.name for entry in entries if entry.is_dir() and entry.name[0] != '.')
+
+
+def _zips(source: Path, name: str) -> list[Path]:
+    """Zips of the set under SOURCE, at the shallowest level that has any."""
+    level = [source]
+    for _ in range(_SEARCH_DEPTH):
+        found = sorted(zip_file for folder in level for zip_file in folder.glob(f'{name}*.zip'))
+        if found:
+            return found
+        level = [child for folder in level for child in _subfolders(folder) if not child.name.isdigit()]
+    return []
+
+
+def _videos(paths: Sequence[Path], say: Callable[[str], None]) -> list[SourceClip]:
+    _refuse_equal_names(paths, [safe_name(path.stem) for path in paths])
+    clips: list[SourceClip] = []
+    faults = []
+    with tqdm(desc='counting frames', unit='frame') as progress:
+        for path in paths:
+            try:
+                clips.append(_video(path, progress, say))
+            except RequestError as error:
+                faults.append(str(error))
+    _refuse(faults)
+    return clips
+
+
+def _video(path: Path, progress: tqdm, say: Callable[[str], None]) -> Video:
+    capture = open_video(path)
+    try:
+        read, frame = capture.read()
+        frames = int(read)
+        while read and capture.grab():  # the number in the header may be wrong: what counts is what can be read
+            frames += 1
+            progress.update()
+        if frame is None or frames == 0:
+            raise RequestError(f'{path}: a video without a frame that can be read; give another file')
+        said = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    finally:
+        capture.release()
+    if said > 0 and said != frames:
+        say(f'{path}: {frames} frames can be read (its header says {said})')
+    return Video(safe_name(path.stem), str(path), frames, 0, frame.shape[:2], video_digest(path), path)
+
+
+def _folders(folders: Sequence[Path]) -> list[SourceClip]:
+    """A clip of each folder."""
+    _refuse_equal_names(folders, [safe_name(folder.resolve().name) for folder in folders])
+    faults: list[str] = []
+    numbered: list[tuple[Path, int, list[str]]] = []
+    for folder in folders:
+        by_number, wrong = _by_number(_files(folder, FRAME_SUFFIXES))
+        faults += _listed(f'{folder}{fault}' for fault in wrong)
+        if by_number:
+            numbered.append((folder, min(by_number), [by_number[number] for number in sorted(by_number)]))
+    _refuse(faults)
+    files = [folder / name for folder, _, names in numbered for name in names]
+    sizes = dict(zip(files, _sizes(files, frame_file_size, faults), strict=True))
+    _refuse(faults)
+    clips: list[SourceClip] = []
+    for folder, first, names in numbered:
+        size = _one_size({str(folder / name): sizes[folder / name] for name in names}, faults)
+        try:
+            digest = frames_digest(names, read_frame_file(folder / names[0]))
+        except RequestError as error:
+            faults.append(str(error))
+            continue
+        name = safe_name(folder.resolve().name)
+        clips.append(FrameFiles(name, str(folder), len(names), first, size, digest, folder, tuple(names)))
+    _refuse(faults)
+    return clips
+
+
+def _archived(zips: Sequence[Path], name: str) -> list[SourceClip]:
+    """The clips in the zips, which are parts of one set."""
+    faults: list[str] = []
+    archives: dict[Path, FrameArchive] = {}
+    for path in zips:
+        try:
+            archives[path] = open_archive(path, name)
+        except RequestError as error:
+            faults.append(str(error))
+    _refuse(faults)
+    clips: dict[str, dict[str, tuple[Path, str]]] = {}
+    for path, archive in archives.items():
+        for key in archive.keys:
+            clip, _, frame = key.partition('/')
+            member = clips.setdefault(clip, {}).setdefault(frame, (path, key))
+            if member[0] != path:
+                faults.append(f'{archive.name_of(key)}: is in {member[0]} too; leave one of the two zips')
+    faults[:] = _listed(faults)
+    members: dict[str, list[tuple[Path, str]]] = {}
+    for clip, frames in clips.items():
+        by_number, wrong = _by_number([f'{frame}.png' for frame in frames], first=0)
+        faults += _listed(f'{", ".join(sorted({str(path) for path, _ in frames.values()}))}: {clip}{f}' for f in wrong)
+        members[clip] = [frames[by_number[number][:-4]] for number in sorted(by_number)]
+    _refuse(faults)
+
+    def size(member: tuple[Path, str]) -> Size:
+        return archives[member[0]].shape(member[1])[:2]
+
+    every = [member for clip in members.values() for member in clip]
+    sizes = dict(zip(every, _sizes(every, size, faults), strict=True))
+    _refuse(faults)
+    found: list[SourceClip] = []
+    for clip, parts in members.items():
+        where = {archives[path].name_of(key): sizes[path, key] for path, key in parts}
+        one_size = _one_size(where, faults)
+        try:
+            digest = frames_digest([f'{key.partition("/")[2]}.png' for _, key in parts], _first(parts, archives))
+        except RequestError as error:
+            faults.append(str(error))
+            continue
+        place = f'{parts[0][0]}: {clip}'
+        found.append(ArchivedFrames(clip, place, len(parts), 0, one_size, digest, name, tuple(parts)))
+    _refuse(faults)
+    return found
+
+
+def _first(parts: Sequence[tuple[Path, str]], archives: dict[Path, FrameArchive]) -> np.ndarray:
+    path, key = parts[0]
+    return archives[path].read(key)
+
+
+def _by_number(names: Iterable[str], first: int | None = None) -> tuple[dict[int, str], list[str]]:
+    """Files by the number their names end in, and what is wrong with the numbering (to be put after the folder)."""
+    by_number: dict[int, str] = {}
+    prefixes: dict[str, str] = {}
+    wrong = []
+    for name in sorted(names):
+        match = _NUMBERED.fullmatch(Path(name).stem)
+        if match is None:
+            wrong.append(f'/{name}: its name does not end in a number, so its place among the frames is not known')
+            continue
+        prefixes.setdefault(match[1], name)
+        other = by_number.setdefault(int(match[2]), name)
+        if other != name and len(prefixes) == 1:
+            wrong.append(f': {other} and {name} have the same number')
+    if len(prefixes) > 1:
+        wrong.append(f': frames of several clips in one folder ({", ".join(sorted(prefixes.values())[:5])})')
+    if by_number and not wrong:
+        begin = min(by_number) if first is None else first
+        missing = [number for number in range(begin, max(by_number)) if number not in by_number]
+        if missing:
+            told = ', '.join(map(str, missing[:10])) + (' and on' if len(missing) > 10 else '')
+            wrong.append(
+                f': {len(missing)} frames are missing between {by_number[min(by_number)]} and '
+                f'{by_number[max(by_number)]} (number {told}); a window over a gap would be blurred wrongly'
+            )
+    return by_number, wrong
+
+
+def _sizes(places: Sequence, size: Callable[..., Size], faults: list[str]) -> list[Size]:
+    """The size that each header tells; faults are added to the list."""
+
+    def answer(place: object) -> Size | RequestError:
+        try:
+            return size(place)
+        except RequestError as error:
+            return error
+
+    sizes = []
+    wrong = []
+    with ThreadPoolExecutor() as pool:
+        for told in tqdm(pool.map(answer, places), total=len(places), desc='reading headers', unit='frame'):
+            if isinstance(told, RequestError):
+                wrong.append(str(told))
+                told = (0, 0)
+            sizes.append(told)
+    faults += _listed(wrong)
+    return sizes
+
+
+def _one_size(sizes: dict[str, Size], faults: list[str]) -> Size:
+    """The size most frames of a clip have; the others are added to the faults."""
+    common = Counter(sizes.values()).most_common(1)[0][0]
+    faults += _listed(
+        f'{place}: is {size[1]}x{size[0]}, expected {common[1]}x{common[0]} like the rest of its clip'
+        for place, size in sizes.items()
+        if size != common
+    )
+    return common
+
+
+def _refuse_equal_names(paths: Sequence[Path], names: Sequence[str]) -> None:
+    seen: dict[str, Path] = {}
+    faults = []
+    for path, name in zip(paths, names, strict=True):
+        if seen.setdefault(name, path) != path:
+            faults.append(f'{seen[name]} and {path}: both clips would be called {name}; rename one of them')
+    _refuse(faults)
+
+
+def _listed(faults: Iterable[str]) -> list[str]:
+    every = list(faults)
+    if len(every) > _LISTED:
+        return [*every[:_LISTED], f'... and {len(every) - _LISTED} more like these']
+    return every
+
+
+def _refuse(faults: Sequence[str]) -> None:
+    if len(faults) == 1:
+        raise RequestError(faults[0])
+    if faults:
+        raise RequestError('the source cannot be used as it is:\n  ' + '\n  '.join(faults))

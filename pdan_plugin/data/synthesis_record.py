@@ -1,0 +1,278 @@
+"""What is written down of a synthesis: what it is, what it found so far, and at the end exactly what was done.
+
+``synthesis.json`` lies beside the finished stores and holds nothing that a kill, the number of processes, shards or
+the place of the files could change. Until then ``synthesis.partial/`` holds the same without results (``begun.json``),
+and a line for each finished run (``runs.jsonl``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+import pdan_plugin
+from pdan_plugin.data.reds_layout import SCALE
+from pdan_plugin.data.sample_stores import store_paths
+from pdan_plugin.data.source_clips import SourceClip
+from pdan_plugin.data.synthesis_plan import Run, Settings, frame_number, sharp_shape, window_centres
+from pdan_plugin.errors import RequestError
+from pdan_plugin.synthesis.camera_response import Response
+from pdan_plugin.synthesis.frame_interpolation import Interpolator
+
+RECORD = 'synthesis.json'
+UNFINISHED = 'synthesis.partial'
+_BEGUN, _RUNS = 'begun.json', 'runs.jsonl'
+_RESULTS = ('made', 'cuts', 'left_out')
+_DIFFERENCES_TOLD = 10
+
+Description = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run found besides its frames.
+
+    Attributes:
+        number: The run's.
+        cuts: Positions of the frames that begin a new scene inside one of its windows, ascending.
+        left_out: Of the windows that touch one, the centre and the first such frame.
+    """
+
+    number: int
+    cuts: tuple[int, ...]
+    left_out: tuple[tuple[int, int], ...]
+
+
+def describe(
+    settings: Settings,
+    interpolator: Interpolator,
+    response: Response,
+    clips: Sequence[SourceClip],
+    short: Sequence[SourceClip],
+    shard: tuple[int, int] | None,
+) -> Description:
+    """All that the frames depend on, JSON-able."""
+    table = hashlib.sha256(np.ascontiguousarray(response.table, '<f8').tobytes()).hexdigest()
+    described: Description = {
+        'settings': {
+            'interpolator': {'name': interpolator.name, **interpolator.settings},
+            'device': settings.device,
+            'factor': settings.window.factor,
+            'window': settings.window.length,
+            'stride': settings.stride,
+            'phases': settings.phases,
+            'response': {'name': response.name, 'sha256': table},
+            'cut_threshold': settings.cut_threshold,
+            'downsampling': f'bicubic 1/{SCALE}',
+            'codec': settings.codec,
+            'split': settings.split,
+        },
+        'versions': {
+            'pdan_plugin': pdan_plugin.__version__,
+            'opencv': cv2.__version__,
+            'torch': torch.__version__,
+        },
+        'sources': {clip.name: _source(clip, settings) for clip in clips}
+        | {clip.name: _source(clip, settings) | {'unused': 'shorter than a window'} for clip in short},
+    }
+    if shard is not None:
+        described['shard'] = f'{shard[0]}/{shard[1]}'
+    return json.loads(json.dumps(described))  # as it will be read back
+
+
+def _source(clip: SourceClip, settings: Settings) -> Description:
+    height, width, _ = sharp_shape(clip)
+    return {
+        'frames': clip.frames,
+        'first': clip.first,
+        'size': f'{clip.size[1]}x{clip.size[0]}',
+        'used_size': f'{width}x{height}',
+        'sha256': clip.digest,
+        'windows': len(window_centres(clip.frames, settings)),
+    }
+
+
+def differences(begun: Mapping[str, Any], wanted: Mapping[str, Any], within: str = '') -> list[str]:
+    """``window was 65, now 33`` for each value that differs."""
+    told = []
+    for name in [*begun, *(name for name in wanted if name not in begun)]:
+        before, now = begun.get(name), wanted.get(name)
+        if isinstance(before, dict) and isinstance(now, dict):
+            told += differences(before, now, f'{within}{name}.' if name != 'settings' else '')
+        elif before is None and isinstance(now, dict):
+            told.append(f'{within}{name} is new')
+        elif now is None and isinstance(before, dict):
+            told.append(f'{within}{name} is gone')
+        elif before != now:
+            told.append(f'{within}{name} was {_told(before)}, now {_told(now)}')
+    return told
+
+
+def origin(description: Description) -> str:
+    """One line for the stores: the chief settings, and a digest of the whole description."""
+    settings = description['settings']
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
+    return (
+        f'synthesize_blur, {settings["interpolator"]["name"]} x{settings["factor"]}, window {settings["window"]}, '
+        f'stride {settings["stride"]}, phases {settings["phases"]}, response {settings["response"]["name"]}, '
+        f'{len(description["sources"])} clips ({digest})'
+    )
+
+
+class Progress:
+    """The record of an unfinished synthesis in TARGET."""
+
+    def __init__(self, target: Path, description: Description) -> None:
+        self.target = target
+        self.description = description
+        self._folder = target / UNFINISHED
+        self._split = description['settings']['split']
+
+    def is_finished(self) -> bool:
+        """Whether TARGET holds all of it already.
+
+        Raises:
+            RequestError: TARGET holds another synthesis, finished or begun, or stores made by something else.
+        """
+        record = self.target / RECORD
+        if record.exists():
+            self._refuse_another(without_results(read_record(record)), record)
+            gone = [path for path in store_paths(self.target, self._split).values() if not path.exists()]
+            if gone:
+                raise RequestError(f'{gone[0]}: is not there, though {record} is; remove what is left to make it anew')
+            shutil.rmtree(self._folder, ignore_errors=True)  # the last step, if a kill came before it
+            return True
+        if (self._folder / _BEGUN).exists():
+            self._refuse_another(read_record(self._folder / _BEGUN), self._folder)
+        else:
+            stores = sorted(path.name for path in self.target.glob(f'{self._split}_*.lmdb*'))
+            if stores:
+                raise RequestError(
+                    f'{self.target}: holds {", ".join(stores)} and no {RECORD}, so something else made them; choose '
+                    'another TARGET, or remove them'
+                )
+        return False
+
+    def begin(self) -> None:
+        """Write down what is to be done."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        if not (self._folder / _BEGUN).exists():
+            _write_whole(self._folder / _BEGUN, _text(self.description))
+
+    def finished_runs(self) -> dict[int, RunResult]:
+        """Results of the runs whose frames are all in the stores; a line that a kill cut short is none."""
+        file = self._folder / _RUNS
+        results = {}
+        for line in file.read_text(encoding='utf-8').splitlines() if file.exists() else ():
+            try:
+                read = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            left_out = tuple((centre, cut) for centre, cut in read['left_out'])
+            results[read['run']] = RunResult(read['run'], tuple(read['cuts']), left_out)
+        return results
+
+    def add(self, results: Iterable[RunResult]) -> None:
+        """Write down finished runs, whose frames must have been committed."""
+        lines = [
+            json.dumps({'run': each.number, 'cuts': each.cuts, 'left_out': each.left_out}) + '\n' for each in results
+        ]
+        if lines:
+            with (self._folder / _RUNS).open('a', encoding='utf-8') as file:
+                file.write('\n' + ''.join(lines))  # a line cut short by a kill must not join the next one
+                file.flush()
+                os.fsync(file.fileno())
+
+    def finish(self, results: Mapping[str, Description]) -> None:
+        """Put the record in its place; ``results`` are those of `results_by_clip`."""
+        sources = {name: source | results.get(name, {}) for name, source in self.description['sources'].items()}
+        frames = sum(source.get('made', 0) for source in sources.values())
+        _write_whole(self.target / RECORD, _text(self.description | {'sources': sources, 'frames': frames}))
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _refuse_another(self, begun: Description, place: Path) -> None:
+        unlike = differences(begun, self.description)
+        if unlike:
+            told = '; '.join(unlike[:_DIFFERENCES_TOLD])
+            more = f'; and {len(unlike) - _DIFFERENCES_TOLD} more' if len(unlike) > _DIFFERENCES_TOLD else ''
+            raise RequestError(
+                f'{place}: {told}{more}. Repeat what it was made with, choose another TARGET, or remove this one'
+            )
+
+
+def results_by_clip(runs: Sequence[Run], results: Mapping[int, RunResult]) -> dict[str, Description]:
+    """Of each clip that these runs have a part of: how many frames were made of it, its cuts, the windows left out."""
+    by_clip: dict[str, Description] = {}
+    for run in runs:
+        one = by_clip.setdefault(run.clip.name, {'made': 0, 'cuts': [], 'left_out': {}})
+        result = results[run.number]
+        cuts = [frame_number(run.clip, cut) for cut in result.cuts]
+        left_out = {
+            frame_number(run.clip, centre): f'scene cut at {frame_number(run.clip, cut)}'
+            for centre, cut in result.left_out
+        }
+        one['made'] += len(run.centres) - len(left_out)
+        one['cuts'] = sorted({*one['cuts'], *cuts})
+        one['left_out'] = dict(sorted({**one['left_out'], **left_out}.items()))
+    return by_clip
+
+
+def merged_results(records: Sequence[Description]) -> dict[str, Description]:
+    """`results_by_clip` of a whole, from the records of its shards."""
+    merged: dict[str, Description] = {}
+    for record in records:
+        for name, source in record['sources'].items():
+            if 'made' in source:
+                one = merged.setdefault(name, {'made': 0, 'cuts': [], 'left_out': {}})
+                one['made'] += source['made']
+                one['cuts'] = sorted({*one['cuts'], *source['cuts']})
+                one['left_out'] = dict(sorted({**one['left_out'], **source['left_out']}.items()))
+    return merged
+
+
+def without_results(record: Description) -> Description:
+    """The description that a record was made from."""
+    sources = {
+        name: {key: value for key, value in source.items() if key not in _RESULTS}
+        for name, source in record['sources'].items()
+    }
+    return {key: value for key, value in record.items() if key != 'frames'} | {'sources': sources}
+
+
+def read_record(file: Path) -> Description:
+    """A record as it was written.
+
+    Raises:
+        RequestError: It is not one.
+    """
+    try:
+        return json.loads(file.read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
+        raise RequestError(f'{file}: not a readable record ({error}); remove it with what lies beside it') from error
+
+
+def _text(record: Description) -> str:
+    return json.dumps(record, indent=1, ensure_ascii=False) + '\n'
+
+
+def _write_whole(file: Path, text: str) -> None:
+    new = file.with_name(file.name + '.new')
+    with new.open('w', encoding='utf-8') as out:
+        out.write(text)
+        out.flush()
+        os.fsync(out.fileno())
+    new.replace(file)
+
+
+def _told(value: Any) -> str:
+    return 'none' if value is None else json.dumps(value, ensure_ascii=False)

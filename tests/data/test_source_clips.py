@@ -1,0 +1,183 @@
+"""Clips out of videos, folders and zips: what is found, what is read, and what is refused with which words."""
+
+import pickle
+import shutil
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from skimage import data
+
+from pdan_plugin.data.source_survey import find_clips
+from pdan_plugin.errors import RequestError
+
+PHOTO = data.astronaut()
+
+
+def frame(number: int, height: int = 48, width: int = 64) -> np.ndarray:
+    """A window that wanders over a photograph, (h, w, 3) uint8 RGB."""
+    return PHOTO[100 + number : 100 + number + height, 50 + 3 * number :][:, :width]
+
+
+def write_frames(folder: Path, count: int, first: int = 0, name: str = '{:08d}.png') -> Path:
+    folder.mkdir(parents=True)
+    for number in range(count):
+        cv2.imwrite(str(folder / name.format(first + number)), frame(number)[..., ::-1])
+    return folder
+
+
+def write_video(path: Path, count: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'MJPG'), 24, (64, 48))
+    assert writer.isOpened()
+    for number in range(count):
+        writer.write(np.ascontiguousarray(frame(number)[..., ::-1]))
+    writer.release()
+    return path
+
+
+def zipped(folder: Path, path: Path, inside: str, choose=lambda file: True) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(folder.rglob('*.png')):
+            if choose(file):
+                archive.write(file, f'{inside}/{file.relative_to(folder)}')
+    return path
+
+
+def refusal(source: Path) -> str:
+    with pytest.raises(RequestError) as caught:
+        find_clips(source, 'train', say=lambda line: None)
+    return str(caught.value)
+
+
+class TestFolders:
+    def test_numbers_give_the_order_whatever_their_width_and_begin(self, tmp_path):
+        write_frames(tmp_path / 'a clip.v2', 11, first=3, name='img_{}.png')
+        (clip,) = find_clips(tmp_path, 'train')
+        assert (clip.name, clip.frames, clip.first, clip.size) == ('a_clip_v2', 11, 3, (48, 64))
+        for number, read in zip((0, 7, 10), clip.read([0, 7, 10]), strict=True):
+            np.testing.assert_array_equal(read, frame(number))
+
+    def test_a_folder_of_frames_may_be_given_itself_and_may_hold_jpegs(self, tmp_path):
+        write_frames(tmp_path / 'clip', 3, name='{:03d}.jpg')
+        (clip,) = find_clips(tmp_path / 'clip', 'train')
+        (read,) = clip.read([1])
+        assert np.abs(read.astype(int) - frame(1)).mean() < 4
+
+    def test_a_clip_travels_to_another_process(self, tmp_path):
+        (clip,) = find_clips(write_frames(tmp_path / 'clip', 2), 'train')
+        (read,) = pickle.loads(pickle.dumps(clip)).read([1])
+        np.testing.assert_array_equal(read, frame(1))
+
+    def test_every_fault_is_named_at_once(self, tmp_path):
+        write_frames(tmp_path / 'gap', 12)
+        for number in (4, 5):
+            (tmp_path / 'gap' / f'{number:08d}.png').unlink()
+        write_frames(tmp_path / 'twice', 2, name='{}.png')
+        shutil.copy(tmp_path / 'twice' / '1.png', tmp_path / 'twice' / '01.png')
+        write_frames(tmp_path / 'unnumbered', 2)
+        shutil.copy(tmp_path / 'twice' / '1.png', tmp_path / 'unnumbered' / 'cover.png')
+        said = refusal(tmp_path)
+        assert 'gap: 2 frames are missing between 00000000.png and 00000011.png (number 4, 5)' in said
+        assert 'twice: 01.png and 1.png have the same number' in said
+        assert 'unnumbered/cover.png: its name does not end in a number' in said
+
+    def test_headers_tell_wrong_sizes_and_kinds(self, tmp_path):
+        folder = write_frames(tmp_path / 'clip', 6)
+        cv2.imwrite(str(folder / '00000002.png'), frame(0, height=40))
+        cv2.imwrite(str(folder / '00000003.png'), frame(0)[..., 0])
+        assert '00000003.png: is 8-bit grey, expected 8-bit RGB' in refusal(folder)
+        cv2.imwrite(str(folder / '00000003.png'), frame(3))
+        assert '00000002.png: is 64x40, expected 64x48 like the rest of its clip' in refusal(folder)
+
+    @pytest.mark.parametrize('suffix', ['png', 'jpg'])
+    def test_a_truncated_frame_is_named_when_it_is_read(self, tmp_path, suffix):
+        folder = write_frames(tmp_path / 'clip', 3, name='{}.' + suffix)
+        whole = (folder / f'1.{suffix}').read_bytes()
+        (folder / f'1.{suffix}').write_bytes(whole[: len(whole) // 2])
+        (clip,) = find_clips(folder, 'train')  # its header is whole
+        with pytest.raises(RequestError, match=rf'1\.{suffix}: is a truncated {"PNG" if suffix == "png" else "JPEG"}'):
+            list(clip.read([0, 1, 2]))
+
+    def test_the_first_frame_is_read_before_anything_is_made_of_the_clip(self, tmp_path):
+        folder = write_frames(tmp_path / 'clip', 3)
+        (folder / '00000000.png').write_bytes((folder / '00000000.png').read_bytes()[:500])
+        assert '00000000.png: is a truncated PNG' in refusal(folder)
+
+
+class TestVideos:
+    def test_frames_are_counted_and_read_from_any_place(self, tmp_path):
+        (clip,) = find_clips(write_video(tmp_path / 'pan.avi', 12), 'train')
+        assert (clip.name, clip.frames, clip.size) == ('pan', 12, (48, 64))
+        every = list(clip.read(range(12)))
+        assert np.abs(every[7].astype(int) - frame(7)).mean() < 4
+        for positions in ([5, 6], [9], [2, 3, 11]):  # on, on, and back again
+            for position, read in zip(positions, clip.read(positions), strict=True):
+                np.testing.assert_array_equal(read, every[position])
+
+    def test_what_counts_is_what_can_be_read(self, tmp_path):
+        path = write_video(tmp_path / 'pan.avi', 20)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        said = []
+        (clip,) = find_clips(path, 'train', say=said.append)
+        assert len(list(clip.read(range(clip.frames)))) == clip.frames < 20
+        assert f'{path}: {clip.frames} frames can be read (its header says 20)' in said
+
+    def test_no_video_and_one_without_frames_are_named(self, tmp_path):
+        (tmp_path / 'notes.mp4').write_bytes(b'not a video at all')
+        assert 'notes.mp4: cannot be opened as a video' in refusal(tmp_path)
+        empty = write_video(tmp_path / 'empty' / 'none.avi', 0)
+        assert 'none.avi: ' in refusal(empty)
+
+    def test_names_that_cannot_be_told_apart_are_refused(self, tmp_path):
+        for name in ('one two.avi', 'one.two.avi'):
+            write_video(tmp_path / name, 1)
+        assert 'both clips would be called one_two' in refusal(tmp_path)
+
+
+class TestReds:
+    def test_zips_are_read_in_place_clips_may_be_spread_over_several(self, tmp_path):
+        for clip in ('000', '001'):
+            write_frames(tmp_path / 'train_orig' / clip, 4)
+        first = lambda file: file.parent.name == '000' or file.stem < '00000002'  # noqa: E731
+        parts = tmp_path / 'zips'
+        zipped(tmp_path / 'train_orig', parts / 'train_orig_part0.zip', 'train/train_orig', first)
+        zipped(
+            tmp_path / 'train_orig', parts / 'train_orig_part1.zip', 'train/train_orig', lambda file: not first(file)
+        )
+        unpacked, archived = find_clips(tmp_path / 'train_orig', 'train'), find_clips(parts, 'train')
+        assert [clip.name for clip in archived] == ['000', '001']
+        for one, other in zip(unpacked, archived, strict=True):
+            assert (one.frames, one.size, one.digest) == (other.frames, other.size, other.digest)
+            for left, right in zip(one.read(range(4)), other.read(range(4)), strict=True):
+                np.testing.assert_array_equal(left, right)
+
+    def test_the_official_folders_are_found_from_above(self, tmp_path):
+        write_frames(tmp_path / 'REDS' / 'train' / 'train_orig' / '007', 2)
+        write_frames(tmp_path / 'REDS' / 'train' / 'train_sharp' / '007', 2)
+        assert [clip.name for clip in find_clips(tmp_path, 'train')] == ['007']
+
+    def test_faults_of_zips_are_named(self, tmp_path):
+        orig = tmp_path / 'train_orig'
+        write_frames(orig / '000', 5)
+        parts = tmp_path / 'zips'
+        whole = zipped(orig, parts / 'train_orig_part0.zip', 'train/train_orig')
+        shutil.copy(whole, parts / 'train_orig_part0 (1).zip')
+        assert 'is in' in refusal(parts)
+        (parts / 'train_orig_part0 (1).zip').write_bytes(whole.read_bytes()[:3000])
+        assert 'train_orig_part0 (1).zip: not a readable zip' in refusal(parts)
+        (parts / 'train_orig_part0 (1).zip').unlink()
+        whole.unlink()
+        zipped(orig, whole, 'train/train_orig', lambda file: file.stem != '00000000')
+        assert 'train_orig_part0.zip: 000: 1 frames are missing' in refusal(parts)
+
+
+def test_places_with_nothing_or_with_a_mixture_are_refused(tmp_path):
+    assert 'no such file or folder' in refusal(tmp_path / 'nowhere')
+    assert 'no clip here' in refusal(tmp_path)
+    write_frames(tmp_path / 'clip', 2)
+    write_video(tmp_path / 'pan.avi', 2)
+    assert 'holds videos and folders of frames' in refusal(tmp_path)
