@@ -28,4 +28,4 @@ def refusing_unwritable(path: str) -> Iterator[None]:
 
 
 class WorkError(RuntimeError):
-    """Work that was asked for rightly failed on the way, for a reason its message tells; exit status 1, no traceback."""
+    """Work that was asked for rightly failed on the way; its message says why. Exit status 1, no traceback."""

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pdan_plugin.data.store_preparation import prepare_reds
+from pdan_plugin.preparation.store_preparation import prepare_reds
 from pdan_plugin.script_end import ends_script
 
 

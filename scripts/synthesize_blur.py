@@ -25,10 +25,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pdan_plugin.data.blur_synthesis import synthesize_blur
 from pdan_plugin.data.reds_layout import CLIPS
-from pdan_plugin.data.synthesis_merge import merge_shards
-from pdan_plugin.data.synthesis_plan import Settings
+from pdan_plugin.preparation.blur_synthesis import synthesize_blur
+from pdan_plugin.preparation.synthesis_merge import merge_shards
+from pdan_plugin.preparation.synthesis_plan import Settings
 from pdan_plugin.script_end import ends_script
 from pdan_plugin.synthesis.frame_interpolation import interpolators
 from pdan_plugin.synthesis.motion_blur import SubframeWindow

@@ -22,7 +22,7 @@ from tqdm import tqdm
 # A commit every few frames and the set is as hard to lose nothing of as one a thousand times larger.
 CHILD = (
     'import sys, pdan_plugin.data.frame_store_writer as writer\n'
-    'from pdan_plugin.data.store_preparation import prepare_reds\n'
+    'from pdan_plugin.preparation.store_preparation import prepare_reds\n'
     'writer._BATCH_BYTES = 1 << 15\n'
     'prepare_reds(sys.argv[1], sys.argv[2], codec=sys.argv[3], workers=2, verify=True)\n'
 )

@@ -25,8 +25,8 @@ from skimage import data
 from tqdm import tqdm
 
 from pdan_plugin.data.frame_store_writer import partial_path, read_checksums
-from pdan_plugin.data.sample_stores import store_paths
-from pdan_plugin.data.synthesis_record import RECORD
+from pdan_plugin.preparation.sample_stores import store_paths
+from pdan_plugin.preparation.synthesis_record import RECORD
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / 'scripts' / 'synthesize_blur.py'
@@ -34,7 +34,7 @@ MOMENTS = ('any', 'commit', 'any', 'start', 'any', 'finish')
 SETTINGS = ('--factor', '8', '--window', '33')
 _CHILD = (
     'import runpy, sys\n'
-    'from pdan_plugin.data import blur_synthesis\n'
+    'from pdan_plugin.preparation import blur_synthesis\n'
     'blur_synthesis._SECONDS_BETWEEN_COMMITS = 0.1\n'
     f'sys.exit(runpy.run_path({str(SCRIPT)!r})["main"](sys.argv[1:]))\n'
 )

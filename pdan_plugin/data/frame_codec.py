@@ -105,7 +105,7 @@ def decode_crop(data: bytes | memoryview, top: int, left: int, height: int, widt
 
 
 def row_extent(shape: tuple[int, int, int], top: int, height: int) -> tuple[int, int]:
-    """(start, stop) in bytes of rows of a BMP as `encode_picture` writes it: a header, then the rows from the last up."""
+    """(start, stop) in bytes of rows of a BMP that `encode_picture` wrote: a header, then the rows from the last up."""
     stride = _row_bytes(shape[1])
     return _BMP_HEADER_BYTES + (shape[0] - top - height) * stride, _BMP_HEADER_BYTES + (shape[0] - top) * stride
 

@@ -15,7 +15,7 @@ from skimage import data
 from pdan_plugin.data.frame_store import FrameStore
 from pdan_plugin.data.frame_store_writer import FrameStoreWriter, read_checksums
 from pdan_plugin.data.reds_paired_dataset import REDSPairedDataset
-from pdan_plugin.data.synthesis_record import Progress
+from pdan_plugin.preparation.synthesis_record import Progress
 from pdan_plugin.synthesis.bicubic import downsample_uint8
 from pdan_plugin.synthesis.camera_response import response
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pdan_plugin.data.frame_codec import CODECS
 from pdan_plugin.data.reds_layout import CLIPS, SCALE
-from pdan_plugin.data.source_clips import SourceClip
 from pdan_plugin.errors import RequestError
+from pdan_plugin.preparation.source_clips import SourceClip
 from pdan_plugin.synthesis.motion_blur import SubframeWindow
 from pdan_plugin.synthesis.scene_cuts import CUT_THRESHOLD
 

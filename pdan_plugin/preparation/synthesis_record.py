@@ -22,10 +22,10 @@ import torch
 
 import pdan_plugin
 from pdan_plugin.data.reds_layout import SCALE
-from pdan_plugin.data.sample_stores import store_paths
-from pdan_plugin.data.source_clips import SourceClip
-from pdan_plugin.data.synthesis_plan import Run, Settings, frame_number, sharp_shape, window_centres
 from pdan_plugin.errors import RequestError
+from pdan_plugin.preparation.sample_stores import store_paths
+from pdan_plugin.preparation.source_clips import SourceClip
+from pdan_plugin.preparation.synthesis_plan import Run, Settings, frame_number, sharp_shape, window_centres
 from pdan_plugin.synthesis.camera_response import Response
 from pdan_plugin.synthesis.frame_interpolation import Interpolator
 

@@ -17,10 +17,11 @@ import numpy as np
 from tqdm import tqdm
 
 from pdan_plugin.data.reds_layout import SCALE
-from pdan_plugin.data.sample_stores import Sample, SampleStores, keys_there, room_needed, store_paths
-from pdan_plugin.data.source_clips import SourceClip
-from pdan_plugin.data.source_survey import find_clips
-from pdan_plugin.data.synthesis_plan import (
+from pdan_plugin.errors import RequestError, refusing_unwritable
+from pdan_plugin.preparation.sample_stores import Sample, SampleStores, keys_there, room_needed, store_paths
+from pdan_plugin.preparation.source_clips import SourceClip
+from pdan_plugin.preparation.source_survey import find_clips
+from pdan_plugin.preparation.synthesis_plan import (
     Run,
     Settings,
     frames_left_over,
@@ -29,9 +30,8 @@ from pdan_plugin.data.synthesis_plan import (
     sharp_shape,
     usable_clips,
 )
-from pdan_plugin.data.synthesis_record import Progress, RunResult, describe, origin, results_by_clip
-from pdan_plugin.data.synthesis_workers import Fault, Outcome, Work, one_thread, outcomes
-from pdan_plugin.errors import RequestError, refusing_unwritable
+from pdan_plugin.preparation.synthesis_record import Progress, RunResult, describe, origin, results_by_clip
+from pdan_plugin.preparation.synthesis_workers import Fault, Outcome, Work, one_thread, outcomes
 from pdan_plugin.synthesis.camera_response import Response, response
 from pdan_plugin.synthesis.frame_interpolation import Interpolator, interpolator
 

@@ -21,10 +21,10 @@ import cv2
 import numpy as np
 import torch
 
-from pdan_plugin.data.sample_stores import Sample
-from pdan_plugin.data.synthesis_plan import Run, Settings, sharp_shape
-from pdan_plugin.data.synthesis_record import RunResult
 from pdan_plugin.errors import RequestError, WorkError
+from pdan_plugin.preparation.sample_stores import Sample
+from pdan_plugin.preparation.synthesis_plan import Run, Settings, sharp_shape
+from pdan_plugin.preparation.synthesis_record import RunResult
 from pdan_plugin.synthesis.camera_response import Response
 from pdan_plugin.synthesis.frame_interpolation import Interpolator, interpolator
 from pdan_plugin.synthesis.motion_blur import WindowAverage

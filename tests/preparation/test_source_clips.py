@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from skimage import data
 
-from pdan_plugin.data.source_survey import find_clips
 from pdan_plugin.errors import RequestError
+from pdan_plugin.preparation.source_survey import find_clips
 
 PHOTO = data.astronaut()
 

@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from pdan_plugin.data.frame_sources import FrameArchive
 from pdan_plugin.data.reds_layout import Kind, find_set, published_split
-from pdan_plugin.data.source_clips import (
+from pdan_plugin.errors import RequestError
+from pdan_plugin.preparation.source_clips import (
     FRAME_SUFFIXES,
     VIDEO_SUFFIXES,
     ArchivedFrames,
@@ -30,7 +31,6 @@ from pdan_plugin.data.source_clips import (
     read_frame_file,
     video_digest,
 )
-from pdan_plugin.errors import RequestError
 
 # REDS at 120 frames a second: train_orig, val_orig.
 ORIGINAL = Kind('orig', 'orig')

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pdan_plugin.data.bounded_work import in_order
 from pdan_plugin.data.frame_sources import FrameArchive, FrameFolder, open_place
 from pdan_plugin.data.reds_layout import (
     BLUR_BICUBIC,
@@ -30,6 +29,7 @@ from pdan_plugin.data.reds_layout import (
     set_name,
 )
 from pdan_plugin.errors import RequestError
+from pdan_plugin.preparation.bounded_work import in_order
 
 _LISTED = 100  # names told for one set; beyond that only their number
 _NAMED_CLIPS = 10

@@ -10,12 +10,13 @@ from typing import Any
 import lmdb
 from tqdm import tqdm
 
-from pdan_plugin.data.blur_synthesis import NEXT_COMMAND, Say, refuse_too_little_room, shard_folder, tell_stores
 from pdan_plugin.data.frame_codec import PictureError, decode_picture, picture_checksum
 from pdan_plugin.data.frame_store_writer import Record, bytes_on_disk, read_checksums
 from pdan_plugin.data.reds_layout import KINDS, Kind
-from pdan_plugin.data.sample_stores import Encoded, Sample, SampleStores, keys_there, store_paths
-from pdan_plugin.data.synthesis_record import (
+from pdan_plugin.errors import RequestError, WorkError, refusing_unwritable
+from pdan_plugin.preparation.blur_synthesis import NEXT_COMMAND, Say, refuse_too_little_room, shard_folder, tell_stores
+from pdan_plugin.preparation.sample_stores import Encoded, Sample, SampleStores, keys_there, store_paths
+from pdan_plugin.preparation.synthesis_record import (
     RECORD,
     Progress,
     differences,
@@ -24,7 +25,6 @@ from pdan_plugin.data.synthesis_record import (
     read_record,
     without_results,
 )
-from pdan_plugin.errors import RequestError, WorkError, refusing_unwritable
 
 _FRAMES_BETWEEN_COMMITS = 200
 _SHARD = re.compile(r'shard_(\d+)_of_(\d+)')

@@ -10,15 +10,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pdan_plugin.data.bounded_work import in_order
 from pdan_plugin.data.frame_codec import CODECS, picture_checksum
 from pdan_plugin.data.frame_store import FrameStore
 from pdan_plugin.data.frame_store_writer import FrameStoreWriter, partial_path, read_checksums
 from pdan_plugin.data.reds_layout import SHARP, SHARP_BICUBIC, SPLITS, Kind, set_name, store_name
-from pdan_plugin.data.reds_survey import FoundSet, share_of_reds, survey
-from pdan_plugin.data.store_tasks import StoreTask
-from pdan_plugin.data.sub_images import SubImages
 from pdan_plugin.errors import RequestError, WorkError
+from pdan_plugin.preparation.bounded_work import in_order
+from pdan_plugin.preparation.reds_survey import FoundSet, share_of_reds, survey
+from pdan_plugin.preparation.store_tasks import StoreTask
+from pdan_plugin.preparation.sub_images import SubImages
 
 NEXT_COMMAND = 'basicsr check -opt options/pdan_phase1.yml'
 # val300 is part of val, and `frames: val300` picks it out of val's stores: it is stored apart only on request.

@@ -11,9 +11,9 @@ import numpy as np
 from pdan_plugin.data.frame_codec import PictureError, decode_picture, encode_picture, picture_checksum
 from pdan_plugin.data.frame_store_writer import bytes_on_disk
 from pdan_plugin.data.reds_layout import SCALE, SHARP
-from pdan_plugin.data.reds_survey import FoundSet, Shape
-from pdan_plugin.data.sub_images import SubImages
 from pdan_plugin.errors import RequestError
+from pdan_plugin.preparation.reds_survey import FoundSet, Shape
+from pdan_plugin.preparation.sub_images import SubImages
 from pdan_plugin.synthesis.bicubic import downsample_uint8
 
 Place = tuple[str, int, int]  # what is added to the frame's key, top, left
