@@ -90,9 +90,7 @@ def _difference(motion: Motion, here: np.ndarray, there: np.ndarray) -> Plane:
     """How differently the two pictures look around each pixel and where it moves to, in grey levels."""
     ends = _ends(motion)
     difference = cv2.cvtColor(cv2.absdiff(here, _read(there, ends)), cv2.COLOR_RGBA2GRAY)
-    inside = _inside(ends)
-    difference = cv2.bitwise_and(cv2.min(difference, _MOST_DIFFERENCE), inside)
-    difference = cv2.add(difference, cv2.bitwise_and(cv2.bitwise_not(inside), _NO_MATCH))
+    difference = np.where(_inside(ends) > 0, np.minimum(difference, np.uint8(_MOST_DIFFERENCE)), np.uint8(_NO_MATCH))
     return cv2.boxFilter(difference, cv2.CV_32F, _WINDOW)
 
 
