@@ -119,10 +119,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     of_loss.set_defaults(run=run_loss, device='cpu')
     of_loader = names.add_parser('loader', help="training samples a second, against the toolbox's data set")
     of_loader.add_argument('--rounds', type=_positive, metavar='N', help='timed rounds (default: 10)')
-    of_loader.add_argument('--samples', type=_positive, metavar='N', help='instead: read so many, look at memory')
-    of_loader.add_argument('--cold', type=float, metavar='GB', help='instead: from new stores of this size, on disk')
+    of_loader.add_argument('--samples', type=_samples, metavar='N', help='instead: read so many, look at memory')
+    of_loader.add_argument('--cold', type=_size, metavar='GB', help='instead: from new stores of this size, on disk')
     of_loader.add_argument(
-        '--workers', type=int, nargs='+', metavar='N', help='processes of --samples and --cold (default: 0 4)'
+        '--workers', type=_count, nargs='+', metavar='N', help='processes of --samples and --cold (default: 0 4)'
     )
     of_loader.add_argument('--folder', type=Path, metavar='PATH', help='where --cold makes them (default: here)')
     of_loader.set_defaults(run=run_loader, device='cpu')
@@ -176,6 +176,8 @@ def _settle_loader(parser: argparse.ArgumentParser, given: argparse.Namespace) -
         parser.error('--workers is for --samples and --cold; the comparison has one process')
     if given.cold is None and given.folder is not None:
         parser.error('--folder is for --cold')
+    if given.folder is not None and not given.folder.is_dir():
+        parser.error(f'--folder {given.folder}: no such folder')
     given.rounds, given.workers, given.folder = given.rounds or 10, given.workers or [0, 4], given.folder or Path()
 
 
@@ -185,6 +187,27 @@ def _described(given: argparse.Namespace, device: torch.device) -> dict[str, Any
     if given.name == 'loader':
         return machine(device, processes=max(given.workers) + 1 if given.samples or given.cold else 1, threads=1)
     return machine(device, threads=1) if given.name == 'synthesis' else machine(device)
+
+
+def _count(word: str) -> int:
+    value = int(word)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f'expected a number of processes, 0 or more, got {word}')
+    return value
+
+
+def _samples(word: str) -> int:
+    value = int(word)
+    if value < 1000:
+        raise argparse.ArgumentTypeError(f'expected at least 1000, got {word}: fewer say nothing')
+    return value
+
+
+def _size(word: str) -> float:
+    value = float(word)
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f'expected gigabytes above 0, got {word}')
+    return value
 
 
 def _positive(word: str) -> int:

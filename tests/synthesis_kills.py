@@ -26,11 +26,11 @@ from tqdm import tqdm
 
 from pdan_plugin.data.frame_store_writer import partial_path, read_checksums
 from pdan_plugin.preparation.sample_stores import store_paths
-from pdan_plugin.preparation.synthesis_record import RECORD
+from pdan_plugin.preparation.synthesis_record import RECORD, UNFINISHED
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / 'scripts' / 'synthesize_blur.py'
-MOMENTS = ('any', 'commit', 'any', 'start', 'any', 'finish')
+MOMENTS = ('any', 'commit', 'begin', 'any', 'start', 'any')
 SETTINGS = ('--factor', '8', '--window', '33')
 _CHILD = (
     'import runpy, sys\n'
@@ -47,7 +47,7 @@ def make_clips(folder: Path, clips: int, frames: int) -> Path:
         (folder / f'{clip:03d}').mkdir(parents=True)
         for number in range(frames):
             photo = photos[(clip + (clip == 1 and number >= frames // 2 + 1)) % 3]
-            window = photo[10 + number % 80 :, 30 + 2 * number % 160 :][:96, :128]
+            window = photo[10 + number % 80 :, 30 + 2 * number % 160 :][:64, :96]
             cv2.imwrite(str(folder / f'{clip:03d}' / f'{number:08d}.png'), window[..., ::-1])
     return folder
 
@@ -89,10 +89,12 @@ def kill(
 
     def wait_until(happened: Callable[[], bool]) -> None:
         while process.poll() is None and not happened():
-            time.sleep(0.0002)
+            time.sleep(0.0002 if moment == 'finish' else 0.005)
 
     if moment == 'start':
         time.sleep(draw.uniform(0.5, 8))
+    elif moment == 'begin':  # what is to be done has just been written down, or stands there already
+        wait_until((target / UNFINISHED).exists)
     elif moment == 'finish':
         wait_until(lambda: (partial_path(sharp) / 'meta_info.txt').exists() or sharp.exists())
     else:
@@ -173,9 +175,7 @@ def main() -> None:
     whole, killed, output = (arguments.folder / name for name in ('whole', 'killed', 'output.txt'))
     run_to_the_end(source, whole, output)
     for number in tqdm(range(arguments.kills), unit='kill'):
-        moment = MOMENTS[number % len(MOMENTS)] if number < arguments.kills - 1 else 'finish'
-        if moment == 'finish' and number < arguments.kills - 1:
-            moment = 'any'  # the end comes once
+        moment = MOMENTS[number % len(MOMENTS)] if number < arguments.kills - 1 else 'finish'  # the end comes once
         if not kill(source, killed, output, moment, draw, alone=number % 2 == 0):
             print(f'kill {number + 1} ({moment}) came after the end: take more --frames')
             sys.exit(1)

@@ -342,6 +342,10 @@ class TestOwnModels:
         assert "did you mean 'frames'?" in refusal(changed(options, 'datasets.train.frame', 'all'))
         options['datasets']['train']['sources'] = [{'dataroot_gt': 'a', 'dataroot_lg': 'b'}]
         assert "sources.0.dataroot_lg: unknown key; did you mean 'dataroot_lq'?" in refusal(options)
+        options['datasets']['train']['sources'] = ['datasets/x']
+        assert 'sources.0: ' in refusal(options)
+        options['datasets']['train']['sources'] = {'a': 1}
+        assert 'expected a list of sections with dataroot_gt and dataroot_lq' in refusal(options)
 
 
 def test_a_test_run_needs_val_and_neither_train_nor_logger():

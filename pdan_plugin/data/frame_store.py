@@ -1,7 +1,8 @@
 """Reading prepared frames: LMDB in the toolbox's own format, whole frames and crops.
 
 The format is that of the toolbox's ``utils/lmdb_util.py``: values are encoded pictures, keys are names without
-extension, and ``meta_info.txt`` lists ``KEY.png (h,w,c) LEVEL``; LEVEL is 0 where the values are uncompressed BMP.
+extension, and ``meta_info.txt`` lists ``KEY.png (h,w,c) LEVEL``, the compression of PNG values. The stores made here
+say 0 where the values are uncompressed BMP; what a value is, its own first bytes tell.
 """
 
 from __future__ import annotations
@@ -12,13 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from pdan_plugin.data.frame_codec import HEADER_BYTES, PictureError, decode_crop, decode_picture, row_extent
+from pdan_plugin.data.frame_codec import (
+    HEADER_BYTES,
+    PictureError,
+    decode_crop,
+    decode_picture,
+    picture_shape,
+    row_extent,
+)
 from pdan_plugin.data.lmdb_values import MappedValues, UnknownLayout
 from pdan_plugin.errors import RequestError
 from pdan_plugin.toolbox_fixes.lmdb_environments import data_file
 
 META_INFO = 'meta_info.txt'
-_META_LINE = re.compile(r'(\S+?)(?:\.\w+)? \((\d+),(\d+),(\d+)\) (\d+)')
+_META_LINE = re.compile(r'(\S+?)(?:\.\w+)? \((\d+),(\d+),(\d+)\) \d+')
 
 
 class FrameStore:
@@ -34,7 +42,9 @@ class FrameStore:
         self._values: MappedValues | None = None
         data_file(self.path)
         try:
-            lines = (self.path / META_INFO).read_text().splitlines()
+            lines = (self.path / META_INFO).read_text(encoding='utf-8').splitlines()
+        except UnicodeDecodeError as error:
+            raise RequestError(f'{self.path / META_INFO}: is not UTF-8 text ({error}); make the store again') from error
         except FileNotFoundError as error:
             raise RequestError(
                 f'{self.path}: no {META_INFO} in this store, so it was never finished; make it again '
@@ -42,7 +52,6 @@ class FrameStore:
             ) from error
         known: dict[str, tuple[int, int, int]] = {}  # a store has a few shapes and many frames: share the tuples
         self._shapes: dict[str, tuple[int, int, int]] = {}
-        levels = set()
         for number, line in enumerate(lines, 1):
             name, _, rest = line.partition(' ')
             match = _META_LINE.fullmatch(line)
@@ -53,10 +62,8 @@ class FrameStore:
                 )
             if rest not in known:
                 known[rest] = (int(match[2]), int(match[3]), int(match[4]))
-                levels.add(match[5])
             self._shapes[name.split('.')[0]] = known[rest]
         self.keys = sorted(self._shapes)
-        self.codec = 'bmp' if levels == {'0'} else 'png'
         values = self._mapped()
         missing = [key for key in self.keys if key not in values]
         if missing:
@@ -64,6 +71,7 @@ class FrameStore:
                 f'{self.path}: {META_INFO} lists {len(missing)} frames that are not in the store, such as '
                 f'{missing[0]!r}; make the store again, or copy it again'
             )
+        self.codec = 'bmp' if self.keys and values[self.keys[0]][:2] == b'BM' else 'png'
 
     def shape(self, key: str) -> tuple[int, int, int]:
         """(height, width, channels) as recorded when the frame was stored."""
@@ -116,6 +124,9 @@ class FrameStore:
 
     def _decoded(self, key: str, value: memoryview, crop: tuple[int, int, int, int] | None) -> np.ndarray:
         try:
+            shape = picture_shape(value)
+            if shape != self.shape(key):
+                raise PictureError(f'is {shape[1]}x{shape[0]}, but {META_INFO} has {self.shape(key)} for it')
             return decode_picture(value) if crop is None else decode_crop(value, *crop)
         except PictureError as error:
             raise RequestError(f'{self.path}: frame {key!r} {error}; make the store again') from error

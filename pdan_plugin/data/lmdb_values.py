@@ -5,7 +5,8 @@ through the ``lmdb`` package touches every page of it, one at a time: from a sto
 small reads for a crop of a 720p frame. With the values' places known, the crop's rows are asked of the system at once,
 and no others.
 
-The format read here is version 1, of every LMDB 0.9 (``struct MDB_meta``, ``MDB_page`` and ``MDB_node`` of its mdb.c).
+The format read here is version 1, of every LMDB 0.9, in the machine's own byte order (``struct MDB_meta``, ``MDB_page``
+and ``MDB_node`` of its mdb.c).
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-_PAGE_HEADER = struct.Struct('<QHHHH')  # number, padding, flags, end of the node pointers, begin of the nodes
-_META = struct.Struct('<IIQQ48s48sQQ')  # magic, version, address, map size, free pages, main database, last page, txn
-_DATABASE = struct.Struct('<IHHQQQQQ')  # page size, flags, depth, branches, leaves, overflow pages, entries, root
-_NODE = struct.Struct('<HHHH')  # low and high half of the value's size (of a branch: of the child), flags, key's size
+_PAGE_HEADER = struct.Struct('=QHHHH')  # number, padding, flags, end of the node pointers, begin of the nodes
+_META = struct.Struct('=IIQQ48s48sQQ')  # magic, version, address, map size, free pages, main database, last page, txn
+_DATABASE = struct.Struct('=IHHQQQQQ')  # page size, flags, depth, branches, leaves, overflow pages, entries, root
+_NODE = struct.Struct('=HHHH')  # low and high half of the value's size (of a branch: of the child), flags, key's size
 _MAGIC, _VERSION = 0xBEEFC0DE, 1
 _BRANCH, _LEAF = 0x01, 0x02
 _IN_OWN_PAGES = 0x01
@@ -57,7 +58,7 @@ class MappedValues:
         self._view = memoryview(self._map)
         try:
             self._extents = dict(_extents(self._view))
-        except struct.error as error:
+        except (struct.error, OverflowError) as error:
             raise UnknownLayout(f'is damaged or cut off ({size} bytes)') from error
 
     def __len__(self) -> int:
@@ -76,19 +77,23 @@ class MappedValues:
         if not hasattr(mmap, 'MADV_WILLNEED'):  # Windows: reading works the same, a page at a time
             return
         offset, size = self._extents[key]
+        start, stop = max(0, start), min(stop, size)
+        if start >= stop:
+            return
         first = (offset + start) // mmap.PAGESIZE * mmap.PAGESIZE
-        self._map.madvise(mmap.MADV_WILLNEED, first, offset + min(stop, size) - first)
+        self._map.madvise(mmap.MADV_WILLNEED, first, offset + stop - first)
 
 
 def _extents(file: memoryview) -> Iterator[tuple[str, Extent]]:
     """Keys, as text, and places of their values, in the order of the keys."""
     page_size, root, entries = _newest_meta(file)
-    found = 0
+    found = pages = 0
     waiting = [] if root == _NO_PAGE else [root]
     while waiting:
         page = waiting.pop() * page_size
+        pages += 1
         _, _, flags, lower, _ = _PAGE_HEADER.unpack_from(file, page)
-        nodes = struct.unpack_from(f'<{(lower - _PAGE_HEADER.size) // 2}H', file, page + _PAGE_HEADER.size)
+        nodes = struct.unpack_from(f'={(lower - _PAGE_HEADER.size) // 2}H', file, page + _PAGE_HEADER.size)
         if flags & _BRANCH:
             waiting += [_child(file, page + node) for node in reversed(nodes)]
         elif flags & _LEAF:
@@ -97,7 +102,7 @@ def _extents(file: memoryview) -> Iterator[tuple[str, Extent]]:
                 yield _entry(file, page + node, page_size)
         else:
             raise UnknownLayout(f'page {page // page_size} is of a kind not known here (flags {flags:#x})')
-        if found > entries:
+        if found > entries or pages > len(file) // page_size:  # a damaged page may point back at itself
             break
     if found != entries:
         raise UnknownLayout(f'has {entries} entries by its own count, but {found} were found')
@@ -135,7 +140,7 @@ def _entry(file: memoryview, node: int, page_size: int) -> tuple[str, Extent]:
     if flags & ~_IN_OWN_PAGES:
         raise UnknownLayout(f'holds more than plain values (entry {key!r}, flags {flags:#x})')
     if flags:
-        (first_page,) = struct.unpack_from('<Q', file, offset)
+        (first_page,) = struct.unpack_from('=Q', file, offset)
         offset = first_page * page_size + _PAGE_HEADER.size
     if offset + size > len(file):
         raise UnknownLayout(f'is cut off: {len(file)} bytes, and entry {key!r} ends at {offset + size}')

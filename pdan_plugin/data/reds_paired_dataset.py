@@ -49,8 +49,13 @@ class REDSPairedDataset(Dataset):
         RequestError: Missing data, pictures without partner, a scale that does not fit, a crop that does not fit.
     """
 
-    # For the loader: every draw hangs on the index alone, so no random generator has to be seeded for a sample.
-    draws_from_sample_index = True
+    @property
+    def draws_from_sample_index(self) -> bool:
+        """For the loader: every draw hangs on the index alone, so no generator has to be seeded for a sample.
+
+        Not for a subclass with samples of its own, which may draw as it likes.
+        """
+        return type(self).__getitem__ is REDSPairedDataset.__getitem__
 
     def __init__(self, opt: Mapping[str, Any]) -> None:
         self.opt = opt
@@ -80,10 +85,15 @@ class REDSPairedDataset(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """A sample; in training ``index`` may be a `SampleIndex`, whose epoch and repeat go into the draws."""
-        return self.__getitems__([index])[0]
+        return self._read([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """A batch's samples: torch's loader asks for them at once, and all are on their way before one is read."""
+        if type(self).__getitem__ is not REDSPairedDataset.__getitem__:  # a subclass's samples are its own
+            return [self[index] for index in indices]
+        return self._read(indices)
+
+    def _read(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         chosen = [self._choose(index) for index in indices]
         for source, crop, _ in chosen:
             source.expect(crop)
@@ -149,7 +159,7 @@ class REDSPairedDataset(Dataset):
         if len(weights) < len(given):
             raise RequestError(
                 f'{self._label}: sources: every source needs a weight, a number above zero, or none of them; '
-                f'got {", ".join(str(weight) for weight in given)}'
+                f'got {", ".join(repr(weight) for weight in given)}'
             )
         try:
             return whole_weights(weights)

@@ -1,7 +1,8 @@
 """Several sets of frames mixed by weight: which frame comes when.
 
-The order is a function of the position in the run alone. So the ratio holds exactly however often a run is stopped, and
-on however many ranks it goes on.
+The order is a function of the position in the run alone, the samples that all ranks together have used. So the ratio
+holds exactly however often a run is stopped. A run that goes on with another batch size or another number of ranks
+counts its position anew in its own batches: the ratio still holds, but some frames come again early and others late.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ def whole_weights(weights: Sequence[float]) -> list[int]:
     Raises:
         ValueError: A weight is not above zero, or only numbers that add up to more than a million are in their ratio.
     """
+    if not all(math.isfinite(weight) and weight > 0 for weight in weights):
+        raise ValueError(f'weights must be numbers above zero, got {", ".join(map(str, weights))}')
     exact = [Fraction(str(weight)) for weight in weights]
-    if min(exact) <= 0:
-        raise ValueError(f'weights must be above zero, got {", ".join(map(str, weights))}')
     multiple = math.lcm(*(one.denominator for one in exact))
     whole = [int(one * multiple) for one in exact]
     divisor = math.gcd(*whole)
@@ -75,7 +76,7 @@ class MixingSampler(EnlargedSampler):
         self._pattern, self._earlier = _pattern(self._weights)
 
     def describe(self) -> str:
-        """The mixture in words, for the log: how many samples of each source there are in an epoch's worth."""
+        """The mixture in words, for the log."""
         total = sum(self._weights)
         return ', '.join(
             f'{weight} of {total} samples from {size} frames'
@@ -88,17 +89,20 @@ class MixingSampler(EnlargedSampler):
         used = getattr(self, 'samples_used', {}).get(self.epoch, 0)
         begin = self.epoch * getattr(self, 'samples_an_epoch', self.total_size)
         steps = np.arange(used, self.num_samples)
-        # Each step takes one sample a rank. The ranks change places from step to step, or a pattern that is as long as
-        # there are ranks would give each rank a source of its own.
-        places = steps * self.num_replicas + (self.rank + steps) % self.num_replicas
+        # Each step takes one sample a rank. As soon as the same part of the pattern would come to the same rank again,
+        # the ranks change places, or a rank might never see one of the sources.
+        repeats = len(self._pattern) // math.gcd(len(self._pattern), self.num_replicas)
+        places = steps * self.num_replicas + (self.rank + steps // repeats) % self.num_replicas
         rounds, places = np.divmod(begin + places, len(self._pattern))
         sources = self._pattern[places]
         counts = rounds * np.asarray(self._weights)[sources] + self._earlier[places]
         passes, turns = np.divmod(counts, np.asarray(self._sizes)[sources])
         frames = np.empty_like(turns)
         for source in range(len(self._sizes)):
-            for number in np.unique(passes[sources == source]):
-                chosen = (sources == source) & (passes == number)
+            mine = np.flatnonzero(sources == source)
+            mine = mine[np.argsort(passes[mine], kind='stable')]
+            numbers, begins = np.unique(passes[mine], return_index=True)
+            for number, chosen in zip(numbers, np.split(mine, begins[1:]), strict=True):
                 frames[chosen] = self._begins[source] + self._order(source, int(number))[turns[chosen]]
         # The pass is the samples' epoch: no frame is drawn twice with the same crop.
         return map(SampleIndex, frames.tolist(), passes.tolist(), [0] * len(steps))

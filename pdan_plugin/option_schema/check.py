@@ -268,8 +268,13 @@ def _check_dataset(values: Mapping[str, Any], key: str, schema: type[sections.Da
         ]
         roots = {word for word in known if word.startswith('dataroot_')} | {'weight'}
         sources: Any = values.get('sources')
+        expected = 'a list of sections with dataroot_gt and dataroot_lq'
+        if sources is not None and not isinstance(sources, list):
+            problems.append(Problem(f'{key}.sources', wrong_value(sources, expected)))
         for number, source in enumerate(sources if isinstance(sources, list) else []):
-            if isinstance(source, Mapping):
+            if not isinstance(source, Mapping):
+                problems.append(Problem(f'{key}.sources.{number}', wrong_value(source, 'a section with dataroot_gt')))
+            else:
                 problems += [
                     Problem(f'{key}.sources.{number}.{word}', f'unknown key{did_you_mean(str(word), roots)}')
                     for word in source

@@ -76,6 +76,8 @@ def synthesize_blur(
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
     workers = workers or (cores if settings.device == 'cpu' else min(cores, _WORKERS_OF_A_DEVICE))
     camera = response(settings.response)
+    if camera.note:
+        say(f'response {camera.name}: {camera.note}')
     method = interpolator(settings.interpolator, weights=settings.weights, device=settings.device)
 
     found = find_clips(source, settings.split, say=say)
@@ -196,6 +198,7 @@ def _make(
 ) -> None:
     """Make what is missing; put the stores and the record in place where all of it could be made."""
     with SampleStores(place, settings.split, codec=settings.codec, origin=origin(progress.description)) as stores:
+        progress.begin()  # again, now that no other process can write here: it must still be what was begun
         planned = {key for run in runs for key in run.keys}
         done = stores.done
         if not stores.begun <= planned:

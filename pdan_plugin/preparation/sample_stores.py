@@ -7,6 +7,7 @@ have it, and a store that is in its place already is left alone.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -119,8 +120,9 @@ class SampleStores:
 
     def close(self) -> None:
         """Commit and stop, leaving unfinished stores for the next call; after `finish`, nothing."""
-        for writer in self._writers.values():
-            writer.close()
+        with ExitStack() as closing:  # one that cannot commit must not keep the others open
+            for writer in self._writers.values():
+                closing.callback(writer.close)
 
     def __enter__(self) -> SampleStores:
         return self

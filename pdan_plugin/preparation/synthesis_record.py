@@ -11,7 +11,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import torch
 
 import pdan_plugin
 from pdan_plugin.data.reds_layout import SCALE
-from pdan_plugin.errors import RequestError
+from pdan_plugin.errors import RequestError, WorkError
 from pdan_plugin.preparation.sample_stores import store_paths
 from pdan_plugin.preparation.source_clips import SourceClip
 from pdan_plugin.preparation.synthesis_plan import Run, Settings, frame_number, sharp_shape, window_centres
@@ -31,6 +32,9 @@ from pdan_plugin.synthesis.frame_interpolation import Interpolator
 
 RECORD = 'synthesis.json'
 UNFINISHED = 'synthesis.partial'
+# Raised with every change to our own code after which the same settings make other frames, or other runs of windows:
+# what was begun before it is not gone on with, and shards from before and after it are not merged.
+SYNTHESIS_VERSION = 1
 _BEGUN, _RUNS = 'begun.json', 'runs.jsonl'
 _RESULTS = ('made', 'cuts', 'left_out')
 _DIFFERENCES_TOLD = 10
@@ -66,12 +70,12 @@ def describe(
     described: Description = {
         'settings': {
             'interpolator': {'name': interpolator.name, **interpolator.settings},
-            'device': settings.device,
+            'device': settings.device.partition(':')[0],  # cuda:1 computes what cuda:0 does
             'factor': settings.window.factor,
             'window': settings.window.length,
             'stride': settings.stride,
             'phases': settings.phases,
-            'response': {'name': response.name, 'sha256': table},
+            'response': {'name': Path(response.name).name, 'sha256': table, 'changed': response.note},
             'cut_threshold': settings.cut_threshold,
             'downsampling': f'bicubic 1/{SCALE}',
             'codec': settings.codec,
@@ -79,6 +83,8 @@ def describe(
         },
         'versions': {
             'pdan_plugin': pdan_plugin.__version__,
+            'synthesis': SYNTHESIS_VERSION,
+            'numpy': np.__version__,
             'opencv': cv2.__version__,
             'torch': torch.__version__,
         },
@@ -164,9 +170,15 @@ class Progress:
         return False
 
     def begin(self) -> None:
-        """Write down what is to be done."""
+        """Write down what is to be done.
+
+        Raises:
+            RequestError: Another process has begun something else there meanwhile.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
-        if not (self._folder / _BEGUN).exists():
+        if (self._folder / _BEGUN).exists():
+            self._refuse_another(read_record(self._folder / _BEGUN), self._folder)
+        else:
             _write_whole(self._folder / _BEGUN, _text(self.description))
 
     def finished_runs(self) -> dict[int, RunResult]:
@@ -188,7 +200,7 @@ class Progress:
             json.dumps({'run': each.number, 'cuts': each.cuts, 'left_out': each.left_out}) + '\n' for each in results
         ]
         if lines:
-            with (self._folder / _RUNS).open('a', encoding='utf-8') as file:
+            with _disk_failures(self._folder), (self._folder / _RUNS).open('a', encoding='utf-8') as file:
                 file.write('\n' + ''.join(lines))  # a line cut short by a kill must not join the next one
                 file.flush()
                 os.fsync(file.fileno())
@@ -197,16 +209,19 @@ class Progress:
         """Put the record in its place; ``results`` are those of `results_by_clip`."""
         sources = {name: source | results.get(name, {}) for name, source in self.description['sources'].items()}
         frames = sum(source.get('made', 0) for source in sources.values())
-        _write_whole(self.target / RECORD, _text(self.description | {'sources': sources, 'frames': frames}))
+        with _disk_failures(self.target):
+            _write_whole(self.target / RECORD, _text(self.description | {'sources': sources, 'frames': frames}))
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _refuse_another(self, begun: Description, place: Path) -> None:
-        unlike = differences(begun, self.description)
+        # Where settings differ, so does what follows from them: the settings alone are told.
+        unlike = differences(begun['settings'], self.description['settings']) or differences(begun, self.description)
         if unlike:
             told = '; '.join(unlike[:_DIFFERENCES_TOLD])
             more = f'; and {len(unlike) - _DIFFERENCES_TOLD} more' if len(unlike) > _DIFFERENCES_TOLD else ''
             raise RequestError(
-                f'{place}: {told}{more}. Repeat what it was made with, choose another TARGET, or remove this one'
+                f'{place}: {told}{more}. Repeat what it was made with, choose another TARGET, or '
+                f'remove the stores and {RECORD} or {UNFINISHED} in {self.target}'
             )
 
 
@@ -272,6 +287,17 @@ def _write_whole(file: Path, text: str) -> None:
         out.flush()
         os.fsync(out.fileno())
     new.replace(file)
+
+
+@contextmanager
+def _disk_failures(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise WorkError(
+            f'{error.filename or place}: cannot be written: {error.strerror or error}; make room, and the same command '
+            'goes on from here'
+        ) from error
 
 
 def _told(value: Any) -> str:

@@ -92,6 +92,8 @@ def _network_module() -> ModuleType:
 
 
 def _load(network: torch.nn.Module, file: Path) -> torch.nn.Module:
+    if not file.is_file():
+        raise RequestError(f'{file}: no such file; without --weights, rife takes the weights of {_PACKAGE} itself')
     try:
         state = torch.load(file, map_location='cpu', weights_only=True)
         state = {key.removeprefix('module.'): value for key, value in state.items()}

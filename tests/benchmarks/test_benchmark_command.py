@@ -31,7 +31,11 @@ def test_a_table_begins_with_the_machine_and_ends_with_the_next_command(capsys):
         (['train', '--features', '20'], 'expected a multiple of 16'),
         (['loader', '--workers', '2'], '--workers is for --samples and --cold'),
         (['loader', '--cold', '1', '--rounds', '2'], '--rounds is for the comparison'),
-        (['loader', '--samples', '100', '--folder', '.'], '--folder is for --cold'),
+        (['loader', '--samples', '1000', '--folder', '.'], '--folder is for --cold'),
+        (['loader', '--samples', '10'], 'at least 1000'),
+        (['loader', '--cold', 'nan'], 'expected gigabytes above 0'),
+        (['loader', '--cold', '1', '--workers', '-1'], '0 or more'),
+        (['loader', '--cold', '1', '--folder', 'nowhere'], 'no such folder'),
         (['loss', '--rounds', '0'], 'expected a positive number'),
     ],
 )

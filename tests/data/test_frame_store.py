@@ -9,6 +9,7 @@ import lmdb
 import numpy as np
 import pytest
 from basicsr.data import build_dataset
+from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 
 from pdan_plugin.data.frame_codec import PictureError, decode_crop, decode_picture, encode_picture
 from pdan_plugin.data.frame_store import FrameStore
@@ -78,6 +79,18 @@ class TestReading:
         for codec, level in (('bmp', 0), ('png', 1)):
             lines = (small_reds.root / codec / 'sharp.lmdb' / 'meta_info.txt').read_text().splitlines()
             assert lines[0] == f'000/00000000.png (96,140,3) {level}'
+
+    def test_a_stock_store_of_uncompressed_png_is_png(self, tmp_path: Path) -> None:
+        picture = np.arange(12 * 12 * 3, dtype=np.uint8).reshape(12, 12, 3)
+        (tmp_path / 'in').mkdir()
+        cv2.imwrite(str(tmp_path / 'in' / 'a.png'), picture)
+        make_lmdb_from_imgs(
+            str(tmp_path / 'in'), str(tmp_path / 'a.lmdb'), ['a.png'], ['a'], compress_level=0, map_size=1 << 20
+        )
+        store = FrameStore(tmp_path / 'a.lmdb')
+        assert store.codec == 'png'
+        store.expect_crop('a', 0, 12)
+        np.testing.assert_array_equal(store.read('a'), picture[:, :, ::-1])
 
     def test_a_missing_frame_is_named_with_its_store(self, small_reds) -> None:
         store = FrameStore(small_reds.root / 'bmp' / 'sharp.lmdb')

@@ -59,6 +59,18 @@ def test_announced_bytes_are_the_same_bytes(tmp_path: Path) -> None:
     values.expect('a', 0, 0)
 
 
+def test_a_page_that_points_at_itself_is_damage(tmp_path: Path) -> None:
+    file = make(tmp_path / 'a.lmdb', {f'{number:04d}': bytes(60) for number in range(3000)})
+    content = bytearray(file.read_bytes())
+    for page in range(2, len(content) // 4096):
+        if content[page * 4096 + 10] & 1:  # a branch: its first child becomes itself
+            node = page * 4096 + int.from_bytes(content[page * 4096 + 16 : page * 4096 + 18], 'little')
+            content[node : node + 6] = page.to_bytes(6, 'little')
+    file.write_bytes(content)
+    with pytest.raises(UnknownLayout, match='by its own count'):
+        MappedValues(file)
+
+
 def test_a_cut_off_or_foreign_file_is_refused(tmp_path: Path) -> None:
     file = make(tmp_path / 'a.lmdb', {f'{number:03d}': bytes(9000) for number in range(50)})
     whole = file.read_bytes()
@@ -93,3 +105,14 @@ def test_a_store_that_was_copied_in_part_is_named(small_reds, tmp_path: Path) ->
         lines.write('999/00000000.png (96,140,3) 0\n')
     with pytest.raises(RequestError, match="lists 1 frames that are not in the store, such as '999/00000000'"):
         FrameStore(store)
+
+
+def test_frames_of_another_size_than_listed_are_named(small_reds, tmp_path: Path) -> None:
+    for codec in ('bmp', 'png'):
+        store = shutil.copytree(small_reds.root / codec / 'sharp.lmdb', tmp_path / f'{codec}.lmdb')
+        lines = (store / 'meta_info.txt').read_text()
+        (store / 'meta_info.txt').write_text(lines.replace('(96,140,3)', '(960,1400,3)'))
+        frames = FrameStore(store)
+        frames.expect_crop('000/00000003', 900, 60)
+        with pytest.raises(RequestError, match=r"'000/00000003' is 140x96, but meta_info\.txt has \(960, 1400, 3\)"):
+            frames.read_crop('000/00000003', 900, 0, 60, 60)

@@ -151,6 +151,17 @@ class TestDraws:
                 for kind in KINDS:
                     assert torch.equal(ours[kind], theirs[kind])
 
+    def test_a_subclass_s_samples_are_what_a_loader_gives(self, small_reds) -> None:
+        class Dark(REDSPairedDataset):
+            def __getitem__(self, index: int) -> dict:
+                return super().__getitem__(index) | {'lq': torch.zeros(1)}
+
+        dataset = Dark(small_reds.options())
+        assert not dataset.draws_from_sample_index
+        batch = next(iter(DataLoader(dataset, batch_size=3)))
+        assert not batch['lq'].any()
+        assert batch['gt'].any()
+
     def test_epoch_repeat_and_seed_each_change_them(self, small_reds) -> None:
         dataset = REDSPairedDataset(small_reds.options())
         other_seed = REDSPairedDataset(small_reds.options(manual_seed=8))

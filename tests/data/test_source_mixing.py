@@ -46,9 +46,14 @@ def test_the_ratio_holds_at_every_step_of_the_run(weights, ranks):
             assert not off.any()
 
 
-def test_no_rank_has_a_source_to_itself():
-    for rank in samplers((1, 1), 2, sizes=(30, 30)):
-        assert Counter(sources_of(rank, (30, 30))) == {0: 75, 1: 75}
+@pytest.mark.parametrize(
+    ('weights', 'ranks'), [((1, 1), 2), ((1, 3), 2), ((1, 7), 4), ((1, 15), 8), ((3, 5), 6), ((2, 1), 3), ((1, 3), 8)]
+)
+def test_every_rank_sees_the_sources_in_their_ratio(weights, ranks):
+    steps = sum(weights) * ranks * 3
+    for rank in samplers(weights, ranks, sizes=(steps, steps)):
+        counted = Counter(sources_of(list(rank)[:steps], (steps, steps)))
+        assert [counted[0], counted[1]] == [weight * steps // sum(weights) for weight in weights]
 
 
 def test_a_source_gives_every_frame_before_it_gives_one_again():
@@ -107,7 +112,14 @@ def test_the_data_set_mixes_by_the_weights_it_is_given(small_reds):
 
 @pytest.mark.parametrize(
     ('weights', 'message'),
-    [((1, None), 'every source needs a weight'), ((1, 'much'), 'got 1, much'), ((1, 0), 'above zero'), ((1, -2), '-2')],
+    [
+        ((1, None), 'every source needs a weight'),
+        ((1, 'much'), "got 1, 'much'"),
+        ((1, 0), 'above zero'),
+        ((1, -2), '-2'),
+        ((1, float('inf')), 'got 1, inf'),
+        (('1', 3), "got '1', 3"),
+    ],
 )
 def test_wrong_weights_are_refused(small_reds, weights, message):
     options = small_reds.options()

@@ -166,8 +166,8 @@ class TestWhatItMakes:
 class TestInterruption:
     def test_killed_three_times_it_ends_with_the_same_bytes(self, tmp_path, clips, whole, synthesize):
         draw, target, output = random.Random(1), tmp_path / 'killed', tmp_path / 'output.txt'
-        for alone in (True, False, True):
-            assert kills.kill(clips, target, output, 'commit', draw, alone, QUICK), output.read_text()[-2000:]
+        for moment, alone in (('begin', True), ('commit', True), ('commit', False)):
+            assert kills.kill(clips, target, output, moment, draw, alone, QUICK), output.read_text()[-2000:]
             assert not list(target.glob('*.lmdb'))
         kept = len(read_checksums(target / f'{SHARP}.partial'))
         assert kept > 0
@@ -310,7 +310,7 @@ class TestRefusals:
         usage = shutil.disk_usage(tmp_path)
         monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage._replace(free=300_000))
         said = refused(synthesize, clips, tmp_path / 'out')
-        assert 'the stores need 1.8 MB, but only 0.3 MB are free' in said
+        assert 'the stores need 1.0 MB, but only 0.3 MB are free' in said
         assert not (tmp_path / 'out').exists()
 
     def test_stores_of_something_else_are_not_touched(self, tmp_path, clips, synthesize):

@@ -43,6 +43,7 @@ def test_the_default_comes_first():
         ({'name': 'flow', 'device': 'cuda'}, 'flow computes on the CPU alone'),
         ({'name': 'rife', 'device': 'cuda:99'}, "device 'cuda:99' cannot be used"),
         ({'name': 'sepconv', 'device': 'gpu'}, "device 'gpu' cannot be used"),
+        ({'name': 'sepconv', 'device': 'meta'}, "device 'meta' cannot be used"),
     ],
 )
 def test_what_cannot_be_had_is_refused(words, message):
@@ -99,6 +100,10 @@ class TestRife:
     def test_other_weights_are_refused(self, rife, tmp_path):
         (tmp_path / 'text.pth').write_text('no weights')
         torch.save({'conv.weight': torch.zeros(3)}, tmp_path / 'other.pth')
-        for name, message in (('text.pth', 'not weights of the RIFE network'), ('other.pth', 'do not match, such as')):
+        for name, message in (
+            ('none.pth', 'no such file'),
+            ('text.pth', 'not weights of the RIFE network'),
+            ('other.pth', 'do not match, such as'),
+        ):
             with pytest.raises(RequestError, match=message):
                 interpolator('rife', weights=tmp_path / name)
