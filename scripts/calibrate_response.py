@@ -22,7 +22,7 @@ def seconds(text: str) -> float:
     """``1/60`` or ``0.0167`` in seconds."""
     try:
         time = float(Fraction(text))
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, ZeroDivisionError, OverflowError):
         time = 0.0
     if time <= 0:
         raise argparse.ArgumentTypeError(f'{text!r} is not a time in seconds above 0, such as 1/60 or 0.0167')
@@ -64,16 +64,18 @@ def read(file: Path) -> np.ndarray:
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
-@ends_script
+@ends_script(restartable=False)
 def main(words: Sequence[str] | None = None) -> None:
     """Calibrate, write the table and its plot."""
     args = arguments().parse_args(words)
     output: Path = args.output
     if output.suffix != '.npy' or not output.absolute().parent.is_dir():
         raise RequestError(f'{output}: the table goes to a file that ends in .npy, in a folder that exists')
+    plot = output.with_suffix('.response.png')
+    if plot.resolve() in [picture.resolve() for picture in args.pictures]:
+        raise RequestError(f'{plot}: the plot would take the place of one of the pictures; choose another name for -o')
     times = args.exposures or exposures_of(args.pictures)
     camera = calibrate_response([read(file) for file in args.pictures], times, name=str(output))
-    plot = output.with_suffix('.png')
     with refusing_unwritable(str(output)):
         temporary = output.with_name(f'.{output.name}.new')
         with temporary.open('wb') as file:

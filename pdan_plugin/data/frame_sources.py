@@ -108,7 +108,7 @@ class FrameArchive(_EncodedFrames):
         self.path = Path(path)
         try:
             self._archive = zipfile.ZipFile(self.path)
-        except (OSError, zipfile.BadZipFile) as error:
+        except (OSError, zipfile.BadZipFile, RuntimeError) as error:
             raise RequestError(f'{self.path}: not a readable zip ({error}); download it again') from error
         self._members: dict[str, str] = {}
         for member in self._archive.namelist():
@@ -132,7 +132,7 @@ class FrameArchive(_EncodedFrames):
         try:
             with self._archive.open(self._members[key]) as file:
                 return file.read(count)
-        except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:  # also of encrypted ones
             raise RequestError(f'{self.name_of(key)}: cannot be read ({error})') from error
 
     def close(self) -> None:

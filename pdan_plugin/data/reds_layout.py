@@ -84,7 +84,7 @@ def key_of_member(member: str, name: str) -> str | None:
     """The key of a zip's member if it is a frame of the set called ``name``, whatever folders the zip wraps it in."""
     parts = member.split('/')
     stem, extension = os.path.splitext(parts[-1])
-    if len(parts) < 2 or extension.lower() != '.png' or not stem.isdigit() or not _CLIP.fullmatch(parts[-2]):
+    if len(parts) < 2 or extension.lower() != '.png' or not stem.isdecimal() or not _CLIP.fullmatch(parts[-2]):
         return None
     above = [part for part in parts[:-2] if part not in ('X4', '.')]
     if above and above[-1] != name:

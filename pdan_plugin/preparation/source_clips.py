@@ -38,7 +38,8 @@ class SourceClip(ABC):
         frames: Their number.
         first: The number of the first one: that of its file, 0 for a video.
         size: Height, width.
-        digest: Tells it from another clip, wherever it lies.
+        digest: Tells it from another clip, wherever it lies, by names and the first frame, or a video's length and
+            beginning; later frames that were exchanged are not noticed, so that a damaged one can be mended.
     """
 
     name: str
@@ -157,7 +158,8 @@ def open_video(path: Path, threads: int = 0) -> cv2.VideoCapture:
     Raises:
         RequestError: It cannot be opened.
     """
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, threads])
+    # Absolute: FFmpeg takes what stands before a colon for a protocol.
+    capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, threads])
     if not capture.isOpened():
         raise RequestError(f'{path}: cannot be opened as a video; give a video file that FFmpeg reads, or its frames')
     return capture

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pdan_plugin.data.frame_sources import FrameArchive
-from pdan_plugin.data.reds_layout import Kind, find_set, published_split
+from pdan_plugin.data.reds_layout import CLIPS, Kind, find_set, published_split
 from pdan_plugin.errors import RequestError
 from pdan_plugin.preparation.source_clips import (
     FRAME_SUFFIXES,
@@ -37,6 +38,7 @@ ORIGINAL = Kind('orig', 'orig')
 
 _LISTED = 20  # faults told of one kind; beyond that only their number
 _SEARCH_DEPTH = 3
+_LONGEST_INTERVAL = 1.6  # of the usual one; containers round times, so frames evenly shown need not be evenly stamped
 _NUMBERED = re.compile(r'(.*?)(\d+)')
 _WHAT_IS_EXPECTED = (
     'expected a video, a folder of videos, a folder of numbered frames (PNG or JPEG), a folder of such folders, or '
@@ -72,15 +74,20 @@ def safe_name(name: str) -> str:
     return re.sub(r'[^\w-]+', '_', name)
 
 
+def _name_of(folder: Path) -> str:
+    return os.path.basename(os.path.abspath(folder))  # a link's own name, and a name for `.` and `..` too
+
+
 def _in_folder(source: Path, split: str, name: str, say: Callable[[str], None]) -> list[SourceClip]:
     originals = find_set(source, split, ORIGINAL)
     zips = _zips(source, name)
     if originals is not None and not originals.is_archive:
         if zips:
             say(f'{originals.path}: read as it is unpacked; the zips of {name} beside it are left alone')
-        return _folders(_subfolders(originals.path))
+        return _told_as_reds(_folders(_subfolders(originals.path)), split, say)
     if zips:
-        return _archived(zips, name)
+        _refuse_missing_parts(zips, name)
+        return _told_as_reds(_archived(zips, name), split, say)
     frames = _files(source, FRAME_SUFFIXES)
     videos = [source / each for each in _files(source, VIDEO_SUFFIXES)]
     folders = [folder for folder in _subfolders(source) if _files(folder, FRAME_SUFFIXES)]
@@ -89,9 +96,34 @@ def _in_folder(source: Path, split: str, name: str, say: Callable[[str], None]) 
         raise RequestError(f'{source}: no clip here; {_WHAT_IS_EXPECTED.format(name=name)}')
     if len(kinds) > 1:
         raise RequestError(f'{source}: holds {" and ".join(kinds)}; give a folder with one of these')
+    used = {*frames, *(video.name for video in videos), *(folder.name for folder in folders)}
+    unused = sorted(name for name in os.listdir(source) if name not in used and name[0] != '.')
+    if unused:
+        more = f' and {len(unused) - _LISTED} more' if len(unused) > _LISTED else ''
+        say(f'{source}: not used: {", ".join(unused[:_LISTED])}{more}')
     if videos:
         return _videos(videos, say)
     return _folders(folders or [source])
+
+
+def _refuse_missing_parts(zips: Sequence[Path], name: str) -> None:
+    """Clips lie over the bounds of parts, so a part that is not there would shorten one unnoticed."""
+    numbers = {int(match[1]) for path in zips if (match := re.fullmatch(rf'{name}_part(\d+)', path.stem))}
+    missing = sorted(set(range(max(numbers, default=-1) + 1)) - numbers)
+    if missing:
+        told = ', '.join(f'{name}_part{number}.zip' for number in missing)
+        raise RequestError(f'{zips[0].parent}: {told} is not here, but later parts are; download what is missing')
+
+
+def _told_as_reds(clips: list[SourceClip], split: str, say: Callable[[str], None]) -> list[SourceClip]:
+    """The same clips; what of REDS is not here is told."""
+    whole = CLIPS[published_split(split)]
+    usual = Counter(clip.frames for clip in clips).most_common(1)[0][0]
+    say(f"{len(clips)} of REDS's {whole} clips, most of {usual} frames")
+    for clip in clips:
+        if clip.frames != usual:
+            say(f'{clip.place}: {clip.frames} frames, unlike the {usual} of most clips')
+    return clips
 
 
 def _files(folder: Path, suffixes: Sequence[str]) -> list[str]:
@@ -136,26 +168,49 @@ def _video(path: Path, progress: tqdm, say: Callable[[str], None]) -> Video:
     try:
         read, frame = capture.read()
         frames = int(read)
+        times = [capture.get(cv2.CAP_PROP_POS_MSEC)]
         while read and capture.grab():  # the number in the header may be wrong: what counts is what can be read
             frames += 1
+            times.append(capture.get(cv2.CAP_PROP_POS_MSEC))
             progress.update()
         if frame is None or frames == 0:
             raise RequestError(f'{path}: a video without a frame that can be read; give another file')
         said = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     finally:
         capture.release()
+    _refuse_holes(path, np.array(times))
     if said > 0 and said != frames:
-        say(f'{path}: {frames} frames can be read (its header says {said})')
+        fewer = (
+            '; if the others are lost inside the video, the blur there is wrong: look at it' if frames < said else ''
+        )
+        say(f'{path}: {frames} frames can be read (its header says {said}){fewer}')
     return Video(safe_name(path.stem), str(path), frames, 0, frame.shape[:2], video_digest(path), path)
+
+
+def _refuse_holes(path: Path, times: np.ndarray) -> None:
+    """Refuse a video with frames lost inside it, or of a changing rate, by the milliseconds each frame is shown at."""
+    intervals = np.diff(times)
+    if len(intervals) == 0 or not (intervals > 0).all():
+        return  # a container that does not know its frames' times
+    usual = np.median(intervals)
+    holes = np.flatnonzero(intervals > _LONGEST_INTERVAL * usual)
+    if len(holes):
+        raise RequestError(
+            f'{path}: after frame {holes[0]} {intervals[holes[0]]:.0f} ms pass, where frames are {usual:.0f} ms apart '
+            f'({len(holes)} such places): frames are missing or its rate changes, and a window over that would be '
+            'blurred wrongly; give a whole copy, one made at a constant rate, or its parts as videos of their own'
+        )
 
 
 def _folders(folders: Sequence[Path]) -> list[SourceClip]:
     """A clip of each folder."""
-    _refuse_equal_names(folders, [safe_name(folder.resolve().name) for folder in folders])
+    _refuse_equal_names(folders, [safe_name(_name_of(folder)) for folder in folders])
     faults: list[str] = []
     numbered: list[tuple[Path, int, list[str]]] = []
     for folder in folders:
         by_number, wrong = _by_number(_files(folder, FRAME_SUFFIXES))
+        if not by_number and not wrong:
+            wrong = [': no frames in it (PNG or JPEG); put them there, or take the folder away']
         faults += _listed(f'{folder}{fault}' for fault in wrong)
         if by_number:
             numbered.append((folder, min(by_number), [by_number[number] for number in sorted(by_number)]))
@@ -171,7 +226,7 @@ def _folders(folders: Sequence[Path]) -> list[SourceClip]:
         except RequestError as error:
             faults.append(str(error))
             continue
-        name = safe_name(folder.resolve().name)
+        name = safe_name(_name_of(folder))
         clips.append(FrameFiles(name, str(folder), len(names), first, size, digest, folder, tuple(names)))
     _refuse(faults)
     return clips
@@ -246,14 +301,22 @@ def _by_number(names: Iterable[str], first: int | None = None) -> tuple[dict[int
         wrong.append(f': frames of several clips in one folder ({", ".join(sorted(prefixes.values())[:5])})')
     if by_number and not wrong:
         begin = min(by_number) if first is None else first
-        missing = [number for number in range(begin, max(by_number)) if number not in by_number]
-        if missing:
-            told = ', '.join(map(str, missing[:10])) + (' and on' if len(missing) > 10 else '')
+        missing = max(by_number) - begin + 1 - len(by_number)
+        if missing > 0:
+            first_ones = [str(number) for number in islice(_missing(sorted(by_number), begin), 10)]
+            told = ', '.join(first_ones) + (' and on' if missing > 10 else '')
             wrong.append(
-                f': {len(missing)} frames are missing between {by_number[min(by_number)]} and '
+                f': {missing} frames are missing between {by_number[min(by_number)]} and '
                 f'{by_number[max(by_number)]} (number {told}); a window over a gap would be blurred wrongly'
             )
     return by_number, wrong
+
+
+def _missing(numbers: Sequence[int], begin: int) -> Iterator[int]:
+    """The numbers from ``begin`` on that are not among these ascending ones; there may be very many."""
+    for number in numbers:
+        yield from range(begin, number)
+        begin = number + 1
 
 
 def _sizes(places: Sequence, size: Callable[..., Size], faults: list[str]) -> list[Size]:

@@ -11,7 +11,7 @@ import pytest
 from skimage import data
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.preparation.source_survey import find_clips
+from pdan_plugin.preparation.source_survey import _refuse_holes, find_clips
 
 PHOTO = data.astronaut()
 
@@ -124,7 +124,7 @@ class TestVideos:
         said = []
         (clip,) = find_clips(path, 'train', say=said.append)
         assert len(list(clip.read(range(clip.frames)))) == clip.frames < 20
-        assert f'{path}: {clip.frames} frames can be read (its header says 20)' in said
+        assert f'{path}: {clip.frames} frames can be read (its header says 20)' in said[0]
 
     def test_no_video_and_one_without_frames_are_named(self, tmp_path):
         (tmp_path / 'notes.mp4').write_bytes(b'not a video at all')
@@ -181,3 +181,70 @@ def test_places_with_nothing_or_with_a_mixture_are_refused(tmp_path):
     write_frames(tmp_path / 'clip', 2)
     write_video(tmp_path / 'pan.avi', 2)
     assert 'holds videos and folders of frames' in refusal(tmp_path)
+
+
+class TestWhatIsNotThere:
+    def test_a_hole_in_a_video_s_times_is_refused(self, tmp_path):
+        """By the times alone: OpenCV writes no video of a changing rate."""
+        steady = np.round(np.arange(60) * 1000 / 24)
+        _refuse_holes(tmp_path / 'a.mp4', steady)
+        _refuse_holes(tmp_path / 'a.avi', np.zeros(60))  # a container without times
+        with pytest.raises(RequestError, match=r'a\.mp4: after frame 29 375 ms pass, where frames are 42 ms apart'):
+            _refuse_holes(tmp_path / 'a.mp4', np.delete(steady, slice(30, 38)))
+
+    def test_fewer_frames_than_a_video_says_are_told(self, tmp_path):
+        video = write_video(tmp_path / 'a.avi', 60)
+        content = bytearray(video.read_bytes())
+        lost = slice(int(0.4 * len(content)), int(0.55 * len(content)))
+        content[lost] = bytes(lost.stop - lost.start)
+        video.write_bytes(content)
+        said = []
+        (clip,) = find_clips(video, 'train', say=said.append)
+        assert clip.frames < 60
+        assert 'its header says 60' in said[0]
+        assert 'lost inside the video' in said[0]
+
+    def test_a_missing_part_of_reds_is_refused(self, tmp_path):
+        frames = tmp_path / 'frames'
+        for clip in ('000', '001'):
+            write_frames(frames / clip, 4)
+        for part, clip in ((0, '000'), (2, '001')):
+            zipped(frames, tmp_path / 'zips' / f'train_orig_part{part}.zip', 'train/train_orig',
+                   lambda file, clip=clip: file.parent.name == clip)  # fmt: skip
+        assert 'train_orig_part1.zip is not here, but later parts are' in refusal(tmp_path / 'zips')
+
+    def test_what_of_reds_is_here_is_told(self, tmp_path):
+        for clip, count in (('000', 5), ('001', 5), ('002', 4)):
+            write_frames(tmp_path / 'train' / 'train_orig' / clip, count)
+        said = []
+        assert len(find_clips(tmp_path, 'train', say=said.append)) == 3
+        assert "3 of REDS's 240 clips, most of 5 frames" in said
+        assert any(line.endswith('002: 4 frames, unlike the 5 of most clips') for line in said)
+        (tmp_path / 'train' / 'train_orig' / '003').mkdir()
+        assert '003: no frames in it' in refusal(tmp_path)
+
+    def test_numbers_may_be_as_large_as_nanoseconds(self, tmp_path):
+        write_frames(tmp_path / 'a', 1, first=1403636579763555584)
+        write_frames(tmp_path / 'b', 1, first=1403636579813555584)
+        shutil.move(next((tmp_path / 'b').iterdir()), tmp_path / 'a')
+        assert '49999999 frames are missing' in refusal(tmp_path / 'a')
+
+    def test_what_is_not_used_is_told(self, tmp_path):
+        write_frames(tmp_path / 'a', 3)
+        (tmp_path / 'clip.flv').write_bytes(b'')
+        (tmp_path / 'b' / 'deeper').mkdir(parents=True)
+        said = []
+        find_clips(tmp_path, 'train', say=said.append)
+        assert f'{tmp_path}: not used: b, clip.flv' in said
+
+    def test_a_link_is_called_as_it_is_called(self, tmp_path):
+        for name in ('alpha', 'beta'):
+            frames = write_frames(tmp_path / f'{name}s' / 'frames', 3)
+            (tmp_path / 'links').mkdir(exist_ok=True)
+            (tmp_path / 'links' / name).symlink_to(frames)
+        assert [clip.name for clip in find_clips(tmp_path / 'links', 'train')] == ['alpha', 'beta']
+
+    def test_a_colon_in_a_video_s_name_is_no_protocol(self, tmp_path, monkeypatch):
+        write_video(tmp_path / '12:30.avi', 3)
+        monkeypatch.chdir(tmp_path)
+        assert find_clips('12:30.avi', 'train')[0].frames == 3

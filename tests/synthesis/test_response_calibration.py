@@ -103,7 +103,7 @@ class TestScript:
         assert response(str(tmp_path / 'exif.npy')).note == ''
         exif, told = (response(str(tmp_path / name)) for name in ('exif.npy', 'told.npy'))
         assert exif.table == pytest.approx(told.table, rel=1e-5)
-        assert cv2.imread(str(tmp_path / 'exif.png')).shape[1] > 800
+        assert cv2.imread(str(tmp_path / 'exif.response.png')).shape[1] > 800
 
     def test_what_it_refuses_writes_nothing(self, tmp_path, series, capsys):
         kept = tmp_path / 'kept.npy'
@@ -123,4 +123,9 @@ class TestScript:
         assert 'the ISO sensitivity differs' in capsys.readouterr().err
         assert self.run(*plain, '-o', tmp_path / 'table.txt', '--exposures', 1, 2, 3) == 2
         assert kept.read_bytes() == b'what was there before'
-        assert not (tmp_path / 'kept.png').exists()
+        assert not (tmp_path / 'kept.response.png').exists()
+        taken = plain[0].rename(tmp_path / 'kept.response.png')
+        before = taken.read_bytes()
+        assert self.run(taken, *plain[1:], '-o', kept, '--exposures', 1, 2, 3) == 2
+        assert 'would take the place of one of the pictures' in capsys.readouterr().err
+        assert taken.read_bytes() == before
