@@ -37,14 +37,14 @@ def shared_environment(path: str | Path) -> lmdb.Environment:
         return _open_environments[key]
 
 
-def data_file(path: str | Path) -> Path:
+def data_file(path: str | Path) -> str:
     """The file that holds a store's values.
 
     Raises:
         RequestError: There is no LMDB store at the path.
     """
-    file = Path(path) / 'data.mdb'
-    if not file.is_file():
+    file = os.path.join(path, 'data.mdb')
+    if not os.path.isfile(file):
         raise RequestError(
             f'{path}: no LMDB store here (expected a folder with data.mdb in it). '
             '`python scripts/prepare_reds.py SOURCE TARGET` makes the stores of REDS and of frames laid out like it; '
