@@ -108,7 +108,7 @@ class FrameArchive(_EncodedFrames):
         self.path = Path(path)
         try:
             self._archive = zipfile.ZipFile(self.path)
-        except (OSError, zipfile.BadZipFile, RuntimeError) as error:
+        except (OSError, zipfile.BadZipFile, RuntimeError, ValueError) as error:  # ValueError: names in no code
             raise RequestError(f'{self.path}: not a readable zip ({error}); download it again') from error
         self._members: dict[str, str] = {}
         for member in self._archive.namelist():

@@ -97,21 +97,25 @@ def find_set(source: str | Path, split: str, kind: Kind, *, from_zip: bool = Fal
 
     SOURCE may be the folder that holds ``train/`` and ``val/``, one of these, or one above; zips may lie at any of
     these levels. An unpacked folder goes before its zip, unless ``from_zip`` lets only zips count; a shallower place
-    goes before a deeper one.
+    goes before a deeper one. Folders under SOURCE that cannot be listed, such as lost+found, are passed over.
 
     Raises:
-        RequestError: SOURCE is no folder, or the set lies in two places of the same depth.
+        RequestError: SOURCE is no folder or cannot be listed, or the set lies in two places of the same depth.
     """
     source = Path(source)
-    if not source.is_dir():
+    if not os.path.isdir(source):
         raise RequestError(f"{source}: no such folder (expected the folder with REDS's train/ and val/ or its zips)")
+    try:
+        next(source.iterdir(), None)
+    except OSError as error:
+        raise RequestError(f'{source}: cannot be listed ({error.strerror}); allow reading it') from error
     name = set_name(split, kind)
     for folders in () if from_zip else _levels(source):
         unpacked = [found for folder in folders if (found := _folder_of_clips(folder, name, kind)) is not None]
         if unpacked:
             return Place(_only(unpacked, name))
     for folders in _levels(source):
-        archives = [folder / f'{name}.zip' for folder in folders if (folder / f'{name}.zip').is_file()]
+        archives = [folder / f'{name}.zip' for folder in folders if os.path.isfile(folder / f'{name}.zip')]
         if archives:
             return Place(_only(archives, name))
     return None
@@ -125,9 +129,20 @@ def _levels(source: Path) -> Iterable[list[Path]]:
         level = [
             child
             for folder in level
-            for child in sorted(folder.iterdir())
-            if child.is_dir() and not _CLIP.fullmatch(child.name) and child.suffix not in ('.lmdb', '.partial')
+            for child in _folders_in(folder)
+            if not _CLIP.fullmatch(child.name) and child.suffix not in ('.lmdb', '.partial')
         ]
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    """Sorted; empty for a folder that is not there or cannot be listed.
+
+    ``os.path`` asks, since ``Path.is_dir`` raises where a folder may not be looked into.
+    """
+    try:
+        return sorted(child for child in folder.iterdir() if os.path.isdir(child))
+    except OSError:
+        return []
 
 
 def _folder_of_clips(parent: Path, name: str, kind: Kind) -> Path | None:
@@ -135,9 +150,7 @@ def _folder_of_clips(parent: Path, name: str, kind: Kind) -> Path | None:
     named = [parent / name] if parent.name != name else [parent, parent / name]
     for folder in named:
         for candidate in (folder / kind.inner, folder) if kind.inner else (folder,):
-            if candidate.is_dir() and any(
-                _CLIP.fullmatch(child.name) and child.is_dir() for child in candidate.iterdir()
-            ):
+            if any(_CLIP.fullmatch(child.name) for child in _folders_in(candidate)):
                 return candidate
     return None
 

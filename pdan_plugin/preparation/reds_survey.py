@@ -55,9 +55,9 @@ class FoundSet:
 def survey(source: str | Path, split: str, *, workers: int, from_zip: bool = False) -> dict[Kind, FoundSet] | None:
     """The sets of one split under SOURCE, checked against each other; None where SOURCE has nothing of the split.
 
-    Every frame must be numbered without gaps within its clip, be an 8-bit RGB picture of its clip's size, and have its
-    partners, the small ones exactly a quarter of the large one. Sharp and blurred frames are required,
-    ``sharp_bicubic`` is not. With ``from_zip`` only zips are looked at.
+    Every frame must be numbered without gaps or repeats within its clip, be an 8-bit RGB picture of its clip's
+    size, and have its partners, the small ones exactly a quarter of the large one. Sharp and blurred frames are
+    required, ``sharp_bicubic`` is not. With ``from_zip`` only zips are looked at.
 
     Raises:
         RequestError: Lists everything that is wrong, by name.
@@ -87,6 +87,7 @@ def survey(source: str | Path, split: str, *, workers: int, from_zip: bool = Fal
         if not keys:
             problems.append(f'{name} in {place.path}: no frames of {split} in it')
         found[kind] = FoundSet(split, kind, frames, keys)
+        problems += _listed(_repeated(name, keys))
         problems += _listed(_gaps(name, keys, split))
     problems += _listed(_missing_partners(found))
     for one in found.values():
@@ -130,6 +131,16 @@ def _listed(problems: Iterable[str], most: int = _LISTED) -> list[str]:
     if len(every) > most:
         return [*every[:most], f'... and {len(every) - most} more like these']
     return every
+
+
+def _repeated(name: str, keys: list[str]) -> Iterator[str]:
+    """Frames of one number in one clip, such as ``1`` and ``00000001``."""
+    first: dict[tuple[str, int], str] = {}
+    for key in keys:
+        clip, _, frame = key.partition('/')
+        known = first.setdefault((clip, int(frame)), key)
+        if known != key:
+            yield f"{name}: {known}.png and {key}.png are one frame twice; remove the one that is not REDS's"
 
 
 def _gaps(name: str, keys: list[str], split: str) -> Iterator[str]:

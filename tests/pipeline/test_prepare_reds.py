@@ -393,6 +393,51 @@ class TestRefusals:
         assert 'train_sharp.zip: train/train_sharp/000/' in said
         assert not (tmp_path / 'b' / 'train_sharp.lmdb').exists()
 
+    def test_an_encrypted_zip_and_one_with_a_damaged_directory_are_named(self, tmp_path: Path, prepare) -> None:
+        archives = zip_reds(make_reds(tmp_path / 'REDS', clips=1, frames=4), tmp_path / 'zips')
+        file = archives / 'train_sharp.zip'
+        whole = file.read_bytes()
+        entry = whole.rindex(b'PK\x01\x02')  # the last member in the zip's directory
+        local = whole.rindex(b'PK\x03\x04')
+        encrypted = bytearray(whole)
+        encrypted[entry + 8] |= 1
+        encrypted[local + 6] |= 1
+        file.write_bytes(encrypted)
+        said = self.refused(prepare, archives, tmp_path / 'a')
+        assert '000/00000003.png: cannot be read' in said
+        assert 'encrypted' in said
+        damaged = bytearray(whole)
+        damaged[entry + 6] = 255  # the version needed to extract
+        file.write_bytes(damaged)
+        assert 'train_sharp.zip: not a readable zip' in self.refused(prepare, archives, tmp_path / 'a')
+
+    def test_a_number_that_is_none_or_comes_twice_is_named(self, tmp_path: Path, prepare) -> None:
+        root = make_reds(tmp_path / 'REDS', clips=1, frames=4)
+        folder = root / 'train' / 'train_sharp' / '000'
+        shutil.copy(folder / '00000001.png', folder / '1.png')
+        shutil.copy(folder / '00000001.png', folder / '².png')
+        said = self.refused(prepare, root, tmp_path / 'a')
+        assert 'train_sharp: 000/00000001.png and 000/1.png are one frame twice' in said
+        assert '².png: not a frame' in said
+
+    def test_folders_that_cannot_be_listed_are_passed_over(
+        self, tmp_path: Path, prepare, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        root = make_reds(tmp_path / 'REDS', clips=1, frames=3)
+        (root / 'lost+found').mkdir(0)
+        closed = {root / 'lost+found'}
+        real = Path.iterdir
+
+        def iterdir(folder: Path):
+            if folder in closed:  # as for all users but root, who may run the tests
+                raise PermissionError(13, 'Permission denied', str(folder))
+            yield from real(folder)
+
+        monkeypatch.setattr(Path, 'iterdir', iterdir)
+        assert prepare(root, tmp_path / 'out')[0] == 0
+        closed.add(root)
+        assert f'{root}: cannot be listed (Permission denied)' in self.refused(prepare, root, tmp_path / 'b')
+
     def test_a_store_of_other_frames_is_not_touched(self, tmp_path: Path, prepare) -> None:
         root = make_reds(tmp_path / 'REDS', clips=1, frames=4)
         assert prepare(root, tmp_path / 'out')[0] == 0
