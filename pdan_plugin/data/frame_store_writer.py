@@ -74,8 +74,8 @@ class FrameStoreWriter:
     from; a partial store of another origin or codec is not continued.
 
     Raises:
-        RequestError: The store is there already, its partial form belongs to another origin or codec, or another
-            process is writing it.
+        RequestError: The store is there already, its partial form belongs to another origin or codec, another
+            process is writing it, or its file system cannot lock files.
         WorkError: Adding, committing and finishing raise it where the disk is full or fails. What was committed before
             is kept, and the next writer goes on from there.
     """
@@ -102,7 +102,7 @@ class FrameStoreWriter:
                 self._environment = self._opened()
                 try:
                     self._records = self._recover()
-                    self._journal: IO[str] = (self._folder / CHECKSUMS).open('a', newline='\n')
+                    self._journal: IO[str] = (self._folder / CHECKSUMS).open('a', encoding='utf-8', newline='\n')
                 except BaseException:
                     self._environment.close()
                     raise
@@ -247,7 +247,7 @@ class FrameStoreWriter:
         if not file.exists():
             _write_atomically(file, json.dumps(wanted))
             return
-        found = json.loads(file.read_text())
+        found = json.loads(file.read_text(encoding='utf-8'))
         if found != wanted:
             raise RequestError(
                 f'{self._folder}: begun with {_origin_text(found)}, now asked for {_origin_text(wanted)}; '
@@ -284,7 +284,7 @@ def _parse_checksums(text: str) -> tuple[dict[str, Record], bool]:
 
 
 def _text(file: Path) -> str:
-    return file.read_text(errors='replace')  # after a power cut there may be anything in its end
+    return file.read_text(encoding='utf-8', errors='replace')  # after a power cut there may be anything in its end
 
 
 def _journal_text(records: dict[str, Record]) -> str:
@@ -303,15 +303,21 @@ def _lock_alone(file: Path, store: Path) -> IO[bytes]:
 
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         lock.close()
         raise RequestError(f'{store}: another process is writing it; wait for it, or stop it') from error
+    except OSError as error:
+        lock.close()
+        raise RequestError(
+            f'{store}: cannot be kept for one writer alone ({error.strerror}): the file system there does not lock '
+            'files; choose another TARGET, on a local disk'
+        ) from error
     return lock
 
 
 def _write_atomically(file: Path, text: str) -> None:
     temporary = file.with_name(file.name + '.new')
-    with temporary.open('w', newline='\n') as out:
+    with temporary.open('w', encoding='utf-8', newline='\n') as out:
         out.write(text)
         out.flush()
         os.fsync(out.fileno())

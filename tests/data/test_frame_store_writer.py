@@ -1,6 +1,8 @@
 """Stores written in any order, in parts or interrupted are the same; and what a reader of `done` may rely on."""
 
+import errno
 import json
+import locale
 import multiprocessing
 import os
 import random
@@ -117,6 +119,37 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, frames) -> None
     (folder / 'data.mdb').write_bytes(b'no database' * 1000)
     with pytest.raises(RequestError, match='remove this folder'):
         FrameStoreWriter(tmp_path / 'b.lmdb')
+
+
+def test_a_file_system_that_cannot_lock_is_told_from_another_writer(tmp_path: Path, monkeypatch) -> None:
+    fcntl = pytest.importorskip('fcntl')
+
+    def no_locks(*words: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, 'flock', no_locks)
+    with pytest.raises(RequestError, match='does not lock files; choose another TARGET') as raised:
+        FrameStoreWriter(tmp_path / 'a.lmdb')
+    assert os.strerror(errno.ENOLCK) in str(raised.value)
+    assert 'another process' not in str(raised.value)
+
+
+def test_names_outside_ascii_need_no_locale(tmp_path: Path, frames) -> None:
+    picture = frames['000/00000000']
+    before = locale.setlocale(locale.LC_CTYPE)
+    locale.setlocale(locale.LC_CTYPE, 'C')
+    try:
+        for _ in range(2):  # the second finds what the first left
+            with FrameStoreWriter(tmp_path / 'a.lmdb', origin='Straße') as writer:
+                writer.add('Straße/00000000', picture)
+        with FrameStoreWriter(tmp_path / 'a.lmdb', origin='Straße') as writer:
+            assert writer.done == {'Straße/00000000'}
+            writer.finish()
+        assert read_checksums(tmp_path / 'a.lmdb').keys() == {'Straße/00000000'}
+    finally:
+        locale.setlocale(locale.LC_CTYPE, before)
+    for name in ('meta_info.txt', 'checksums.txt'):
+        assert (tmp_path / 'a.lmdb' / name).read_text(encoding='utf-8').startswith('Straße/00000000')
 
 
 def test_a_full_disk_loses_only_what_was_not_committed(tmp_path: Path, frames) -> None:
