@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -20,11 +20,12 @@ from pdan_plugin.synthesis.response_calibration import calibrate_response, expos
 
 def seconds(text: str) -> float:
     """``1/60`` or ``0.0167`` in seconds."""
+    above, line, below = text.partition('/')
     try:
-        time = float(Fraction(text))
-    except (ValueError, ZeroDivisionError, OverflowError):
+        time = float(above) / float(below if line else 1)
+    except (ValueError, ZeroDivisionError):
         time = 0.0
-    if time <= 0:
+    if not 0 < time < math.inf:
         raise argparse.ArgumentTypeError(f'{text!r} is not a time in seconds above 0, such as 1/60 or 0.0167')
     return time
 
@@ -42,7 +43,12 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument('pictures', metavar='PICTURES', nargs='+', type=Path, help='8-bit colour pictures of one size')
     parser.add_argument(
-        '-o', '--output', metavar='FILE', type=Path, required=True, help='the table to write, .npy; a plot beside it'
+        '-o',
+        '--output',
+        metavar='FILE',
+        type=Path,
+        required=True,
+        help='the table to write, STEM.npy; a plot of it goes to STEM.response.png',
     )
     parser.add_argument(
         '--exposures',
@@ -64,6 +70,11 @@ def read(file: Path) -> np.ndarray:
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
+def same_file(one: Path, other: Path) -> bool:
+    """Whether two names, by links or another case of letters, mean one file that is there."""
+    return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
+
+
 @ends_script(restartable=False)
 def main(words: Sequence[str] | None = None) -> None:
     """Calibrate, write the table and its plot."""
@@ -72,16 +83,22 @@ def main(words: Sequence[str] | None = None) -> None:
     if output.suffix != '.npy' or not output.absolute().parent.is_dir():
         raise RequestError(f'{output}: the table goes to a file that ends in .npy, in a folder that exists')
     plot = output.with_suffix('.response.png')
-    if plot.resolve() in [picture.resolve() for picture in args.pictures]:
-        raise RequestError(f'{plot}: the plot would take the place of one of the pictures; choose another name for -o')
+    for place in (output, plot):
+        if any(same_file(place, picture) for picture in args.pictures):
+            raise RequestError(f'{place}: would take the place of one of the pictures; choose another name for -o')
     times = args.exposures or exposures_of(args.pictures)
     camera = calibrate_response([read(file) for file in args.pictures], times, name=str(output))
     with refusing_unwritable(str(output)):
-        temporary = output.with_name(f'.{output.name}.new')
-        with temporary.open('wb') as file:
-            np.save(file, camera.table)
-        os.replace(temporary, output)
-        draw_response(camera, plot)
+        # The ends of the names stay: NumPy would add to another, and Matplotlib chooses the format by it.
+        new_table, new_plot = (place.with_name(f'.new.{place.name}') for place in (output, plot))
+        try:
+            np.save(new_table, camera.table)
+            draw_response(camera, new_plot)
+            os.replace(new_table, output)
+            os.replace(new_plot, plot)
+        finally:
+            new_table.unlink(missing_ok=True)
+            new_plot.unlink(missing_ok=True)
     print(f'{output}: light of 256 levels, RGB, from {len(args.pictures)} pictures. {camera.note.capitalize()}.')
     print(f'{plot}: the three curves; they should rise smoothly and lie close together.')
     print(f'Next: python scripts/synthesize_blur.py SOURCE TARGET --response {output}')

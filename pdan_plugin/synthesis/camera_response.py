@@ -19,6 +19,7 @@ LAST_TRUSTED = 250  # the level REDS's authors continue a calibrated table from
 _CHANNELS = ('red', 'green', 'blue')
 _MOST_POOLED = 8  # neighbouring levels that may be put right together
 _LEAST_GROWTH = 5e-4  # of light from a level to the next, below which the next does not count as brighter
+_BRIGHTEST = np.finfo(np.float32).max
 _MANTISSA_BITS = range(8, 16)  # bins for the way back: 2**8 to 2**15 a doubling of light
 _FORMS = (
     'a .npy file of shape (256,) or (256, 1) for all channels, (256, 3) in RGB order, or (256, 1, 3) in BGR order as '
@@ -114,6 +115,7 @@ class _Inverse:
 
     def levels(self, light: np.ndarray) -> np.ndarray:
         """uint8 of float32, of any shape."""
+        light = np.minimum(light, _BRIGHTEST)  # infinite light reaches what stands for a middle beyond the last one
         number = np.ascontiguousarray(light).view(np.int32) >> self._shift  # of a negative float, negative
         number -= self._first
         np.clip(number, 0, len(self._below) - 1, out=number)

@@ -32,6 +32,8 @@ def test_light_beyond_the_table_saturates():
     camera = response('srgb')
     assert camera.from_linear(np.full((1, 1, 3), 1.5)).item(0) == 255
     assert camera.from_linear(np.full((1, 1, 3), -0.5)).item(0) == 0
+    assert camera.from_linear(np.full((1, 1, 3), np.inf)).tolist() == [[[255] * 3]]
+    assert camera.from_linear(np.full((1, 1, 3), -np.inf)).tolist() == [[[0] * 3]]
 
 
 def test_srgb_is_the_standard_curve():

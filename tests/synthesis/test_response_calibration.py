@@ -1,6 +1,7 @@
 """A known response comes back from pictures exposed with it; scripts/calibrate_response.py from files."""
 
 import runpy
+import shutil
 from pathlib import Path
 
 import cv2
@@ -129,3 +130,34 @@ class TestScript:
         assert self.run(taken, *plain[1:], '-o', kept, '--exposures', 1, 2, 3) == 2
         assert 'would take the place of one of the pictures' in capsys.readouterr().err
         assert taken.read_bytes() == before
+
+    def test_a_picture_is_never_written_over(self, tmp_path, series, capsys):
+        pictures = self.files(tmp_path, series[2:7], TIMES[2:7])
+        shutil.copy(pictures[1], tmp_path / '4.response.png')
+        before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+        told = [*pictures[:4], tmp_path / '4.response.png']
+        assert self.run(*told, '-o', tmp_path / '4.npy') == 2
+        assert '4.response.png: would take the place of one of the pictures' in capsys.readouterr().err
+        (tmp_path / 'link.npy').symlink_to(pictures[0])
+        assert self.run(*pictures, '-o', tmp_path / 'link.npy') == 2
+        assert 'link.npy: would take the place of one of the pictures' in capsys.readouterr().err
+        (tmp_path / 'link.npy').unlink()
+        assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+        assert self.run(*pictures, '-o', tmp_path / '0.npy') == 0
+        now = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+        assert now.keys() - before.keys() == {'0.npy', '0.response.png'}
+        assert {name: now[name] for name in before} == before
+
+    @pytest.mark.parametrize('time', ['1e999', '1/1e999', '1e999999999', 'nan', '1/0', '1/', '0', '-1'])
+    def test_what_is_no_time_is_told(self, tmp_path, capsys, time):
+        with pytest.raises(SystemExit):
+            self.run('a.png', '-o', tmp_path / 'a.npy', f'--exposures={time}')
+        assert f"'{time}' is not a time in seconds above 0" in capsys.readouterr().err
+
+    def test_after_ctrl_c_it_does_not_promise_to_go_on(self, tmp_path, capsys, monkeypatch):
+        def interrupted(*words: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr('pdan_plugin.synthesis.response_calibration.exposures_of', interrupted)
+        assert self.run('a.png', '-o', tmp_path / 'a.npy') == 130
+        assert capsys.readouterr().err == 'interrupted\n'
