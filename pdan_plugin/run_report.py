@@ -12,10 +12,10 @@ from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 
 from pdan_plugin import network_size
 from pdan_plugin.errors import RequestError
-from pdan_plugin.models.weights_file import read_weights
 from pdan_plugin.option_schema.constructors import find_registered
 from pdan_plugin.option_schema.keys_read import keys_read
 from pdan_plugin.preflight import RunFacts, check_run, is_training, size_in_words, toolbox_silent
+from pdan_plugin.restoration.weights_file import read_weights
 from pdan_plugin.step_memory import step_memory
 
 _PAPERS_BATCH = 128  # of PDAN

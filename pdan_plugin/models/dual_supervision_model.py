@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.models.restoration_model import RestorationModel
-from pdan_plugin.training.precision import autocast
+from pdan_plugin.precision import autocast
 
 
 @MODEL_REGISTRY.register()  # pyright: ignore[reportOptionalCall]

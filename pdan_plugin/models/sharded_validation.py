@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from pdan_plugin.models.result_names import result_name
+from pdan_plugin.precision import autocast, full_float32
 from pdan_plugin.training.history import run_history
 from pdan_plugin.training.interruption import stop_requested
-from pdan_plugin.training.precision import autocast, full_float32
 from pdan_plugin.training.random_state import random_state_kept
 
 

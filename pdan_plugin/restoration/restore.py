@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.models.result_names import PICTURE_SUFFIXES
+from pdan_plugin.restoration.picture_files import PICTURE_SUFFIXES
 from pdan_plugin.restoration.trained_network import load_trained_network
 
 

@@ -11,8 +11,8 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.models.weights_file import read_any_weights
 from pdan_plugin.option_file import read_option_file
+from pdan_plugin.restoration.weights_file import read_any_weights
 
 
 def load_trained_network(

@@ -6,7 +6,7 @@ from torch import nn
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.models.result_names import result_name
-from pdan_plugin.models.weights_file import read_any_weights, read_weights
+from pdan_plugin.restoration.weights_file import read_any_weights, read_weights
 
 WEIGHTS = {'conv.weight': torch.ones(2)}
 
