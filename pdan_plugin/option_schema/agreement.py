@@ -19,7 +19,7 @@ def check_agreement(opt: Mapping[str, Any], model: Any, is_train: bool) -> list[
 
     Sections of the wrong kind are passed over here; they are reported where they are checked for themselves.
     """
-    problems = _check_names(opt) + _check_scale(opt)
+    problems = _check_names(opt) + _check_scale(opt) + _check_val(opt)
     if not is_train or model is None:
         return problems
     train = opt['train'] if isinstance(opt.get('train'), Mapping) else {}
@@ -46,6 +46,22 @@ def _check_names(opt: Mapping[str, Any]) -> list[Problem]:
             text = f"found '{values['name']}', as in datasets.{words[values['name']]}; expected a name of its own"
             problems.append(Problem(f'datasets.{word}.name', text))
         words.setdefault(values['name'], word)
+    return problems
+
+
+def _check_val(opt: Mapping[str, Any]) -> list[Problem]:
+    """Options of a validation that only mean something together."""
+    val = opt['val'] if isinstance(opt.get('val'), Mapping) else {}
+    problems = []
+    if val.get('tile_overlap') is not None and val.get('tile') is None:
+        text = 'found without val.tile; expected both: add tile: auto, or take it out'
+        problems.append(Problem('val.tile_overlap', text))
+    tile, overlap = val.get('tile'), val.get('tile_overlap')
+    if is_whole(tile) and is_whole(overlap) and 2 * overlap >= tile:  # pyright: ignore[reportOperatorIssue]
+        text = f'found {overlap}; expected less than half of tile: {tile}'
+        problems.append(Problem('val.tile_overlap', text))
+    if val.get('submission') and not val.get('save_img'):
+        problems.append(Problem('val.submission', 'found true, but it packs the pictures: set save_img: true'))
     return problems
 
 

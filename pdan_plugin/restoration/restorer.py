@@ -1,0 +1,305 @@
+"""A trained network with all that its use asks for: tiles, self-ensemble, number format, pictures in and out."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pdan_plugin.errors import RequestError, WorkError
+from pdan_plugin.memory import readable_size
+from pdan_plugin.restoration.inference_network import inference_network
+from pdan_plugin.restoration.receptive_field import Reach, measure_reach, network_shape
+from pdan_plugin.restoration.self_ensemble import GEOMETRIC_FORMS, GeometricForm
+from pdan_plugin.restoration.tile_runs import TileRuns
+from pdan_plugin.restoration.tiling import (
+    Layout,
+    Piece,
+    Tile,
+    gather,
+    largest_overlap,
+    reflected,
+    smallest_tile,
+    tile_layout,
+)
+from pdan_plugin.restoration.working_memory import (
+    SHARE,
+    bytes_per_pixel,
+    free_memory,
+    held_memory,
+    is_out_of_memory,
+)
+
+_SHRINKING = 0.7  # of a tile's side after running out of memory: half its area
+_ROUNDED_ROWS = 256  # rows rounded at a time
+
+Read = Callable[[Tile], Tensor]
+OnTile = Callable[[int, int], None]
+
+
+class Restorer:
+    """Restores pictures of any size: the network with its number format, tiles and self-ensemble.
+
+    A network that takes only sizes in multiples gets the picture continued by reflection at the right and the bottom,
+    and the result is cut; which multiple is found by trial.
+
+    Args:
+        network: Of any arch that takes a picture (1, c, h, w) and gives one, of the same size or larger.
+        device: Where it runs.
+        precision: 'fp32', 'bf16' or 'fp16', by autocast.
+        compiled: Whether torch.compile is used; tiles of a network with global pooling run without, see ``notes``.
+        tile: The largest side of a tile; 'auto' for whole pictures where memory allows and else the largest tile it
+            allows; None for whole pictures. Running out of memory leads to smaller tiles in every case.
+        overlap: Pixels that tiles share; None for what the network needs, measured when the first tiles are made.
+        memory: For 'auto', bytes that this process may come to hold, on CUDA of the device; None for four fifths of
+            what is free.
+        self_ensemble: Whether the eight flips and transpositions are averaged, eight times the work.
+
+    Attributes:
+        scale: Of the result to the input.
+        channels: Of the input.
+        notes: What the user should know: tiles and overlap chosen, tiles made smaller, what seams may show.
+
+    Raises:
+        RequestError: an argument out of its range, or a network that restores no picture.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        device: torch.device | str,
+        *,
+        precision: str = 'fp32',
+        compiled: bool = False,
+        tile: int | Literal['auto'] | None = None,
+        overlap: int | None = None,
+        memory: int | None = None,
+        self_ensemble: bool = False,
+    ) -> None:
+        _check_arguments(tile, overlap, memory)
+        self.device = torch.device(device)
+        self.notes: list[str] = []
+        self._network, self._compiled, self._is_float32 = network, compiled, precision == 'fp32'
+        self._tile, self._asked_overlap, self._memory = tile, overlap, memory
+        self._forms = GEOMETRIC_FORMS if self_ensemble else (GeometricForm(),)
+        self._restore = inference_network(network, self.device, precision=precision, compiled=compiled)
+        with self._uncompiled(True):
+            self._shape = network_shape(self._restore, network)
+        self.scale, self.channels = self._shape.scale, self._shape.channels
+        self._reach: Reach | None = None
+        self._bytes_per_pixel: int | None = None
+        self._held, self._budget = held_memory(self.device), 0.0
+        self._largest: int | None = None  # the side found to fit after running out of memory
+        if isinstance(tile, int) and overlap is not None and tile < smallest_tile(overlap, self._shape.multiple):
+            raise RequestError(
+                f'tile: {tile} leaves no room for an overlap of {overlap}; expected at least '
+                f'{smallest_tile(overlap, self._shape.multiple)}, or a smaller overlap.'
+            )
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        """(b, c, h, w) float32 [0, 1] on any device -> (b, c, s * h, s * w) float32 on the device, not clipped.
+
+        Tiles are those of one picture after another.
+
+        Raises:
+            RequestError: another number of channels, or more memory asked for than allowed.
+            WorkError: out of memory with the smallest tile.
+        """
+        if batch.dim() != 4 or batch.shape[1] != self.channels or 0 in batch.shape:
+            raise RequestError(f'expected a batch (b, {self.channels}, h, w), got {tuple(batch.shape)}.')
+        height, width = batch.shape[-2:]
+
+        def restored(pictures: Tensor) -> Tensor:
+            def read(tile: Tile) -> Tensor:
+                if tile.rows.stop <= height and tile.columns.stop <= width:
+                    return pictures[..., tile.rows.start : tile.rows.stop, tile.columns.start : tile.columns.stop]
+                rows = torch.from_numpy(reflected(tile.rows.start, tile.rows.stop, height)).to(pictures.device)
+                columns = torch.from_numpy(reflected(tile.columns.start, tile.columns.stop, width))
+                return pictures[..., rows, :][..., columns.to(pictures.device)]
+
+            return gather(self._pieces(read, height, width, None, 0), height, width)
+
+        # whole pictures go through together, as the caller batched them, unless there are to be tiles
+        if len(batch) == 1 or (self._tile is None and self._largest is None):
+            return restored(batch)
+        return torch.cat([restored(picture[None]) for picture in batch])
+
+    def restore_picture(self, picture: NDArray, on_tile: OnTile | None = None) -> NDArray:
+        """(h, w, c) RGB, uint8 or uint16 -> (s * h, s * w, c) of the same type, clipped and rounded (half to even).
+
+        Finished pieces are rounded into the result as they come: beside the two pictures there is one tile's work and
+        the blending zone below a row of tiles.
+
+        Args:
+            on_tile: Told (tiles done, tiles in all) after each; every pass over the tiles counts, and the second
+                number grows where one more is needed.
+
+        Raises:
+            RequestError: another type or number of channels, or more memory asked for than allowed.
+            WorkError: out of memory with the smallest tile.
+        """
+        if picture.dtype not in (np.uint8, np.uint16):
+            raise RequestError(f'expected a picture of uint8 or uint16, got {picture.dtype}.')
+        if picture.ndim != 3 or picture.shape[2] != self.channels or 0 in picture.shape:
+            raise RequestError(f'expected a picture (h, w, {self.channels}), got {picture.shape}.')
+        height, width = picture.shape[:2]
+        top = int(np.iinfo(picture.dtype).max)
+        result = np.empty((0, 0, 0), picture.dtype)
+
+        def read(tile: Tile) -> Tensor:
+            rows = reflected(tile.rows.start, tile.rows.stop, height)
+            columns = reflected(tile.columns.start, tile.columns.stop, width)
+            part = picture[rows[:, None], columns].astype(np.float32)
+            part /= top
+            return torch.from_numpy(part).permute(2, 0, 1)[None]
+
+        picture_sizes = (self.scale**2 + 1) * picture.nbytes
+        for piece in self._pieces(read, height, width, on_tile, picture_sizes):
+            if not result.size:
+                shape = (height * self.scale, width * self.scale, piece.values.shape[1])
+                result = np.empty(shape, picture.dtype)
+            _round_into(result, piece, top)
+        return result
+
+    def _pieces(
+        self, read: Read, height: int, width: int, on_tile: OnTile | None, picture_sizes: int
+    ) -> Iterator[Piece]:
+        """The finished pieces of a picture; after running out of memory all of them come again, from smaller tiles."""
+        height, width = (self._multiple_above(size) for size in (height, width))
+        while True:
+            layout = self._layout(height, width, picture_sizes)
+            try:
+                yield from self._attempt(layout, read, on_tile)
+                return
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            # here, where the error no longer holds the tensors of the pass
+            self._shrink(layout, reason)
+
+    def _attempt(self, layout: Layout, read: Read, on_tile: OnTile | None) -> Iterator[Piece]:
+        shares_pooling = layout.count > 1 and self._shape.global_poolings > 0
+        if shares_pooling and self._compiled:
+            self._note('Tiles run without torch.compile: the network pools over the whole picture, which they share.')
+        with self._uncompiled(shares_pooling):
+            runs = TileRuns(self._restore, self._forms, self._shape.global_poolings if shares_pooling else 0)
+            yield from runs.pieces(layout, read, on_tile, self._grid() if layout.count > 1 else 1)
+        if not runs.has_settled:
+            self._note(
+                'The means over the whole picture that tiles share had not settled after '
+                f'{runs.passes} passes: seams of more than a quarter of a grey level may show.'
+            )
+
+    def _layout(self, height: int, width: int, picture_sizes: int) -> Layout:
+        tile = self._side(height, width, picture_sizes)
+        if tile is None or max(height, width) <= tile:
+            return tile_layout(height, width, max(height, width), 0)
+        grid, overlap = self._grid(), self._overlap()
+        tile = max(tile, smallest_tile(0, grid))
+        room = largest_overlap(tile, grid)
+        if room < overlap:
+            self._note(
+                f'Tiles of {tile} leave room for an overlap of {room} pixels and the network needs {overlap}: seams '
+                f'may show. Tiles of {smallest_tile(overlap, grid)} or more have none.'
+            )
+            overlap = room
+        self._note(f'Tiles of at most {tile} pixels, overlap {overlap}.')
+        return tile_layout(height, width, tile, overlap, grid)
+
+    def _side(self, height: int, width: int, picture_sizes: int) -> int | None:
+        """The largest side a tile may have; None for a whole picture."""
+        if not isinstance(self._tile, str):
+            sides = [side for side in (self._tile, self._largest) if side is not None]
+            return min(sides) if sides else None
+        if self._bytes_per_pixel is None:
+            with self._uncompiled(True):
+                self._bytes_per_pixel = (
+                    bytes_per_pixel(self._restore, self.device, self.channels, self._shape.multiple)
+                    + 4 * 3 * self.channels * self.scale**2
+                )  # blending, and rounding
+            # once: what is free or held later depends on what the allocator has kept of earlier pictures
+            self._budget = free_memory(self.device) * SHARE if self._memory is None else self._memory - self._held
+        budget = self._budget
+        if self.device.type != 'cuda':
+            budget -= picture_sizes
+        pixels = budget / self._bytes_per_pixel
+        if height * width <= pixels and self._largest is None:
+            return None
+        side = int(math.sqrt(max(0.0, pixels)))
+        least = smallest_tile(self._overlap(), self._grid())
+        if side < least and self._largest is None:
+            needed = least * least * self._bytes_per_pixel - budget
+            raise RequestError(
+                f'memory: a tile of {least} pixels takes {readable_size(int(needed))} more than '
+                + ('is free.' if self._memory is None else f'{readable_size(self._memory)} leave. Allow more.')
+            )
+        return side if self._largest is None else min(side, self._largest)
+
+    def _shrink(self, layout: Layout, reason: str) -> None:
+        before = max(max(tile.size) for tile in layout.tiles())
+        smaller = int(before * _SHRINKING) // self._shape.multiple * self._shape.multiple
+        if smaller < smallest_tile(0, self._shape.multiple):
+            raise WorkError(f'out of memory even in tiles of {before} pixels: {reason}')
+        self._largest = smaller
+        self._note(f'Out of memory at {before} pixels; went on in tiles of at most {smaller}.')
+        gc.collect()
+        if self.device.type == 'cuda':
+            torch.cuda.empty_cache()
+
+    def _overlap(self) -> int:
+        return self._measured().overlap if self._asked_overlap is None else self._asked_overlap
+
+    def _grid(self) -> int:
+        return self._measured().grid
+
+    def _measured(self) -> Reach:
+        if self._reach is None:
+            # a rounding to bfloat16 is more than what is looked for
+            restore = self._restore if self._is_float32 else inference_network(self._network, self.device)
+            with self._uncompiled(True):
+                self._reach = measure_reach(restore, self._network, self._shape)
+            if not self._reach.is_bounded:
+                self._note(
+                    'The network looks at the whole picture in a way that tiles cannot share: seams may show, and '
+                    'the result is not that of the whole picture.'
+                )
+        return self._reach
+
+    def _multiple_above(self, size: int) -> int:
+        return math.ceil(size / self._shape.multiple) * self._shape.multiple
+
+    def _uncompiled(self, wanted: bool) -> AbstractContextManager:
+        return torch.compiler.set_stance('force_eager') if self._compiled and wanted else nullcontext()
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+
+def _check_arguments(tile: int | str | None, overlap: int | None, memory: int | None) -> None:
+    if tile is not None and tile != 'auto' and (not isinstance(tile, int) or isinstance(tile, bool) or tile < 1):
+        raise RequestError(f"tile: expected a number of pixels of at least 1, or 'auto', got {tile!r}.")
+    if overlap is not None and overlap < 0:
+        raise RequestError(f'overlap: expected a number of pixels of at least 0, got {overlap}.')
+    if memory is not None and memory < 1:
+        raise RequestError(f'memory: expected a number of bytes of at least 1, got {memory}.')
+    if memory is not None and tile != 'auto':
+        raise RequestError(f"memory: is what 'auto' tiles are chosen by; with tile: {tile} it does nothing. Leave one.")
+
+
+def _round_into(result: NDArray, piece: Piece, top: int) -> None:
+    """Rounds a piece (1, c, rows, columns) into its place; what lies beyond the result is cut."""
+    place = result[piece.top : piece.top + piece.values.shape[-2], piece.left : piece.left + piece.values.shape[-1]]
+    values = piece.values[0, :, : place.shape[0], : place.shape[1]].permute(1, 2, 0)
+    for start in range(0, len(place), _ROUNDED_ROWS):
+        rows = slice(start, start + _ROUNDED_ROWS)
+        rounded = values[rows].clamp(0, 1).mul_(top).round_()
+        place[rows] = rounded.to(torch.uint8 if top == 255 else torch.int32).cpu().numpy()
