@@ -1,0 +1,90 @@
+"""Merges the results of several models into one folder, picture by picture, weighted by sharpness patch by patch.
+
+    python scripts/ensemble.py results/PDAN results/RCAN results/EDSR -o merged [--blend] [--gt FOLDER_OR_STORE]
+
+The picture is cut into 4x4 patches; an auto-focus function scores each model's patch, and its share of the mean is its
+share of the scores. The patches' edges may show; --blend interpolates the weights between the patches' centres instead.
+Pictures belong together by their names. Interrupted, it goes on where it stopped when it is called again.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pdan_plugin.errors import RequestError, WorkError
+from pdan_plugin.metrics.sharpness import FOCUS_FUNCTIONS
+from pdan_plugin.restoration.folder_ensemble import SCORES, merge_folders
+from pdan_plugin.restoration.patch_ensemble import GRID
+from pdan_plugin.script_end import ends_script
+
+DEFAULT_SHARPNESS = 'tenengrad'
+
+
+def grid_size(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a number of patches')
+    return int(text)
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        'folders',
+        nargs='+',
+        type=Path,
+        metavar='FOLDER',
+        help='results/NAME of basicsr test, or a folder of PNGs; two or more',
+    )
+    parser.add_argument('-o', '--output', type=Path, required=True, metavar='FOLDER', help='a new folder')
+    parser.add_argument(
+        '--sharpness',
+        choices=FOCUS_FUNCTIONS,
+        help=f'what weighs the patches (default: {DEFAULT_SHARPNESS})',
+    )
+    parser.add_argument('--grid', type=grid_size, metavar='N', help=f'patches along each side (default: {GRID})')
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument('--blend', action='store_true', help="interpolate the weights between the patches' centres")
+    kind.add_argument('--mean', action='store_true', help='write the plain mean')
+    parser.add_argument(
+        '--gt',
+        type=Path,
+        metavar='FOLDER_OR_STORE',
+        help=f'ground truth: score every model and every merge, also into {SCORES} in the output folder',
+    )
+    return parser
+
+
+@ends_script
+def main(words: Sequence[str] | None = None) -> None:
+    """Exit status: see `ends_script`; 1 also where a picture could not be merged."""
+    args = arguments().parse_args(words)
+    if args.mean and args.gt is None and (args.sharpness or args.grid):
+        raise RequestError('--mean weighs nothing: leave out --sharpness and --grid, or give --gt to score all merges')
+    ensemble = merge_folders(
+        args.folders,
+        args.output,
+        merge='mean' if args.mean else 'blended' if args.blend else 'patches',
+        sharpness=args.sharpness or DEFAULT_SHARPNESS,
+        grid=args.grid or GRID,
+        ground_truth=args.gt,
+    )
+    if ensemble.scores:
+        print(ensemble.table())
+        print(f'Of every picture: {args.output / SCORES}')
+    print(f'{ensemble.pictures - len(ensemble.failures)} of {ensemble.pictures} pictures are in {args.output}')
+    if ensemble.failures:
+        raise WorkError('not merged:\n  ' + '\n  '.join(ensemble.failures.values()))
+    if args.gt:
+        print(
+            f'Next, a sheet to look at: python scripts/picture_sheet.py --lr LR --gt {args.gt} '
+            f'--results ensemble={args.output} -o {args.output}.png'
+        )
+    else:
+        print('Next, its score: the same command with --gt FOLDER_OR_STORE')
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""Blurs photographs step by step and prints which auto-focus functions put the steps into the right order.
+
+    python scripts/rank_sharpness.py skimage
+    python scripts/rank_sharpness.py PICTURE_OR_FOLDER... [--longest 640]
+
+Each picture is blurred by Gaussians and by straight motion across and down. A function is right where its value falls
+at every step; each series in which it does not is named, with the step and how much it rose.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pdan_plugin.errors import RequestError
+from pdan_plugin.metrics.blur_ranking import MOTIONS, SIGMAS, rank_blur, ranking_table
+from pdan_plugin.script_end import ends_script
+from pdan_plugin.synthesis import photographs
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        'pictures',
+        nargs='+',
+        metavar='PICTURE',
+        help='pictures, folders of them, or the word skimage for the photographs that scikit-image ships',
+    )
+    parser.add_argument(
+        '--longest',
+        type=int,
+        default=640,
+        metavar='PIXELS',
+        help='reduce a picture to this longer side first, as its pixels are often softer than a frame (default: '
+        '%(default)s)',
+    )
+    return parser
+
+
+def find_photographs(words: Sequence[str]) -> list[Path]:
+    """Files, the photographs of folders, and scikit-image's."""
+    paths: list[Path] = []
+    for word in words:
+        if word == 'skimage':
+            train, validation = photographs.skimage_photographs()
+            paths += [photograph.path for photograph in train + validation]
+        elif Path(word).is_file():
+            paths.append(Path(word))
+        else:
+            paths += [photograph.path for photograph in photographs.photographs_in(Path(word))]
+    return list(dict.fromkeys(paths))
+
+
+def read_reduced(path: Path, longest: int) -> NDArray[np.uint8]:
+    """(h, w, 3) RGB, its longer side at most ``longest`` pixels."""
+    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise RequestError(f'{path} cannot be read as a picture')
+    ratio = longest / max(picture.shape)
+    if ratio < 1:
+        picture = cv2.resize(picture, None, fx=ratio, fy=ratio, interpolation=cv2.INTER_AREA)
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)  # pyright: ignore[reportReturnType]
+
+
+@ends_script(restartable=False)
+def main(words: Sequence[str] | None = None) -> None:
+    """Exit status: see `ends_script`."""
+    args = arguments().parse_args(words)
+    rankings = rank_blur({str(path): read_reduced(path, args.longest) for path in find_photographs(args.pictures)})
+    print(ranking_table(rankings))
+    print(
+        f'Gaussian: sigma {", ".join(f"{sigma:g}" for sigma in SIGMAS)}; motion: {", ".join(map(str, MOTIONS))} pixels'
+    )
+
+
+if __name__ == '__main__':
+    sys.exit(main())
