@@ -19,6 +19,7 @@ from tqdm import tqdm
 from pdan_plugin.data.frame_sources import FrameFolder, Frames
 from pdan_plugin.data.frame_store import FrameStore
 from pdan_plugin.errors import RequestError
+from pdan_plugin.report.detail_box import contours, fullest_box
 from pdan_plugin.synthesis.bicubic import imresize
 
 BICUBIC = 'bicubic'
@@ -167,16 +168,7 @@ def textured_place(image: np.ndarray) -> tuple[int, int, int, int]:
     height, width = image.shape[:2]
     part_width = min(width, max(80, width // 8))
     part_height = max(1, min(height, round(part_width * height / width)))
-    contours = np.abs(cv2.Laplacian(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.CV_32F))
-    sums = cv2.integral(contours)
-    inside = (
-        sums[part_height:, part_width:]
-        - sums[:-part_height, part_width:]
-        - sums[part_height:, :-part_width]
-        + sums[:-part_height, :-part_width]
-    )
-    top, left = np.unravel_index(int(inside.argmax()), inside.shape)
-    return int(left), int(top), part_width, part_height
+    return fullest_box(contours(image), part_width, part_height)
 
 
 def evenly_spread(keys: Sequence[str], count: int) -> list[str]:

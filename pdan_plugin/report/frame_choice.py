@@ -1,0 +1,50 @@
+"""Which frames to show: the worst, the best, and those on which runs differ most."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from pdan_plugin.report.picture_sheet import evenly_spread
+
+WORST, BEST, DIFFERING, SPREAD = 'worst', 'best', 'differing', 'spread'
+
+
+def choose_frames(
+    images: Sequence[str], values: Sequence[Mapping[str, float]], count: int, *, higher_is_better: bool
+) -> list[tuple[str, str]]:
+    """``count`` frames (all, where there are fewer), each once, with the reason: (image, reason).
+
+    One run: half the worst, half the best. Several: a third each of the worst (by the mean over the runs), of the
+    best, and of those where the runs' values lie farthest apart. Without values they are spread over the data set.
+
+    Args:
+        images: In the data set's order.
+        values: For each run, image -> value; images that are not there, or nan, are passed over.
+        count: How many.
+        higher_is_better: Of the value.
+    """
+    scored = {image: [run[image] for run in values if image in run and not math.isnan(run[image])] for image in images}
+    shared = [image for image in images if scored[image] and len(scored[image]) == len(values)]
+    if not shared:
+        return [(image, SPREAD) for image in evenly_spread(images, count)] if images and count else []
+
+    def goodness(image: str) -> float:
+        middle = sum(scored[image]) / len(scored[image])
+        return middle if higher_is_better else -middle
+
+    def distance(image: str) -> float:
+        gap = max(scored[image]) - min(scored[image])
+        return -gap if math.isfinite(gap) else 0.0
+
+    ascending = sorted(shared, key=goodness)
+    orders = {WORST: ascending, BEST: ascending[::-1]}
+    if len(values) > 1:
+        orders[DIFFERING] = sorted(shared, key=distance)
+    count = min(count, len(shared))
+    chosen: dict[str, str] = {}
+    while len(chosen) < count:
+        for reason, order in orders.items():
+            if len(chosen) < count:
+                chosen[next(image for image in order if image not in chosen)] = reason
+    return [(image, reason) for reason, order in orders.items() for image in order if chosen.get(image) == reason]

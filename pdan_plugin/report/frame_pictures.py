@@ -1,0 +1,195 @@
+"""The pictures of a frame: what went in, what each run made of it, the ground truth.
+
+Pictures are (h, w, 3) uint8 RGB. What is not there is told in ``notes``, once for each reason; nothing is made up.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+from torch import Tensor
+
+from pdan_plugin.models.result_names import result_name
+from pdan_plugin.report.picture_sheet import enlarge
+from pdan_plugin.report.test_run import DatasetScores, TestRun
+
+_LISTED = 4
+
+
+@dataclass
+class Frame:
+    """A frame's pictures.
+
+    Attributes:
+        image: Its name.
+        lr: As the network took it, at its own size.
+        enlarged: ``lr`` at the results' size, by MATLAB's bicubic.
+        results: Label of the run -> picture. All of one size, that of ``gt`` and ``enlarged``.
+        gt: The ground truth.
+    """
+
+    image: str
+    lr: np.ndarray | None = None
+    enlarged: np.ndarray | None = None
+    gt: np.ndarray | None = None
+    results: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+class FrameReader:
+    """Reads one data set's frames over several runs.
+
+    Args:
+        runs: All have the data set.
+        dataset: Its name.
+    """
+
+    def __init__(self, runs: Sequence[TestRun], dataset: str) -> None:
+        self._runs = {run.label: run.datasets[dataset] for run in runs}
+        self._missing: dict[str, list[str]] = {}
+        self._places: dict[str, int] = {}
+        self._roots: list[str | None] = []
+        self._source: Any = None
+        self._open()
+        for label, scores in self._runs.items():
+            if scores.pictures is None:
+                self._missing[f'{label} saved no pictures (val: save_img: false)'] = []
+
+    @property
+    def notes(self) -> list[str]:
+        """What could not be shown, and why, as far as it has been read."""
+        told = []
+        for reason, images in self._missing.items():
+            more = f' and {len(images) - _LISTED} more' if len(images) > _LISTED else ''
+            told.append(reason + (f': {", ".join(images[:_LISTED])}{more}' if images else ''))
+        return told
+
+    @property
+    def has_results(self) -> bool:
+        """Whether any run saved pictures."""
+        return any(scores.pictures is not None for scores in self._runs.values())
+
+    def read(self, image: str) -> Frame:
+        """The frame's pictures, as many as there are."""
+        frame = Frame(image)
+        self._read_source(frame)
+        for label, scores in self._runs.items():
+            path = scores.picture_path(image)
+            if path is None:
+                continue
+            picture = cv2.imread(str(path), cv2.IMREAD_COLOR) if path.is_file() else None
+            if picture is None:
+                self._miss(f'{label}: not there, or not readable as a picture, in {path.parent}', image)
+                continue
+            size = frame.gt if frame.gt is not None else next(iter(frame.results.values()), picture)
+            if picture.shape != size.shape:
+                self._miss(
+                    f'{label} has {picture.shape[1]}x{picture.shape[0]} where {size.shape[1]}x{size.shape[0]} is '
+                    'expected, and is left out',
+                    image,
+                )
+                continue
+            frame.results[label] = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+        self._enlarge(frame)
+        return frame
+
+    def _miss(self, reason: str, image: str) -> None:
+        images = self._missing.setdefault(reason, [])
+        if image not in images:
+            images.append(image)
+
+    def _open(self) -> None:
+        """Takes the first run's data set that can still be built."""
+        reasons: dict[str, str] = {}
+        for label, scores in self._runs.items():
+            try:
+                self._source = _build(scores)
+            except Exception as error:  # any plugin's data set may be meant, and it may fail in any way
+                reasons[label] = ' '.join(str(error).split()) or type(error).__name__
+                continue
+            if len(self._source) != len(scores.images):
+                reasons[label] = f'it has {len(self._source)} images now, {len(scores.images)} when it was tested'
+                self._source = None
+                continue
+            self._roots = _roots(scores.options)
+            self._places = {row.image: number for number, row in enumerate(scores.images)}
+            self._tell_other_data(label)
+            return
+        label, reason = next(iter(reasons.items()))
+        self._missing[f'The data set cannot be read any more, so input and ground truth are not shown ({reason})'] = []
+
+    def _tell_other_data(self, chosen: str) -> None:
+        roots = _data_roots(self._runs[chosen].options)
+        others = [label for label, scores in self._runs.items() if _data_roots(scores.options) != roots]
+        if others:
+            self._missing[
+                f'{", ".join(others)}: tested on other data of the same name; input and ground truth shown are of '
+                f'{chosen}, and scores may not compare'
+            ] = []
+
+    def _read_source(self, frame: Frame) -> None:
+        place = self._places.get(frame.image)
+        if self._source is None or place is None:
+            return
+        try:
+            sample = self._source[place]
+            name = result_name(str(sample['lq_path']), self._roots)
+            if name != frame.image:
+                self._miss(f'The data set has changed since the test: {name} is where an image was', frame.image)
+                return
+            frame.lr = _as_picture(sample['lq'])
+            frame.gt = _as_picture(sample['gt']) if 'gt' in sample else None
+        except Exception as error:  # as in _open
+            self._miss(f'Not readable from the data set ({" ".join(str(error).split())})', frame.image)
+            frame.lr = frame.gt = None
+
+    def _enlarge(self, frame: Frame) -> None:
+        size = frame.gt if frame.gt is not None else next(iter(frame.results.values()), None)
+        if frame.lr is None or size is None:
+            return
+        scale = size.shape[0] // frame.lr.shape[0]
+        if size.shape[:2] != (frame.lr.shape[0] * scale, frame.lr.shape[1] * scale):
+            self._miss(
+                f'The input is {frame.lr.shape[1]}x{frame.lr.shape[0]}, of which {size.shape[1]}x{size.shape[0]} is no '
+                'whole multiple; it is not shown',
+                frame.image,
+            )
+            return
+        frame.enlarged = frame.lr if scale == 1 else enlarge(frame.lr, scale)
+
+
+def _build(scores: DatasetScores) -> Any:
+    from basicsr.data import build_dataset
+
+    with _quiet_log():
+        return build_dataset(scores.options)
+
+
+@contextmanager
+def _quiet_log() -> Iterator[None]:
+    """The toolbox tells its log of every data set it builds, as if the run were to use it."""
+    log = logging.getLogger('basicsr')
+    level = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+def _roots(options: dict[str, Any]) -> list[str | None]:
+    return [source.get('dataroot_lq') for source in options.get('sources') or [options]]
+
+
+def _data_roots(options: dict[str, Any]) -> list[tuple[Any, Any]]:
+    return [(source.get('dataroot_lq'), source.get('dataroot_gt')) for source in options.get('sources') or [options]]
+
+
+def _as_picture(tensor: Tensor) -> np.ndarray:
+    picture = tensor.detach().float().clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
+    return np.ascontiguousarray(picture if picture.shape[2] == 3 else np.repeat(picture[:, :, :1], 3, axis=2))

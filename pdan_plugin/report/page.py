@@ -1,0 +1,98 @@
+"""The page of a test run: one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import datetime
+import html
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+from pdan_plugin.errors import RequestError
+from pdan_plugin.report.page_content import page_content
+from pdan_plugin.report.test_run import read_runs
+
+FRAMES = 6
+_NAME = 'report.html'
+
+
+def write_report(
+    runs: Sequence[Path], output: Path | None = None, *, frames: int = FRAMES, metric: str | None = None
+) -> Path:
+    """Writes the page of one run, or of several side by side, and returns where.
+
+    What a run did not leave, or a data set that is gone, is told on the page. The file is replaced whole or left as it
+    was.
+
+    Args:
+        runs: Folders that ``basicsr test`` left: ``results/NAME``.
+        output: The page; ``report.html`` in the run's folder where there is one run.
+        frames: How many frames of each data set are shown in pictures, 0 or more; tables always hold all.
+        metric: By which the worst and best frames are found; None: ``psnr``, or the first of the run's metrics.
+
+    Raises:
+        RequestError: A run that cannot be read, a metric that none of them has, several runs and no output.
+        OSError: The page cannot be written.
+    """
+    if frames < 0:
+        raise RequestError(f'--frames {frames}: expected 0 or more')
+    if output is None:
+        if len(runs) != 1:
+            raise RequestError('several runs belong to no single folder; say where the page is to be: -o compare.html')
+        output = runs[0] / _NAME
+    if output.suffix.lower() not in ('.html', '.htm'):
+        raise RequestError(f'{output}: a report is a web page; give a name that ends in .html')
+    if output.is_dir():
+        raise RequestError(f'{output} is a folder; give the name of a file')
+    read = read_runs(runs)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    # made first, so that a folder that cannot be written to is told before the pictures are read
+    with tempfile.NamedTemporaryFile(
+        'w', encoding='utf-8', dir=output.parent, prefix=f'.{output.name}.', delete=False
+    ) as file:
+        try:
+            content = page_content(read, frames=frames, metric=metric)
+            content['made'] = datetime.datetime.now().astimezone().strftime('%Y-%m-%d %H:%M %Z')
+            title = ', '.join(run.label for run in read)
+            file.write(filled_page(title, content))
+            file.flush()
+            os.chmod(file.name, 0o666 & ~_umask())
+            os.replace(file.name, output)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+    return output
+
+
+def filled_page(title: str, content: dict) -> str:
+    """The page's text. Nothing in ``title`` or ``content`` can become markup or script."""
+    parts = {
+        'TITLE': html.escape(title),
+        'STYLE': _part('page.css'),
+        'SCRIPT': _part('page.js'),
+        'CONTENT': _json_in_html(content),
+    }
+    # split once, so that a name which looks like a place to fill stays a name
+    pieces = _part('page.html').split('%%')
+    return ''.join(parts[piece] if number % 2 else piece for number, piece in enumerate(pieces))
+
+
+def _part(name: str) -> str:
+    return resources.files('pdan_plugin.report').joinpath(name).read_text(encoding='utf-8')
+
+
+def _json_in_html(content: dict) -> str:
+    """JSON without the signs that end a script or begin a comment in HTML, or end a line in old JavaScript."""
+    text = json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(',', ':'))
+    for sign in '<>&':
+        text = text.replace(sign, f'\\u{ord(sign):04x}')
+    return text
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

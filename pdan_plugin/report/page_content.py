@@ -1,0 +1,260 @@
+"""What the page shows, as one JSON object: facts, tables, pictures, curves."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from basicsr.metrics import calculate_metric
+from tqdm import tqdm
+
+from pdan_plugin.errors import RequestError
+from pdan_plugin.report.detail_box import absolute_error, cut, telling_box
+from pdan_plugin.report.embedded_pictures import ERROR_RANGE, data_uri, encode_alike, encode_detail, encode_error
+from pdan_plugin.report.frame_choice import choose_frames
+from pdan_plugin.report.frame_pictures import Frame, FrameReader
+from pdan_plugin.report.test_run import DatasetScores, TestRun, mean
+from pdan_plugin.report.training_curves import draw_curves
+from pdan_plugin.training.history import FILE_NAME
+
+SECONDS = 'seconds'
+_PICTURE_BYTES = 3_000_000  # of all frames together; a third more as base64
+_LEAST_FRAME_BYTES = 60_000
+
+
+def page_content(runs: Sequence[TestRun], *, frames: int, metric: str | None) -> dict[str, Any]:
+    """Everything the page's script reads. Values that are not finite are strings, as in a history.
+
+    Args:
+        runs: At least one.
+        frames: How many frames of each data set are shown in pictures.
+        metric: By which the worst and best are found; None: ``psnr``, or the first where there is none of that name.
+
+    Raises:
+        RequestError: No data set has that metric.
+    """
+    names = list(dict.fromkeys(name for run in runs for name in run.datasets))
+    known = list(dict.fromkeys(known for run in runs for one in run.datasets.values() for known in one.metrics))
+    if metric is not None and metric not in known:
+        raise RequestError(f'--metric {metric}: no such metric in these runs; they have {", ".join(known) or "none"}')
+    share = _PICTURE_BYTES // max(1, frames * len(names))
+    with tqdm(total=frames * len(names), unit='frame', desc='report') as bar:
+        datasets = [
+            _dataset([run for run in runs if name in run.datasets], name, frames, metric, share, bar) for name in names
+        ]
+    return {
+        'runs': [{'label': run.label, 'facts': _facts(run)} for run in runs],
+        'datasets': datasets,
+        'curves': _curves(runs),
+        'error_range': round(ERROR_RANGE),
+    }
+
+
+def chosen_metric(scores: DatasetScores, metric: str | None) -> str | None:
+    """The one asked for, else ``psnr``, else the first; None where the data set has none of that."""
+    if metric is not None:
+        return metric if metric in scores.metrics else None
+    return 'psnr' if 'psnr' in scores.metrics else next(iter(scores.metrics), None)
+
+
+def result_caption(scores: DatasetScores, image: str, metric: str | None) -> float:
+    """The image's value of the metric; nan where it has none."""
+    row = next((row for row in scores.images if row.image == image), None)
+    return math.nan if row is None or metric is None else row.values.get(metric, math.nan)
+
+
+def bicubic_value(frame: Frame, scores: DatasetScores, metric: str | None) -> float:
+    """The same metric of the enlarged input; nan where it is not PSNR: others cost too much to be had on the side."""
+    options = scores.metrics.get(metric or '', {})
+    if options.get('type') != 'calculate_psnr' or frame.enlarged is None or frame.gt is None:
+        return math.nan
+    call = {name: value for name, value in options.items() if name not in ('better', 'mean')}
+    # the toolbox computes on BGR
+    pictures = {'img': frame.enlarged[:, :, ::-1], 'img2': frame.gt[:, :, ::-1]}
+    return float(calculate_metric({name: np.ascontiguousarray(one) for name, one in pictures.items()}, call))
+
+
+def choose_of(runs: Sequence[TestRun], dataset: str, count: int, metric: str | None) -> list[tuple[str, str]]:
+    """`choose_frames` over the runs' scores of a data set."""
+    scores = [run.datasets[dataset] for run in runs]
+    images = list(dict.fromkeys(row.image for one in scores for row in one.images))
+    chosen = chosen_metric(scores[0], metric)
+    values = [
+        {row.image: row.values.get(chosen, math.nan) for row in one.images} for one in scores if chosen in one.metrics
+    ]
+    higher = chosen is None or scores[0].higher_is_better(chosen)
+    return choose_frames(images, values, count, higher_is_better=higher)
+
+
+def _facts(run: TestRun) -> list[tuple[str, str]]:
+    record = run.record
+    network = record.get('network') or {}
+    options = ', '.join(f'{name} {value}' for name, value in network.items() if name != 'type')
+    parameters = record.get('parameters')
+    facts = {
+        'Network': network.get('type'),
+        'Options': options,
+        'Parameters': f'{parameters:,}' if isinstance(parameters, int) else parameters,
+        'Weights': record.get('weights') or 'none: as initialised',
+        'Precision': record.get('precision'),
+        'Self-ensemble': 'yes, 8 forms' if record.get('self_ensemble') else 'no',
+        'Tiles': record.get('tile') or 'no, whole pictures',
+        'Machine': record.get('machine'),
+        'Date': record.get('date'),
+        'Folder': run.folder,
+    }
+    return [(name, str(value)) for name, value in facts.items() if value not in (None, '')]
+
+
+def _dataset(runs: list[TestRun], name: str, count: int, metric: str | None, share: int, bar: tqdm) -> dict[str, Any]:
+    scores = [run.datasets[name] for run in runs]
+    metrics: dict[str, bool] = {}
+    for one in scores:
+        for known in one.metrics:
+            metrics.setdefault(known, one.higher_is_better(known))
+    images = {row.image: (row.clip, row.frame) for one in scores for row in one.images}
+    notes = [
+        f'{run.label} has {len(one.images)} of the {len(images)} images; its means are over those'
+        for run, one in zip(runs, scores, strict=True)
+        if len(one.images) < len(images)
+    ]
+    reader = FrameReader(runs, name)
+    chosen = choose_of(runs, name, count, metric) if reader.has_results else []
+    shown = []
+    for image, reason in chosen:
+        shown.append(_shown_frame(reader.read(image), runs, name, reason, metric, share))
+        bar.update()
+    bar.update(count - len(chosen))
+    return {
+        'name': name,
+        'runs': [run.label for run in runs],
+        'metrics': [{'name': known, 'higher': higher} for known, higher in metrics.items()],
+        'chosen_by': chosen_metric(scores[0], metric),
+        'total': len(images),
+        'notes': notes + reader.notes,
+        **_tables(scores, list(metrics), images),
+        'frames': [frame for frame in shown if frame['pictures']],
+    }
+
+
+def _tables(scores: list[DatasetScores], metrics: list[str], images: dict[str, tuple[str, str]]) -> dict[str, Any]:
+    """Rows of (names..., for each metric and then the seconds, for each run, its value)."""
+    rows = [{row.image: row for row in one.images} for one in scores]
+    clips: dict[str, list[str]] = {}
+    for image, (clip, _) in images.items():
+        if clip:
+            clips.setdefault(clip, []).append(image)
+
+    def values(some: Sequence[str]) -> list[list[float | str | None]]:
+        columns = []
+        for column in [*metrics, SECONDS]:
+            there = [[run[image] for image in some if image in run] for run in rows]
+            columns.append(
+                [
+                    _as_json(
+                        mean(row.seconds if column == SECONDS else row.values.get(column, math.nan) for row in run)
+                    )
+                    for run in there
+                ]
+            )
+        return columns
+
+    return {
+        'images': [[image, clip, frame, values([image])] for image, (clip, frame) in images.items()],
+        'clips': [[clip, len(some), values(some)] for clip, some in clips.items()],
+        'means': values(list(images)),
+    }
+
+
+def _shown_frame(
+    frame: Frame, runs: list[TestRun], dataset: str, reason: str, metric: str | None, share: int
+) -> dict[str, Any]:
+    if not frame.results:
+        return {'pictures': []}
+    scores = {run.label: run.datasets[dataset] for run in runs}
+    chosen = chosen_metric(scores[runs[0].label], metric)
+    results = list(frame.results.values())
+    width = max(96, results[0].shape[1] // 6)
+    reference = frame.gt if frame.gt is not None else frame.enlarged
+    box = telling_box(results, reference, width, max(1, round(width * 0.68)))
+    wholes = {
+        'input': frame.enlarged,
+        **{f'run {label}': picture for label, picture in frame.results.items()},
+        'gt': frame.gt,
+    }
+    wholes = {name: picture for name, picture in wholes.items() if picture is not None}
+    details = {name: encode_detail(cut(picture, box)) for name, picture in wholes.items()}
+    errors: dict[str, tuple[str, str]] = {}
+    if frame.gt is not None:
+        for name, picture in wholes.items():
+            if name != 'gt':
+                error = absolute_error(picture, frame.gt)
+                errors[name] = encode_error(error), encode_error(cut(error, box))
+    spent = sum(map(len, details.values())) + sum(len(uri) for pair in errors.values() for uri in pair)
+    encoded = encode_alike(wholes, max(_LEAST_FRAME_BYTES, share - spent * 3 // 4))
+    pictures = []
+    for name, uri in encoded.uris.items():
+        label = {'input': 'Input, bicubic', 'gt': 'Ground truth'}.get(name, name.removeprefix('run '))
+        if name == 'input':
+            value = bicubic_value(frame, scores[runs[0].label], chosen)
+        else:
+            value = result_caption(scores[label], frame.image, chosen) if name.startswith('run ') else math.nan
+        picture = {'kind': name.partition(' ')[0], 'label': label, 'value': _as_json(value), 'whole': uri}
+        picture['detail'] = details[name]
+        if name in errors:
+            picture['error'], picture['error_detail'] = errors[name]
+        pictures.append(picture)
+    return {
+        'image': frame.image,
+        'reason': reason,
+        'size': [results[0].shape[1], results[0].shape[0]],
+        'box': box,
+        'shown_width': encoded.width,
+        'quality': encoded.quality,
+        'pictures': pictures,
+    }
+
+
+def _curves(runs: Sequence[TestRun]) -> list[dict[str, str]]:
+    curves = []
+    done: set[Path] = set()
+    for run in runs:
+        history = _history(run)
+        if history is None or history in done:
+            continue
+        done.add(history)
+        metrics = {name: one for scores in run.datasets.values() for name, one in scores.metrics.items()}
+        lower = [name for name, one in metrics.items() if one.get('better') == 'lower']
+        curve = {'label': run.label, 'experiment': history.parent.name}
+        with tempfile.TemporaryDirectory() as folder:
+            picture = Path(folder, 'curves.webp')
+            try:
+                if not draw_curves(history, picture, lower_is_better=lower):
+                    continue
+                curve['picture'] = data_uri(picture.read_bytes())
+            except (RequestError, OSError) as error:  # a page without them is still the page of this test
+                curve['note'] = str(error)
+        curves.append(curve)
+    return curves
+
+
+def _history(run: TestRun) -> Path | None:
+    """``experiments/NAME/history.jsonl`` of weights ``experiments/NAME/models/...``, where it can be found."""
+    weights = run.record.get('weights')
+    if not isinstance(weights, str):
+        return None
+    for root in (Path(), run.folder.resolve().parents[1]):
+        history = (root / weights).resolve().parent.parent / FILE_NAME
+        if history.is_file():
+            return history
+    return None
+
+
+def _as_json(value: float) -> float | str | None:
+    if math.isnan(value):
+        return None
+    return value if math.isfinite(value) else 'Infinity' if value > 0 else '-Infinity'

@@ -1,0 +1,177 @@
+"""What a test run left under ``results/NAME``: who ran, on what, and every image's scores.
+
+Read from ``test.json`` and the ``DATASET.csv`` it names. Means are made here from the images' own rows.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pdan_plugin.errors import RequestError
+
+RECORD = 'test.json'
+_FIRST_COLUMNS, _LAST_COLUMN = ('image', 'clip', 'frame'), 'seconds'
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """A row of ``DATASET.csv``: ``values`` by metric; ``seconds`` the network alone, nan where not measured."""
+
+    image: str
+    clip: str
+    frame: str
+    values: dict[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class DatasetScores:
+    """One data set of a run.
+
+    Attributes:
+        options: The data set's options, as `build_dataset` takes them.
+        pictures: The folder of restored pictures; None where none were saved.
+        suffix: What stands behind each picture's name, without the underscore.
+        metrics: Name -> its record: ``better`` ('higher' or 'lower'), ``mean``, and the metric's own options.
+        images: In the data set's order.
+    """
+
+    name: str
+    options: dict[str, Any]
+    pictures: Path | None
+    suffix: str | None
+    metrics: dict[str, dict[str, Any]]
+    images: list[ImageScores]
+
+    def picture_path(self, image: str) -> Path | None:
+        """Where the restored picture is, whether or not it is there; None where none were saved."""
+        if self.pictures is None:
+            return None
+        return self.pictures / (f'{image}_{self.suffix}.png' if self.suffix else f'{image}.png')
+
+    def higher_is_better(self, metric: str) -> bool:
+        return self.metrics[metric].get('better', 'higher') == 'higher'
+
+
+@dataclass
+class TestRun:
+    """A run, and ``label``: what tells it from the others it is shown with."""
+
+    __test__ = False  # no test of pytest's
+
+    folder: Path
+    record: dict[str, Any]
+    datasets: dict[str, DatasetScores]
+    label: str = field(default='')
+
+
+def read_runs(folders: Sequence[Path]) -> list[TestRun]:
+    """Reads the runs, and labels them: by name where names differ, else by folder.
+
+    Raises:
+        RequestError: A folder is no test run's, its record or table cannot be read, or a run is given twice.
+    """
+    if not folders:
+        raise RequestError('no run is given; give the folders of one or more, results/NAME')
+    runs = [read_run(folder) for folder in folders]
+    places = [run.folder.resolve() for run in runs]
+    twice = [run for number, run in enumerate(runs) if places[number] in places[:number]]
+    if twice:
+        raise RequestError(f'{twice[0].folder} is given twice; give each run once')
+    for labels in ([str(run.record['name']) for run in runs], [place.name for place in places], map(str, places)):
+        for run, label in zip(runs, labels := list(labels), strict=True):
+            run.label = label
+        if len(set(labels)) == len(labels):
+            break
+    return runs
+
+
+def read_run(folder: Path) -> TestRun:
+    """Reads one run.
+
+    Raises:
+        RequestError: See `read_runs`.
+    """
+    path = folder / RECORD
+    if not folder.is_dir():
+        raise RequestError(f'{folder}: no such folder; give what basicsr test left: results/NAME')
+    if not path.is_file():
+        raise RequestError(f'{path}: no such file; basicsr test writes it when a data set is done. Run the test again')
+    try:
+        record = json.loads(path.read_text(encoding='utf-8'))
+        record.setdefault('name', folder.resolve().name)
+        datasets = {
+            str(name): _read_dataset(folder, str(name), section) for name, section in record['datasets'].items()
+        }
+    except RequestError:
+        raise
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        raise RequestError(
+            f'{path} cannot be read as the record of a test ({type(error).__name__}: {error}); run basicsr test again'
+        ) from error
+    if not datasets:
+        raise RequestError(f'{path} holds no data set; let basicsr test finish one')
+    return TestRun(folder, record, datasets)
+
+
+def mean(values: Iterable[float]) -> float:
+    """The mean; nan of nothing."""
+    values = list(values)
+    try:
+        return math.fsum(values) / len(values) if values else math.nan
+    except (OverflowError, ValueError):  # infinities of both signs
+        return math.nan
+
+
+def _read_dataset(folder: Path, name: str, section: dict[str, Any]) -> DatasetScores:
+    metrics = {str(metric): dict(record) for metric, record in (section.get('metrics') or {}).items()}
+    pictures = section.get('pictures')
+    return DatasetScores(
+        name=name,
+        options=dict(section.get('options') or {}),
+        pictures=None if pictures is None else folder / pictures,
+        suffix=section.get('suffix'),
+        metrics=metrics,
+        images=_read_images(folder / section['csv'], list(metrics)),
+    )
+
+
+def _read_images(path: Path, metrics: list[str]) -> list[ImageScores]:
+    wanted = [*_FIRST_COLUMNS, *metrics, _LAST_COLUMN]
+    try:
+        with path.open(encoding='utf-8', newline='') as file:
+            rows = csv.reader(file)
+            header = next(rows, [])
+            missing = [column for column in wanted if column not in header]
+            if missing:
+                raise RequestError(
+                    f'{path}: column {missing[0]!r} is missing; expected {",".join(wanted)}; run basicsr test again'
+                )
+            lines = [(rows.line_num, dict(zip(header, row, strict=True))) for row in rows if row]
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        if isinstance(error, RequestError):
+            raise
+        raise RequestError(f'{path} cannot be read: {error}; run basicsr test again') from error
+    images: list[ImageScores] = []
+    for number, line in lines:
+        try:
+            images.append(
+                ImageScores(
+                    *(line[column] for column in _FIRST_COLUMNS),
+                    values={metric: _number(line[metric]) for metric in metrics},
+                    seconds=_number(line[_LAST_COLUMN]),
+                )
+            )
+        except ValueError as error:
+            raise RequestError(f'{path}, line {number}: {error}; run basicsr test again') from error
+    return images
+
+
+def _number(text: str) -> float:
+    return float(text) if text.strip() else math.nan

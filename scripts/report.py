@@ -1,0 +1,85 @@
+#!/usr/bin/env python
+"""One HTML page of a test run, or of several side by side; or one figure, as a paper has it.
+
+    python scripts/report.py results/NAME                                  writes results/NAME/report.html
+    python scripts/report.py results/A results/B -o compare.html
+    python scripts/report.py --figure results/A results/B -o figure.png    yours last
+
+The page needs no network and no other file: send it, or open it on a phone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pdan_plugin  # noqa: F401  (registers the data sets)
+from pdan_plugin.errors import RequestError, WorkError
+from pdan_plugin.report.detail_box import read_box
+from pdan_plugin.report.page import FRAMES, write_report
+from pdan_plugin.report.paper_figure import write_figure
+from pdan_plugin.script_end import ends_script
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('runs', type=Path, nargs='+', metavar='RUN', help='what basicsr test left: results/NAME')
+    parser.add_argument(
+        '-o', '--output', type=Path, metavar='FILE', help='the page (default with one run: RUN/report.html) or figure'
+    )
+    parser.add_argument('--metric', help='by which frames are chosen (default: psnr, or the first of the runs)')
+    parser.add_argument(
+        '--frames', type=int, metavar='N', help=f'frames of each data set shown in pictures (default: {FRAMES})'
+    )
+    parser.add_argument('--figure', action='store_true', help='a figure instead of a page: .png, .pdf, .svg or .jpg')
+    parser.add_argument(
+        '--image', metavar='CLIP_FRAME', help='figure: of which image (default: where runs differ most)'
+    )
+    parser.add_argument(
+        '--box', metavar='X,Y,W,H', help='figure: the crop, in pixels of the result (default: where they differ most)'
+    )
+    parser.add_argument('--dataset', metavar='NAME', help='figure: of which data set (default: the only one)')
+    return parser
+
+
+@ends_script
+def main(words: Sequence[str] | None = None) -> None:
+    """What the command line asks for."""
+    args = arguments().parse_args(words)
+    try:
+        if args.figure:
+            _draw_figure(args)
+        else:
+            _write_page(args)
+    except OSError as error:
+        raise WorkError(f'{error.filename or args.output}: {error.strerror or error}') from error
+
+
+def _write_page(args: argparse.Namespace) -> None:
+    for option in ('image', 'box', 'dataset'):
+        if getattr(args, option) is not None:
+            raise RequestError(f'--{option} belongs to --figure; leave it out, or add --figure')
+    frames = FRAMES if args.frames is None else args.frames
+    page = write_report(args.runs, args.output, frames=frames, metric=args.metric)
+    print(f'Report: {page} ({page.stat().st_size / 1e6:.1f} MB)')
+    runs = ' '.join(map(str, args.runs))
+    print(f'Open it in a browser. Next, a figure:\n  python scripts/report.py --figure {runs} -o figure.png')
+
+
+def _draw_figure(args: argparse.Namespace) -> None:
+    if args.frames is not None:
+        raise RequestError('--frames belongs to the page; a figure is of one image (--image)')
+    if args.output is None:
+        raise RequestError('--figure needs a file to draw to: -o figure.png')
+    box = None if args.box is None else read_box(args.box)
+    figure = write_figure(args.runs, args.output, image=args.image, box=box, metric=args.metric, dataset=args.dataset)
+    print(f'Figure: {args.output} ({figure.image}, box {",".join(map(str, figure.box))})')
+    print(f'Another detail of it:\n  python scripts/report.py --figure {" ".join(map(str, args.runs))} '
+          f'-o {args.output} --image {figure.image} --box X,Y,W,H')  # fmt: skip
+
+
+if __name__ == '__main__':
+    sys.exit(main())
