@@ -1,0 +1,46 @@
+#!/usr/bin/env python
+"""Writes a trained network for other programs: as an ONNX model, or as safetensors that say which network they are.
+
+    python scripts/export_onnx.py WEIGHTS [-opt FILE] -o FILE.onnx [--fp16] [--opset N]
+    python scripts/export_onnx.py WEIGHTS [-opt FILE] -o FILE.safetensors [--fp16]
+
+An ONNX model takes pictures of any size, float32 RGB in [0, 1], and is kept only if onnxruntime computes with it what
+torch computes, at three sizes. Safetensors need neither the option file nor the experiment folder to be used again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pdan_plugin  # noqa: F401  (registers PDAN and DRN, and mends the toolbox so that it imports)
+from pdan_plugin.restoration.network_export import export_network
+from pdan_plugin.script_end import ends_script
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('weights', type=Path, metavar='WEIGHTS', help='trained weights: .pth or .safetensors')
+    parser.add_argument(
+        '-opt', type=Path, metavar='FILE', help='the option file of the training (default: the one in its folder)'
+    )
+    parser.add_argument(
+        '-o', '--output', type=Path, required=True, metavar='FILE', help='FILE.onnx or FILE.safetensors'
+    )
+    parser.add_argument('--fp16', action='store_true', help='float16 inside; pictures stay float32')
+    parser.add_argument('--opset', type=int, metavar='N', help='of the ONNX model, 18 to 23 (default: 18)')
+    return parser
+
+
+@ends_script(restartable=False)
+def main(words: Sequence[str] | None = None) -> None:
+    """Exit status: see `ends_script`."""
+    args = arguments().parse_args(words)
+    print(export_network(args.weights, args.output, args.opt, float16=args.fp16, opset=args.opset))
+
+
+if __name__ == '__main__':
+    sys.exit(main())
