@@ -1,119 +1,217 @@
-"""`basicsr restore`: a picture, or a folder of them, through a trained network."""
+"""`basicsr restore`: a picture, a video, or a folder of them, through a trained network."""
 
 from __future__ import annotations
 
-import os
+import errno
+import shlex
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Literal
 
-import cv2
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
 from tqdm import tqdm
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.restoration.picture_files import PICTURE_SUFFIXES
-from pdan_plugin.restoration.trained_network import load_trained_network
+from pdan_plugin.restoration.picture_files import PictureFileError, read_picture
+from pdan_plugin.restoration.picture_writing import (
+    what_ending_cannot_hold,
+    what_ending_leaves_out,
+    write_picture,
+)
+from pdan_plugin.restoration.restore_plan import Job, Plan, begin, file_digest, make_plan
+from pdan_plugin.restoration.restorer import Restorer
+from pdan_plugin.restoration.trained_network import load_recorded_network
+from pdan_plugin.restoration.transparency import restore_layers
+from pdan_plugin.restoration.video import restore_video
+
+_DISK_IS_LOST = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # what one result meets, all further ones will
+
+OnTile = Callable[[int, int], None]
 
 
-def restore_path(source: Path, target: Path, weights: Path, option_file: Path | None = None) -> int:
-    """Restores ``source`` into ``target`` on the GPU if there is one; sub-folders are kept.
+def restore_path(
+    source: Path,
+    target: Path,
+    weights: Path,
+    option_file: Path | None = None,
+    *,
+    precision: Literal['fp32', 'bf16', 'fp16'] = 'fp32',
+    compiled: bool = False,
+    tile: int | Literal['auto'] | None = 'auto',
+    overlap: int | None = None,
+    memory: int | None = None,
+    self_ensemble: bool = False,
+    device: str | None = None,
+    overwrite: bool = False,
+) -> int:
+    """Restores ``source`` into ``target``; sub-folders are kept.
 
     Args:
-        source: a picture or a folder of pictures, grey or RGB, 8 bit.
-        target: a folder, or for one picture also a file name with a picture's ending. Results are PNG in a folder.
-        weights: a toolbox weights file; see :func:`~pdan_plugin.restoration.trained_network.load_trained_network`.
+        source: A picture, a video, or a folder of both.
+        target: A folder; for one file also a file's name. In a folder pictures are PNG and videos .mp4, or .mkv where
+            their sound needs it, and ``restore.json`` records how they were made. Results that were made so are left.
+        weights: See :func:`~pdan_plugin.restoration.trained_network.load_trained_network`, as for ``option_file``.
+        precision: And the arguments after it, see :class:`~pdan_plugin.restoration.restorer.Restorer`.
+        device: Such as 'cuda:1'; None for the GPU if there is one.
+        overwrite: Whether results that are there are made anew.
 
     Returns:
-        0, or 1 if a picture could not be restored; such a picture is named and does not stop the others.
+        0, or 1 if something could not be restored as a whole; it is named, with the reason, and stops nothing else.
 
     Raises:
-        RequestError: no source, no pictures in it, or weights that cannot be used; nothing has been written then.
+        RequestError: What is asked for cannot be done; nothing has been written then.
     """
-    pairs = _pairs(source, target)
-    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    network = load_trained_network(weights, option_file, device)
-    failures = 0
-    for picture, result in (bar := tqdm(pairs, unit='picture')):
-        bar.set_postfix_str(picture.name)
-        try:
-            restored = restore_picture(network, read_picture(picture), device)
-            _write_whole(result, restored)
-        except (OSError, RuntimeError, ValueError) as error:
-            failures += 1
-            tqdm.write(f'{picture}: {error}', file=sys.stderr)
-    print(f'{len(pairs) - failures} of {len(pairs)} restored to {target}')
-    return 1 if failures else 0
-
-
-def restore_picture(network: nn.Module, picture: NDArray[np.uint8], device: torch.device) -> NDArray[np.uint8]:
-    """Restores one picture, (h, w, 3) BGR 0..255 -> (s*h, s*w, 3), in float32."""
-    batch = torch.from_numpy(picture[..., ::-1].copy()).to(device).permute(2, 0, 1).unsqueeze(0).float() / 255
-    with torch.inference_mode():
-        output: Tensor = network(batch)
-    pixels = output[0].clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
-    return np.ascontiguousarray(pixels[..., ::-1])
-
-
-def read_picture(path: Path) -> NDArray[np.uint8]:
-    """Reads an 8-bit picture as (h, w, 3) BGR; grey becomes three equal channels.
-
-    Raises:
-        ValueError: not a picture, or one with more than 8 bits or with an alpha channel, which would be lost.
-        OSError: it cannot be read.
-    """
-    picture = cv2.imdecode(np.frombuffer(path.read_bytes() or b'\0', np.uint8), cv2.IMREAD_UNCHANGED)
-    if picture is None:
-        raise ValueError('cannot be decoded as a picture.')
-    if picture.dtype != np.uint8:
-        raise ValueError(f'holds {picture.dtype} pixels; 8-bit pictures are restored. Convert it first.')
-    if picture.ndim == 2:
-        return cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)  # pyright: ignore[reportReturnType]
-    if picture.shape[2] != 3:
-        raise ValueError(
-            f'has {picture.shape[2]} channels; grey and RGB pictures are restored. Remove the alpha channel first.'
-        )
-    return picture  # pyright: ignore[reportReturnType]
-
-
-def _pairs(source: Path, target: Path) -> list[tuple[Path, Path]]:
-    if source.is_file():
-        if target.suffix and target.suffix.lower() not in PICTURE_SUFFIXES and not target.is_dir():
-            raise RequestError(f'{target}: not a kind of picture that is written ({", ".join(PICTURE_SUFFIXES)}).')
-        is_file_name = target.suffix.lower() in PICTURE_SUFFIXES and not target.is_dir()
-        return _checked([(source, target if is_file_name else target / f'{source.stem}.png')])
-    if not source.is_dir():
-        raise RequestError(f'{source}: no such picture or folder.')
-    pictures = sorted(
-        path
-        for path in source.rglob('*')
-        if path.suffix.lower() in PICTURE_SUFFIXES and (target == source or target not in path.parents)
+    chosen = _device(device)
+    plan = make_plan(source, target)
+    network, record = load_recorded_network(weights, option_file, chosen)
+    restorer = Restorer(
+        network,
+        chosen,
+        precision=precision,
+        compiled=compiled,
+        tile=tile,
+        overlap=overlap,
+        memory=memory,
+        self_ensemble=self_ensemble,
     )
-    if not pictures:
-        raise RequestError(f'{source}: no pictures in it ({", ".join(PICTURE_SUFFIXES)}).')
-    if target.is_file():
-        raise RequestError(f'{target} is a file; the results of a folder need a folder.')
-    return _checked([(picture, target / picture.relative_to(source).with_suffix('.png')) for picture in pictures])
+    if restorer.channels != 3:
+        raise RequestError(f'{weights}: the network takes {restorer.channels} channels; pictures and videos have 3.')
+    if plan.folder is None:
+        _check_ending(plan.jobs[0], restorer.scale)
+    settings = {
+        'weights': f'{weights.name}, sha256 {file_digest(weights)}',
+        'network': record.options,
+        'precision': precision,
+        'self_ensemble': self_ensemble,
+    }
+    jobs = begin(plan, settings, overwrite=overwrite)
+    summary = _Summary(plan, len(plan.jobs) - len(jobs))
+    try:
+        _work(jobs, restorer, summary)
+    except KeyboardInterrupt:
+        print('Stopped; no half-written result is left. The same command goes on from here.', file=sys.stderr)
+        raise
+    summary.notes += restorer.notes
+    summary.tell(target)
+    if not self_ensemble and not summary.failures:
+        _tell_next(source, target, weights, option_file)
+    return 1 if summary.failures else 0
 
 
-def _checked(pairs: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
-    taken: dict[Path, Path] = {}
-    for picture, result in pairs:
-        if result.exists() and result.samefile(picture):
-            raise RequestError(f'{picture} would be overwritten by its own result. Choose another place: -o OUTPUT.')
-        if result in taken:
-            raise RequestError(f'{picture} and {taken[result]} would both be written to {result}. Rename one of them.')
-        taken[result] = picture
-    return pairs
+@dataclass
+class _Summary:
+    plan: Plan
+    skipped: int
+    restored: int = 0
+    incomplete: int = 0
+    notes: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    def fail(self, path: Path, reason: str) -> None:
+        self.failures.append(f'{path}: {reason}')
+        tqdm.write(self.failures[-1], file=sys.stderr)
+
+    def tell(self, target: Path) -> None:
+        counts = [f'{self.restored} of {len(self.plan.jobs)} restored to {target}']
+        if self.incomplete:
+            counts.append(f'{self.incomplete} of them not as a whole')
+        if self.skipped:
+            counts.append(f'{self.skipped} there already, made the same way (--overwrite makes them anew)')
+        print('; '.join(counts))
+        if self.plan.left_alone:
+            endings = ', '.join(f'{count} {ending}' for ending, count in self.plan.left_alone.most_common(8))
+            print(f'Left alone, neither picture nor video by their ending: {endings}')
+        for note in dict.fromkeys(self.notes):
+            print(f'Note: {note}')
+        if self.failures:
+            print(f'{len(self.failures)} failed or incomplete:', file=sys.stderr)
+            for failure in self.failures:
+                print(f'  {failure}', file=sys.stderr, flush=True)
 
 
-def _write_whole(path: Path, picture: NDArray[np.uint8]) -> None:
-    done, encoded = cv2.imencode(path.suffix, picture)
-    if not done:
-        raise ValueError(f'cannot be encoded as {path.suffix}.')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}.partial')
-    partial.write_bytes(encoded.tobytes())
-    os.replace(partial, path)
+def _work(jobs: list[Job], restorer: Restorer, summary: _Summary) -> None:
+    with tqdm(jobs, unit='file', disable=not jobs) as bar:
+        for job in bar:
+            bar.set_postfix_str(job.source.name)
+
+            def on_tile(done: int, total: int, name: str = job.source.name) -> None:
+                if total > 1:
+                    bar.set_postfix_str(f'{name}, tile {done}/{total}')
+
+            try:
+                job.target.parent.mkdir(parents=True, exist_ok=True)
+                if job.kind == 'picture':
+                    _restore_picture(job, restorer, summary, on_tile)
+                else:
+                    _restore_video(job, restorer, summary, on_tile)
+                summary.restored += 1
+            except OSError as error:
+                summary.fail(job.source, _reason(error, job))
+                if error.errno in _DISK_IS_LOST:
+                    summary.fail(job.target.parent, 'nothing more can be written; stopped here')
+                    return
+            except (RuntimeError, ValueError, MemoryError) as error:
+                summary.fail(job.source, str(error) or type(error).__name__)
+
+
+def _restore_picture(job: Job, restorer: Restorer, summary: _Summary, on_tile: OnTile) -> None:
+    picture = read_picture(job.source)
+    left_out = what_ending_leaves_out(picture, job.target.suffix)
+    summary.notes += [f'{job.source}: {note}' for note in (*picture.notes, left_out) if note]
+    write_picture(job.target, restore_layers(restorer, replace(picture, notes=()), on_tile))
+
+
+def _restore_video(job: Job, restorer: Restorer, summary: _Summary, on_tile: OnTile) -> None:
+    with tqdm(unit='frame', desc=job.source.name, leave=False) as frames:
+
+        def on_frame(done: int, total: int) -> None:
+            frames.total = max(done, total) if total else None
+            frames.update(done - frames.n)
+
+        outcome = restore_video(restorer, job.source, job.target, on_frame, on_tile)
+    summary.notes += [f'{job.source}: {note}' for note in outcome.notes]
+    summary.incomplete += bool(outcome.problems)
+    for problem in outcome.problems:
+        summary.fail(job.source, problem)
+
+
+def _check_ending(job: Job, scale: int) -> None:
+    """Whether a picture fits into the kind of file asked for, before the network runs."""
+    if job.kind != 'picture':
+        return
+    try:
+        picture = read_picture(job.source)
+    except (OSError, PictureFileError):
+        return  # told when it is restored
+    reason = what_ending_cannot_hold(picture, job.target.suffix, scale)
+    if reason is not None:
+        raise RequestError(f'{job.target}: {reason}.')
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RequestError(f'--device {name}: cannot be used: {reason}') from error
+    return device
+
+
+def _reason(error: OSError, job: Job) -> str:
+    place = error.filename or (job.target if error.errno in _DISK_IS_LOST else None)
+    text = error.strerror or str(error)
+    return text if place is None or Path(str(place)) == job.source else f'{place}: {text}'
+
+
+def _tell_next(source: Path, target: Path, weights: Path, option_file: Path | None) -> None:
+    other = target.with_name(f'{target.stem}_ensemble{target.suffix}')
+    words: list[Any] = ['basicsr', 'restore', source, '-o', other, '-w', weights]
+    words += ['-opt', option_file] if option_file is not None else []
+    print(
+        f'Next, a little better in eight times the time:\n  {shlex.join(map(str, words))} --self-ensemble', flush=True
+    )

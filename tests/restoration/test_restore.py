@@ -1,17 +1,30 @@
-"""`restore_path`: pictures and folders through trained weights."""
+"""`restore_path`: pictures and folders through trained weights, what stops a request and what stops nothing."""
+
+import _thread
+import json
+import os
+import time
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
+from repeating_network import Repeating, make_weights
 from skimage import data
 
+from pdan_plugin import cli
 from pdan_plugin.archs import PDAN
 from pdan_plugin.errors import RequestError
 from pdan_plugin.restoration import load_trained_network, restore_path
 
 NETWORK = {'num_feat': 16, 'num_group': 2, 'num_block': 1, 'fuse_levels': 2}
+
+
+def repeated(pixels, times=2):
+    return pixels.repeat(times, axis=0).repeat(times, axis=1)
 
 
 @pytest.fixture
@@ -28,76 +41,209 @@ def experiment(tmp_path):
 
 
 @pytest.fixture
+def weights(tmp_path):
+    return make_weights(tmp_path, 'repeating')
+
+
+@pytest.fixture
 def photo():
-    return np.ascontiguousarray(data.astronaut()[100:140, 200:230, ::-1])
+    return np.ascontiguousarray(data.astronaut()[100:140, 200:230])
+
+
+@pytest.fixture
+def source(tmp_path, photo):
+    """A folder: a picture, a grey one of 16 bits in a folder, a text named .png, a text, a hidden file."""
+    folder = tmp_path / 'in'
+    (folder / 'clip').mkdir(parents=True)
+    Image.fromarray(photo).save(folder / 'a.png')
+    cv2.imwrite(str(folder / 'clip/grey.png'), photo[..., 0].astype(np.uint16) * 256 + 7)
+    (folder / 'text.png').write_text('Dear reader,')
+    (folder / 'notes.txt').write_text('left alone')
+    (folder / '._a.png').write_text('of another system')
+    return folder
+
+
+def files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob('*') if path.is_file())
 
 
 def test_a_picture_is_what_the_network_gives(experiment, photo, tmp_path):
     weights, network = experiment
-    cv2.imwrite(str(tmp_path / 'photo.png'), photo)
+    Image.fromarray(photo).save(tmp_path / 'photo.png')
     assert restore_path(tmp_path / 'photo.png', tmp_path / 'out', weights) == 0
     with torch.inference_mode():
-        rgb = torch.from_numpy(photo[..., ::-1].copy()).permute(2, 0, 1)[None].float() / 255
-        expected = network(rgb)[0].clamp(0, 1).mul(255).round().permute(1, 2, 0).numpy()[..., ::-1]
-    np.testing.assert_array_equal(cv2.imread(str(tmp_path / 'out/photo.png')), expected)
+        rgb = torch.from_numpy(photo.copy()).permute(2, 0, 1)[None].float() / 255
+        expected = network(rgb)[0].clamp(0, 1).mul(255).round().permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / 'out/photo.png')), expected)
 
 
-def test_the_target_may_be_a_file_name(experiment, photo, tmp_path):
-    cv2.imwrite(str(tmp_path / 'photo.png'), photo)
-    assert restore_path(tmp_path / 'photo.png', tmp_path / 'sharp.bmp', experiment[0]) == 0
-    assert cv2.imread(str(tmp_path / 'sharp.bmp')).shape == (160, 120, 3)
+def test_the_target_may_be_a_file_name(weights, photo, tmp_path):
+    Image.fromarray(photo).save(tmp_path / 'photo.png')
+    assert restore_path(tmp_path / 'photo.png', tmp_path / 'sharp.bmp', weights) == 0
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / 'sharp.bmp')), repeated(photo))
+    with pytest.raises(RequestError, match='there already'):
+        restore_path(tmp_path / 'photo.png', tmp_path / 'sharp.bmp', weights)
+    assert restore_path(tmp_path / 'photo.png', tmp_path / 'sharp.bmp', weights, overwrite=True) == 0
 
 
-def test_a_folder_keeps_its_folders_and_one_bad_file_stops_nothing(experiment, photo, tmp_path, capsys):
-    source = tmp_path / 'in'
-    (source / 'clip').mkdir(parents=True)
-    cv2.imwrite(str(source / 'a.png'), photo)
-    cv2.imwrite(str(source / 'clip/grey.png'), photo[..., 0])
-    cv2.imwrite(str(source / 'deep.png'), photo.astype(np.uint16) * 257)
-    (source / 'broken.png').write_text('not a picture')
-    assert restore_path(source, tmp_path / 'out', experiment[0]) == 1
-    written = sorted(
-        str(path.relative_to(tmp_path / 'out')) for path in (tmp_path / 'out').rglob('*') if path.is_file()
-    )
-    assert written == ['a.png', 'clip/grey.png']
-    complaints = capsys.readouterr().err
-    assert 'broken.png: cannot be decoded' in complaints
-    assert 'deep.png: holds uint16' in complaints
+def test_a_folder_keeps_its_folders_and_one_bad_file_stops_nothing(weights, source, photo, tmp_path, capsys):
+    assert restore_path(source, tmp_path / 'out', weights) == 1
+    assert files(tmp_path / 'out') == ['a.png', 'clip/grey.png', 'restore.json']
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / 'out/a.png')), repeated(photo))
+    grey = cv2.imread(str(tmp_path / 'out/clip/grey.png'), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(grey, repeated(photo[..., 0].astype(np.uint16) * 256 + 7))
+    told = capsys.readouterr()
+    assert 'text.png: cannot be decoded as a picture' in told.err
+    assert '2 of 3 restored' in told.out
+    assert '1 .txt' in told.out
 
 
-def test_wrong_requests_write_nothing(experiment, photo, tmp_path):
-    weights, _ = experiment
-    (tmp_path / 'empty').mkdir()
-    cv2.imwrite(str(tmp_path / 'photo.png'), photo)
-    for source, used, complaint in [
-        (tmp_path / 'absent', weights, 'no such picture or folder'),
-        (tmp_path / 'empty', weights, 'no pictures'),
-        (tmp_path / 'photo.png', tmp_path / 'absent.pth', 'no such weights file'),
-    ]:
-        with pytest.raises(RequestError, match=complaint):
-            restore_path(source, tmp_path / 'out', used, weights.parent.parent / 'small.yml')
-    assert not (tmp_path / 'out').exists()
+def test_a_folder_half_done_goes_on(weights, source, tmp_path, capsys):
+    out = tmp_path / 'out'
+    restore_path(source, out, weights)
+    (out / 'clip/grey.png').unlink()
+    (out / 'clip/.grey.partial.png').write_bytes(b'killed here')
+    before = (out / 'a.png').stat().st_mtime_ns
+    capsys.readouterr()
+    assert restore_path(source, out, weights) == 1
+    assert '1 there already' in capsys.readouterr().out
+    assert files(out) == ['a.png', 'clip/grey.png', 'restore.json']
+    assert (out / 'a.png').stat().st_mtime_ns == before
+    later = time.time() + 5
+    os.utime(source / 'a.png', (later, later))  # a source changed since is restored again
+    restore_path(source, out, weights)
+    assert (out / 'a.png').stat().st_mtime_ns > before
 
 
-def test_two_pictures_with_one_result_name_are_refused(experiment, photo, tmp_path):
+def test_results_of_other_weights_are_not_taken_for_these(weights, source, photo, tmp_path):
+    out, darker = tmp_path / 'out', make_weights(tmp_path, 'darker', gain=0.5)
+    (source / 'text.png').unlink()
+    assert restore_path(source, out, weights) == 0
+    with pytest.raises(RequestError, match=r'made otherwise \(weights: .*--overwrite'):
+        restore_path(source, out, darker)
+    with pytest.raises(RequestError, match='self_ensemble: false there, true now'):
+        restore_path(source, out, weights, self_ensemble=True)
+    np.testing.assert_array_equal(np.asarray(Image.open(out / 'a.png')), repeated(photo))
+    assert restore_path(source, out, darker, overwrite=True) == 0
+    assert np.asarray(Image.open(out / 'a.png')).mean() < 0.6 * photo.mean()
+    assert 'darker' not in json.loads((out / 'restore.json').read_text())['settings']['network']
+    (out / 'restore.json').unlink()
+    with pytest.raises(RequestError, match=r'no restore\.json'):
+        restore_path(source, out, darker)
+
+
+def test_what_a_killed_overwriting_left_is_made_anew(weights, source, photo, tmp_path):
+    """The run began a new record and was killed before the picture, which is still of the old weights."""
+    out, darker = tmp_path / 'out', make_weights(tmp_path, 'darker', gain=0.5)
+    restore_path(source, out, weights)
+    old = (out / 'a.png').read_bytes()
+    restore_path(source, out, darker, overwrite=True)
+    begun = (out / 'restore.json').stat().st_mtime_ns
+    (out / 'a.png').write_bytes(old)
+    os.utime(out / 'a.png', ns=(begun - 10, begun - 10))
+    restore_path(source, out, darker)
+    assert np.asarray(Image.open(out / 'a.png')).mean() < 0.6 * photo.mean()
+
+
+def test_transparency_is_enlarged_and_hidden_colours_do_not_show(weights, photo, tmp_path):
+    alpha = np.zeros((40, 30), np.uint8)
+    alpha[10:30, 10:20] = 255
+    garish = np.where(alpha[..., None] > 0, photo, np.array([0, 255, 0], np.uint8))
+    Image.fromarray(np.dstack([garish, alpha])).save(tmp_path / 'cut_out.png')
+    assert restore_path(tmp_path / 'cut_out.png', tmp_path / 'out.png', weights) == 0
+    result = np.asarray(Image.open(tmp_path / 'out.png'))
+    assert result.shape == (80, 60, 4)
+    np.testing.assert_array_equal(result[24:56, 24:36], repeated(np.dstack([photo, alpha]))[24:56, 24:36])
+    np.testing.assert_array_equal(result[30, 19, :3], photo[15, 10])  # the nearest visible colour, not the hidden green
+    assert result[0, 0, 3] == 0
+    assert 0 < result[30, 19, 3] < 128  # cubic
+
+
+def test_a_4k_picture_and_one_of_one_pixel(tmp_path):
+    """With a network that keeps the size, in tiles, so that a large picture takes little memory."""
+    weights = make_weights(tmp_path, 'same_size', upscale=1)
     source = tmp_path / 'in'
     source.mkdir()
-    cv2.imwrite(str(source / 'a.png'), photo)
-    cv2.imwrite(str(source / 'a.bmp'), photo)
+    large = np.tile(data.astronaut(), (5, 8, 1))[:2160, :3840]
+    Image.fromarray(large).save(source / 'large.bmp')
+    Image.fromarray(large[:1, :1]).save(source / 'small.png')
+    assert restore_path(source, tmp_path / 'out', weights, tile=512, overlap=8) == 0
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / 'out/large.png')), large)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / 'out/small.png')), large[:1, :1])
+
+
+def test_wrong_requests_write_nothing(weights, source, photo, tmp_path):
+    (tmp_path / 'empty').mkdir()
+    Image.fromarray(photo).save(tmp_path / 'photo.png')
+    cv2.imwrite(str(tmp_path / 'deep.png'), photo.astype(np.uint16) * 256)
+    (tmp_path / 'file').write_text('in the way')
+    before = files(tmp_path)
+    for given, target, used, complaint in [
+        ('absent', 'out', weights, 'no such picture, video or folder'),
+        ('empty', 'out', weights, 'no pictures'),
+        ('photo.png', 'out', tmp_path / 'absent.pth', 'no such weights file'),
+        ('photo.png', 'out.xcf', weights, 'not an ending of a picture'),
+        ('deep.png', 'out.jpg', weights, 'holds 8 bits'),
+        ('in', 'file', weights, 'is a file'),
+        ('in', 'file/out', weights, 'cannot be written'),
+        ('in', 'in', weights, 'the input itself'),
+        ('photo.png', '.', weights, 'overwritten by its own result'),
+    ]:
+        with pytest.raises(RequestError, match=complaint):
+            restore_path(tmp_path / given, tmp_path / target, used, weights.parent.parent / 'run.yml')
+    with pytest.raises(RequestError, match='--device nonsense'):
+        restore_path(tmp_path / 'photo.png', tmp_path / 'out', weights, device='nonsense')
+    assert files(tmp_path) == before
+
+
+def test_an_output_that_cannot_be_written_is_told_first(weights, source, tmp_path, capsys):
+    """Root may write into any folder, but nobody may make one in /proc."""
+    folder = tmp_path / 'locked'
+    folder.mkdir(mode=0o500)
+    target = Path('/proc/results') if os.geteuid() == 0 else folder / 'results'
+    assert cli.main(['restore', str(source), '-o', str(target), '-w', str(weights)]) == 2
+    assert 'cannot be written' in capsys.readouterr().err
+
+
+def test_two_pictures_with_one_result_name_are_refused(weights, photo, tmp_path):
+    source = tmp_path / 'in'
+    source.mkdir()
+    Image.fromarray(photo).save(source / 'a.png')
+    Image.fromarray(photo).save(source / 'a.bmp')
     with pytest.raises(RequestError, match=r'a\.png'):
-        restore_path(source, tmp_path / 'out', experiment[0])
+        restore_path(source, tmp_path / 'out', weights)
 
 
-def test_a_picture_is_never_overwritten_by_its_result(experiment, photo, tmp_path):
-    folder = tmp_path / 'in'
-    folder.mkdir()
-    cv2.imwrite(str(folder / 'a.png'), photo)
-    for source in (folder / 'a.png', folder):
-        with pytest.raises(RequestError, match='overwritten'):
-            restore_path(source, folder, experiment[0])
-    assert restore_path(folder, folder / 'out', experiment[0]) == 0
-    assert restore_path(folder, folder / 'out', experiment[0]) == 0  # the results are not restored in their turn
-    assert [path.name for path in (folder / 'out').iterdir()] == ['a.png']
+def test_results_inside_the_input_are_no_input(weights, source):
+    for _ in range(2):
+        assert restore_path(source, source / 'out', weights) == 1
+    assert files(source / 'out') == ['a.png', 'clip/grey.png', 'restore.json']
+
+
+def test_ctrl_c_leaves_whole_results_only(weights, source, tmp_path, monkeypatch, capsys):
+    """Stopped while the second picture is being restored."""
+    forward, calls = Repeating.forward, []
+
+    def slow(self, x):
+        calls.append(x.shape)
+        if x.shape[-2:] == (40, 30) and sum(shape[-2:] == (40, 30) for shape in calls) == 2:
+            _thread.interrupt_main()
+            time.sleep(0.1)
+        return forward(self, x)
+
+    monkeypatch.setattr(Repeating, 'forward', slow)
+    status = cli.main(['restore', str(source), '-o', str(tmp_path / 'out'), '-w', str(weights), '--tile', '64'])
+    assert status == 130
+    assert 'The same command goes on' in capsys.readouterr().err
+    assert files(tmp_path / 'out') == ['a.png', 'restore.json']
+
+
+@pytest.mark.parametrize('words', [['--memory', 'much'], ['--memory', '0'], ['--tile', '0'], ['--tile', 'small']])
+def test_arguments_that_mean_nothing_end_with_2(words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(['restore', 'in', '-o', 'out', '-w', 'weights', *words])
+    assert ended.value.code == 2
+    assert 'expected' in capsys.readouterr().err
 
 
 def test_weights_away_from_their_experiment_need_the_option_file(experiment, tmp_path):
