@@ -29,6 +29,7 @@ _SUBJECTS = (
     'data_loading',
     'sample_seeds',
     'prefetching',
+    'structural_similarity',
     'spawned_workers',
     'training_log',
     'training_loop',
