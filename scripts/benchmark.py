@@ -13,6 +13,7 @@
     python scripts/benchmark.py loader --cold 10 --workers 0 4
                                                   from a store of 10 GB that is not in memory, against the bare disk
     python scripts/benchmark.py synthesis         a blurred pair out of its sub-frames, against the plain way
+    python scripts/benchmark.py infer             the full PDAN in bfloat16, against the toolbox's RCAN of its size
 
 ``ratio`` says how many times faster ours is. The machine may be busy with other things: the sides are timed in turn,
 round after round, after warm-up rounds, and medians are compared. ``--json`` prints one JSON object instead of tables.
@@ -33,6 +34,7 @@ os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # torch's profiler, which measu
 import torch
 
 from pdan_plugin.benchmarks import (
+    infer,
     loader,
     loader_endurance,
     loss,
@@ -47,6 +49,7 @@ from pdan_plugin.errors import RequestError
 
 # A benchmark's result, its table, and the command that a reader of it wants next.
 Answer = tuple[dict[str, Any], Callable[[Any], str], str]
+_AGREEMENT_PICTURES = 3
 
 
 def run_loss(arguments: argparse.Namespace, described: dict[str, Any]) -> Answer:
@@ -84,6 +87,15 @@ def run_loader(arguments: argparse.Namespace, described: dict[str, Any]) -> Answ
 
 def run_synthesis(arguments: argparse.Namespace, described: dict[str, Any]) -> Answer:
     return synthesis.benchmark_synthesis(arguments.rounds), synthesis.table, 'loader'
+
+
+def run_infer(arguments: argparse.Namespace, described: dict[str, Any]) -> Answer:
+    device = chosen_device(arguments.device)
+    result: dict[str, Any] = {'agreement': None}
+    if arguments.weights is not None:  # first: a wrong file is told at once
+        result['agreement'] = infer.measure_agreement(arguments.weights, arguments.opt, _AGREEMENT_PICTURES, device)
+    result |= infer.benchmark_infer(arguments.rounds, arguments.features, device, compiled=arguments.compile)
+    return result, infer.table, 'train'
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -129,13 +141,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     of_synthesis = names.add_parser('synthesis', help='a blurred pair out of its sub-frames, against the plain way')
     of_synthesis.add_argument('--rounds', type=_positive, default=7, metavar='N', help='timed rounds (default: 7)')
     of_synthesis.set_defaults(run=run_synthesis, device='cpu')
-    for each in (train, of_validation, of_loss, of_loader, of_synthesis):
+    of_infer = names.add_parser('infer', help="the full PDAN in bfloat16, against the toolbox's RCAN of its size")
+    of_infer.add_argument('--features', type=_width, default=128, metavar='N', help='width, of both (default: 128)')
+    of_infer.add_argument('--device', choices=['auto', 'cpu', 'cuda'], default='auto', help='default: auto')
+    of_infer.add_argument('--rounds', type=_positive, default=3, metavar='N', help='timed rounds (default: 3)')
+    of_infer.add_argument('--compile', action='store_true', help='time the compiled PDAN as well')
+    of_infer.add_argument('--weights', type=Path, metavar='FILE', help='also: how far bf16 is from fp32 with these')
+    of_infer.add_argument('-opt', type=Path, metavar='FILE', help="of --weights (default: the experiment folder's)")
+    of_infer.set_defaults(run=run_infer)
+    for each in (train, of_validation, of_loss, of_loader, of_synthesis, of_infer):
         each.add_argument('--json', action='store_true', help='print one JSON object')
     given = parser.parse_args(arguments)
     if given.name == 'train':
         _settle_rounds(train, given)
     if given.name == 'loader':
         _settle_loader(of_loader, given)
+    if given.name == 'infer' and given.opt is not None and given.weights is None:
+        of_infer.error('-opt is for --weights')
 
     try:
         device = chosen_device(given.device)

@@ -1,17 +1,20 @@
-"""Three pieces of PDAN whose plain form costs far more time or memory than they need.
+"""Pieces of PDAN whose plain form costs far more time or memory than they need.
 
 Each computes what the plain form computes; which one saves what is said at each. Figures are of a two-core CPU with
-bfloat16 matrix instructions, (4, 64, 64, 64) features in the channels-last layout.
+bfloat16 matrix instructions and features in the channels-last layout: (4, 64, 64, 64) where training is meant,
+(1, 128, 180, 320), on one core, where use is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
+from torch.overrides import has_torch_function
 
 Gradients = tuple[Tensor | None, ...]
 
@@ -20,7 +23,8 @@ class _GatedResidual(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, branch: Tensor, channel_gate: Tensor, spatial_gate: Tensor) -> Tensor:
         ctx.save_for_backward(branch, channel_gate, spatial_gate)
-        return _sum_of_gates(branch, channel_gate, spatial_gate).mul_(branch).add_(x)
+        gate = _sum_of_gates(branch, channel_gate, spatial_gate)
+        return torch.addcmul(x, branch, gate, out=gate)
 
     @staticmethod
     @once_differentiable
@@ -41,7 +45,7 @@ def _sum_of_gates(branch: Tensor, channel_gate: Tensor, spatial_gate: Tensor) ->
 
 
 def gated_residual(x: Tensor, branch: Tensor, channel_gate: Tensor, spatial_gate: Tensor) -> Tensor:
-    """x + branch * (channel_gate + spatial_gate).
+    """x + branch * (channel_gate + spatial_gate), rounded once.
 
     torch lays the sum of a gate a channel and a gate a pixel out channels-first, whatever the features' layout, and
     every operation of two layouts after it is ten times as slow. Here the sum takes the layout of the features, and
@@ -51,6 +55,73 @@ def gated_residual(x: Tensor, branch: Tensor, channel_gate: Tensor, spatial_gate
         x, branch (b, c, h, w), channel_gate (b, c, 1, 1), spatial_gate (b, 1, h, w), of one type -> (b, c, h, w)
     """
     return _GatedResidual.apply(x, branch, channel_gate, spatial_gate)  # pyright: ignore[reportReturnType]
+
+
+def spatial_mean(features: Tensor) -> Tensor:
+    """The mean over space, (b, c, h, w) -> (b, c, 1, 1).
+
+    In use (no gradients) on a CPU it is a product with a row of ones, which bfloat16's matrix instructions sum in
+    float32: 2 ms instead of 10. To a ``TorchFunctionMode`` it is the plain mean over both axes.
+    """
+    # float16 cannot hold the sum of a picture
+    if not _pixels_are_rows(features) or features.device.type != 'cpu' or features.dtype == torch.float16:
+        return features.mean(dim=(2, 3), keepdim=True)
+    b, c, h, w = features.shape
+    pixels = features.permute(0, 2, 3, 1).reshape(b, h * w, c)
+    return (torch.bmm(pixels.new_ones(b, 1, h * w), pixels) / (h * w)).view(b, c, 1, 1)
+
+
+def projection(convolution: nn.Conv2d, features: Tensor) -> Tensor:
+    """A 1x1 convolution, (b, c, h, w) -> (b, out, h, w); in use a product of matrices: 1.3 ms instead of 2.2."""
+    if not _pixels_are_rows(features):
+        return convolution(features)
+    weight = convolution.weight.flatten(1)
+    return functional.linear(features.permute(0, 2, 3, 1), weight, convolution.bias).permute(0, 3, 1, 2)
+
+
+def _pixels_are_rows(features: Tensor) -> bool:
+    """Whether features are a matrix in memory, a row a pixel, in use and not watched by a ``TorchFunctionMode``."""
+    if not _in_use() or has_torch_function((features,)):
+        return False
+    return features.is_contiguous(memory_format=torch.channels_last)
+
+
+def _in_use() -> bool:
+    """Whether neither gradients are wanted, nor a compiler or an exporter looks on, which the plain form serves."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return False
+    return not torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+
+
+# How many numbers of a layer in bands are there at a time: 32 MiB in bfloat16. The system takes memory back from a
+# process, and clears it, above that size.
+_BAND = 2**24
+_FEWEST_ROWS = 16
+
+
+def in_bands(function: Callable[[Tensor], Tensor], features: Tensor, scale: int, reach: int) -> Tensor:
+    """``function(features)``, (b, c, h, w) -> (b, out, scale * h, scale * w), in use some rows at a time.
+
+    The end of a network is where its tensors are largest: memory, and with it time, is that of a band.
+
+    Args:
+        reach: rows of the features above and below that a row of the result depends on, borders zero-padded.
+    """
+    b, c, h, w = features.shape
+    rows = max(_FEWEST_ROWS, _BAND // (b * c * w * scale**2) - 2 * reach)
+    if not _in_use() or features.device.type == 'meta' or rows >= h:
+        return function(features)
+    last = features.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if last else torch.contiguous_format
+    result = None
+    for top in range(0, h, rows):
+        start, bottom = max(top - reach, 0), min(top + rows, h)
+        band = function(features[:, :, start : bottom + reach].contiguous(memory_format=layout))
+        if result is None:
+            result = band.new_empty((b, band.shape[1], scale * h, scale * w))
+        result[:, :, scale * top : scale * bottom] = band[:, :, scale * (top - start) : scale * (bottom - start)]
+    assert result is not None, 'a picture has rows'
+    return result
 
 
 def convolved_and_shuffled(convolution: nn.Conv2d, features: Tensor, factor: int) -> Tensor:
@@ -96,12 +167,28 @@ def float32_convolution(convolution: nn.Conv2d, features: Tensor) -> Tensor:
     """A convolution under autocast whose result is float32, (b, c, h, w), where it is the picture.
 
     A bfloat16 picture cannot hold 256 grey levels. Only the result is float32: the gradients are computed in autocast's
-    type, like those of the layers around, and the features are kept for the backward pass as they came.
+    type, like those of the layers around, and the features are kept for the backward pass as they came. In use the
+    features, the network's largest, are made float32 in bands of rows.
     """
+    weight, bias, padding = convolution.weight, convolution.bias, convolution.padding
     device = features.device.type
     if device == 'meta' or not torch.is_autocast_enabled(device):
-        return convolution(features)
+        return functional.conv2d(features, weight, bias, padding=padding)
     with torch.autocast(device, enabled=False):
-        return _Float32Convolution.apply(  # pyright: ignore[reportReturnType]
-            features, convolution.weight, convolution.bias, convolution.padding
-        )
+        if not torch.is_grad_enabled():
+
+            def convolve(band: Tensor) -> Tensor:
+                return functional.conv2d(band.float(), weight, bias, padding=padding)
+
+            return in_bands(convolve, features, scale=1, reach=convolution.kernel_size[0] // 2)
+        return _Float32Convolution.apply(features, weight, bias, padding)  # pyright: ignore[reportReturnType]
+
+
+class Float32Conv2d(nn.Conv2d):
+    """:func:`float32_convolution` as a layer: stride 1, an odd kernel padded to keep the size.
+
+    Whoever casts a network's weights for use leaves this layer's in float32.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        return float32_convolution(self, input)

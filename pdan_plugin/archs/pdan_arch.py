@@ -17,7 +17,14 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pdan_plugin.archs.fast_layers import convolved_and_shuffled, float32_convolution, gated_residual
+from pdan_plugin.archs.fast_layers import (
+    Float32Conv2d,
+    convolved_and_shuffled,
+    gated_residual,
+    in_bands,
+    projection,
+    spatial_mean,
+)
 
 ATTENTIONS = ('rsca', 'ca')
 
@@ -31,8 +38,7 @@ class ChannelGate(nn.Module):
         self.excite = nn.Conv2d(num_feat // squeeze_factor, num_feat, 1)
 
     def forward(self, features: Tensor) -> Tensor:
-        mean = features.mean(dim=(2, 3), keepdim=True)
-        return torch.sigmoid(self.excite(torch.relu(self.squeeze(mean))))
+        return torch.sigmoid(self.excite(torch.relu(self.squeeze(spatial_mean(features)))))
 
 
 class SpatialGate(nn.Module):
@@ -43,7 +49,7 @@ class SpatialGate(nn.Module):
         self.project = nn.Conv2d(num_feat, 1, 1)
 
     def forward(self, features: Tensor) -> Tensor:
-        return torch.sigmoid(self.project(features))
+        return torch.sigmoid(projection(self.project, features))
 
 
 class AttentionBlock(nn.Module):
@@ -62,7 +68,7 @@ class AttentionBlock(nn.Module):
         self.spatial_gate = SpatialGate(num_feat) if attention == 'rsca' else None
 
     def forward(self, x: Tensor) -> Tensor:
-        branch = self.conv2(torch.relu(self.conv1(x)))
+        branch = self.conv2(torch.relu_(self.conv1(x)))
         if self.spatial_gate is None:
             return x + branch * self.channel_gate(branch)
         return gated_residual(x, branch, self.channel_gate(branch), self.spatial_gate(branch))
@@ -118,7 +124,7 @@ class DeblurBranch(nn.Module):
         self.up2 = nn.ConvTranspose2d(num_feat, num_feat, 4, stride=2, padding=1)
         self.up1 = nn.ConvTranspose2d(num_feat, num_feat, 4, stride=2, padding=1)
         self.decoder = residual_blocks()
-        self.conv_last = nn.Conv2d(num_feat, num_out_ch, 3, padding=1)
+        self.conv_last = Float32Conv2d(num_feat, num_out_ch, 3, padding=1)
         self.activation = nn.LeakyReLU(self.NEGATIVE_SLOPE)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -200,6 +206,7 @@ class PDAN(nn.Module):
                 f'{num_in_ch}, {num_out_ch}, {len(rgb_mean)}.'
             )
 
+        self.upscale = upscale
         self.img_range = img_range
         self.checkpointing = checkpointing
         self.mean: Tensor
@@ -215,7 +222,7 @@ class PDAN(nn.Module):
         self.conv_after_body = nn.Conv2d(num_feat, num_feat, 3, padding=1)
         self.upsample = Upsample(upscale, num_feat)
         self.shuffle_factor = 3 if upscale == 3 else 2
-        self.conv_last = nn.Conv2d(num_feat, num_out_ch, 3, padding=1)
+        self.conv_last = Float32Conv2d(num_feat, num_out_ch, 3, padding=1)
         self.deblur_branch = DeblurBranch(num_feat, num_out_ch) if deblur_branch else None
 
     @overload
@@ -241,14 +248,15 @@ class PDAN(nn.Module):
         if x.dim() != 4 or x.shape[1] != self.mean.shape[1]:
             raise ValueError(f'PDAN takes (b, {self.mean.shape[1]}, h, w), got {tuple(x.shape)}.')
         features = self.extract_features((x - self.mean) * self.img_range)
-        hr = self._to_image(self.conv_last, self._upsample(features)) + self.mean
+        # a pixel of the result sees less than two rows further: each convolution of the tail one row of its own size
+        hr = in_bands(self._tail, features, self.upscale, reach=2) / self.img_range + self.mean
         if not return_lr:
             return hr
         if self.deblur_branch is None:
             raise ValueError(
                 'return_lr=True needs the deblurring branch, and this PDAN was built with deblur_branch=False.'
             )
-        return hr, self._to_image(self.deblur_branch.conv_last, self.deblur_branch(features)) + x
+        return hr, self.deblur_branch.conv_last(self.deblur_branch(features)) / self.img_range + x
 
     def extract_features(self, normalised: Tensor) -> Tensor:
         """The shared features (b, num_feat, h, w) of a mean-free, range-scaled input (b, c, h, w)."""
@@ -265,14 +273,11 @@ class PDAN(nn.Module):
             features = self.fuse(torch.cat(fused, dim=1))
         return shallow + self.conv_after_body(features)
 
-    def _upsample(self, features: Tensor) -> Tensor:
+    def _tail(self, features: Tensor) -> Tensor:
         for layer in self.upsample:
             if isinstance(layer, nn.Conv2d):  # each is followed by its shuffle, computed with it
                 features = convolved_and_shuffled(layer, features, self.shuffle_factor)
-        return features
-
-    def _to_image(self, layer: nn.Conv2d, features: Tensor) -> Tensor:
-        return float32_convolution(layer, features) / self.img_range
+        return self.conv_last(features)
 
     def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False):
         """Like torch's, and takes two more kinds of weights: RCAN's names, and weights of a PDAN with the branch.

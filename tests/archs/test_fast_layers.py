@@ -6,7 +6,15 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional
 
-from pdan_plugin.archs.fast_layers import convolved_and_shuffled, float32_convolution, gated_residual
+from pdan_plugin.archs.fast_layers import (
+    convolved_and_shuffled,
+    float32_convolution,
+    gated_residual,
+    in_bands,
+    projection,
+    spatial_mean,
+)
+from pdan_plugin.archs.pdan_arch import PDAN
 
 LAYOUTS = pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last], ids=['nchw', 'nhwc'])
 
@@ -94,3 +102,29 @@ def test_float32_convolution_is_the_plain_one_without_autocast():
     convolution = nn.Conv2d(8, 3, 3, padding=1)
     features = torch.randn(2, 8, 9, 10)
     assert torch.equal(float32_convolution(convolution, features), convolution(features))
+
+
+@LAYOUTS
+@pytest.mark.parametrize('upscale', [2, 3, 4, 8])
+def test_the_end_of_a_network_in_bands_has_no_seams(layout, upscale, monkeypatch):
+    monkeypatch.setattr('pdan_plugin.archs.fast_layers._FEWEST_ROWS', 3)
+    monkeypatch.setattr('pdan_plugin.archs.fast_layers._BAND', 1)
+    network = PDAN(num_feat=8, num_group=1, num_block=1, squeeze_factor=2, fuse_levels=0, upscale=upscale).double()
+    (features,) = leaves(layout, (2, 8, 11, 5))
+    heights = []
+    network.conv_last.register_forward_pre_hook(lambda _, inputs: heights.append(inputs[0].shape[2]))
+    with torch.inference_mode():
+        banded = in_bands(network._tail, features.detach(), upscale, reach=2)
+    assert heights == [5 * upscale, 7 * upscale, 7 * upscale, 4 * upscale]
+    torch.testing.assert_close(banded, network._tail(features).detach())
+
+
+@LAYOUTS
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_in_use_the_mean_and_the_projection_are_the_same(layout, dtype):
+    convolution = nn.Conv2d(12, 2, 1).to(dtype)
+    features = (torch.randn(2, 12, 30, 50) + 1).to(dtype).to(memory_format=layout)
+    with torch.inference_mode():
+        mean, projected = spatial_mean(features), projection(convolution, features)
+        torch.testing.assert_close(mean.float(), features.float().mean((2, 3), keepdim=True), rtol=1e-2, atol=1e-5)
+        torch.testing.assert_close(projected, convolution(features))
