@@ -8,6 +8,6 @@ from pdan_plugin.command_start import refusals_end_the_command
 with refusals_end_the_command():
     toolbox_fixes.apply()
 
-from pdan_plugin import archs, data, losses, models
+from pdan_plugin import archs, data, losses, metrics, models
 
-__all__ = ['archs', 'data', 'losses', 'models', 'toolbox_fixes']
+__all__ = ['archs', 'data', 'losses', 'metrics', 'models', 'toolbox_fixes']

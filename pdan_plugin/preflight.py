@@ -24,6 +24,8 @@ from basicsr.utils.registry import DATASET_REGISTRY, LOSS_REGISTRY, MODEL_REGIST
 from pdan_plugin import network_size
 from pdan_plugin.compiler_check import require_compiler
 from pdan_plugin.errors import RequestError
+from pdan_plugin.metrics.preparation import prepare_metrics
+from pdan_plugin.models.submission import require_challenge_frames
 from pdan_plugin.option_schema.constructors import find_registered
 from pdan_plugin.toolbox_fixes.data_loading import iterations_per_epoch
 from pdan_plugin.toolbox_fixes.options import complete_datasets, device_count
@@ -101,9 +103,13 @@ def check_run(
     if is_train:
         _check_engine(opt, path, devices=devices, distributed=distributed)
     _check_weights(opt, path, is_train=is_train, auto_resume=auto_resume, name=run_name(opt, debug=debug))
+    is_submission = not is_train and bool((opt.get('val') or {}).get('submission'))
+    with _as_request(path):
+        prepare_metrics((opt.get('val') or {}).get('metrics') or {})
     with toolbox_silent():
         data = [
-            _try_data(values, f'datasets.{word}', opt.get('scale'), path) for word, values in opt['datasets'].items()
+            _try_data(values, f'datasets.{word}', opt.get('scale'), path, is_submission=is_submission)
+            for word, values in opt['datasets'].items()
         ]
         for key, values in opt.items():
             if key.startswith('network_') and (is_train or key == 'network_g'):
@@ -197,7 +203,7 @@ def _check_weights(opt: Mapping[str, Any], path: str, *, is_train: bool, auto_re
         raise RequestError(f'{path}: path.{key}: {value} does not exist (looked for from the working folder); {advice}')
 
 
-def _try_data(values: Mapping[str, Any], key: str, scale: Any, path: str) -> DataFacts:
+def _try_data(values: Mapping[str, Any], key: str, scale: Any, path: str, *, is_submission: bool = False) -> DataFacts:
     """Build a data set and read its first sample."""
     for source in [values, *(values.get('sources') or [])]:
         for word, value in source.items():
@@ -216,6 +222,9 @@ def _try_data(values: Mapping[str, Any], key: str, scale: Any, path: str) -> Dat
             f'{" and " + str(values["dataroot_lq"]) if values.get("dataroot_lq") else ""}; nested '
             'folders need a data set that reads them, such as REDSPairedDataset'
         )
+    if is_submission:
+        with _as_request(path):
+            require_challenge_frames(dataset)
     if 'num_frame' in values and values['phase'] != 'train':
         # a video data set's sample is a whole clip, too much to read for a look
         return DataFacts(values['phase'], values['type'], samples, None, None)

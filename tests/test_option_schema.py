@@ -288,6 +288,8 @@ class TestOwnModels:
             ('train.grad_clip_norm', [0.5, 1, None], 0, 'a number above 0'),
             ('train.max_skipped_steps', [1, 100], 0, 'a whole number, 1 or more'),
             ('val.precision', ['fp32', 'bf16', 'fp16'], 'bf32', "'fp32', 'bf16' or 'fp16'"),
+            ('val.self_ensemble', [True, False], 8, 'true or false'),
+            ('val.tile', ['auto', 64, None], 'whole', "pixels of the input, 16 or more, or 'auto'"),
         ],
     )
     def test_the_engine_s_options_are_restoration_model_s_alone(self, key, values, wrong, expected):
@@ -315,6 +317,14 @@ class TestOwnModels:
         options = {**test_options(), 'model_type': 'RestorationModel'}
         check(changed(options, 'val.precision', 'bf16'), is_train=False)
         assert 'SRModel does not read it' in refusal(changed(test_options(), 'val.precision', 'bf16'), is_train=False)
+
+    def test_options_of_a_validation_that_need_another_are_told(self):
+        options = {**test_options(), 'model_type': 'RestorationModel'}
+        options['val'] |= {'tile': 64, 'tile_overlap': 16, 'submission': True, 'save_img': True}
+        check(options, is_train=False)
+        assert 'less than half of tile: 64' in refusal(changed(options, 'val.tile_overlap', 32), is_train=False)
+        assert 'found without val.tile' in refusal(without(options, 'val.tile'), is_train=False)
+        assert 'set save_img: true' in refusal(changed(options, 'val.save_img', False), is_train=False)
 
     def test_the_toolbox_s_model_reads_none_of_them(self):
         text = refusal({**self.options(deblur_branch=False), 'model_type': 'SRModel'})

@@ -1,1 +1,5 @@
 """How good a picture is: metrics registered in the toolbox's metric registry, and no-reference sharpness."""
+
+from pdan_plugin.metrics.lpips_metric import calculate_lpips
+
+__all__ = ['calculate_lpips']

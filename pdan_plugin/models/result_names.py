@@ -18,6 +18,22 @@ def result_name(lq_path: str, roots: Sequence[str | None]) -> str:
     >>> result_name('000/00000009', ['datasets/val_blur_bicubic_x4.lmdb'])  # a key of an LMDB store
     '000_00000009'
     """
+    return '_'.join(_parts(lq_path, roots))
+
+
+def clip_and_frame(lq_path: str, roots: Sequence[str | None]) -> tuple[str, str]:
+    """The clip and the frame of `result_name`, which joins them by '_'; both empty where an image lies in no folder.
+
+    >>> clip_and_frame('/data/X4/000/00000009.png', ['/data/X4'])
+    ('000', '00000009')
+    >>> clip_and_frame('/data/Set5/baby.png', ['/data/Set5'])
+    ('', '')
+    """
+    *folders, frame = _parts(lq_path, roots)
+    return ('_'.join(folders), frame) if folders else ('', '')
+
+
+def _parts(lq_path: str, roots: Sequence[str | None]) -> tuple[str, ...]:
     path = PurePath(lq_path)
     root = next((root for root in roots if root is not None and path.is_relative_to(root)), None)
     if root is not None:
@@ -26,4 +42,4 @@ def result_name(lq_path: str, roots: Sequence[str | None]) -> str:
         path = PurePath(*path.parts[-2:])
     if path.suffix.lower() in PICTURE_SUFFIXES:
         path = path.with_suffix('')
-    return '_'.join(path.parts)
+    return path.parts

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import math
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
-from basicsr.metrics import calculate_metric
 from basicsr.models.sr_model import SRModel
-from basicsr.utils import imwrite, tensor2img
+from basicsr.utils import get_root_logger
 from basicsr.utils.dist_util import get_dist_info
 from torch import Tensor, distributed, nn
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
-from pdan_plugin.models.result_names import result_name
+from pdan_plugin.errors import RequestError
+from pdan_plugin.metrics.preparation import prepare_metrics
+from pdan_plugin.models.background_scoring import BackgroundScoring
+from pdan_plugin.models.result_names import clip_and_frame, result_name
+from pdan_plugin.models.submission import require_challenge_frames, write_submission
+from pdan_plugin.models.test_record import TestedImage, TestRecord, machine_in_words, reserved_metric_name
 from pdan_plugin.precision import autocast, full_float32
+from pdan_plugin.restoration.restorer import Restorer
 from pdan_plugin.training.history import run_history
 from pdan_plugin.training.interruption import stop_requested
 from pdan_plugin.training.random_state import random_state_kept
@@ -24,16 +34,33 @@ from pdan_plugin.training.random_state import random_state_kept
 
 class ShardedValidationModel(SRModel):
     """SRModel whose validation is shared out over the ranks, in a precision of its own; results have clip and frame in
-    their names.
+    their names. A test leaves every image's scores and the network's time (`pdan_plugin.models.test_record`).
 
     Options, under ``val``:
 
     - ``precision``: 'fp32' (without TF32, so that scores compare with published ones), 'bf16' or 'fp16'.
+    - ``self_ensemble``: the mean over the eight flipped and turned forms of a picture.
+    - ``tile``: pixels of the input, or 'auto': the picture is restored in parts of that size; ``tile_overlap``: how
+      many pixels of the input neighbours share, by default what the network sees around a pixel.
+    - ``submission``: a test ends with the zip to hand in at a challenge on REDS (`pdan_plugin.models.submission`).
+
+    Raises:
+        RequestError: A metric cannot be computed as its options are.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
-        self.validation_precision = (opt.get('val') or {}).get('precision', 'fp32')
+        val_opt = opt.get('val') or {}
+        metrics_opt = val_opt.get('metrics') or {}
+        prepare_metrics(metrics_opt)
+        reserved = None if opt['is_train'] else reserved_metric_name(metrics_opt)
+        if reserved is not None:
+            raise RequestError(f'val.metrics.{reserved}: a column of the scores is called so; give it another name')
+        self.validation_precision = val_opt.get('precision', 'fp32')
+        self._restores_in_parts = bool(val_opt.get('self_ensemble')) or val_opt.get('tile') is not None
+        self._restorer: Restorer | None = None
         self._validated_at: dict[str, int | str] = {}
+        self._record: TestRecord | None = None
+        self._warm_for: set[tuple[int, ...]] = set()
         self.is_validating = False
         super().__init__(opt)
 
@@ -47,20 +74,32 @@ class ShardedValidationModel(SRModel):
 
     def test(self) -> None:
         """Sets ``output`` (b, c, h, w), float32, from ``lq``: by the averaged network where there is one."""
-        # Never through DistributedDataParallel: ranks may hold different numbers of images, and its buffer broadcast
-        # waits. Nor compiled: each size of picture would be compiled anew.
-        network = self._validated_network()
-        was_training = network.training
-        network.eval()
-        # a network may keep a tensor from here for training, which inference mode forbids
-        with (
-            torch.no_grad(),
-            torch.compiler.set_stance('force_eager'),
-            full_float32(),
-            autocast(self.device, self.validation_precision),
-        ):
-            self.output = network(self.lq).float()
-        network.train(was_training)
+        with torch.compiler.set_stance('force_eager'):  # each size of picture would be compiled anew
+            if self._restores_in_parts:
+                restorer = self._restorer or self._new_restorer()
+                self.output = restorer(self.lq)
+                return
+            # Never through DistributedDataParallel: ranks may hold different numbers of images, and its buffer
+            # broadcast waits.
+            network = self._validated_network()
+            was_training = network.training
+            network.eval()
+            # a network may keep a tensor from here for training, which inference mode forbids
+            with torch.no_grad(), full_float32(), autocast(self.device, self.validation_precision):
+                self.output = network(self.lq).float()
+            network.train(was_training)
+
+    def _new_restorer(self) -> Restorer:
+        """For the weights as they are now, of which it takes a copy."""
+        val_opt = self.opt['val']
+        return Restorer(
+            self._validated_network(),
+            self.device,
+            precision=self.validation_precision,
+            tile=val_opt.get('tile'),
+            overlap=val_opt.get('tile_overlap'),
+            self_ensemble=bool(val_opt.get('self_ensemble')),
+        )
 
     def _validated_network(self) -> nn.Module:
         return self.net_g_ema if hasattr(self, 'net_g_ema') else self.get_bare_model(self.net_g)
@@ -80,18 +119,22 @@ class ShardedValidationModel(SRModel):
         many ranks there are. Every rank ends with the same ``metric_results``. What data set or network draw is not
         missing to the training. In a training run that was asked to stop, it is broken off and leaves no result.
         """
-        dataset_opt: dict[str, Any] = dataloader.dataset.opt  # pyright: ignore[reportAttributeAccessIssue]
+        dataset: Any = dataloader.dataset
+        dataset_opt: dict[str, Any] = dataset.opt
         dataset_name = dataset_opt['name']
         if self.is_train and self._validated_at.get(dataset_name) == current_iter:
             return  # the trainer validates once more at its end, with nothing new to see
+        is_submission = not self.is_train and bool(self.opt['val'].get('submission'))
+        if is_submission:
+            require_challenge_frames(dataset, save_img=save_img)
         roots = [source.get('dataroot_lq') for source in dataset_opt.get('sources') or [dataset_opt]]
         metrics_opt = self.opt['val'].get('metrics') or {}
         rank, world_size = get_dist_info()
-        total = len(dataloader.dataset)  # pyright: ignore[reportArgumentType]
+        total = len(dataset)
         shard = range(rank, total, world_size)
         # a generator of its own: starting a loader draws a seed, which is none of the training's draws
         dataloader = DataLoader(
-            Subset(dataloader.dataset, shard),
+            Subset(dataset, shard),
             batch_size=1,
             num_workers=dataloader.num_workers,
             pin_memory=dataloader.pin_memory,
@@ -101,34 +144,115 @@ class ShardedValidationModel(SRModel):
 
         if self.is_train and world_size > 1:
             _take_buffers_of_rank_zero(self._validated_network())
-        scores: dict[int, dict[str, float]] = {}
+        images: dict[int, TestedImage] = {}
         show_bar = bool(self.opt['val'].get('pbar')) and rank == 0
         with (
             random_state_kept(self.device),
+            self._restoring_as_now(),
+            BackgroundScoring(scoring_threads(self.device), metrics_opt) as scoring,
             tqdm(total=len(shard), unit='image', desc=dataset_name, disable=not show_bar) as bar,
         ):
             for index, data in zip(shard, dataloader, strict=True):
                 if self.is_train and stop_requested():
                     break
-                name = result_name(data['lq_path'][0], roots)
-                scores[index] = self._validate_image(data, dataset_name, name, current_iter, metrics_opt, save_img)
+                lq_path = data['lq_path'][0]
+                name = result_name(lq_path, roots)
+                output, seconds = self._restored(data)
+                path = self._picture_path(dataset_name, name, current_iter) if save_img else None
+                scoring.add(index, name, output, data.get('gt'), path)
+                del output
+                images[index] = TestedImage(name, *clip_and_frame(lq_path, roots), {}, seconds)
                 bar.update()
-        scores = _gather(scores, world_size)
-        if len(scores) < total:
+            scores = scoring.scores()
+        images = {index: replace(image, scores=scores[index]) for index, image in images.items()}
+        images = _gather(images, world_size)
+        if len(images) < total:
             return
+        in_order = [images[index] for index in range(total)]
         self._validated_at[dataset_name] = current_iter
-        if not metrics_opt:
-            if self.is_train:
-                run_history(self.opt).add_validation(int(current_iter), dataset_name, {})
-            return
-        self.metric_results = {
-            metric: math.fsum(scores[index][metric] for index in range(total)) / total for metric in metrics_opt
-        }
+        results = {metric: math.fsum(image.scores[metric] for image in in_order) / total for metric in metrics_opt}
+        if metrics_opt:
+            self.metric_results = results
         if self.is_train:  # in a test there is one result and nothing to be best of
-            self.note_results(dataset_name, self.metric_results, int(current_iter))
-            run_history(self.opt).add_validation(int(current_iter), dataset_name, self.metric_results)
-        if rank == 0:
+            if metrics_opt:
+                self.note_results(dataset_name, results, int(current_iter))
+            run_history(self.opt).add_validation(int(current_iter), dataset_name, results)
+        if rank != 0:
+            return
+        if metrics_opt:
             self._log_validation_metric_values(current_iter, dataset_name, tb_logger)
+        if not self.is_train:
+            self._leave_record(dataset_opt, in_order, pictures=save_img, submission=is_submission)
+
+    def _leave_record(
+        self, dataset_opt: dict[str, Any], images: list[TestedImage], *, pictures: bool, submission: bool
+    ) -> None:
+        folder = Path(self.opt['path']['visualization']).parent
+        if self._record is None:
+            parameters = sum(parameter.numel() for parameter in self._validated_network().parameters())
+            machine = machine_in_words(self.device)
+            self._record = TestRecord(folder, self.opt, parameters=parameters, machine=machine)
+        self._record.add(dataset_opt, images, pictures=pictures)
+        if submission:
+            paths = [Path(self._picture_path(dataset_opt['name'], image.name, self.opt['name'])) for image in images]
+            path = folder / f'{dataset_opt["name"]}_submission.zip'
+            write_submission(path, images, paths, on_gpu=self.device.type == 'cuda', description=self.opt['name'])
+            get_root_logger().info(
+                f"Submission: {path}; its readme.txt says that no data but the challenge's were trained on: "
+                'correct that where it is not so.'
+            )
+
+    @contextmanager
+    def _restoring_as_now(self) -> Iterator[None]:
+        """Within it `test` uses one restorer, of the weights that there are now."""
+        if not self._restores_in_parts:
+            yield
+            return
+        self._restorer = self._new_restorer()
+        try:
+            yield
+            for note in self._restorer.notes:
+                get_root_logger().info(note)
+        finally:
+            self._restorer = None
+
+    def _restored(self, data: dict[str, Any]) -> tuple[Tensor, float | None]:
+        """What the network makes of a picture, and in a test the seconds of that alone.
+
+        They are counted as the challenges on REDS do: from the picture in the device's memory to the result in it. The
+        first picture, and on a GPU the first of each size, is restored once before, uncounted: kernels are chosen then.
+        """
+        self.is_validating = True
+        self.feed_data(data)  # a plugin's model may feed its network more than lq
+        if self.is_train:
+            self.test()
+            seconds = None
+        else:
+            kind = tuple(data['lq'].shape) if self.device.type == 'cuda' else ()
+            if kind not in self._warm_for:
+                self._warm_for.add(kind)
+                with random_state_kept(self.device):
+                    self.test()
+                self.feed_data(data)
+            started = self._time_now()
+            self.test()
+            seconds = self._time_now() - started
+        self.is_validating = False
+        output = self.output
+        del self.lq, self.output
+        return output, seconds
+
+    def _time_now(self) -> float:
+        if self.device.type == 'cuda':
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    def _picture_path(self, dataset_name: str, name: str, current_iter: int | str) -> str:
+        folder = os.path.join(self.opt['path']['visualization'], dataset_name)
+        if self.opt['is_train']:
+            return os.path.join(folder, name, f'{name}_{current_iter}.png')
+        suffix = self.opt['val'].get('suffix')
+        return os.path.join(folder, f'{name}_{suffix}.png' if suffix else f'{name}.png')
 
     def note_results(self, dataset_name: str, results: dict[str, float], iteration: int) -> None:
         """Takes a validation's results for the best so far where they are.
@@ -149,33 +273,14 @@ class ShardedValidationModel(SRModel):
                 record[metric] = {'better': better, 'val': worst, 'iter': -1}
             self._update_best_metric_result(dataset_name, metric, value, iteration)
 
-    def _validate_image(
-        self,
-        data: dict[str, Any],
-        dataset_name: str,
-        name: str,
-        current_iter: int | str,
-        metrics_opt: dict[str, Any],
-        save_img: bool,
-    ) -> dict[str, float]:
-        self.is_validating = True
-        self.feed_data(data)  # a plugin's model may feed its network more than lq
-        self.test()
-        self.is_validating = False
-        images = {'img': tensor2img(self.output)}
-        if 'gt' in data:
-            images['img2'] = tensor2img(data['gt'])
-        del self.lq, self.output
 
-        if save_img:
-            folder = os.path.join(self.opt['path']['visualization'], dataset_name)
-            if self.opt['is_train']:
-                path = os.path.join(folder, name, f'{name}_{current_iter}.png')
-            else:
-                suffix = self.opt['val'].get('suffix')
-                path = os.path.join(folder, f'{name}_{suffix}.png' if suffix else f'{name}.png')
-            imwrite(images['img'], path)
-        return {metric: float(calculate_metric(images, opt)) for metric, opt in metrics_opt.items()}
+def scoring_threads(device: torch.device) -> int:
+    """How many images are scored while the next is restored; 0 where the network has the processor for itself, which
+    would lose time to them and be measured with them."""
+    if device.type != 'cuda':
+        return 0
+    ranks = int(os.environ.get('LOCAL_WORLD_SIZE', '1'))
+    return max(1, min(8, (os.cpu_count() or 1) // ranks - 1))
 
 
 def _take_buffers_of_rank_zero(network: nn.Module) -> None:
@@ -186,9 +291,9 @@ def _take_buffers_of_rank_zero(network: nn.Module) -> None:
         buffer.copy_(shared)
 
 
-def _gather(scores: dict[int, dict[str, float]], world_size: int) -> dict[int, dict[str, float]]:
+def _gather(images: dict[int, TestedImage], world_size: int) -> dict[int, TestedImage]:
     if world_size == 1:
-        return scores
+        return images
     shards: list[Any] = [None] * world_size
-    distributed.all_gather_object(shards, scores)
-    return {index: score for shard in shards for index, score in shard.items()}
+    distributed.all_gather_object(shards, images)
+    return {index: image for shard in shards for index, image in shard.items()}

@@ -43,6 +43,11 @@ def rank(number, world_size, store, opt, answers):
     distributed.destroy_process_group()
 
 
+def scores_of_images(path):
+    """The table without its last column, the seconds."""
+    return [line.rpartition(',')[0] for line in path.read_text().splitlines()]
+
+
 @pytest.mark.parametrize('world_size', [2, 3])
 def test_any_number_of_ranks_gives_the_same(model_opt, tmp_path, world_size):
     opt = model_opt('RestorationModel', 'EDSR', is_train=False)
@@ -51,6 +56,8 @@ def test_any_number_of_ranks_gives_the_same(model_opt, tmp_path, world_size):
     pictures = tmp_path / 'visualization/held-out'
     expected = {path.name: path.read_bytes() for path in pictures.iterdir()}
     assert sorted(expected) == [f'{index // 3:03d}_{index:08d}.png' for index in range(5)]
+    table = scores_of_images(tmp_path / 'held-out.csv')
+    assert len(table) == 6
     for path in pictures.iterdir():
         path.unlink()
 
@@ -68,6 +75,7 @@ def test_any_number_of_ranks_gives_the_same(model_opt, tmp_path, world_size):
     results = [answers.get() for _ in ranks]
     assert results == [alone] * world_size  # to the last bit
     assert {path.name: path.read_bytes() for path in pictures.iterdir()} == expected
+    assert scores_of_images(tmp_path / 'held-out.csv') == table
 
 
 def test_the_toolboxs_suffix_is_kept(model_opt, tmp_path):

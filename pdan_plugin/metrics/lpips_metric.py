@@ -1,0 +1,176 @@
+"""LPIPS: how far apart two pictures look, by a trained network (Zhang et al., CVPR 2018); lower is better."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import threading
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from basicsr.metrics.metric_util import reorder_image
+from basicsr.utils.registry import METRIC_REGISTRY
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pdan_plugin.errors import RequestError
+
+# The files torchvision publishes; the last part of a name is the beginning of the file's SHA-256.
+_BACKBONES = {
+    'alex': 'alexnet-owt-7be5be79.pth',
+    'vgg': 'vgg16-397923af.pth',
+    'squeeze': 'squeezenet1_1-b8a52dc0.pth',
+}
+_SOURCE = 'https://download.pytorch.org/models/'
+_SMALLEST = 32  # pixels; below, the backbone's last layers have nothing left to see
+
+_networks: dict[tuple[str, Path, str], nn.Module] = {}
+_lock = threading.Lock()
+
+
+@METRIC_REGISTRY.register()  # pyright: ignore[reportOptionalCall]
+def calculate_lpips(
+    img: NDArray,
+    img2: NDArray,
+    crop_border: int,
+    input_order: str = 'HWC',
+    net: str = 'alex',
+    weights: str | None = None,
+    device: str = 'cpu',
+    **kwargs: Any,
+) -> float:
+    """LPIPS 0.1 of two pictures, with the linear heads of the package ``lpips``.
+
+    The backbone's weights are those of torchvision's file, in torch's cache or at ``weights``; they are never
+    downloaded here. Loaded once a process. `prepare` loads them without a picture.
+
+    Args:
+        img: (h, w, 3), or (3, h, w), BGR, [0, 255]; at least 32 x 32 pixels inside the border.
+        img2: The same shape.
+        crop_border: Pixels to leave out at each border.
+        input_order: 'HWC' or 'CHW'.
+        net: The backbone: 'alex', as published scores mostly have it, 'vgg' or 'squeeze'.
+        weights: Path of the backbone's weights file, where it is not in torch's cache.
+        device: What to compute on; a GPU that restores meanwhile is measured with what is scored on it.
+        kwargs: Not used.
+
+    Raises:
+        RequestError: The package or the weights are missing, the weights are not the backbone's, or the pictures are no
+            colour pictures of one size.
+    """
+    for picture in (img, img2):
+        if picture.ndim != 3 or reorder_image(picture, input_order=input_order).shape[2] != 3:
+            raise RequestError(f'LPIPS compares colour pictures; expected three channels, found shape {picture.shape}')
+    if img.shape != img2.shape:
+        raise RequestError(f'LPIPS: the pictures are of different shapes: {img.shape}, {img2.shape}')
+    pair = [reorder_image(each, input_order=input_order) for each in (img, img2)]
+    if crop_border != 0:
+        pair = [each[crop_border:-crop_border, crop_border:-crop_border] for each in pair]
+    if min(pair[0].shape[:2]) < _SMALLEST:
+        height, width, _ = pair[0].shape
+        raise RequestError(f'LPIPS needs at least {_SMALLEST}x{_SMALLEST} pixels, found {width}x{height}')
+    network = load_lpips(net, weights, device)
+    # one pair at a time fills a processor, and its activations some of the memory
+    with _lock, torch.inference_mode():
+        distance = network(*(_as_input(each).to(device) for each in pair))
+    return float(distance)
+
+
+def prepare(net: str = 'alex', weights: str | None = None, device: str = 'cpu', **kwargs: Any) -> None:
+    """Loads what `calculate_lpips` needs, or says what is missing, before a run computes anything.
+
+    Raises:
+        RequestError: See `calculate_lpips`.
+    """
+    load_lpips(net, weights, device)
+
+
+calculate_lpips.prepare = prepare  # pyright: ignore[reportFunctionMemberAccess]
+
+
+def load_lpips(net: str = 'alex', weights: str | None = None, device: str = 'cpu') -> nn.Module:
+    """The network that compares two batches (b, 3, h, w) RGB, [-1, 1]; the same one on every call.
+
+    Raises:
+        RequestError: See `calculate_lpips`.
+    """
+    if net not in _BACKBONES:
+        raise RequestError(f'net: {net!r}; expected one of {", ".join(_BACKBONES)}')
+    file = _weights_file(net, weights)
+    key = (net, file.resolve(), str(device))
+    with _lock:
+        if key not in _networks:
+            _networks[key] = _load(net, file).to(device)
+        return _networks[key]
+
+
+def _weights_file(net: str, weights: str | None) -> Path:
+    name = _BACKBONES[net]
+    file = Path(torch.hub.get_dir(), 'checkpoints', name) if weights is None else Path(weights).expanduser()
+    if not file.is_file():
+        where = f'as {file}' if weights is None else f'at {file}'
+        raise RequestError(
+            f"LPIPS needs its backbone's weights {where}, and no file is there. Fetch {_SOURCE}{name} and put it "
+            'there, or give the path of the file: weights: PATH. Nothing is downloaded by itself'
+        )
+    return file
+
+
+def _load(net: str, file: Path) -> nn.Module:
+    try:
+        package = importlib.import_module('lpips')
+    except ImportError as error:
+        raise RequestError(f'LPIPS needs the package lpips ({error}): pip install lpips') from error
+    if file.name == _BACKBONES[net]:
+        _check_digest(file)
+    try:
+        state = torch.load(file, map_location='cpu', weights_only=True)
+    except Exception as error:
+        raise RequestError(f'{file}: no weights file that can be read safely: {error}') from error
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # the package asks torchvision in words of an older version
+        network = package.LPIPS(net=net, version='0.1', pnet_rand=True, verbose=False)
+    own = network.net.state_dict()
+    # the package cuts torchvision's `features` into slices and keeps the layers' numbers
+    wanted = {name: f'features.{name.partition(".")[2]}' for name in own}
+    if not isinstance(state, dict):
+        raise RequestError(f'{file}: holds {type(state).__name__}, expected the weights of {_BACKBONES[net]}')
+    for name, published in wanted.items():
+        found = state.get(published)
+        if not isinstance(found, Tensor) or found.shape != own[name].shape:
+            shape = tuple(found.shape) if isinstance(found, Tensor) else 'nothing'
+            raise RequestError(
+                f'{file}: {published} is {shape}, expected {tuple(own[name].shape)}; it is not the file '
+                f'{_BACKBONES[net]} that net: {net} takes ({_SOURCE}{_BACKBONES[net]})'
+            )
+        if not torch.isfinite(found).all():
+            raise RequestError(f'{file}: {published} holds numbers that are not finite; fetch the file again')
+    network.net.load_state_dict({name: state[published] for name, published in wanted.items()})
+    return network.eval().requires_grad_(False)
+
+
+def _check_digest(file: Path) -> None:
+    expected = file.stem.rpartition('-')[2]
+    found = _digest(file)
+    if not found.startswith(expected):
+        raise RequestError(
+            f'{file}: its SHA-256 begins with {found[: len(expected)]}, expected {expected}; the file is damaged or '
+            f'another one. Fetch {_SOURCE}{file.name} again'
+        )
+
+
+def _digest(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open('rb') as content:
+        while block := content.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _as_input(picture: NDArray) -> Tensor:
+    """(h, w, 3) BGR, [0, 255] -> (1, 3, h, w) RGB, [-1, 1]."""
+    rgb = picture[..., ::-1].transpose(2, 0, 1).astype(np.float32)
+    return torch.from_numpy(rgb / 127.5 - 1).unsqueeze(0)

@@ -1,0 +1,29 @@
+"""What a metric needs beyond two pictures is looked for before the first of them is restored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from basicsr.utils.registry import METRIC_REGISTRY
+
+from pdan_plugin.errors import RequestError
+
+
+def prepare_metrics(metrics_opt: Mapping[str, Mapping[str, Any]]) -> None:
+    """Calls ``prepare(**options)`` of every metric that has such an attribute; it loads what the metric needs.
+
+    Args:
+        metrics_opt: ``val.metrics``: each metric's options, with its registered name under ``type``.
+
+    Raises:
+        RequestError: Something is missing or does not fit; names the metric's section.
+    """
+    for name, options in metrics_opt.items():
+        prepare = getattr(METRIC_REGISTRY.get(options['type']), 'prepare', None)
+        if prepare is None:
+            continue
+        try:
+            prepare(**{key: value for key, value in options.items() if key != 'type'})
+        except RequestError as error:
+            raise RequestError(f'val.metrics.{name}: {error}') from error

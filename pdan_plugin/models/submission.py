@@ -1,0 +1,121 @@
+"""The zip that the NTIRE challenges on REDS take: ten frames of each clip, in one folder, and a readme.txt.
+
+The pictures are called ``CCC_FFFFFFFF.png`` (clip and frame), for the frames 9, 19, ..., 99 of each clip.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import re
+import shutil
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pdan_plugin.data.paired_frames import PairedFrames
+from pdan_plugin.data.reds_paired_dataset import REDSPairedDataset
+from pdan_plugin.errors import RequestError, WorkError
+from pdan_plugin.models.result_names import clip_and_frame
+from pdan_plugin.models.test_record import TestedImage
+
+_FRAMES = tuple(f'{number:08d}' for number in range(9, 100, 10))
+_CLIP, _FRAME = re.compile(r'\d{3}'), re.compile(r'\d{8}')
+_EARLIEST = (1980, 1, 1, 0, 0, 0)  # a zip's own first day: the same pictures give the same bytes
+
+
+def require_challenge_frames(dataset: Any, *, save_img: bool = True) -> None:
+    """Refuses a data set whose results would be no submission; nothing is read but its list of frames.
+
+    Args:
+        dataset: A data set that was built, with its options in ``opt``.
+        save_img: ``val.save_img``.
+
+    Raises:
+        RequestError: The pictures are not saved, the names are not CLIP/FRAME, or a clip lacks a frame.
+    """
+    label = f'val.submission: data set {dataset.opt["name"]!r}'
+    if not save_img:
+        raise RequestError(f'{label}: the zip is of the pictures, which are not kept; set val.save_img: true')
+    clips: dict[str, set[str]] = {}
+    for path, root in _lq_paths(dataset, label):
+        clip, frame = clip_and_frame(path, [root])
+        if not _CLIP.fullmatch(clip) or not _FRAME.fullmatch(frame):
+            raise RequestError(
+                f'{label}: {path} is no frame of a clip; expected three digits and eight, as in 000/00000009. '
+                'Give frames of REDS, or set val.submission: false'
+            )
+        clips.setdefault(clip, set()).add(frame)
+    for clip, frames in clips.items():
+        missing = [frame for frame in _FRAMES if frame not in frames]
+        if missing:
+            more = f' and {len(missing) - 1} more' if missing[1:] else ''
+            raise RequestError(
+                f'{label}: clip {clip} lacks frame {missing[0]}{more}; '
+                'the challenge takes frames 9, 19, ..., 99 of each clip. Give whole clips, or set val.submission: false'
+            )
+
+
+def _lq_paths(dataset: Any, label: str) -> list[tuple[str, str]]:
+    """(path, the root it lies below) of every image."""
+    if isinstance(dataset, REDSPairedDataset):
+        sources = [PairedFrames(roots, label, dataset.opt) for roots in dataset.opt.get('sources') or [dataset.opt]]
+        return [(f'{source.lq_root}/{key}', source.lq_root) for source in sources for key in source.keys]
+    paths = getattr(dataset, 'paths', None)
+    if not isinstance(paths, list):
+        raise RequestError(
+            f'{label}: {type(dataset).__name__} does not list its frames, so none can be missed in time; use '
+            'REDSPairedDataset, or set val.submission: false'
+        )
+    root = dataset.opt['dataroot_lq']
+    return [(str(each['lq_path'] if isinstance(each, dict) else each), root) for each in paths]
+
+
+def write_submission(
+    path: Path, images: Sequence[TestedImage], pictures: Sequence[Path], *, on_gpu: bool, description: str
+) -> None:
+    """Writes the zip, whole or not at all. The same pictures and seconds give the same bytes.
+
+    Args:
+        images: Of a data set that `require_challenge_frames` let through, with their seconds.
+        pictures: Each image's PNG file.
+        on_gpu: Where the seconds were counted.
+        description: Goes into readme.txt as it is, on one line.
+
+    Raises:
+        WorkError: A picture is gone, or the zip cannot be written.
+    """
+    chosen = sorted(
+        (f'{image.clip}_{image.frame}.png', picture)
+        for image, picture in zip(images, pictures, strict=True)
+        if image.frame in _FRAMES
+    )
+    seconds = [image.seconds for image in images if image.seconds is not None]
+    readme = (
+        f'runtime per image [s] : {math.fsum(seconds) / len(seconds):.4f}\n'
+        f'CPU[1] / GPU[0] : {0 if on_gpu else 1}\n'
+        'Extra Data [1] / No Extra Data [0] : 0\n'
+        f'Other description : {" ".join(description.split())}\n'
+    )
+    unfinished = path.with_name(f'.{path.name}.saving')
+    try:
+        # PNG files hardly shrink further
+        with zipfile.ZipFile(unfinished, 'w', zipfile.ZIP_STORED) as archive:
+            for name, picture in chosen:
+                with picture.open('rb') as file, archive.open(_entry(name), 'w') as into:
+                    shutil.copyfileobj(file, into)
+            archive.writestr(_entry('readme.txt'), readme)
+        os.replace(unfinished, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+        raise WorkError(f'{path}: cannot be written: {error}; see to what the reason names, and test again') from error
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, _EARLIEST)
+    entry.create_system = 3  # else it is the writing machine's
+    entry.external_attr = 0o644 << 16
+    return entry

@@ -1,0 +1,203 @@
+"""What a test leaves beside its pictures: every image's scores, their means by clip, and what was tested how.
+
+``results/NAME/DATASET.csv`` has a row an image, ``results/NAME/DATASET_clips.csv`` a row a clip and a last one,
+``mean``, over all images; ``results/NAME/test.json`` describes the run and names the files of each data set.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pdan_plugin.errors import WorkError
+
+_FIRST_COLUMNS = ('image', 'clip', 'frame')
+_LAST_COLUMN = 'seconds'
+
+
+@dataclass(frozen=True)
+class TestedImage:
+    """One image of a data set: its result's name, its scores by metric, and the network's time alone.
+
+    ``clip`` and ``frame`` are empty where the data set has none; ``seconds`` is None where it was not measured.
+    """
+
+    __test__ = False  # no test case, whatever pytest thinks of its name
+
+    name: str
+    clip: str
+    frame: str
+    scores: Mapping[str, float]
+    seconds: float | None = None
+
+
+class TestRecord:
+    """The record of one test run, which grows by a data set at a time.
+
+    Args:
+        folder: results/NAME.
+        opt: The run's options, as the toolbox hands them to a model.
+        parameters: How many numbers the tested network has.
+        machine: On what it was tested, in words.
+    """
+
+    __test__ = False
+
+    def __init__(self, folder: Path, opt: Mapping[str, Any], *, parameters: int, machine: str) -> None:
+        self._folder = folder
+        val_opt = opt.get('val') or {}
+        self._val_opt = val_opt
+        weights = opt['path'].get('pretrain_network_g')
+        self._record: dict[str, Any] = {
+            'name': opt['name'],
+            'date': datetime.now().astimezone().isoformat(timespec='seconds'),
+            'weights': None if weights is None else os.path.abspath(weights),
+            'network': opt['network_g'],
+            'parameters': parameters,
+            'machine': machine,
+            'precision': val_opt.get('precision') or 'fp32',
+            'self_ensemble': bool(val_opt.get('self_ensemble')),
+            'tile': val_opt.get('tile'),
+            'datasets': {},
+        }
+
+    def add(self, dataset_opt: Mapping[str, Any], images: Sequence[TestedImage], *, pictures: bool) -> None:
+        """Writes a data set's tables and the record that names them, each whole or not at all.
+
+        Args:
+            dataset_opt: The data set's options.
+            images: At least one, in the data set's order.
+            pictures: Whether the images' results were written.
+
+        Raises:
+            WorkError: A file cannot be written.
+        """
+        name = dataset_opt['name']
+        metrics_opt = self._val_opt.get('metrics') or {}
+        means = _means(images, list(metrics_opt))
+        self._write(f'{name}.csv', _image_table(images, list(metrics_opt)))
+        self._write(f'{name}_clips.csv', _clip_table(images, list(metrics_opt)))
+        self._record['datasets'][name] = {
+            'options': with_absolute_paths(dataset_opt),
+            'csv': f'{name}.csv',
+            'pictures': f'visualization/{name}' if pictures else None,
+            'suffix': self._val_opt.get('suffix') or None,
+            'metrics': {
+                metric: {**options, 'better': options.get('better', 'higher'), 'mean': means[metric]}
+                for metric, options in metrics_opt.items()
+            },
+            'images': len(images),
+            'seconds_per_image': means[_LAST_COLUMN],
+        }
+        self._write('test.json', json.dumps(self._record, indent=2, default=str) + '\n')
+
+    def _write(self, name: str, text: str) -> None:
+        path = self._folder / name
+        write_atomically(path, text.encode())
+
+
+def reserved_metric_name(metrics_opt: Mapping[str, Any]) -> str | None:
+    """The first metric that is called like a column of the tables; None where there is none."""
+    return next((name for name in metrics_opt if name in (*_FIRST_COLUMNS, _LAST_COLUMN, 'images')), None)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file whole, or leaves what was there.
+
+    Raises:
+        WorkError: It cannot be written.
+    """
+    unfinished = path.with_name(f'.{path.name}.saving')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_bytes(content)
+        os.replace(unfinished, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+        raise WorkError(
+            f'{path}: cannot be written: {error.strerror or error}; free the disk or allow writing, and test again'
+        ) from error
+
+
+def with_absolute_paths(dataset_opt: Mapping[str, Any]) -> dict[str, Any]:
+    """A data set's options with every data root and list of frames as an absolute path."""
+    resolved: dict[str, Any] = {}
+    for key, value in dataset_opt.items():
+        if isinstance(value, Mapping):
+            value = with_absolute_paths(value)
+        elif isinstance(value, list):
+            value = [with_absolute_paths(each) if isinstance(each, Mapping) else each for each in value]
+        if key.startswith(('dataroot', 'meta_info_file')):
+            if isinstance(value, (str, Path)):
+                value = os.path.abspath(os.path.expanduser(value))
+            elif isinstance(value, list):
+                value = [os.path.abspath(os.path.expanduser(str(each))) for each in value]
+        resolved[key] = value
+    return resolved
+
+
+def machine_in_words(device: torch.device) -> str:
+    """The processor a network runs on, for a reader who compares seconds."""
+    if device.type == 'cuda':
+        return torch.cuda.get_device_name(device)
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        for line in Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines():
+            if line.startswith('model name'):
+                name = line.partition(':')[2].strip()
+                break
+    return f'{name}, {torch.get_num_threads()} threads'
+
+
+def _means(images: Sequence[TestedImage], metrics: Sequence[str]) -> dict[str, float | None]:
+    means: dict[str, float | None] = {
+        metric: math.fsum(image.scores[metric] for image in images) / len(images) for metric in metrics
+    }
+    seconds = [image.seconds for image in images if image.seconds is not None]
+    means[_LAST_COLUMN] = math.fsum(seconds) / len(seconds) if seconds else None
+    return means
+
+
+def _image_table(images: Sequence[TestedImage], metrics: Sequence[str]) -> str:
+    rows = [
+        [image.name, image.clip, image.frame, *(image.scores[metric] for metric in metrics), _seconds(image.seconds)]
+        for image in images
+    ]
+    return _table([*_FIRST_COLUMNS, *metrics, _LAST_COLUMN], rows)
+
+
+def _clip_table(images: Sequence[TestedImage], metrics: Sequence[str]) -> str:
+    clips: dict[str, list[TestedImage]] = {}
+    for image in images:
+        if image.clip:
+            clips.setdefault(image.clip, []).append(image)
+    rows: list[list[Any]] = []
+    for clip, own in [*clips.items(), ('mean', list(images))]:
+        means = _means(own, metrics)
+        rows.append([clip, len(own), *(means[metric] for metric in metrics), _seconds(means[_LAST_COLUMN])])
+    return _table(['clip', 'images', *metrics, _LAST_COLUMN], rows)
+
+
+def _seconds(value: float | None) -> str:
+    return '' if value is None else f'{value:.6f}'
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator='\n')
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()
