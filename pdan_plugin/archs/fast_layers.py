@@ -49,12 +49,30 @@ def gated_residual(x: Tensor, branch: Tensor, channel_gate: Tensor, spatial_gate
 
     torch lays the sum of a gate a channel and a gate a pixel out channels-first, whatever the features' layout, and
     every operation of two layouts after it is ten times as slow. Here the sum takes the layout of the features, and
-    is made again in the backward pass instead of being kept for it.
+    is made again in the backward pass instead of being kept for it. In use the sum is made some rows at a time, which
+    stay in the processor's cache, and ``branch`` becomes the result.
 
     Shape:
         x, branch (b, c, h, w), channel_gate (b, c, 1, 1), spatial_gate (b, 1, h, w), of one type -> (b, c, h, w)
     """
+    if _pixels_are_rows(branch) and branch.device.type == 'cpu':
+        return _gated_in_rows(x, branch, channel_gate, spatial_gate)
     return _GatedResidual.apply(x, branch, channel_gate, spatial_gate)  # pyright: ignore[reportReturnType]
+
+
+_CACHED = 2**19  # numbers of a layer that stay in a core's cache: 1 MiB in bfloat16
+
+
+def _gated_in_rows(x: Tensor, branch: Tensor, channel_gate: Tensor, spatial_gate: Tensor) -> Tensor:
+    b, c, h, w = branch.shape
+    rows = max(1, _CACHED // (b * c * w))
+    gates = torch.empty_like(branch[:, :, :rows])
+    for top in range(0, h, rows):
+        band = slice(top, top + rows)
+        own = branch[:, :, band]
+        gate = torch.add(channel_gate, spatial_gate[:, :, band], out=gates[:, :, : own.shape[2]])
+        torch.addcmul(x[:, :, band], own, gate, out=own)
+    return branch
 
 
 def spatial_mean(features: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from pdan_plugin.toolbox_fixes.patching import fix, probe, replace, swapped
 _SIDE, _SIGMA = 11, 1.5
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 _KERNEL = cv2.getGaussianKernel(_SIDE, _SIGMA, cv2.CV_64F)
-_BAND, _WIDTH = 64, 128  # rows and columns of windows in one piece
+_BAND, _WIDTH = 96, 256  # rows and columns of windows in one piece
 
 
 class _Entries:

@@ -6,6 +6,7 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional
 
+from pdan_plugin.archs import fast_layers
 from pdan_plugin.archs.fast_layers import (
     convolved_and_shuffled,
     float32_convolution,
@@ -39,6 +40,19 @@ def test_gated_residual(layout):
     inputs = leaves(layout, (2, 6, 5, 7), (2, 6, 5, 7), (2, 6, 1, 1), (2, 1, 5, 7))
     result = same(gated_residual, lambda x, u, c, s: x + u * (c + s), inputs)
     assert result.is_contiguous(memory_format=layout)
+
+
+@pytest.mark.parametrize('rows', [1, 2, 5])
+def test_gated_residual_in_use_goes_by_rows_and_leaves_what_goes_round_it(rows, monkeypatch):
+    monkeypatch.setattr(fast_layers, '_CACHED', 2 * 6 * 7 * rows)
+    x, branch, channel_gate, spatial_gate = leaves(
+        torch.channels_last, (2, 6, 5, 7), (2, 6, 5, 7), (2, 6, 1, 1), (2, 1, 5, 7)
+    )
+    expected, before = x + branch * (channel_gate + spatial_gate), x.clone()
+    with torch.inference_mode():
+        result = gated_residual(x.clone(), branch.clone(), channel_gate, spatial_gate)
+    torch.testing.assert_close(result, expected)
+    torch.testing.assert_close(x, before)
 
 
 def test_gated_residual_keeps_no_gate_of_the_features_size():
