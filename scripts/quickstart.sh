@@ -32,7 +32,7 @@ echo '== 5. drawing the sheet'
 python scripts/picture_sheet.py --lr datasets/quickstart/val_blur_bicubic_x4.lmdb --gt datasets/quickstart/val_sharp.lmdb \
   --results PDAN=results/quickstart/visualization/held-out -o results/quickstart/sheet.png --json --require-gain 0.3
 
-echo "== done in $(((SECONDS - started) / 60)) min $(((SECONDS - started) % 60)) s. Look at results/quickstart/sheet.png"
+echo "== done in $(((SECONDS - started) / 60)) min $(((SECONDS - started) % 60)) s. Look at results/quickstart/sheet.png and results/quickstart/report.html"
 echo 'Next, a picture of your own:'
 echo '  basicsr restore PICTURE -o restored -w experiments/quickstart_phase3/models/net_g_latest.pth'
 [ -n "${made_environment:-}" ] && echo '  (in a new shell, first: source .venv/bin/activate)' || true
