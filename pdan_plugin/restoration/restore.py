@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import shlex
+import struct
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import cv2
 import torch
 from tqdm import tqdm
 
@@ -152,7 +154,7 @@ def _work(jobs: list[Job], restorer: Restorer, summary: _Summary) -> None:
                 if error.errno in _DISK_IS_LOST:
                     summary.fail(job.target.parent, 'nothing more can be written; stopped here')
                     return
-            except (RuntimeError, ValueError, MemoryError) as error:
+            except (RuntimeError, ValueError, MemoryError, cv2.error, struct.error) as error:
                 summary.fail(job.source, str(error) or type(error).__name__)
 
 
@@ -209,7 +211,7 @@ def _reason(error: OSError, job: Job) -> str:
 
 
 def _tell_next(source: Path, target: Path, weights: Path, option_file: Path | None) -> None:
-    other = target.with_name(f'{target.stem}_ensemble{target.suffix}')
+    other = target.resolve().with_name(f'{target.resolve().stem}_ensemble{target.suffix}')
     words: list[Any] = ['basicsr', 'restore', source, '-o', other, '-w', weights]
     words += ['-opt', option_file] if option_file is not None else []
     print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -113,7 +114,8 @@ def begin(plan: Plan, settings: dict[str, Any], *, overwrite: bool) -> list[Job]
         _try_writing(plan.folder / RECORD)
     begun = record.stat().st_mtime_ns
     for job in plan.jobs:
-        partial_path(job.target).unlink(missing_ok=True)  # of a run that was killed
+        with contextlib.suppress(OSError):  # what cannot be written is told when its turn comes
+            partial_path(job.target).unlink()  # of a run that was killed
     return [job for job in plan.jobs if not _is_done(job, begun)]
 
 

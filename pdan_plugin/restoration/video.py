@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 _QUALITY = '14'  # constant rate factor: to the eye as good as lossless
-_LARGEST_H264 = 139264  # macroblocks of 16x16 in a frame, H.264 level 6.2
+_LARGEST = 139264  # blocks of 16x16 in a frame: the highest levels, 6.2, of H.264 and of H.265
 _BT709 = 1
 # bicubic, accurate rounding, chroma interpolated fully: without these every picture becomes a grey level darker
 _EXACT = 0x4 | 0x40000 | 0x2000 | 0x4000
@@ -65,7 +65,7 @@ def restore_video(
 ) -> VideoOutcome:
     """Restores a video into ``target``, .mp4 or .mkv, which appears when it is whole.
 
-    The pictures become H.264 in 4:2:0, or H.265 where they are larger than H.264 allows or have more than 8 bits. Times
+    The pictures become H.264 in 4:2:0, or H.265 where they have more than 8 bits. Times
     of frames are those of the source to a tick; rotation is done to the pixels. Sound and subtitles are copied. A frame
     that cannot be decoded is stood in for by the last good one, so that sound and picture stay together.
 
@@ -79,10 +79,14 @@ def restore_video(
     """
     av = import_av()
     video = describe(source)
-    refused = {stream.index for stream in refused_streams(source, target.suffix)}
+    suffix = target.suffix.lower()
+    refused = {stream.index for stream in refused_streams(source, suffix)}
     partial = partial_path(target)
     try:
-        with open_video(source) as container, av.open(str(partial), 'w', options=_muxing(target.suffix)) as output:
+        with (
+            open_video(source) as container,
+            av.open(str(partial), 'w', options=_muxing(suffix)) as output,
+        ):
             writer = _Writer(av, video, restorer, container, output, refused, on_tile)
             for item in writer.reader:
                 if isinstance(item, TimedFrame):
@@ -188,7 +192,12 @@ class _Writer:
         if height % 2 or width % 2:
             self.outcome.notes.append(f'{width}x{height} is odd: a line was repeated at the border, as 4:2:0 needs')
         height, width = height + height % 2, width + width % 2
-        uses_h265 = self._is_deep or -(-height // 16) * -(-width // 16) > _LARGEST_H264
+        if -(-height // 16) * -(-width // 16) > _LARGEST:
+            raise VideoFileError(
+                f'frames would be {width}x{height}, more than a video can hold ({_LARGEST * 256:,} pixels); take its '
+                'frames out as pictures and restore the folder'
+            )
+        uses_h265 = self._is_deep
         options = {'crf': _QUALITY, **({'x265-params': 'log-level=error'} if uses_h265 else {})}
         stream = self._output.add_stream('libx265' if uses_h265 else 'libx264', rate=self._video.rate, options=options)
         coding = stream.codec_context

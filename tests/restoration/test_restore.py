@@ -115,6 +115,23 @@ def test_a_folder_half_done_goes_on(weights, source, tmp_path, capsys):
     assert (out / 'a.png').stat().st_mtime_ns > before
 
 
+def test_a_name_too_long_for_its_result_stops_nothing_else(weights, photo, tmp_path, capsys):
+    (tmp_path / 'in').mkdir()
+    for name in ('a.png', 250 * 'x' + '.png'):
+        Image.fromarray(photo).save(tmp_path / 'in' / name)
+    assert restore_path(tmp_path / 'in', tmp_path / 'out', weights) == 1
+    assert (tmp_path / 'out/a.png').exists()
+    assert 'too long' in capsys.readouterr().err
+
+
+def test_the_working_folder_may_be_the_target(weights, photo, tmp_path, monkeypatch):
+    Image.fromarray(photo).save(tmp_path / 'a.png')
+    (tmp_path / 'out').mkdir()
+    monkeypatch.chdir(tmp_path / 'out')
+    assert restore_path(tmp_path / 'a.png', Path('.'), weights) == 0
+    assert Path('a.png').exists()
+
+
 def test_results_of_other_weights_are_not_taken_for_these(weights, source, photo, tmp_path):
     out, darker = tmp_path / 'out', make_weights(tmp_path, 'darker', gain=0.5)
     (source / 'text.png').unlink()

@@ -185,6 +185,13 @@ def plane_of(plane):
     return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
 
 
+def test_frames_larger_than_a_video_holds_are_refused_before_the_work(tmp_path):
+    wide = make_video(tmp_path / 'wide.mkv', REGULAR[:1], codec='ffv1', height=1088, width=2080)
+    with pytest.raises(VideoFileError, match='8320x4352, more than a video can hold'):
+        restore_video(restorer(4), wide, tmp_path / 'wide.mp4')
+    assert [path.name for path in tmp_path.iterdir() if 'wide.mp4' in path.name] == []
+
+
 def test_odd_sizes_and_ten_bits(tmp_path):
     odd = make_video(tmp_path / 'odd.mkv', REGULAR[:3], codec='ffv1', height=33, width=47, pix_fmt='yuv444p')
     outcome = restore_video(restorer(1), odd, tmp_path / 'odd.mp4')
