@@ -8,6 +8,7 @@ Pictures belong together by their names. Interrupted, it goes on where it stoppe
 """
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -79,8 +80,8 @@ def main(words: Sequence[str] | None = None) -> None:
         raise WorkError('not merged:\n  ' + '\n  '.join(ensemble.failures.values()))
     if args.gt:
         print(
-            f'Next, a sheet to look at: python scripts/picture_sheet.py --lr LR --gt {args.gt} '
-            f'--results ensemble={args.output} -o {args.output}.png'
+            f'Next, a sheet to look at: python scripts/picture_sheet.py --lr LR --gt {shlex.quote(str(args.gt))} '
+            f'--results {shlex.quote(f"ensemble={args.output}")} -o {shlex.quote(f"{args.output}.png")}'
         )
     else:
         print('Next, its score: the same command with --gt FOLDER_OR_STORE')

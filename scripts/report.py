@@ -11,6 +11,7 @@ The page needs no network and no other file: send it, or open it on a phone.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,7 +66,7 @@ def _write_page(args: argparse.Namespace) -> None:
     frames = FRAMES if args.frames is None else args.frames
     page = write_report(args.runs, args.output, frames=frames, metric=args.metric)
     print(f'Report: {page} ({page.stat().st_size / 1e6:.1f} MB)')
-    runs = ' '.join(map(str, args.runs))
+    runs = shlex.join(map(str, args.runs))
     print(f'Open it in a browser. Next, a figure:\n  python scripts/report.py --figure {runs} -o figure.png')
 
 
@@ -77,8 +78,8 @@ def _draw_figure(args: argparse.Namespace) -> None:
     box = None if args.box is None else read_box(args.box)
     figure = write_figure(args.runs, args.output, image=args.image, box=box, metric=args.metric, dataset=args.dataset)
     print(f'Figure: {args.output} ({figure.image}, box {",".join(map(str, figure.box))})')
-    print(f'Another detail of it:\n  python scripts/report.py --figure {" ".join(map(str, args.runs))} '
-          f'-o {args.output} --image {figure.image} --box X,Y,W,H')  # fmt: skip
+    words = ['python', 'scripts/report.py', '--figure', *args.runs, '-o', args.output, '--image', figure.image]
+    print(f'Another detail of it:\n  {shlex.join(map(str, words))} --box X,Y,W,H')
 
 
 if __name__ == '__main__':

@@ -63,7 +63,7 @@
 
   function means(set, columns) {
     const head = make('tr', {}, make('th', { scope: 'col' }, 'Run'), ...columns.map((column) => make(
-      'th', { scope: 'col', class: 'number' }, column.name === null ? 'Time an image' : `${column.title} ${column.higher ? '↑' : '↓'}`)));
+      'th', { scope: 'col', class: 'number' }, column.name === null ? 'Time' : `${column.title} ${column.higher ? '↑' : '↓'}`)));
     const rows = set.runs.map((run, at) => make('tr', {}, make('th', { scope: 'row' }, swatch(run), run),
       ...columns.map((column) => {
         const values = set.means[column.place].map(number);

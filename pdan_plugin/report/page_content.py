@@ -247,7 +247,7 @@ def _history(run: TestRun) -> Path | None:
     weights = run.record.get('weights')
     if not isinstance(weights, str):
         return None
-    for root in (Path(), run.folder.resolve().parents[1]):
+    for root in (Path(), *run.folder.resolve().parents[1:2]):  # a run right below / has one parent
         history = (root / weights).resolve().parent.parent / FILE_NAME
         if history.is_file():
             return history

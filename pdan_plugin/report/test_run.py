@@ -106,6 +106,7 @@ def read_run(folder: Path) -> TestRun:
     try:
         record = json.loads(path.read_text(encoding='utf-8'))
         record.setdefault('name', folder.resolve().name)
+        record['network'] = dict(record.get('network') or {})
         datasets = {
             str(name): _read_dataset(folder, str(name), section) for name, section in record['datasets'].items()
         }
@@ -154,7 +155,7 @@ def _read_images(path: Path, metrics: list[str]) -> list[ImageScores]:
                     f'{path}: column {missing[0]!r} is missing; expected {",".join(wanted)}; run basicsr test again'
                 )
             lines = [(rows.line_num, dict(zip(header, row, strict=True))) for row in rows if row]
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+    except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:
         if isinstance(error, RequestError):
             raise
         raise RequestError(f'{path} cannot be read: {error}; run basicsr test again') from error

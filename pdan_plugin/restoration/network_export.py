@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def export_network(
     network, record = load_recorded_network(weights, option_file)
     if kind == '.safetensors':
         save_trained_network(network, record, output, float16=float16)
-        return f'{_described(output)}\nNext: basicsr restore INPUT -o OUTPUT -w {output}'
+        return f'{_described(output)}\nNext: basicsr restore INPUT -o OUTPUT -w {shlex.quote(str(output))}'
     worst = export_onnx(network, record, output, float16=float16, opset=opset or DEFAULT_OPSET, tell=tell)
     return (
         f'{_described(output)}, within {worst:.2g} grey levels of torch\n'

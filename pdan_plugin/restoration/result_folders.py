@@ -95,7 +95,9 @@ def find_results(folders: Sequence[Path], reserved: Iterable[str] = ()) -> list[
     labels = [_run_name(place) for place in places]
     taken = set(reserved)
     return [
-        Pictures(str(folder) if label in taken or labels.count(label) > 1 else label, place, _named_files(place))
+        Pictures(
+            str(folder.resolve()) if label in taken or labels.count(label) > 1 else label, place, _named_files(place)
+        )
         for folder, place, label in zip(folders, places, labels, strict=True)
     ]
 

@@ -154,6 +154,12 @@ def test_wrong_requests_say_what_to_do_and_leave_the_old_page(runs, tmp_path):
     (runs[0] / 'val.csv').write_text('image,clip,frame,psnr\n', encoding='utf-8')
     with pytest.raises(RequestError, match="'distance' is missing"):
         write_report(runs[:1])
+    (runs[0] / 'val.csv').write_text('image,clip,frame,psnr,"' + 200_000 * 'x', encoding='utf-8')
+    with pytest.raises(RequestError, match=r'val\.csv cannot be read'):
+        write_report(runs[:1])
+    (runs[0] / 'test.json').write_text('{"network": "PDAN", "datasets": {}}', encoding='utf-8')
+    with pytest.raises(RequestError, match=r'test\.json cannot be read'):
+        write_report(runs[:1])
     (runs[0] / 'test.json').write_text('{"name": 1', encoding='utf-8')
     with pytest.raises(RequestError, match=r'test\.json cannot be read'):
         write_report(runs[:1])

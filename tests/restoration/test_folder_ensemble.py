@@ -262,11 +262,12 @@ def test_a_runs_suffix_is_no_part_of_a_name(folders, results, out):
     assert {path.stem for path in out.glob('*.png')} == set(NAMES)
 
 
-def test_models_of_one_name_and_models_called_mean_stay_apart(truth, out, tmp_path):
+def test_models_of_one_name_and_models_called_mean_stay_apart(truth, out, tmp_path, monkeypatch):
     for model in ('a/net', 'b/net', 'mean', 'gt'):
         for name, picture in truth.items():
             write(tmp_path / model / f'{name}.png', picture)
     words = [tmp_path / 'a' / 'net', tmp_path / 'b' / 'net', tmp_path / 'mean']
-    assert ensemble(*words, '-o', out, '--gt', tmp_path / 'gt') == 0
+    monkeypatch.chdir(tmp_path)
+    assert ensemble(words[0], words[1], 'mean', '-o', out, '--gt', tmp_path / 'gt') == 0
     columns = next(csv.reader((out / 'scores.csv').read_text().splitlines()))[1::2]
     assert columns == [f'{word}_psnr' for word in words] + ['mean_psnr', 'patches_psnr', 'blended_psnr']
