@@ -163,7 +163,7 @@ def _try_losses(train: Mapping[str, Any], path: str) -> None:
             continue
         with _as_request(f'{path}: train.{key}'):
             loss = build_loss(dict(values))
-            if key in ('pixel_opt', 'deblur_opt'):
+            if key in ('pixel_opt', 'deblur_opt', 'dual_opt'):
                 result = loss(torch.zeros(1, 3, 16, 16), torch.ones(1, 3, 16, 16))
                 if result.dim() != 0:
                     raise RequestError(f'gives {tuple(result.shape)} numbers, expected one; set reduction: mean')

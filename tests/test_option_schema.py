@@ -300,7 +300,7 @@ class TestOwnModels:
         assert f'my.yml: {key}: found' in (text := refusal(changed(options, key, wrong)))
         assert expected in text
         text = refusal(changed(train_options(), key, values[0]))
-        assert f'my.yml: {key}: SRModel does not read it; model_type RestorationModel, DualSupervisionModel' in text
+        assert f'my.yml: {key}: SRModel does not read it; model_type RestorationModel, DualRegressionModel' in text
 
     def test_the_engine_s_options_are_told_when_misspelt(self):
         options = {**train_options(), 'model_type': 'RestorationModel'}
@@ -330,7 +330,7 @@ class TestOwnModels:
         text = refusal({**self.options(deblur_branch=False), 'model_type': 'SRModel'})
         for key in ('deblur_opt', 'precision', 'channels_last', 'scheduler.type'):
             assert f'train.{key}: ' in text
-        assert 'model_type RestorationModel, DualSupervisionModel would' in text
+        assert 'RestorationModel, DualRegressionModel, DualSupervisionModel would' in text
 
     @pytest.mark.parametrize(
         ('key', 'value'),

@@ -121,6 +121,7 @@ def test_devices_that_are_not_here_are_told():
     [
         ('train.pixel_opt', {'type': 'HPEMLoss', 'hard_ratio': 2}, 'hard_ratio'),
         ('train.pixel_opt', {'type': 'L1Loss', 'reduction': 'none'}, 'reduction: mean'),
+        ('train.dual_opt', {'type': 'L1Loss', 'reduction': 'none'}, 'reduction: mean'),
         ('network_g', {'type': 'PDAN', 'fuse_levels': 9, 'num_group': 2, 'deblur_branch': False}, 'fuse_levels'),
     ],
 )

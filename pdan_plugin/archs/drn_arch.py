@@ -1,12 +1,15 @@
 """DRN: the dual regression network PDAN's paper compares itself with.
 
-Source: "Closed-loop Matters: Dual Regression Networks for Single Image Super-Resolution", CVPR 2020. The networks
-that map back from HR to LR belong to training and are not part of this file.
+Source: "Closed-loop Matters: Dual Regression Networks for Single Image Super-Resolution", CVPR 2020. The dual networks,
+which map back from HR to LR, are :class:`DownBlock` each and belong to training (``DualRegressionModel``). Weights that
+the authors released load as they are: :meth:`DRN.own_names`.
 """
 
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Mapping
 from typing import Literal, overload
 
 import torch
@@ -40,10 +43,10 @@ class DRN(nn.Module):
         squeeze_factor: reduction inside the RCABs.
         upscale: a power of two.
         img_range: the network computes on (x - rgb_mean) * img_range.
-        rgb_mean: a mean a channel, in [0, 1].
+        rgb_mean: a mean a channel, in [0, 1]; a weights file brings the one it was trained with.
 
     Raises:
-        ValueError: ``upscale`` is not a power of two above one.
+        ValueError: ``upscale`` is not a power of two above one, or ``squeeze_factor`` leaves a block no channel.
     """
 
     def __init__(
@@ -62,10 +65,15 @@ class DRN(nn.Module):
         levels = int(math.log2(upscale)) if upscale > 1 else 0
         if levels == 0 or 2**levels != upscale:
             raise ValueError(f'upscale: expected a power of two above 1, got {upscale}.')
+        narrowest = num_feat * 2 ** min(levels, 2)
+        if not 1 <= squeeze_factor <= narrowest:
+            raise ValueError(
+                f'squeeze_factor: expected 1 to {narrowest}, the channels of a block, got {squeeze_factor}.'
+            )
         self.upscale = upscale
         self.img_range = img_range
         self.mean: Tensor
-        self.register_buffer('mean', torch.tensor(rgb_mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer('mean', torch.tensor(rgb_mean).view(1, -1, 1, 1))
 
         self.head = nn.Conv2d(num_in_ch, num_feat, 3, padding=1)
         self.down = nn.ModuleList(
@@ -114,3 +122,65 @@ class DRN(nn.Module):
 
     def _to_image(self, scale_index: int, features: Tensor) -> Tensor:
         return self.tail[scale_index](features) / self.img_range + self.mean
+
+    def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False):
+        """Like torch's, and takes the weights the authors released too."""
+        return super().load_state_dict(self.own_names(state_dict), strict=strict, assign=assign)
+
+    def own_names(self, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weights under this network's names, from a file of the authors' (guoyongcs/DRN) or one of this project.
+
+        Theirs computes on [0, 255], and shifts by the mean in two 1x1 convolutions, which their trainer trained with
+        the rest. What these became goes into ``mean``, the head and the tails: the same function of the picture, up to
+        rounding and at its borders too.
+        """
+        weights = dict(state_dict)
+        if any(name.startswith('up_blocks.') for name in weights):
+            weights = self._without_shifts({_own_name(name): value for name, value in weights.items()})
+        weights.setdefault('mean', self.mean)  # files in which the mean was not yet kept are of the constructor's
+        return weights
+
+    def _without_shifts(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        mean = self.mean.detach().cpu().double().flatten()
+        identity = torch.eye(len(mean), dtype=torch.float64)
+
+        def shift(name: str, sign: int) -> tuple[Tensor, Tensor]:
+            matrix = weights.pop(f'{name}.weight', identity)
+            offset = weights.pop(f'{name}.bias', sign * _AUTHORS_RANGE * mean)
+            return matrix.double().flatten(1), offset.double()
+
+        matrix, offset = shift('sub_mean', -1)
+        # matrix @ (255 x) + offset = matrix @ (255 (x - mean)): what pads the head's input stays zero
+        mean = -torch.linalg.solve(matrix, offset) / _AUTHORS_RANGE
+        back, back_offset = shift('add_mean', 1)
+        for name, value in weights.items():
+            exact = value.double()
+            if name == 'head.weight':
+                exact = torch.einsum('oikl,ij->ojkl', exact, matrix) * (_AUTHORS_RANGE / self.img_range)
+            elif re.fullmatch(r'tail\.\d+\.weight', name):
+                exact = torch.einsum('ij,jckl->ickl', back, exact) * (self.img_range / _AUTHORS_RANGE)
+            elif re.fullmatch(r'tail\.\d+\.bias', name):
+                exact = ((back @ exact + back_offset) / _AUTHORS_RANGE - mean) * self.img_range
+            else:
+                continue
+            weights[name] = exact.to(value.dtype)
+        weights['mean'] = mean.to(self.mean.dtype).view_as(self.mean)
+        return weights
+
+
+_AUTHORS_RANGE = 255.0
+# The key map from the authors' network to this one; head and tail have the same names.
+AUTHORS_KEY_MAP: tuple[tuple[str, str], ...] = (
+    (r'^up_blocks\.', 'up.'),
+    (r'^(up\.\d+\.\d+)\.body\.3\.conv_du\.0\.', r'\1.rcab.3.attention.1.'),
+    (r'^(up\.\d+\.\d+)\.body\.3\.conv_du\.2\.', r'\1.rcab.3.attention.3.'),
+    (r'^(up\.\d+\.\d+)\.body\.', r'\1.rcab.'),
+    (r'^(down\.\d+)\.dual_module\.0\.0\.', r'\1.0.'),
+    (r'^(down\.\d+)\.dual_module\.1\.', r'\1.2.'),
+)
+
+
+def _own_name(name: str) -> str:
+    for pattern, replacement in AUTHORS_KEY_MAP:
+        name = re.sub(pattern, replacement, name)
+    return name

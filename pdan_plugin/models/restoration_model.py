@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -201,8 +201,18 @@ class RestorationModel(ResumableModel):
         """What a part's loss counts for in the whole batch's: its share of a mean, all of a sum."""
         return 1.0 if getattr(criterion, 'reduction', 'mean') == 'sum' else 1.0 / self.accumulation_steps
 
+    def trained_networks(self) -> dict[str, nn.Module]:
+        """The networks that the losses of an iteration train, by the names of their files; wrapped as they are."""
+        return {'net_g': self.net_g}
+
+    def step_optimizers(self) -> list[torch.optim.Optimizer]:
+        """The optimizers of these networks: all of them make the step of an iteration, or it is skipped by all."""
+        return [self.optimizer_g]
+
     def optimize_parameters(self, current_iter: int) -> None:
-        self.optimizer_g.zero_grad()
+        optimizers = self.step_optimizers()
+        for optimizer in optimizers:
+            optimizer.zero_grad()
         before = [buffer.clone() for buffer in self._statistics]
         batches = self._parts()
         parts = [self._backward(batch, is_last=batch is batches[-1]) for batch in batches]
@@ -210,15 +220,17 @@ class RestorationModel(ResumableModel):
             (name, torch.stack([part.losses[name] for part in parts]).sum()) for name in parts[0].losses
         )
         total = torch.stack(list(losses.values())).sum()
-        self.scaler.unscale_(self.optimizer_g)
-        parameters = [each for group in self.optimizer_g.param_groups for each in group['params']]
+        for optimizer in optimizers:
+            self.scaler.unscale_(optimizer)
+        parameters = [each for optimizer in optimizers for group in optimizer.param_groups for each in group['params']]
         self.losses = losses
         if not self.guard.admits(parameters, total):
             self._skip_step(current_iter, parts)
             for buffer, value in zip(self._statistics, before, strict=True):
                 buffer.copy_(value)
             return
-        self.scaler.step(self.optimizer_g)
+        for optimizer in optimizers:
+            self.scaler.step(optimizer)
         self.scaler.update()
         for scheduler in self.schedulers:
             if isinstance(scheduler, PlateauSchedule):
@@ -240,11 +252,11 @@ class RestorationModel(ResumableModel):
     def _backward(self, batch: dict[str, Any], is_last: bool) -> Part:
         if self.accumulation_steps > 1:
             self.load_part(batch)
-        network = self.net_g
-        alone: AbstractContextManager = nullcontext()
-        if isinstance(network, nn.parallel.DistributedDataParallel) and not is_last:
-            alone = network.no_sync()  # the ranks' gradients are averaged once, in the last part's backward pass
-        with alone:
+        with ExitStack() as alone:
+            for network in self.trained_networks().values():
+                if isinstance(network, nn.parallel.DistributedDataParallel) and not is_last:
+                    # the ranks' gradients are averaged once, in the last part's backward pass
+                    alone.enter_context(network.no_sync())
             losses = self.compute_losses()
             self.scaler.scale(torch.stack(list(losses.values())).sum()).backward()
         return Part({name: loss.detach() for name, loss in losses.items()}, batch)
@@ -259,7 +271,12 @@ class RestorationModel(ResumableModel):
             report = f'  fp16 overflowed at a loss scale of {scale:g}; it is now {self.scaler.get_scale():g}.'
             logger.warning(self.guard.skip(iteration, report))
             return
-        report = describe(parts, self.get_bare_model(self.net_g).named_parameters())
+        parameters = [
+            (name if label == 'net_g' else f'{label}.{name}', parameter)
+            for label, network in self.trained_networks().items()
+            for name, parameter in self.get_bare_model(network).named_parameters()
+        ]
+        report = describe(parts, parameters)
         logger.error(self.guard.skip(iteration, report_of_all_ranks(report)))
 
     def model_ema(self, decay: float = 0.999) -> None:

@@ -9,6 +9,7 @@ from basicsr.utils import get_root_logger
 from basicsr.utils.dist_util import get_dist_info
 from torch import Tensor, distributed
 
+from pdan_plugin.errors import RequestError
 from pdan_plugin.models.plateau_schedule import PlateauSchedule
 from pdan_plugin.models.sharded_validation import ShardedValidationModel
 from pdan_plugin.toolbox_fixes.process_group import from_rank_zero
@@ -50,7 +51,17 @@ class ResumableModel(ShardedValidationModel):
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
         """Goes on from a training state, this model's or the toolbox's own, which lacks the random generators, the
-        best scores and fp16's scale: those begin anew, and a line in the log says so."""
+        best scores and fp16's scale: those begin anew, and a line in the log says so.
+
+        Raises:
+            RequestError: the state is of another number of optimizers.
+        """
+        if len(resume_state['optimizers']) != len(self.optimizers):
+            raise RequestError(
+                f'The training state of iteration {resume_state["iter"]} is of {len(resume_state["optimizers"])} '
+                f'optimizer(s), and {type(self).__name__} has {len(self.optimizers)}: another model_type saved it. Go '
+                'on with that one, or begin anew from its weights (path: pretrain_network_g, without resume_state).'
+            )
         # how an optimizer is computed is this run's affair, not that of the run which saved the state
         own_groups = [each.param_groups for each in self.optimizers]
         resume_state['optimizers'] = [
@@ -58,7 +69,7 @@ class ResumableModel(ShardedValidationModel):
                 {**saved, **{name: own[name] for name in IMPLEMENTATIONS if name in own}}
                 for saved, own in zip(state['param_groups'], groups, strict=False)
             ]}
-            for state, groups in zip(resume_state['optimizers'], own_groups, strict=False)
+            for state, groups in zip(resume_state['optimizers'], own_groups, strict=True)
         ]  # fmt: skip
         super().resume_training(resume_state)
         for optimizer in self.optimizers:

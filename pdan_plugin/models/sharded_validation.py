@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Iterator
@@ -19,12 +18,20 @@ from torch import Tensor, distributed, nn
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
+from pdan_plugin.cores import cores_of_this_rank
 from pdan_plugin.errors import RequestError
 from pdan_plugin.metrics.preparation import prepare_metrics
 from pdan_plugin.models.background_scoring import BackgroundScoring
+from pdan_plugin.models.distinct_results import require_distinct_results, require_distinct_tables
 from pdan_plugin.models.result_names import clip_and_frame, result_name
 from pdan_plugin.models.submission import require_challenge_frames, write_submission
-from pdan_plugin.models.test_record import TestedImage, TestRecord, machine_in_words, reserved_metric_name
+from pdan_plugin.models.test_record import (
+    TestedImage,
+    TestRecord,
+    machine_in_words,
+    mean_of,
+    reserved_metric_name,
+)
 from pdan_plugin.precision import autocast, full_float32
 from pdan_plugin.restoration.restorer import Restorer
 from pdan_plugin.training.history import run_history
@@ -45,7 +52,7 @@ class ShardedValidationModel(SRModel):
     - ``submission``: a test ends with the zip to hand in at a challenge on REDS (`pdan_plugin.models.submission`).
 
     Raises:
-        RequestError: A metric cannot be computed as its options are.
+        RequestError: A metric cannot be computed as its options are, or two data sets of a test would write one file.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
@@ -55,6 +62,8 @@ class ShardedValidationModel(SRModel):
         reserved = None if opt['is_train'] else reserved_metric_name(metrics_opt)
         if reserved is not None:
             raise RequestError(f'val.metrics.{reserved}: a column of the scores is called so; give it another name')
+        if not opt['is_train']:
+            require_distinct_tables(opt.get('datasets') or {})
         self.validation_precision = val_opt.get('precision', 'fp32')
         self._restores_in_parts = bool(val_opt.get('self_ensemble')) or val_opt.get('tile') is not None
         self._restorer: Restorer | None = None
@@ -127,6 +136,8 @@ class ShardedValidationModel(SRModel):
         is_submission = not self.is_train and bool(self.opt['val'].get('submission'))
         if is_submission:
             require_challenge_frames(dataset, save_img=save_img)
+        if not self.is_train:
+            require_distinct_results(dataset)
         roots = [source.get('dataroot_lq') for source in dataset_opt.get('sources') or [dataset_opt]]
         metrics_opt = self.opt['val'].get('metrics') or {}
         rank, world_size = get_dist_info()
@@ -170,7 +181,7 @@ class ShardedValidationModel(SRModel):
             return
         in_order = [images[index] for index in range(total)]
         self._validated_at[dataset_name] = current_iter
-        results = {metric: math.fsum(image.scores[metric] for image in in_order) / total for metric in metrics_opt}
+        results = {metric: mean_of([image.scores[metric] for image in in_order]) for metric in metrics_opt}
         if metrics_opt:
             self.metric_results = results
         if self.is_train:  # in a test there is one result and nothing to be best of
@@ -279,8 +290,7 @@ def scoring_threads(device: torch.device) -> int:
     would lose time to them and be measured with them."""
     if device.type != 'cuda':
         return 0
-    ranks = int(os.environ.get('LOCAL_WORLD_SIZE', '1'))
-    return max(1, min(8, (os.cpu_count() or 1) // ranks - 1))
+    return max(1, min(8, cores_of_this_rank() - 1))
 
 
 def _take_buffers_of_rank_zero(network: nn.Module) -> None:

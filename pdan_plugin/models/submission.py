@@ -15,9 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pdan_plugin.data.paired_frames import PairedFrames
-from pdan_plugin.data.reds_paired_dataset import REDSPairedDataset
 from pdan_plugin.errors import RequestError, WorkError
+from pdan_plugin.models.listed_frames import listed_frames
 from pdan_plugin.models.result_names import clip_and_frame
 from pdan_plugin.models.test_record import TestedImage
 
@@ -39,8 +38,14 @@ def require_challenge_frames(dataset: Any, *, save_img: bool = True) -> None:
     label = f'val.submission: data set {dataset.opt["name"]!r}'
     if not save_img:
         raise RequestError(f'{label}: the zip is of the pictures, which are not kept; set val.save_img: true')
+    listed = listed_frames(dataset)
+    if listed is None:
+        raise RequestError(
+            f'{label}: {type(dataset).__name__} does not list its frames, so none can be missed in time; use '
+            'REDSPairedDataset, or set val.submission: false'
+        )
     clips: dict[str, set[str]] = {}
-    for path, root in _lq_paths(dataset, label):
+    for path, root in listed:
         clip, frame = clip_and_frame(path, [root])
         if not _CLIP.fullmatch(clip) or not _FRAME.fullmatch(frame):
             raise RequestError(
@@ -56,21 +61,6 @@ def require_challenge_frames(dataset: Any, *, save_img: bool = True) -> None:
                 f'{label}: clip {clip} lacks frame {missing[0]}{more}; '
                 'the challenge takes frames 9, 19, ..., 99 of each clip. Give whole clips, or set val.submission: false'
             )
-
-
-def _lq_paths(dataset: Any, label: str) -> list[tuple[str, str]]:
-    """(path, the root it lies below) of every image."""
-    if isinstance(dataset, REDSPairedDataset):
-        sources = [PairedFrames(roots, label, dataset.opt) for roots in dataset.opt.get('sources') or [dataset.opt]]
-        return [(f'{source.lq_root}/{key}', source.lq_root) for source in sources for key in source.keys]
-    paths = getattr(dataset, 'paths', None)
-    if not isinstance(paths, list):
-        raise RequestError(
-            f'{label}: {type(dataset).__name__} does not list its frames, so none can be missed in time; use '
-            'REDSPairedDataset, or set val.submission: false'
-        )
-    root = dataset.opt['dataroot_lq']
-    return [(str(each['lq_path'] if isinstance(each, dict) else each), root) for each in paths]
 
 
 def write_submission(

@@ -2,6 +2,11 @@
 
 ``results/NAME/DATASET.csv`` has a row an image, ``results/NAME/DATASET_clips.csv`` a row a clip and a last one,
 ``mean``, over all images; ``results/NAME/test.json`` describes the run and names the files of each data set.
+
+A perfect picture's PSNR is infinite, and so is a mean with it. The tables have ``inf``; JSON has no number for it, so
+that it is the string "Infinity" in test.json ("NaN" likewise), as in a training's history. A metric with such values
+also has ``not_finite``, how many of its images have them, and ``mean_of_finite``, the mean of the others (null where
+there are none).
 """
 
 from __future__ import annotations
@@ -25,6 +30,7 @@ from pdan_plugin.errors import WorkError
 
 _FIRST_COLUMNS = ('image', 'clip', 'frame')
 _LAST_COLUMN = 'seconds'
+MEAN_ROW = 'mean'
 
 
 @dataclass(frozen=True)
@@ -95,13 +101,19 @@ class TestRecord:
             'pictures': f'visualization/{name}' if pictures else None,
             'suffix': self._val_opt.get('suffix') or None,
             'metrics': {
-                metric: {**options, 'better': options.get('better', 'higher'), 'mean': means[metric]}
+                metric: {
+                    **options,
+                    'better': options.get('better', 'higher'),
+                    'mean': means[metric],
+                    **_apart_from_not_finite([image.scores[metric] for image in images]),
+                }
                 for metric, options in metrics_opt.items()
             },
             'images': len(images),
             'seconds_per_image': means[_LAST_COLUMN],
         }
-        self._write('test.json', json.dumps(self._record, indent=2, default=str) + '\n')
+        text = json.dumps(_as_json(self._record), indent=2, default=str, allow_nan=False)
+        self._write('test.json', text + '\n')
 
     def _write(self, name: str, text: str) -> None:
         path = self._folder / name
@@ -111,6 +123,14 @@ class TestRecord:
 def reserved_metric_name(metrics_opt: Mapping[str, Any]) -> str | None:
     """The first metric that is called like a column of the tables; None where there is none."""
     return next((name for name in metrics_opt if name in (*_FIRST_COLUMNS, _LAST_COLUMN, 'images')), None)
+
+
+def mean_of(values: Sequence[float]) -> float:
+    """The mean of at least one value; with infinities of both signs it is nan."""
+    try:
+        return math.fsum(values) / len(values)
+    except ValueError:
+        return math.nan
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -163,12 +183,27 @@ def machine_in_words(device: torch.device) -> str:
 
 
 def _means(images: Sequence[TestedImage], metrics: Sequence[str]) -> dict[str, float | None]:
-    means: dict[str, float | None] = {
-        metric: math.fsum(image.scores[metric] for image in images) / len(images) for metric in metrics
-    }
+    means: dict[str, float | None] = {metric: mean_of([image.scores[metric] for image in images]) for metric in metrics}
     seconds = [image.seconds for image in images if image.seconds is not None]
-    means[_LAST_COLUMN] = math.fsum(seconds) / len(seconds) if seconds else None
+    means[_LAST_COLUMN] = mean_of(seconds) if seconds else None
     return means
+
+
+def _apart_from_not_finite(values: Sequence[float]) -> dict[str, Any]:
+    finite = [value for value in values if math.isfinite(value)]
+    if len(finite) == len(values):
+        return {}
+    return {'not_finite': len(values) - len(finite), 'mean_of_finite': mean_of(finite) if finite else None}
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _as_json(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_json(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return 'NaN' if math.isnan(value) else 'Infinity' if value > 0 else '-Infinity'
+    return value
 
 
 def _image_table(images: Sequence[TestedImage], metrics: Sequence[str]) -> str:
@@ -185,7 +220,7 @@ def _clip_table(images: Sequence[TestedImage], metrics: Sequence[str]) -> str:
         if image.clip:
             clips.setdefault(image.clip, []).append(image)
     rows: list[list[Any]] = []
-    for clip, own in [*clips.items(), ('mean', list(images))]:
+    for clip, own in [*clips.items(), (MEAN_ROW, list(images))]:
         means = _means(own, metrics)
         rows.append([clip, len(own), *(means[metric] for metric in metrics), _seconds(means[_LAST_COLUMN])])
     return _table(['clip', 'images', *metrics, _LAST_COLUMN], rows)

@@ -28,6 +28,7 @@ def check_agreement(opt: Mapping[str, Any], model: Any, is_train: bool) -> list[
         + _check_branch(opt, train, model)
         + _check_parts(train, model)
         + _check_what_the_model_needs(opt, train, model)
+        + _check_dual_regression(opt, train, model)
     )
 
 
@@ -152,6 +153,18 @@ def _check_branch(opt: Mapping[str, Any], train: Mapping[str, Any], model: Any) 
             'model_type: DualSupervisionModel',
         )
     ]
+
+
+def _check_dual_regression(opt: Mapping[str, Any], train: Mapping[str, Any], model: Any) -> list[Problem]:
+    """What a training by dual regression needs; the model itself says what that is."""
+    dual = find_registered(MODEL_REGISTRY, 'DualRegressionModel')
+    if dual is None or not issubclass(model, dual) or not train:
+        return []
+    network = opt['network_g'].get('type') if isinstance(opt.get('network_g'), Mapping) else None
+    misfits = model.misfits(opt, find_registered(ARCH_REGISTRY, network))
+    if not train.get('perceptual_opt'):
+        misfits.pop('train.pixel_opt', None)  # that is asked for of any model
+    return [Problem(key, text) for key, text in misfits.items()]
 
 
 def _check_parts(train: Mapping[str, Any], model: Any) -> list[Problem]:
