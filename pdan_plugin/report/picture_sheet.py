@@ -78,19 +78,20 @@ class Comparison:
         lr: A store (``.lmdb``) or a folder of clips: the input frames.
         gt: Likewise, the ground truth.
         results: Name -> folder of ``CLIP_FRAME.png``, as ``basicsr test`` writes them.
+        keys: The frames to compare, where these are not all that the sources hold.
 
     Raises:
         RequestError: A source is missing, a frame is missing from one of them, or LR and ground truth hold different
             frames. Reading raises it too where sizes do not fit.
     """
 
-    def __init__(self, lr: Path, gt: Path, results: Mapping[str, Path]) -> None:
+    def __init__(self, lr: Path, gt: Path, results: Mapping[str, Path], *, keys: Sequence[str] | None = None) -> None:
         self.lr_path, self.gt_path = lr, gt
         self.lr, self.gt = _open(lr), _open(gt)
         self.results = dict(results)
-        self.keys = list(self.gt.keys)
+        self.keys = list(self.gt.keys if keys is None else keys)
         _check_complete(self.keys, set(self.lr.keys), f'{lr} (input of {gt})')
-        _check_complete(self.lr.keys, set(self.keys), f'{gt} (ground truth of {lr})')
+        _check_complete(self.lr.keys if keys is None else keys, set(self.gt.keys), f'{gt} (ground truth of {lr})')
         for name, folder in self.results.items():
             if name == BICUBIC:
                 raise RequestError(f'{BICUBIC} is always shown; give the result in {folder} another name')

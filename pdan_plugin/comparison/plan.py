@@ -1,0 +1,145 @@
+"""The runs that the tables are made of: each row's option file with a seed, and which rows share one training."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pdan_plugin.comparison.rows import Row
+from pdan_plugin.errors import RequestError
+from pdan_plugin.models.test_record import with_absolute_paths
+from pdan_plugin.option_file import read_option_file
+
+_LPIPS = {'type': 'calculate_lpips', 'crop_border': 0, 'better': 'lower'}
+
+
+@dataclass(frozen=True)
+class PlannedRow:
+    """A row as its option file is now.
+
+    Attributes:
+        run: Name of its runs, but for the seed: that of the first row with the same options.
+        digest: Of the options that decide its numbers; neither name, seed nor logging do.
+        options: As read, ``iterations`` applied.
+    """
+
+    row: Row
+    path: Path
+    run: str
+    digest: str
+    options: dict[str, Any]
+
+    @property
+    def is_trained(self) -> bool:
+        return 'train' in self.options
+
+    def run_name(self, seed: int) -> str:
+        """Of its run with a seed; what is not trained has one run for all seeds."""
+        return f'{self.run}_seed{seed}' if self.is_trained else self.run
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training and its test, or a test alone; ``train`` and ``test`` are whole option files."""
+
+    name: str
+    title: str
+    seed: int
+    digest: str
+    file: Path
+    train: dict[str, Any] | None
+    test: dict[str, Any]
+
+
+def plan_rows(rows: Iterable[Row], options: Path, iterations: int | None) -> dict[str, PlannedRow]:
+    """Reads the option files of all rows; by row's name.
+
+    Args:
+        rows: In the tables' order.
+        options: The folder that the rows' files are in.
+        iterations: Of every training, in place of ``total_iter``; a cosine schedule of one period is shortened alike.
+
+    Raises:
+        RequestError: A file cannot be read, lacks a section, or has no data to score on.
+    """
+    planned: dict[str, PlannedRow] = {}
+    owners: dict[str, str] = {}
+    for row in rows:
+        path = options / row.file
+        content = read_option_file(path)
+        if iterations is not None and 'train' in content:
+            _set_iterations(content['train'], iterations, path)
+        _scoring_data(content, path)
+        digest = _digest(content)
+        owner = owners.setdefault(digest, row.name)
+        planned[row.name] = PlannedRow(row, path, owner, digest, content)
+    return planned
+
+
+def plan_runs(rows: Sequence[PlannedRow], seeds: Sequence[int], *, lpips: bool) -> list[Run]:
+    """The runs of these rows, all rows of a seed before the next seed; shared ones once."""
+    runs: dict[str, Run] = {}
+    for seed in seeds:
+        for row in rows:
+            name = row.run_name(seed)
+            if name not in runs:
+                runs[name] = _run(row, name, seed, lpips=lpips)
+    return list(runs.values())
+
+
+def _run(row: PlannedRow, name: str, seed: int, *, lpips: bool) -> Run:
+    opt = row.options
+    shared = {key: value for key, value in opt.items() if key not in ('train', 'val', 'logger', 'datasets', 'path')}
+    shared |= {'name': name, 'manual_seed': seed}
+    train = None
+    paths = dict(opt['path'])
+    if row.is_trained:
+        # without validation: the test that follows scores the same frames
+        data = {key: value for key, value in opt['datasets'].items() if key != 'val'}
+        train = {**shared, **{key: opt[key] for key in ('path', 'train', 'logger') if key in opt}}
+        train['datasets'] = with_absolute_paths(data)
+        paths['pretrain_network_g'] = f'experiments/{name}/models/net_g_latest.pth'
+        paths['param_key_g'] = 'params_ema' if opt['train'].get('ema_decay') else 'params'
+    val = {key: value for key, value in opt['val'].items() if key != 'val_freq'} | {'save_img': True, 'suffix': None}
+    val['metrics'] = dict(val['metrics']) | ({'lpips': _LPIPS} if lpips else {})
+    scoring = with_absolute_paths(_scoring_data(opt, row.path))
+    paths = {key: value for key, value in paths.items() if key != 'resume_state'}
+    test = shared | {'datasets': {'test': scoring}, 'path': paths, 'val': val}
+    test = {key: value for key, value in test.items() if key == 'network_g' or not key.startswith('network_')}
+    return Run(name, row.row.title, seed, row.digest, row.path, copy.deepcopy(train), copy.deepcopy(test))
+
+
+def _scoring_data(opt: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    word = 'val' if 'train' in opt else 'test'
+    data = (opt.get('datasets') or {}).get(word)
+    metrics = (opt.get('val') or {}).get('metrics') or {}
+    if not isinstance(data, dict) or 'psnr' not in metrics or 'ssim' not in metrics:
+        raise RequestError(
+            f'{path}: expected datasets.{word}, the data to score on, and val.metrics with psnr and ssim; '
+            'see options/baselines/small/edsr.yml'
+        )
+    return data
+
+
+def _set_iterations(train: dict[str, Any], iterations: int, path: Path) -> None:
+    if iterations < 1:
+        raise RequestError(f'--iterations {iterations}: expected 1 or more')
+    scheduler = train.get('scheduler') or {}
+    if scheduler.get('periods') == [train.get('total_iter')]:
+        scheduler['periods'] = [iterations]
+    elif scheduler.get('type') != 'ReduceLROnPlateau':
+        raise RequestError(
+            f'{path}: --iterations does not know how to shorten this scheduler; expected ReduceLROnPlateau or '
+            'CosineAnnealingRestartLR with periods: [total_iter]. Change total_iter in the file instead'
+        )
+    train['total_iter'] = iterations
+
+
+def _digest(opt: Mapping[str, Any]) -> str:
+    deciding = {key: value for key, value in opt.items() if key not in ('name', 'manual_seed', 'logger')}
+    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,81 @@
+"""The record of each run, ``OUTPUT/runs/NAME.json``: its options' digest, how long it trained, its scores."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from pdan_plugin.errors import RequestError
+from pdan_plugin.models.test_record import write_atomically
+from pdan_plugin.report.test_run import mean, read_run
+
+FOLDER = 'runs'
+
+
+def read_record(output: Path, name: str) -> dict[str, Any] | None:
+    """The record of a run; None where it was never begun.
+
+    Raises:
+        RequestError: It is damaged.
+    """
+    path = output / FOLDER / f'{name}.json'
+    if not path.is_file():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding='utf-8'))
+        if not {'name', 'seed', 'digest', 'attempts', 'trained', 'test'} <= set(record):
+            raise ValueError('keys are missing')
+    except (OSError, TypeError, ValueError) as error:
+        raise RequestError(
+            f'{path} cannot be read as the record of a run ({error}); put back what was there, or move it away and '
+            'train that row anew with --again'
+        ) from error
+    return record
+
+
+def write_record(output: Path, record: dict[str, Any]) -> None:
+    """Writes it whole, or leaves what was there.
+
+    Raises:
+        WorkError: It cannot be written.
+    """
+    path = output / FOLDER / f'{record["name"]}.json'
+    write_atomically(path, (json.dumps(record, indent=2) + '\n').encode())
+
+
+def training_seconds(record: dict[str, Any]) -> tuple[float | None, bool]:
+    """How long it trained, and whether in one go; what was computed twice after a kill counts twice."""
+    seconds = [each['seconds'] for each in record['attempts']]
+    known = [each for each in seconds if each is not None]
+    return (math.fsum(known) if known else None), len(seconds) == 1
+
+
+def scores_of_test(folder: Path) -> dict[str, Any]:
+    """What a test of one data set left, as a record keeps it: means over the images, by clip, and each image's.
+
+    Raises:
+        RequestError: The test left no such thing.
+    """
+    run = read_run(folder)
+    if len(run.datasets) != 1:
+        raise RequestError(f'{folder}: expected a test of one data set, found {", ".join(run.datasets)}')
+    data = next(iter(run.datasets.values()))
+    clips: dict[str, list] = {}
+    for image in data.images:
+        clips.setdefault(image.clip, []).append(image)
+    return {
+        'dataset': data.name,
+        'images': len(data.images),
+        'mean': {metric: mean(image.values[metric] for image in data.images) for metric in data.metrics},
+        'clips': {
+            clip: {metric: mean(image.values[metric] for image in images) for metric in data.metrics}
+            for clip, images in clips.items()
+        },
+        'seconds_per_image': mean(image.seconds for image in data.images if not math.isnan(image.seconds)),
+        'parameters': run.record['parameters'],
+        'network': run.record['network'],
+        'machine': run.record['machine'],
+        'precision': run.record.get('precision'),
+    }

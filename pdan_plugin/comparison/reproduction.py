@@ -1,0 +1,144 @@
+"""The tables from beginning to end: what is planned is checked, each run is done once, the tables are written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pdan_plugin import preflight
+from pdan_plugin.comparison import runs, tables
+from pdan_plugin.comparison.plan import PlannedRow, Run, plan_rows, plan_runs
+from pdan_plugin.comparison.records import read_record, write_record
+from pdan_plugin.comparison.rows import FULL, SMALL
+from pdan_plugin.comparison.sheet import write_sheet
+from pdan_plugin.errors import RequestError, WorkError
+from pdan_plugin.metrics.lpips_metric import prepare as prepare_lpips
+from pdan_plugin.option_schema import check_options
+
+
+def reproduce(
+    output: Path,
+    *,
+    full: bool = False,
+    rows: Sequence[str] | None = None,
+    seeds: Sequence[int] = (0, 1, 2),
+    iterations: int | None = None,
+    again: Sequence[str] = (),
+    score_again: bool = False,
+    nproc: int | None = None,
+    options: Path = Path('options'),
+    say: Callable[[str], None] = print,
+) -> None:
+    """Trains and tests what is missing, and writes ``tables.md``, ``tables.json`` and ``sheet.png`` to ``output``.
+
+    A run is a row and a seed. One that is done is never done again, one that was stopped goes on; runs of other rows
+    and seeds that are there already are in the tables too.
+
+    Args:
+        output: Holds all that is written; made where it is not there.
+        full: The paper's sizes on REDS in place of the small ones.
+        rows: By name; None: all.
+        seeds: In this order; all rows of one come before the next.
+        iterations: Of every training, in place of its option file's.
+        again: Rows whose runs with these seeds are removed and done anew.
+        score_again: Whether trained networks are tested once more.
+        nproc: Workers of each command.
+        options: Where the option files are.
+        say: Takes what the user should see.
+
+    Raises:
+        RequestError: A row is not known, an option file or its data are not in order, one has changed since its run;
+            told before anything is written.
+        WorkError: Runs failed; the others are done, and in the tables.
+    """
+    comparison = FULL if full else SMALL
+    chosen = comparison.rows if rows is None else comparison.chosen(rows)
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise RequestError(f'--seeds {" ".join(map(str, seeds))}: expected one or more, each once')
+    planned = plan_rows(comparison.rows, options, iterations)
+    lpips_missing = _why_no_lpips()
+    todo = plan_runs([planned[row.name] for row in chosen], seeds, lpips=lpips_missing is None)
+    renewed = {planned[row.name].run_name(seed) for row in comparison.chosen(again) for seed in seeds}
+    unasked = renewed - {run.name for run in todo}
+    if unasked:
+        raise RequestError(f'--again {" ".join(again)}: not among the rows of --rows; name them in both')
+    output = output.resolve()
+    _refuse_changed(output, [run for run in todo if run.name not in renewed], planned)
+    missing = [run for run in todo if run.name in renewed or not runs.is_done(read_record(output, run.name))]
+    _check(missing)
+    failures = []
+    with runs.sole_use(output) as lock, runs.stop_signals_raised():
+        for name in sorted(renewed):
+            runs.forget(output, name)
+        if score_again:
+            _forget_scores(output, todo)
+        runner = runs.Runner(output, lock, nproc=nproc, say=say)
+        for number, run in enumerate(todo, 1):
+            if runs.is_done(read_record(output, run.name)):
+                say(f'[{number}/{len(todo)}] {run.name}: done before')
+                continue
+            say(f'[{number}/{len(todo)}] {run.name}, {run.file}')
+            started = time.monotonic()
+            try:
+                runner.do(run)
+            except KeyboardInterrupt:
+                say(f'The same command goes on from here{", without --again" * bool(again)}.')
+                raise
+            except runs.CommandFailed as error:
+                say(f'  failed after {tables.duration(time.monotonic() - started)}: {error}')
+                failures.append(run.name)
+            else:
+                mean = (read_record(output, run.name) or {})['test']['mean']
+                took = tables.duration(time.monotonic() - started)
+                say(f'  done in {took}: PSNR {mean["psnr"]:.3f}, SSIM {mean["ssim"]:.4f}')
+            tables.write_tables(output, comparison, planned, lpips_missing)
+        text = tables.write_tables(output, comparison, planned, lpips_missing)
+        sheet = write_sheet(output, comparison, planned)
+    say(f'\n{text}')
+    say(f'Tables: {output / "tables.md"}, with every run in tables.json' + (f'\nSheet: {sheet}' if sheet else ''))
+    if failures:
+        raise WorkError(f'{len(failures)} of {len(todo)} runs failed: {", ".join(failures)}; mend them and call again')
+
+
+def _why_no_lpips() -> str | None:
+    try:
+        prepare_lpips()
+    except RequestError as error:
+        return str(error)
+    return None
+
+
+def _refuse_changed(output: Path, todo: Sequence[Run], planned: dict[str, PlannedRow]) -> None:
+    changed: dict[str, list[str]] = {}
+    for run in todo:
+        record = read_record(output, run.name)
+        if record is not None and record['digest'] != run.digest:
+            changed.setdefault(str(run.file), []).append(run.name)
+    if not changed:
+        return
+    names = sorted({row.row.name for row in planned.values() if str(row.path) in changed})
+    told = '; '.join(f'{file} ({", ".join(names)})' for file, names in changed.items())
+    raise RequestError(
+        f'{output}: the options have changed since these runs: {told}. Put the options (and --iterations) back to go '
+        f'on, give another --output, or do those rows anew: --again {" ".join(names)}'
+    )
+
+
+def _check(missing: Sequence[Run]) -> None:
+    """All that would keep a run from starting; only its own training can make a test's weights."""
+    for run in {run.digest: run for run in missing}.values():  # seeds of a row are alike
+        for opt, is_train in ((run.train, True), (run.test, False)):
+            if opt is None:
+                continue
+            check_options(opt, run.file, is_train=is_train)
+            if not is_train and run.train is not None:
+                opt = {**opt, 'path': {**opt['path'], 'pretrain_network_g': None}}
+            preflight.check_run(opt, str(run.file), is_train=is_train, world_size=1, distributed=False)
+
+
+def _forget_scores(output: Path, todo: Sequence[Run]) -> None:
+    for run in todo:
+        record = read_record(output, run.name)
+        if record is not None and record['test'] is not None:
+            write_record(output, record | {'test': None})
