@@ -239,12 +239,13 @@ def _what_next(opt: dict[str, Any], *, is_train: bool, debug: bool) -> str:
     if is_train:
         averaged = ' path:param_key_g=params_ema' if opt['train'].get('ema_decay') else ''
         weights = f'experiments/{name}/models/net_g_latest.pth'
+        option = shlex.quote(f'path:pretrain_network_g={weights}')
         return (
             f'Trained weights: {weights}\n'
             f'Next, with an option file that names the test data:\n'
-            f'  basicsr test -opt FILE --force_yml path:pretrain_network_g={weights}{averaged}\n'
+            f'  basicsr test -opt FILE --force_yml {option}{averaged}\n'
             f'or on pictures of your own:\n'
-            f'  basicsr restore INPUT -o OUTPUT -w {weights}'
+            f'  basicsr restore INPUT -o OUTPUT -w {shlex.quote(weights)}'
         )
     pictures = f'Pictures: results/{name}/visualization/\n' if opt['val']['save_img'] else ''
     return f'{pictures}Scores: results/{name}/'

@@ -37,7 +37,12 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         default='fp32',
         help='number format of the network; bf16 and fp16 are faster where the device computes them (default: fp32)',
     )
-    parser.add_argument('--compile', action='store_true', help='compile the network first: pays for many files')
+    parser.add_argument(
+        '--compile',
+        action='store_true',
+        help='compile the network: the first picture takes longer, by minutes where the network is deep, and once more '
+        'one of another size. Try it on a few: in fp32 on a CPU a PDAN is no faster for it',
+    )
     parser.add_argument(
         '--tile',
         type=_tile,

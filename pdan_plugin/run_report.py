@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,7 +51,7 @@ def report(opt: Mapping[str, Any], path: str, *, world_size: int = 1) -> str:
     lines += ['', 'Networks', *_network_lines(opt, facts, is_train)]
     command = 'train' if is_train else 'test'
     workers = f' --nproc {world_size}' if world_size > 1 else ''
-    return '\n'.join([*lines, '', f'Next: basicsr {command} -opt {path}{workers}'])
+    return '\n'.join([*lines, '', f'Next: basicsr {command} -opt {shlex.quote(path)}{workers}'])
 
 
 def _network_lines(opt: Mapping[str, Any], facts: RunFacts, is_train: bool) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -101,7 +102,7 @@ def main(words: Sequence[str] | None = None) -> None:
             new_plot.unlink(missing_ok=True)
     print(f'{output}: light of 256 levels, RGB, from {len(args.pictures)} pictures. {camera.note.capitalize()}.')
     print(f'{plot}: the three curves; they should rise smoothly and lie close together.')
-    print(f'Next: python scripts/synthesize_blur.py SOURCE TARGET --response {output}')
+    print(f'Next: python scripts/synthesize_blur.py SOURCE TARGET --response {shlex.quote(str(output))}')
 
 
 if __name__ == '__main__':

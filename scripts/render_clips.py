@@ -8,6 +8,7 @@ share a photograph. Interrupted, it goes on where it stopped when it is called a
 
 import argparse
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -129,7 +130,7 @@ def render(args: argparse.Namespace) -> None:
         for _ in tqdm(done, total=len(missing), unit='clip', desc='rendering'):
             pass
     splits = ' '.join(split for split, count in counts.items() if count)
-    print(f'Next: python scripts/prepare_reds.py {args.target} STORES --splits {splits}')
+    print(f'Next: python scripts/prepare_reds.py {shlex.quote(str(args.target))} STORES --splits {splits}')
 
 
 @ends_script

@@ -1,6 +1,7 @@
 """The `basicsr` command: what it answers, its exit status, and that a refused request leaves nothing behind."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -239,10 +240,13 @@ def test_check_tells_sizes_and_writes_nothing(folder, capsys):
 
 def test_restore_restores_a_picture(folder, capsys):
     network = {'type': 'PDAN', 'num_feat': 16, 'num_group': 1, 'num_block': 1, 'fuse_levels': 0, 'deblur_branch': False}
-    options = {**train_options(), 'model_type': 'RestorationModel', 'network_g': network}
+    options = {**train_options(), 'name': 'small net', 'model_type': 'RestorationModel', 'network_g': network}
     write_options(folder, options)
     assert cli.main(['train', '-opt', 'small.yml']) == 0
-    weights = 'experiments/small/models/net_g_latest.pth'
+    weights = 'experiments/small net/models/net_g_latest.pth'
+    output = capsys.readouterr().out
+    assert f'basicsr test -opt FILE --force_yml {shlex.quote(f"path:pretrain_network_g={weights}")}' in output
+    assert f'basicsr restore INPUT -o OUTPUT -w {shlex.quote(weights)}' in output
     assert cli.main(['restore', 'lq/000.png', '-o', 'restored', '-w', weights, '-opt', 'small.yml']) == 0
     restored = list((folder / 'restored').rglob('*.png'))
     assert len(restored) == 1

@@ -51,7 +51,7 @@ def export_network(
     return (
         f'{_described(output)}, within {worst:.2g} grey levels of torch\n'
         'Next, in any program that runs ONNX: '
-        f"onnxruntime.InferenceSession('{output}').run(None, {{'input': PICTURES}})"
+        f"onnxruntime.InferenceSession({str(output)!r}).run(None, {{'input': PICTURES}})"
     )
 
 

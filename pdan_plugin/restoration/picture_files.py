@@ -74,6 +74,7 @@ def read_picture(path: Path) -> Picture:
             pixels from 0 to white.
         OSError: It cannot be read.
     """
+    refuse_what_is_no_file(path)
     content = path.read_bytes()
     with _open(content) as image:
         bits = _bits(content, image)
@@ -93,6 +94,33 @@ def read_picture(path: Path) -> Picture:
         dpi=None if dpi is None or not min(dpi) > 0 else (float(dpi[0]), float(dpi[1])),
         notes=tuple(notes),
     )
+
+
+def refuse_what_is_no_file(path: Path) -> None:
+    """A ValueError for a pipe, socket or device, which reading might wait on for ever."""
+    if path.exists() and not path.is_file():
+        raise PictureFileError('is a pipe, a socket or a device; only files are restored')
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """(height, width) as the file's header tells, before EXIF's orientation.
+
+    Raises:
+        PictureFileError: No picture.
+        OSError: It cannot be read.
+    """
+    refuse_what_is_no_file(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        try:
+            with path.open('rb') as file, Image.open(file) as image:
+                return image.height, image.width
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            raise PictureFileError('is no picture') from error
+        except Exception as error:  # see `_open`
+            raise PictureFileError(f'is no picture: {error}') from error
 
 
 @contextmanager
@@ -120,7 +148,7 @@ def _open(content: bytes) -> Iterator[Image.Image]:
         except Image.UnidentifiedImageError as error:
             raise PictureFileError('cannot be decoded as a picture: it is none, or of an unknown kind') from error
         except Image.DecompressionBombError as error:
-            raise PictureFileError(f'is larger than is read at once: {error}') from error
+            raise PictureFileError(f'has more pixels than are read at once; cut it into parts ({error})') from error
         except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError) as error:
             raise PictureFileError(f'cannot be decoded, it is truncated or damaged: {error}') from error
         except Exception as error:  # Pillow's decoders raise struct.error, zlib.error and their own
@@ -158,13 +186,15 @@ def _deep_picture(content: bytes, image: Image.Image) -> Picture:
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         if image.tag_v2.get(339, (1,))[0] != 1:
             raise PictureFileError('holds signed or floating-point numbers; convert it to 8 or 16 bits')
-        if image.tag_v2.get(262) not in (1, 2):
+        if image.tag_v2.get(262) not in (0, 1, 2):
             raise PictureFileError('is a 16-bit TIFF that is neither grey nor RGB; convert it to RGB')
         if image.tag_v2.get(338, (2,))[0] == 1:
             raise PictureFileError('is a 16-bit TIFF with premultiplied transparency; save it with a straight alpha')
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16 or pixels.shape[:2] != image.size[::-1]:
         raise PictureFileError('is a kind of 16-bit file that cannot be decoded; convert it to a 16-bit PNG')
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(262) == 0:  # white is 0
+        pixels = _inverted(pixels)
     is_grey = pixels.ndim == 2 or content[25] == 4 if image.format == 'PNG' else pixels.ndim == 2
     colour = _three_equal(pixels) if pixels.ndim == 2 else np.ascontiguousarray(pixels[..., 2::-1])
     alpha = np.ascontiguousarray(pixels[..., 3]) if pixels.ndim == 3 and pixels.shape[2] == 4 else None
@@ -212,6 +242,11 @@ def _exif(image: Image.Image, notes: list[str]) -> tuple[bytes | None, int]:
         notes.append(f'its EXIF block is damaged and left out ({type(error).__name__}: {error})')
         return None, 1
     return written, orientation if orientation in range(1, 9) else 1
+
+
+def _inverted(pixels: NDArray[Any]) -> NDArray[Any]:
+    """The pixels of a TIFF whose white is 0 with black at 0; a straight alpha stays."""
+    return 65535 - pixels if pixels.ndim == 2 else np.dstack([65535 - pixels[..., :-1], pixels[..., -1]])
 
 
 def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:

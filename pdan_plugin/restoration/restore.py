@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import math
 import shlex
 import struct
 import sys
@@ -16,19 +18,21 @@ import torch
 from tqdm import tqdm
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.restoration.picture_files import PictureFileError, read_picture
+from pdan_plugin.restoration.picture_files import PictureFileError, picture_size, read_picture
 from pdan_plugin.restoration.picture_writing import (
     what_ending_cannot_hold,
     what_ending_leaves_out,
     write_picture,
 )
-from pdan_plugin.restoration.restore_plan import Job, Plan, begin, file_digest, make_plan
+from pdan_plugin.restoration.restore_plan import RECORD, Job, Plan, begin, file_digest, make_plan
 from pdan_plugin.restoration.restorer import Restorer
 from pdan_plugin.restoration.trained_network import load_recorded_network
 from pdan_plugin.restoration.transparency import restore_layers
 from pdan_plugin.restoration.video import restore_video
+from pdan_plugin.restoration.video_source import VideoFileError, describe
 
 _DISK_IS_LOST = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # what one result meets, all further ones will
+_OF_WRITING = (*_DISK_IS_LOST, errno.EFBIG)  # where the system does not say which file
 
 OnTile = Callable[[int, int], None]
 
@@ -88,17 +92,35 @@ def restore_path(
         'precision': precision,
         'self_ensemble': self_ensemble,
     }
+    _refuse_too_little_memory(plan, restorer)
+    is_new = plan.folder is not None and not (plan.folder / RECORD).exists()
     jobs = begin(plan, settings, overwrite=overwrite)
     summary = _Summary(plan, len(plan.jobs) - len(jobs))
+    if compiled and jobs:
+        print('Compiling: the first picture takes longer, by minutes where the network is deep.', flush=True)
     try:
         _work(jobs, restorer, summary)
     except KeyboardInterrupt:
-        print('Stopped; no half-written result is left. The same command goes on from here.', file=sys.stderr)
+        same = 'The same command' + (' without --overwrite' if overwrite and plan.folder else '')
+        print(f'Stopped; no half-written result is left. {same} goes on from here.', file=sys.stderr)
         raise
+    if plan.folder is not None and is_new and summary.restored + summary.skipped == 0:
+        (plan.folder / RECORD).unlink(missing_ok=True)  # of nothing
+        with contextlib.suppress(OSError):
+            plan.folder.rmdir()
     summary.notes += restorer.notes
     summary.tell(target)
     if not self_ensemble and not summary.failures:
-        _tell_next(source, target, weights, option_file)
+        words: list[Any] = ['basicsr', 'restore', source, '-o', _beside(target), '-w', weights]
+        words += ['-opt', option_file] if option_file is not None else []
+        words += ['--precision', precision] if precision != 'fp32' else []
+        words += ['--compile'] if compiled else []
+        words += ['--tile', tile] if isinstance(tile, int) else []
+        words += ['--overlap', overlap] if overlap is not None else []
+        words += ['--memory', memory] if memory is not None else []
+        words += ['--device', device] if device is not None else []
+        command = shlex.join(map(str, [*words, '--self-ensemble']))
+        print(f'Next, a little better in eight times the time:\n  {command}', flush=True)
     return 1 if summary.failures else 0
 
 
@@ -125,6 +147,8 @@ class _Summary:
         if self.plan.left_alone:
             endings = ', '.join(f'{count} {ending}' for ending, count in self.plan.left_alone.most_common(8))
             print(f'Left alone, neither picture nor video by their ending: {endings}')
+        for link in self.plan.links:
+            print(f'Left alone, a link to a folder: {link}; restore it by itself')
         for note in dict.fromkeys(self.notes):
             print(f'Note: {note}')
         if self.failures:
@@ -205,15 +229,26 @@ def _device(name: str | None) -> torch.device:
 
 
 def _reason(error: OSError, job: Job) -> str:
-    place = error.filename or (job.target if error.errno in _DISK_IS_LOST else None)
+    place = error.filename or (job.target if error.errno in _OF_WRITING else None)
     text = error.strerror or str(error)
     return text if place is None or Path(str(place)) == job.source else f'{place}: {text}'
 
 
-def _tell_next(source: Path, target: Path, weights: Path, option_file: Path | None) -> None:
-    other = target.resolve().with_name(f'{target.resolve().stem}_ensemble{target.suffix}')
-    words: list[Any] = ['basicsr', 'restore', source, '-o', other, '-w', weights]
-    words += ['-opt', option_file] if option_file is not None else []
-    print(
-        f'Next, a little better in eight times the time:\n  {shlex.join(map(str, words))} --self-ensemble', flush=True
-    )
+def _beside(target: Path) -> Path:
+    return target.resolve().with_name(f'{target.resolve().stem}_ensemble{target.suffix}')
+
+
+def _refuse_too_little_memory(plan: Plan, restorer: Restorer) -> None:
+    """Whether anything can be restored in the memory there is: the smallest picture, or the first video.
+
+    What is too large by itself is told when its turn comes, as is what cannot be read.
+    """
+    sizes = []
+    for job in plan.jobs:
+        with contextlib.suppress(OSError, PictureFileError, VideoFileError):
+            if job.kind == 'picture':
+                sizes.append(picture_size(job.source))
+            elif not sizes:
+                sizes.append(describe(job.source).upright_size)
+    if sizes:
+        restorer.check_memory(*min(sizes, key=math.prod))

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -42,11 +42,13 @@ class Plan:
         jobs: In the order of their names.
         folder: That results go into; None where the output is a file.
         left_alone: Endings of files in the input that are neither pictures nor videos, and how many there are.
+        links: Links to folders in the input, which are not followed.
     """
 
     jobs: list[Job]
     folder: Path | None
     left_alone: Counter[str] = field(default_factory=Counter)
+    links: list[Path] = field(default_factory=list)
 
 
 def make_plan(source: Path, output: Path) -> Plan:
@@ -60,7 +62,12 @@ def make_plan(source: Path, output: Path) -> Plan:
     elif source.is_dir():
         plan = _plan_folder(source, output)
     else:
-        raise RequestError(f'{source}: no such picture, video or folder.')
+        found = 'is a pipe, a socket or a device; only files and folders are restored'
+        raise RequestError(f'{source}: {found if source.exists() else "no such picture, video or folder"}.')
+    wanted = plan.jobs[0].target.parent if plan.folder is None else plan.folder
+    there = next(each for each in (wanted, *wanted.absolute().parents) if each.exists())
+    if not there.is_dir():
+        raise RequestError(f'{there} is a file, and the results need a folder there. Give another -o.')
     taken: dict[Path, Path] = {}
     for job in plan.jobs:
         if job.target.exists() and job.target.samefile(job.source):
@@ -85,14 +92,15 @@ def file_digest(path: Path) -> str:
 
 
 def begin(plan: Plan, settings: dict[str, Any], *, overwrite: bool) -> list[Job]:
-    """Claims the output for these settings, and says which jobs are left.
+    """Claims the results for these settings, and says which jobs are left.
 
-    A folder gets a record of the settings. What was restored under that record since, from a source not changed since,
-    is done. With ``overwrite`` a new record is begun, so that a run stopped half way goes on with the rest.
+    A folder gets a record: the settings of every run into it, with the results that are to be theirs and since when. A
+    result made since then, from a source not changed since, is done. With ``overwrite`` this run's results are claimed
+    anew, so that a run stopped half way goes on with the rest; other results stay recorded as they were made.
 
     Raises:
-        RequestError: The output holds results of other settings or of unknown making, or cannot be written; a folder
-            or file that was there before is as it was.
+        RequestError: A result is there with other settings or of unknown making, or the output cannot be written; a
+            folder or file that was there before is as it was.
     """
     if plan.folder is None:
         (job,) = plan.jobs
@@ -100,23 +108,21 @@ def begin(plan: Plan, settings: dict[str, Any], *, overwrite: bool) -> list[Job]
             raise RequestError(f'{job.target} is there already. Give another -o, or --overwrite.')
         _try_writing(job.target)
         return plan.jobs
+    names = {job.target.relative_to(plan.folder).as_posix(): job for job in plan.jobs}
     record = plan.folder / RECORD
-    if overwrite or not record.exists():
-        there = [job.target for job in plan.jobs if job.target.exists()]
-        if there and not overwrite:
-            raise RequestError(
-                f'{plan.folder} holds {len(there)} of the results already, such as {there[0]}, and no {RECORD} tells '
-                'how they were made. Give another -o, or --overwrite.'
-            )
-        _write_record(record, settings)
-    else:
-        _check_record(record, settings)
-        _try_writing(plan.folder / RECORD)
-    begun = record.stat().st_mtime_ns
+    try:
+        runs = read_record(record)
+    except RequestError:
+        if not overwrite:
+            raise
+        runs = []
+    if not overwrite:
+        _refuse_other_makings(plan.folder, names, runs, settings)
+    begun = _claim(record, runs, settings, names, overwrite=overwrite)
     for job in plan.jobs:
         with contextlib.suppress(OSError):  # what cannot be written is told when its turn comes
             partial_path(job.target).unlink()  # of a run that was killed
-    return [job for job in plan.jobs if not _is_done(job, begun)]
+    return [job for name, job in names.items() if not _is_done(job, begun[name])]
 
 
 def _plan_file(source: Path, output: Path) -> Plan:
@@ -155,15 +161,13 @@ def _other(suffix: str) -> str:
 
 
 def _plan_folder(source: Path, output: Path) -> Plan:
-    if output.exists() and not output.is_dir():
-        raise RequestError(f'{output} is a file; the results of a folder need a folder.')
     if output.is_dir() and output.samefile(source):
         raise RequestError(
             f'{output} is the input itself: pictures would be overwritten, or results taken for pictures later. Choose '
             'another place: -o OUTPUT.'
         )
     plan = Plan([], output)
-    for path in _files(source, output):
+    for path in _files(source, output, plan.links):
         suffix = path.suffix.lower()
         place = output / path.relative_to(source)
         if suffix in PICTURE_SUFFIXES:
@@ -180,13 +184,17 @@ def _plan_folder(source: Path, output: Path) -> Plan:
     return plan
 
 
-def _files(source: Path, output: Path) -> Iterator[Path]:
-    """The files under ``source`` in the order of their names, but hidden ones and those under ``output``."""
+def _files(source: Path, output: Path, links: list[Path]) -> Iterator[Path]:
+    """The files under ``source`` in the order of their names, but hidden ones and those under ``output``.
+
+    Links to folders, which might lead in a circle, are not followed and added to ``links``.
+    """
     unreadable: list[OSError] = []
     inside = output.resolve()
     for folder, names, files in os.walk(source, onerror=unreadable.append):
         here = Path(folder)
         names[:] = sorted(name for name in names if name[0] != '.' and (here / name).resolve() != inside)
+        links += [here / name for name in names if (here / name).is_symlink()]
         yield from (here / name for name in sorted(files) if name[0] != '.')
     if unreadable:
         raise RequestError(f'{unreadable[0].filename}: this folder cannot be read: {unreadable[0].strerror}.')
@@ -199,36 +207,82 @@ def _is_done(job: Job, begun: int) -> bool:
     return made >= begun and made >= job.source.stat().st_mtime_ns
 
 
-def _check_record(record: Path, settings: dict[str, Any]) -> None:
+def read_record(record: Path) -> list[dict[str, Any]]:
+    """The runs into a folder: ``settings``, and ``results``, name -> nanoseconds; none where there is no record.
+
+    Raises:
+        RequestError: It cannot be read.
+    """
+    if not record.exists():
+        return []
     try:
-        there = json.loads(record.read_text(encoding='utf-8'))
-        made = dict(there['settings'])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        runs = json.loads(record.read_text(encoding='utf-8'))['runs']
+        return [
+            {'settings': dict(run['settings']), 'results': {str(k): int(v) for k, v in run['results'].items()}}
+            for run in runs
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RequestError(
             f'{record} cannot be read, so how the results there were made is unknown. Give another -o, or --overwrite.'
         ) from error
-    differing = [key for key in {**made, **settings} if made.get(key) != settings.get(key)]
-    if differing:
-        told = '; '.join(f'{key}: {_short(made.get(key))} there, {_short(settings.get(key))} now' for key in differing)
+
+
+def _refuse_other_makings(
+    folder: Path, names: dict[str, Job], runs: list[dict[str, Any]], settings: dict[str, Any]
+) -> None:
+    there = [name for name, job in names.items() if job.target.exists()]
+    for run in runs:
+        others = [name for name in there if name in run['results']]
+        there = [name for name in there if name not in run['results']]
+        made = run['settings']
+        differing = [key for key in {**made, **settings} if made.get(key) != settings.get(key)]
+        if others and differing:
+            told = '; '.join(
+                f'{key}: {_short(made.get(key))} there, {_short(settings.get(key))} now' for key in differing
+            )
+            raise RequestError(
+                f'{folder} holds results made otherwise, such as {others[0]} ({told}). Give another -o, or --overwrite '
+                'to make them anew.'
+            )
+    if there:
         raise RequestError(
-            f'{record.parent} holds results made otherwise ({told}). Give another -o, or --overwrite to make them anew.'
+            f'{folder} holds {len(there)} of the results already, such as {folder / there[0]}, and no {RECORD} tells '
+            'how they were made. Give another -o, or --overwrite.'
         )
+
+
+def _claim(
+    record: Path, runs: list[dict[str, Any]], settings: dict[str, Any], names: Iterable[str], *, overwrite: bool
+) -> dict[str, int]:
+    """Records that ``names`` are made by ``settings`` from now on; since when each is, on the clock of its disk."""
+    own: dict[str, int] = {}
+    others = []
+    for run in runs:
+        if run['settings'] == settings:
+            own |= run['results']
+        else:
+            run['results'] = {name: since for name, since in run['results'].items() if name not in names}
+            others += [run] if run['results'] else []
+    with refusing_unwritable(str(record.parent)):
+        record.parent.mkdir(parents=True, exist_ok=True)
+        partial = partial_path(record)
+        try:
+            partial.touch()
+            now = partial.stat().st_mtime_ns
+            own |= {name: now for name in names if overwrite or name not in own}
+            text = json.dumps(
+                {'made_by': 'basicsr restore', 'runs': [*others, {'settings': settings, 'results': own}]}, indent=2
+            )
+            partial.write_text(text + '\n', encoding='utf-8')
+            os.replace(partial, record)
+        finally:
+            partial.unlink(missing_ok=True)
+    return own
 
 
 def _short(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 60 else f'{text[:57]}...'
-
-
-def _write_record(record: Path, settings: dict[str, Any]) -> None:
-    with refusing_unwritable(str(record.parent)):
-        record.parent.mkdir(parents=True, exist_ok=True)
-        partial = partial_path(record)
-        try:
-            partial.write_text(json.dumps({'made_by': 'basicsr restore', 'settings': settings}, indent=2) + '\n')
-            os.replace(partial, record)
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 def _try_writing(target: Path) -> None:

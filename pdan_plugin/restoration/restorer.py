@@ -131,6 +131,15 @@ class Restorer:
             return restored(batch)
         return torch.cat([restored(picture[None]) for picture in batch])
 
+    def check_memory(self, height: int, width: int) -> None:
+        """Looks whether a picture (h, w, c) of uint8 can be restored in the memory allowed, without restoring it.
+
+        Raises:
+            RequestError: It cannot, not even in the smallest tiles.
+        """
+        picture_sizes = (self.scale**2 + 1) * height * width * self.channels
+        self._side(self._multiple_above(height), self._multiple_above(width), picture_sizes)
+
     def restore_picture(self, picture: NDArray, on_tile: OnTile | None = None) -> NDArray:
         """(h, w, c) RGB, uint8 or uint16 -> (s * h, s * w, c) of the same type, clipped and rounded (half to even).
 
@@ -236,11 +245,15 @@ class Restorer:
         side = int(math.sqrt(max(0.0, pixels)))
         least = smallest_tile(self._overlap(), self._grid())
         if side < least and self._largest is None:
-            needed = least * least * self._bytes_per_pixel - budget
-            raise RequestError(
-                f'memory: a tile of {least} pixels takes {readable_size(int(needed))} more than '
-                + ('is free.' if self._memory is None else f'{readable_size(self._memory)} leave. Allow more.')
-            )
+            needed = int(least * least * self._bytes_per_pixel) + (0 if self.device.type == 'cuda' else picture_sizes)
+            if self._memory is None:
+                told = f'needs {readable_size(needed)}, and {readable_size(int(self._budget))} can be taken'
+            else:
+                told = (
+                    f'needs {readable_size(self._held + needed)} in all, {readable_size(self._held)} of them held '
+                    f'already by the program and the network, and {readable_size(self._memory)} are allowed'
+                )
+            raise RequestError(f'memory: a tile of {least} pixels {told}. Allow more, or free some.')
         return side if self._largest is None else min(side, self._largest)
 
     def _shrink(self, layout: Layout, reason: str) -> None:

@@ -135,6 +135,7 @@ class _Writer:
         self._good: VideoFrame | None = None
         self._waiting: list[TimedFrame] = []  # holes before the first good frame
         self._holes: list[int] = []
+        self._seen_through: list[int] = []  # times of frames that were not opaque
         self._tell_left_out(source, container, refused)
 
     def add(self, item: TimedFrame) -> None:
@@ -144,6 +145,8 @@ class _Writer:
                 self._waiting.append(item)
                 return
         else:
+            if self._video.may_be_transparent and not _is_opaque(item.frame):
+                self._seen_through.append(item.time)
             self._good = self._restored(item.frame)
             for hole in self._waiting:
                 self._encode(hole)
@@ -161,15 +164,21 @@ class _Writer:
         if self._good is None:
             raise VideoFileError('holds no frame that can be decoded')
         self._output.mux(self._stream.encode(None))
-        problems = self.outcome.problems
         if self._holes:
-            first = float(self._holes[0] * self._video.time_base - self._start)
-            count = f'{len(self._holes)} frames' if len(self._holes) > 1 else '1 frame'
-            problems.append(
-                f'{count} could not be decoded, the first at {first:.2f} s; the last good picture stands there'
+            self.outcome.problems.append(
+                f'{self._told(self._holes, "could not be decoded")}; the last good picture stands there'
+            )
+        if self._seen_through:
+            self.outcome.notes.append(
+                f'{self._told(self._seen_through, "are not opaque")}: transparency is left out, as the result can hold '
+                'none, and colours that were hidden show; to keep it, take the frames out as PNG and restore the folder'
             )
         self._tell_early_end()
         return self.outcome
+
+    def _told(self, times: list[int], what: str) -> str:
+        first = float(times[0] * self._video.time_base - self._start)
+        return f'{len(times)} frame{"s" if len(times) > 1 else ""} {what}, the first at {first:.2f} s'
 
     def _tell_early_end(self) -> None:
         """Compares where the pictures, and all streams together, end with where the header says they do."""
@@ -267,12 +276,24 @@ class _Writer:
                 self.outcome.problems.append(f'its sound ({name}) cannot be copied into this kind of file')
             else:
                 self.outcome.notes.append(f'left out: {name}')
+        if self._video.hides_transparency:
+            self.outcome.notes.append(
+                f'left out: the transparency of video stream {source.index}, which the decoder does not give; colours '
+                'that were hidden show'
+            )
         if self._video.is_interlaced:
             self.outcome.notes.append('is interlaced: each frame holds two moments; deinterlace it first')
 
 
 def _muxing(suffix: str) -> dict[str, str]:
     return {'movflags': '+faststart'} if suffix == '.mp4' else {}  # plays while it is still being fetched
+
+
+def _is_opaque(frame: VideoFrame) -> bool:
+    deep = any(each.is_alpha and each.bits > 8 for each in frame.format.components)
+    alpha = frame.reformat(format='rgba64le' if deep else 'rgba').to_ndarray()[..., 3]
+    # scaled from fewer bits, the highest value may come out below the top
+    return bool(alpha.min() >= (65535 - 256 if deep else 255))
 
 
 def _even(pixels: NDArray[Any]) -> NDArray[Any]:

@@ -48,6 +48,8 @@ class SourceVideo:
         time_base: Seconds a tick.
         frames: About how many; 0 if unknown.
         is_interlaced: Whether a frame holds two moments.
+        may_be_transparent: Whether its frames, as they are decoded, can say how opaque each pixel is.
+        hides_transparency: Whether the file says that it holds transparency, and its decoder gives none (VP8, VP9).
     """
 
     width: int
@@ -63,6 +65,8 @@ class SourceVideo:
     time_base: Fraction
     frames: int
     is_interlaced: bool
+    may_be_transparent: bool = False
+    hides_transparency: bool = False
 
     @property
     def upright_size(self) -> tuple[int, int]:
@@ -92,6 +96,8 @@ def open_video(path: Path) -> InputContainer:
         VideoFileError: Empty, or no video that can be opened.
         OSError: It cannot be read.
     """
+    if path.exists() and not path.is_file():
+        raise VideoFileError('is a pipe, a socket or a device; only files are restored')
     if path.stat().st_size == 0:
         raise VideoFileError('is empty (0 bytes)')
     av = import_av()
@@ -133,6 +139,8 @@ def describe(path: Path) -> SourceVideo:
         aspect = stream.sample_aspect_ratio or Fraction(1)
         height = frame.width if turned % 2 else frame.height
         is_rgb = frame.format.is_rgb
+        may_be_transparent = frame.format.has_palette or any(each.is_alpha for each in frame.format.components)
+        tags = stream.metadata
         matrix = int(frame.colorspace)
         if is_rgb:
             matrix = _RGB
@@ -157,6 +165,8 @@ def describe(path: Path) -> SourceVideo:
             time_base=time_base,
             frames=stream.frames or round(ends * rate),
             is_interlaced=frame.interlaced_frame,
+            may_be_transparent=may_be_transparent,
+            hides_transparency=not may_be_transparent and '1' in (tags.get('alpha_mode'), tags.get('ALPHA_MODE')),
         )
 
 

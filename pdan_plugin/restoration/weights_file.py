@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,9 +16,8 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from pdan_plugin.errors import RequestError, refusing_unwritable
+from pdan_plugin.toolbox_fixes.checkpoints import SAVED_ANEW, loading_reason, refuse_code
 
-# what torch says of an object that is no part of a state dict: its module and name
-_NAMED_OBJECT = re.compile(r'(?:GLOBAL|global|class|function) ([A-Za-z_]\w*(?:\.\w+)+)')
 _HEADER_LENGTH = 8  # bytes a safetensors file begins with: the length of its JSON header, little-endian
 FLOAT16_MAX = torch.finfo(torch.float16).max
 
@@ -65,6 +62,8 @@ def is_safetensors(path: str | Path) -> bool:
     """Whether a file is to be read as safetensors: it has that ending, or it begins as one under another name."""
     if str(path).lower().endswith('.safetensors'):
         return True
+    if not os.path.isfile(path):
+        return False
     try:
         with open(path, 'rb') as file:
             start = file.read(_HEADER_LENGTH + 1)
@@ -76,11 +75,13 @@ def is_safetensors(path: str | Path) -> bool:
 
 
 def refuse_what_is_no_file(path: str | Path) -> None:
-    """A RequestError for a path at which there is nothing, or a folder."""
+    """A RequestError for a path at which there is nothing, a folder, or a pipe or device, on which reading may wait."""
     if os.path.isdir(path):
         raise RequestError(f'{path} is a folder; give the weights file in it.')
     if not os.path.exists(path):
         raise RequestError(f'{path}: no such weights file.')
+    if not os.path.isfile(path):
+        raise RequestError(f'{path} is a pipe or a device; give the weights as a file.')
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
@@ -176,32 +177,16 @@ def _read(path: str) -> Any:
     refuse_what_is_no_file(path)
     try:
         content = torch.load(path, map_location='cpu', weights_only=True)
-    except pickle.UnpicklingError as error:
-        named = _NAMED_OBJECT.search(str(error))
-        if named:
-            raise RequestError(
-                f'{path} is not a file of weights alone: it holds Python objects ({named[1]}), which could run code, '
-                'and is not loaded. Ask who made it for the state dict of the network, or for safetensors.'
-            ) from error
-        raise RequestError(
-            f'{path} cannot be read as a weights file: it is of another kind, or damaged ({_torch_reason(error)}). '
-            'Give a file that torch.save wrote of a state dict, or safetensors.'
-        ) from error
     except Exception as error:
+        refuse_code(path, error, SAVED_ANEW)
         raise RequestError(
-            f'{path} cannot be read as a weights file ({_torch_reason(error)}). If it was copied or downloaded, do so '
+            f'{path} cannot be read as a weights file: it is of another kind, or damaged ({loading_reason(error)}). '
+            'Give a file that torch.save wrote of a state dict, or safetensors; if it was copied or downloaded, do so '
             'again.'
         ) from error
     if isinstance(content, dict) and {'optimizers', 'iter'} <= set(content):
         raise RequestError(f'{path} is a training state (path: resume_state), not a file of weights.')
     return content
-
-
-def _torch_reason(error: Exception) -> str:
-    """The first line of what torch says, of its safe reader the line that says why."""
-    text = str(error)
-    _, found, reason = text.partition('WeightsUnpickler error: ')
-    return (reason if found else text).strip().partition('\n')[0] or type(error).__name__
 
 
 def _chosen(content: Any, param_key: str, path: str) -> Any:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import glob
 import os
+import pickle
 import re
 from collections import OrderedDict
 from collections.abc import Callable
@@ -18,9 +20,17 @@ from basicsr.models.base_model import BaseModel
 from basicsr.utils.dist_util import master_only
 from torch import nn
 
+from pdan_plugin.errors import RequestError
 from pdan_plugin.toolbox_fixes.patching import SILENT, fix, probe, replace, swapped
 
 _UNFINISHED = '.saving'
+# what torch says of an object that is no part of a state dict: its module and name
+_NAMED_OBJECT = re.compile(r'(?:GLOBAL|global|class|function) ([A-Za-z_]\w*(?:\.\w+)+)')
+
+SAVED_ANEW = (
+    'Ask who made it to save it anew as what it is, tensors by name: torch.save(network.state_dict(), FILE), or as '
+    'safetensors.'
+)
 
 
 def save_atomically(content: Any, path: str) -> None:
@@ -61,6 +71,23 @@ def _reason(error: BaseException) -> str:
             return cause.strerror or str(cause)
         cause = cause.__context__
     return str(error)
+
+
+def refuse_code(path: str, error: Exception, way_out: str) -> None:
+    """A RequestError where torch's safe reader refused ``path`` for a Python object in it, such as posix.system."""
+    named = _NAMED_OBJECT.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
+    if named:
+        raise RequestError(
+            f'{path} carries code: it holds Python objects ({named[1]}), which loading could run, and is not loaded. '
+            f'{way_out}'
+        ) from error
+
+
+def loading_reason(error: Exception) -> str:
+    """The first line of what torch says, of its safe reader the line that says why."""
+    text = str(error)
+    _, found, reason = text.partition('WeightsUnpickler error: ')
+    return (reason if found else text).strip().partition('\n')[0] or type(error).__name__
 
 
 def _sync_folder(folder: str) -> None:
@@ -160,6 +187,55 @@ def networks_are_saved_whole() -> bool:
         save_atomically(content, osp.join(self.opt['path']['models'], f'{net_label}_{iteration}.pth'))
 
     replace(BaseModel, 'save_network', save_network)
+    return True
+
+
+@probe
+def _tells_unreadable(load: Callable[..., None]) -> bool:
+    def fail_to_load(*args: Any, **kwargs: Any) -> None:
+        raise pickle.UnpicklingError('probe')
+
+    model = SimpleNamespace(get_bare_model=lambda net: net)
+    with swapped(torch, load=fail_to_load), swapped(base_model, get_root_logger=lambda *args, **kwargs: SILENT):
+        try:
+            load(model, nn.Identity(), os.devnull)
+        except RequestError:
+            return True
+    return False
+
+
+@fix(
+    where='models/base_model.py:293',
+    upstream='none',
+    symptom='weights that carry code, or safetensors, end in a traceback, and its text says how to load them unsafely',
+)
+def unreadable_weights_are_told() -> bool:
+    """Wraps `load_network`, which the toolbox's own models use; RestorationModel has its own."""
+    original = BaseModel.load_network
+    if _tells_unreadable(original):
+        return False
+
+    @functools.wraps(original)
+    def load_network(
+        self: BaseModel, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = 'params'
+    ) -> None:
+        name = type(self).__name__
+        if str(load_path).lower().endswith('.safetensors'):
+            raise RequestError(
+                f'{load_path}: model_type: {name} reads no safetensors, only .pth files; model_type: RestorationModel '
+                'reads both'
+            )
+        try:
+            original(self, net, load_path, strict, param_key)  # pyright: ignore[reportArgumentType]
+        except pickle.UnpicklingError as error:
+            refuse_code(load_path, error, SAVED_ANEW)
+            raise RequestError(
+                f'{load_path} is no weights file that model_type: {name} reads, or it is damaged '
+                f'({loading_reason(error)}); give a .pth file that torch.save wrote of a state dict. Safetensors are '
+                'read by model_type: RestorationModel'
+            ) from error
+
+    replace(BaseModel, 'load_network', load_network)
     return True
 
 

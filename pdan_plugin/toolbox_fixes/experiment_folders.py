@@ -16,6 +16,7 @@ import torch
 from basicsr.utils import get_root_logger, misc
 
 from pdan_plugin.errors import RequestError, refusing_unwritable
+from pdan_plugin.toolbox_fixes.checkpoints import loading_reason, refuse_code
 from pdan_plugin.toolbox_fixes.patching import fix, probe, replace, swapped
 from pdan_plugin.toolbox_fixes.process_group import from_rank_zero, pretended_second_rank, restarts
 from pdan_plugin.training.history import run_history
@@ -157,8 +158,8 @@ def read_state(path: str) -> dict[str, Any]:
         with torch.serialization.safe_globals(_NUMPY_SCALARS):
             state = torch.load(path, map_location='cpu', weights_only=True)
     except (RuntimeError, OSError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RequestError(f'{path}: not a whole training state ({reason})') from error
+        refuse_code(path, error, 'Go on from a state of your own, or begin anew without it.')
+        raise RequestError(f'{path}: not a whole training state ({loading_reason(error)})') from error
     missing = [key for key in _STATE_KEYS if not isinstance(state, dict) or key not in state]
     if missing:
         raise RequestError(f'{path}: not a training state: it has no {", ".join(missing)}')

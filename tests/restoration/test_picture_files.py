@@ -86,6 +86,19 @@ def test_palettes_bits_and_transparent_colours(tmp_path):
     np.testing.assert_array_equal(bits.colour[..., 2], np.where(RAMP > 99, 255, 0))
 
 
+@pytest.mark.parametrize('kind', [np.uint8, np.uint16])
+def test_a_tiff_whose_white_is_zero_is_inverted(tmp_path, kind):
+    grey = (data.camera()[::8, ::8].astype(np.uint32) * (np.iinfo(kind).max // 255)).astype(kind)
+    Image.fromarray(np.iinfo(kind).max - grey).save(tmp_path / 'negative.tif')
+    content = bytearray((tmp_path / 'negative.tif').read_bytes())
+    place = content.index(struct.pack('<HHI', 262, 3, 1))  # PhotometricInterpretation, one short: 0 is WhiteIsZero
+    content[place + 8 : place + 10] = bytes(2)
+    (tmp_path / 'negative.tif').write_bytes(content)
+    picture = read_picture(tmp_path / 'negative.tif')
+    assert picture.is_grey
+    np.testing.assert_array_equal(picture.colour[..., 0], grey)
+
+
 @pytest.mark.parametrize('orientation', range(1, 9))
 def test_a_turned_photograph_is_upright_and_its_tag_is_gone(tmp_path, orientation):
     """Against Pillow's own transposition; other EXIF and the colour profile stay."""

@@ -2,6 +2,8 @@
 
 import json
 import os
+import resource
+import shlex
 import time
 from pathlib import Path
 
@@ -114,6 +116,45 @@ def test_a_folder_half_done_goes_on(weights, source, tmp_path, capsys):
     assert (out / 'a.png').stat().st_mtime_ns > before
 
 
+def test_pipes_and_links_in_a_folder(weights, photo, tmp_path, capsys):
+    """A pipe would be waited on for ever, a link to a folder may lead in a circle; each is told."""
+    source = tmp_path / 'in'
+    source.mkdir()
+    Image.fromarray(photo).save(source / 'a.png')
+    os.symlink(source / 'a.png', source / 'link.png')
+    os.symlink(source, source / 'circle')
+    for name in ('pipe.png', 'pipe.mp4'):
+        os.mkfifo(source / name)
+    assert restore_path(source, tmp_path / 'out', weights) == 1
+    assert files(tmp_path / 'out') == ['a.png', 'link.png', 'restore.json']
+    told = capsys.readouterr()
+    assert f'a link to a folder: {source / "circle"}' in told.out
+    for name in ('pipe.png', 'pipe.mp4'):
+        assert f'{name}: is a pipe' in told.err
+
+
+def test_a_result_that_finds_no_room_is_told_by_its_name(weights, photo, tmp_path, capsys):
+    """The largest file this process may write stands for the disk; nothing is left, not even an empty folder."""
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, photo.shape, np.uint8)).save(tmp_path / 'a.png')
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        status = restore_path(tmp_path / 'a.png', tmp_path / 'out', weights)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert status == 1
+    assert f'{tmp_path / "out/a.png"}: File too large' in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
+
+
+def test_compiling_is_told_before_it_begins(weights, photo, tmp_path, capsys):
+    Image.fromarray(photo).save(tmp_path / 'a.png')
+    with torch.compiler.set_stance('force_eager'):
+        restore_path(tmp_path / 'a.png', tmp_path / 'out', weights, compiled=True)
+    assert 'the first picture takes longer' in capsys.readouterr().out
+
+
 def test_a_name_too_long_for_its_result_stops_nothing_else(weights, photo, tmp_path, capsys):
     (tmp_path / 'in').mkdir()
     for name in ('a.png', 250 * 'x' + '.png'):
@@ -135,17 +176,38 @@ def test_results_of_other_weights_are_not_taken_for_these(weights, source, photo
     out, darker = tmp_path / 'out', make_weights(tmp_path, 'darker', gain=0.5)
     (source / 'text.png').unlink()
     assert restore_path(source, out, weights) == 0
-    with pytest.raises(RequestError, match=r'made otherwise \(weights: .*--overwrite'):
+    with pytest.raises(RequestError, match=r'made otherwise, such as a\.png \(weights: .*--overwrite'):
         restore_path(source, out, darker)
     with pytest.raises(RequestError, match='self_ensemble: false there, true now'):
         restore_path(source, out, weights, self_ensemble=True)
     np.testing.assert_array_equal(np.asarray(Image.open(out / 'a.png')), repeated(photo))
     assert restore_path(source, out, darker, overwrite=True) == 0
     assert np.asarray(Image.open(out / 'a.png')).mean() < 0.6 * photo.mean()
-    assert 'darker' not in json.loads((out / 'restore.json').read_text())['settings']['network']
+    (run,) = json.loads((out / 'restore.json').read_text())['runs']
+    assert run['settings']['network'] == {'type': 'Repeating'}
+    assert list(run['results']) == ['a.png', 'clip/grey.png']
     (out / 'restore.json').unlink()
     with pytest.raises(RequestError, match=r'no restore\.json'):
         restore_path(source, out, darker)
+
+
+def test_overwriting_one_result_leaves_the_record_of_the_others(weights, source, photo, tmp_path):
+    out, darker = tmp_path / 'out', make_weights(tmp_path, 'darker', gain=0.5)
+    Image.fromarray(photo).save(source / 'text.png')
+    restore_path(source, out, weights)
+    restore_path(source / 'a.png', out, darker, overwrite=True)
+    for used, other in [(weights, 'a.png'), (darker, 'text.png')]:
+        with pytest.raises(RequestError, match=f'made otherwise, such as {other}'):
+            restore_path(source, out, used)
+    assert np.asarray(Image.open(out / 'a.png')).mean() < 0.6 * photo.mean()
+    np.testing.assert_array_equal(np.asarray(Image.open(out / 'text.png')), repeated(photo))
+    before = (out / 'text.png').stat().st_mtime_ns
+    assert restore_path(source / 'text.png', out, weights) == 0  # its own weights: done, and known to be
+    assert (out / 'text.png').stat().st_mtime_ns == before
+    (out / 'b.png').write_bytes(b'of the user')
+    Image.fromarray(photo).save(source / 'b.png')
+    with pytest.raises(RequestError, match=r'b\.png, and no restore\.json'):
+        restore_path(source / 'b.png', out, weights)
 
 
 def test_what_a_killed_overwriting_left_is_made_anew(weights, source, photo, tmp_path):
@@ -154,7 +216,7 @@ def test_what_a_killed_overwriting_left_is_made_anew(weights, source, photo, tmp
     restore_path(source, out, weights)
     old = (out / 'a.png').read_bytes()
     restore_path(source, out, darker, overwrite=True)
-    begun = (out / 'restore.json').stat().st_mtime_ns
+    begun = json.loads((out / 'restore.json').read_text())['runs'][-1]['results']['a.png']
     (out / 'a.png').write_bytes(old)
     os.utime(out / 'a.png', ns=(begun - 10, begun - 10))
     restore_path(source, out, darker)
@@ -193,6 +255,7 @@ def test_wrong_requests_write_nothing(weights, source, photo, tmp_path):
     Image.fromarray(photo).save(tmp_path / 'photo.png')
     cv2.imwrite(str(tmp_path / 'deep.png'), photo.astype(np.uint16) * 256)
     (tmp_path / 'file').write_text('in the way')
+    os.mkfifo(tmp_path / 'pipe.png')
     before = files(tmp_path)
     for given, target, used, complaint in [
         ('absent', 'out', weights, 'no such picture, video or folder'),
@@ -201,7 +264,9 @@ def test_wrong_requests_write_nothing(weights, source, photo, tmp_path):
         ('photo.png', 'out.xcf', weights, 'not an ending of a picture'),
         ('deep.png', 'out.jpg', weights, 'holds 8 bits'),
         ('in', 'file', weights, 'is a file'),
-        ('in', 'file/out', weights, 'cannot be written'),
+        ('in', 'file/out', weights, 'is a file'),
+        ('photo.png', 'file', weights, 'is a file'),
+        ('pipe.png', 'out', weights, 'is a pipe'),
         ('in', 'in', weights, 'the input itself'),
         ('photo.png', '.', weights, 'overwritten by its own result'),
     ]:
@@ -210,6 +275,28 @@ def test_wrong_requests_write_nothing(weights, source, photo, tmp_path):
     with pytest.raises(RequestError, match='--device nonsense'):
         restore_path(tmp_path / 'photo.png', tmp_path / 'out', weights, device='nonsense')
     assert files(tmp_path) == before
+
+
+def test_too_little_memory_is_told_before_anything_is_written(weights, source, tmp_path):
+    with pytest.raises(RequestError, match=r'memory: a tile of .* held already .* Allow more'):
+        restore_path(source, tmp_path / 'out', weights, memory=1000)
+    assert not (tmp_path / 'out').exists()
+
+
+def test_the_next_command_is_the_one_given(weights, photo, tmp_path, capsys):
+    """It is typed in as it is printed, folders with spaces and all."""
+    source, out = tmp_path / 'my photos', tmp_path / 'my results'
+    source.mkdir()
+    Image.fromarray(photo).save(source / 'a.png')
+    given = ['--precision', 'bf16', '--memory', '4G', '--overlap', '8', '--device', 'cpu']
+    given += ['-opt', str(weights.parent.parent / 'run.yml')]
+    assert cli.main(['restore', str(source), '-o', str(out), '-w', str(weights), *given]) == 0
+    words = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    given[3] = str(4 * 2**30)
+    for option, value in zip(given[::2], given[1::2], strict=True):
+        assert words[words.index(option) + 1] == value
+    assert cli.main(words[1:]) == 0
+    assert files(tmp_path / 'my results_ensemble') == ['a.png', 'restore.json']
 
 
 def test_an_output_that_cannot_be_written_is_told_first(weights, source, tmp_path, capsys):

@@ -236,3 +236,33 @@ def test_without_pyav_the_request_is_refused_with_advice(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__('sys').modules, 'av', None)
     with pytest.raises(RequestError, match='pip install av'):
         make_plan(source, tmp_path / 'out')
+
+
+@pytest.mark.parametrize(
+    ('first', 'told'), [(2, '3 frames are not opaque, the first at 0.10 s: transparency is left out'), (5, None)]
+)
+def test_transparency_that_is_lost_is_told(tmp_path, first, told):
+    """PNG in QuickTime, of five frames opaque up to ``first``; one that is opaque all through loses nothing."""
+    with av.open(str(tmp_path / 'in.mov'), 'w') as output:
+        stream = output.add_stream('png', rate=20)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, 'rgba'
+        for number in range(5):
+            alpha = np.full((HEIGHT, WIDTH, 1), 255, np.uint8)
+            alpha[:5] = 40 if number >= first else 255
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(np.dstack([view(number), alpha]), format='rgba')))
+        output.mux(stream.encode(None))
+    outcome = restore_video(restorer(), tmp_path / 'in.mov', tmp_path / 'out.mp4')
+    assert outcome.frames == 5
+    assert [note.startswith(told) for note in outcome.notes] == ([True] if told else [])
+
+
+def test_transparency_that_is_not_decoded_is_told(tmp_path):
+    """VP9 in WebM keeps it beside the pictures, and says so."""
+    with av.open(str(tmp_path / 'in.webm'), 'w') as output:
+        stream = output.add_stream('libvpx-vp9', rate=20)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, 'yuv420p'
+        stream.metadata['alpha_mode'] = '1'
+        output.mux(stream.encode(av.VideoFrame.from_ndarray(view(0), format='rgb24')))
+        output.mux(stream.encode(None))
+    outcome = restore_video(restorer(), tmp_path / 'in.webm', tmp_path / 'out.mp4')
+    assert any('transparency of video stream 0' in note for note in outcome.notes)

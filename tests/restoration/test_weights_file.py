@@ -112,7 +112,8 @@ def of_stock_model(path):
         (of_model, 'net_g.pth', RequestError),
         (of_model, 'net_g.safetensors', RequestError),
         (read_state, '8.state', RequestError),
-        (of_stock_model, 'net_g.pth', pickle.UnpicklingError),
+        (of_stock_model, 'net_g.pth', RequestError),
+        (of_stock_model, 'net_g.safetensors', RequestError),
     ],
 )
 def test_code_in_a_file_is_never_run(tmp_path, form, load, name, error):
@@ -132,12 +133,26 @@ def test_the_harmful_file_is_one(tmp_path, form):
 
 
 @pytest.mark.parametrize('form', ['zip', 'legacy', 'pickle'])
-def test_a_file_with_code_is_refused_with_the_reason_and_what_to_do(tmp_path, form):
+@pytest.mark.parametrize(
+    ('load', 'way_out'),
+    [
+        (read_weights, 'state_dict.*safetensors'),
+        (of_stock_model, 'state_dict.*safetensors'),
+        (read_state, 'begin anew'),
+    ],
+)
+def test_a_file_with_code_is_refused_with_the_reason_and_what_to_do(tmp_path, form, load, way_out):
     harmful_file(form, tmp_path / 'net_g.pth', tmp_path / 'ran')
-    with pytest.raises(
-        RequestError, match=r'net_g\.pth.*Python objects \(\w+\.system\), which could run code.*Ask who'
-    ):
-        read_weights(str(tmp_path / 'net_g.pth'))
+    with pytest.raises(RequestError, match=rf'net_g\.pth carries code.*\(\w+\.system\).*{way_out}') as refused:
+        load(str(tmp_path / 'net_g.pth'))
+    assert 'weights_only' not in str(refused.value)
+
+
+@pytest.mark.parametrize('name', ['net_g.safetensors', 'renamed.pth'])
+def test_a_stock_model_names_the_one_that_reads_safetensors(tmp_path, name):
+    save_file(WEIGHTS, tmp_path / name)
+    with pytest.raises(RequestError, match=rf'{name}.*BaseModel.*RestorationModel'):
+        of_stock_model(str(tmp_path / name))
 
 
 @pytest.mark.parametrize('param_key', ['params', 'params_ema', None])
