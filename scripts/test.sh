@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that has to hold: lint, types, tests. Makes .venv where no environment is active. 15 to 20 minutes on two cores once installed.
+# Everything that has to hold: lint, types, tests. Makes .venv where no environment is active. 25 minutes on two cores once installed.
 #   bash scripts/test.sh [arguments for pytest]
 set -euo pipefail
 cd "$(dirname "$0")/.."
