@@ -31,7 +31,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         '-o', '--output', type=Path, metavar='FILE', help='the page (default with one run: RUN/report.html) or figure'
     )
-    parser.add_argument('--metric', help='by which frames are chosen (default: psnr, or the first of the runs)')
+    parser.add_argument('--metric', help='by which frames are chosen (default: psnr, or the first that all runs have)')
     parser.add_argument(
         '--frames', type=int, metavar='N', help=f'frames of each data set shown in pictures (default: {FRAMES})'
     )

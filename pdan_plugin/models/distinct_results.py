@@ -45,12 +45,12 @@ def require_distinct_results(dataset: Any) -> None:
     paths: dict[str, str] = {}
     for path, root in listed_frames(dataset) or ():
         name = result_name(path, [root])
-        other = paths.setdefault(name, path)
-        if other != path:
+        if name in paths:
             raise RequestError(
-                f'{label}: the results of {other} and {path} would both be called {name}, which is made of the folders '
-                'below the data root; rename a folder, or test them as two data sets'
+                f'{label}: the results of {paths[name]} and {path} would both be called {name}: the folders '
+                'below the data root make it. Rename a folder, or test them as two data sets'
             )
+        paths[name] = path
         if clip_and_frame(path, [root])[0] == MEAN_ROW:
             raise RequestError(
                 f'{label}: the clip of {path} is called as the last row of {dataset.opt["name"]}_clips.csv; rename the '

@@ -112,7 +112,7 @@ class TestRecord:
             'images': len(images),
             'seconds_per_image': means[_LAST_COLUMN],
         }
-        text = json.dumps(_as_json(self._record), indent=2, default=str, allow_nan=False)
+        text = json.dumps(json_safe(self._record), indent=2, default=str, allow_nan=False)
         self._write('test.json', text + '\n')
 
     def _write(self, name: str, text: str) -> None:
@@ -196,11 +196,12 @@ def _apart_from_not_finite(values: Sequence[float]) -> dict[str, Any]:
     return {'not_finite': len(values) - len(finite), 'mean_of_finite': mean_of(finite) if finite else None}
 
 
-def _as_json(value: Any) -> Any:
+def json_safe(value: Any) -> Any:
+    """A value of dicts, lists and plain values, with the words for numbers that JSON does not have; see above."""
     if isinstance(value, Mapping):
-        return {key: _as_json(one) for key, one in value.items()}
+        return {key: json_safe(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_as_json(one) for one in value]
+        return [json_safe(one) for one in value]
     if isinstance(value, float) and not math.isfinite(value):
         return 'NaN' if math.isnan(value) else 'Infinity' if value > 0 else '-Infinity'
     return value

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from pdan_plugin.report.picture_sheet import evenly_spread
 
-WORST, BEST, DIFFERING, SPREAD = 'worst', 'best', 'differing', 'spread'
+WORST, BEST, DIFFERING, SPREAD, ONLY = 'worst', 'best', 'differing', 'spread', 'only'
 
 
 def choose_frames(
@@ -24,6 +24,8 @@ def choose_frames(
         count: How many.
         higher_is_better: Of the value.
     """
+    if len(images) == 1:
+        return [(image, ONLY) for image in images[:count]]
     scored = {image: [run[image] for run in values if image in run and not math.isnan(run[image])] for image in images}
     shared = [image for image in images if scored[image] and len(scored[image]) == len(values)]
     if not shared:

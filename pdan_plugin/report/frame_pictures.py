@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -59,6 +60,10 @@ class FrameReader:
         for label, scores in self._runs.items():
             if scores.pictures is None:
                 self._missing[f'{label} saved no pictures (val: save_img: false)'] = []
+                continue
+            for row in scores.images:
+                if self._file(label, row.image) is None:
+                    self._miss(f'{label}: pictures not in {scores.pictures} any more', row.image)
 
     @property
     def notes(self) -> list[str]:
@@ -69,22 +74,21 @@ class FrameReader:
             told.append(reason + (f': {", ".join(images[:_LISTED])}{more}' if images else ''))
         return told
 
-    @property
-    def has_results(self) -> bool:
-        """Whether any run saved pictures."""
-        return any(scores.pictures is not None for scores in self._runs.values())
+    def has_result(self, image: str) -> bool:
+        """Whether any run's picture of it is there, readable or not."""
+        return any(self._file(label, image) is not None for label in self._runs)
 
     def read(self, image: str) -> Frame:
         """The frame's pictures, as many as there are."""
         frame = Frame(image)
         self._read_source(frame)
-        for label, scores in self._runs.items():
-            path = scores.picture_path(image)
+        for label in self._runs:
+            path = self._file(label, image)
             if path is None:
                 continue
-            picture = cv2.imread(str(path), cv2.IMREAD_COLOR) if path.is_file() else None
+            picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
             if picture is None:
-                self._miss(f'{label}: not there, or not readable as a picture, in {path.parent}', image)
+                self._miss(f'{label}: not readable as pictures, in {path.parent}', image)
                 continue
             size = frame.gt if frame.gt is not None else next(iter(frame.results.values()), picture)
             if picture.shape != size.shape:
@@ -98,6 +102,10 @@ class FrameReader:
         self._enlarge(frame)
         return frame
 
+    def _file(self, label: str, image: str) -> Path | None:
+        path = self._runs[label].picture_path(image)
+        return path if path is not None and path.is_file() else None
+
     def _miss(self, reason: str, image: str) -> None:
         images = self._missing.setdefault(reason, [])
         if image not in images:
@@ -107,6 +115,9 @@ class FrameReader:
         """Takes the first run's data set that can still be built."""
         reasons: dict[str, str] = {}
         for label, scores in self._runs.items():
+            if 'type' not in scores.options:
+                reasons[label] = 'test.json does not hold its options'
+                continue
             try:
                 self._source = _build(scores)
             except Exception as error:  # any plugin's data set may be meant, and it may fail in any way
@@ -125,7 +136,9 @@ class FrameReader:
 
     def _tell_other_data(self, chosen: str) -> None:
         roots = _data_roots(self._runs[chosen].options)
-        others = [label for label, scores in self._runs.items() if _data_roots(scores.options) != roots]
+        others = [
+            label for label, scores in self._runs.items() if scores.options and _data_roots(scores.options) != roots
+        ]
         if others:
             self._missing[
                 f'{", ".join(others)}: tested on other data of the same name; input and ground truth shown are of '

@@ -17,6 +17,7 @@ from pdan_plugin.report.test_run import read_runs
 
 FRAMES = 6
 _NAME = 'report.html'
+_SCRIPTS = ('elements.js', 'tables.js', 'viewer.js', 'page.js')  # each uses what those before it define
 
 
 def write_report(
@@ -31,10 +32,10 @@ def write_report(
         runs: Folders that ``basicsr test`` left: ``results/NAME``.
         output: The page; ``report.html`` in the run's folder where there is one run.
         frames: How many frames of each data set are shown in pictures, 0 or more; tables always hold all.
-        metric: By which the worst and best frames are found; None: ``psnr``, or the first of the run's metrics.
+        metric: By which the worst and best frames are found; None: ``psnr``, or the first that all runs have.
 
     Raises:
-        RequestError: A run that cannot be read, a metric that none of them has, several runs and no output.
+        RequestError: A run that cannot be read, a metric that not all of them have, several runs and no output.
         OSError: The page cannot be written.
     """
     if frames < 0:
@@ -72,7 +73,7 @@ def filled_page(title: str, content: dict) -> str:
     parts = {
         'TITLE': html.escape(title),
         'STYLE': _part('page.css'),
-        'SCRIPT': _part('page.js'),
+        'SCRIPT': '\n'.join(map(_part, _SCRIPTS)),
         'CONTENT': _json_in_html(content),
     }
     # split once, so that a name which looks like a place to fill stays a name

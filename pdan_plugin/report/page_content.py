@@ -17,7 +17,8 @@ from pdan_plugin.report.detail_box import absolute_error, cut, telling_box
 from pdan_plugin.report.embedded_pictures import ERROR_RANGE, data_uri, encode_alike, encode_detail, encode_error
 from pdan_plugin.report.frame_choice import choose_frames
 from pdan_plugin.report.frame_pictures import Frame, FrameReader
-from pdan_plugin.report.test_run import DatasetScores, TestRun, mean
+from pdan_plugin.report.score_notes import score_notes
+from pdan_plugin.report.test_run import DatasetScores, TestRun, mean, metric_options
 from pdan_plugin.report.training_curves import draw_curves
 from pdan_plugin.training.history import FILE_NAME
 
@@ -32,15 +33,17 @@ def page_content(runs: Sequence[TestRun], *, frames: int, metric: str | None) ->
     Args:
         runs: At least one.
         frames: How many frames of each data set are shown in pictures.
-        metric: By which the worst and best are found; None: ``psnr``, or the first where there is none of that name.
+        metric: By which the worst and best are found; None: ``psnr``, or the first that all runs have.
 
     Raises:
-        RequestError: No data set has that metric.
+        RequestError: There is no data set of which all runs have that metric.
     """
     names = list(dict.fromkeys(name for run in runs for name in run.datasets))
     known = list(dict.fromkeys(known for run in runs for one in run.datasets.values() for known in one.metrics))
     if metric is not None and metric not in known:
         raise RequestError(f'--metric {metric}: no such metric in these runs; they have {", ".join(known) or "none"}')
+    if metric is not None:
+        _require_shared(runs, names, metric)
     share = _PICTURE_BYTES // max(1, frames * len(names))
     with tqdm(total=frames * len(names), unit='frame', desc='report') as bar:
         datasets = [
@@ -54,11 +57,10 @@ def page_content(runs: Sequence[TestRun], *, frames: int, metric: str | None) ->
     }
 
 
-def chosen_metric(scores: DatasetScores, metric: str | None) -> str | None:
-    """The one asked for, else ``psnr``, else the first; None where the data set has none of that."""
-    if metric is not None:
-        return metric if metric in scores.metrics else None
-    return 'psnr' if 'psnr' in scores.metrics else next(iter(scores.metrics), None)
+def chosen_metric(scores: Sequence[DatasetScores], metric: str | None) -> str | None:
+    """Of what all the runs have of a data set the one asked for, else ``psnr``, else the first; None of nothing."""
+    shared = [name for name in scores[0].metrics if all(name in one.metrics for one in scores)]
+    return next((name for name in (metric, 'psnr') if name in shared), next(iter(shared), None))
 
 
 def result_caption(scores: DatasetScores, image: str, metric: str | None) -> float:
@@ -72,22 +74,33 @@ def bicubic_value(frame: Frame, scores: DatasetScores, metric: str | None) -> fl
     options = scores.metrics.get(metric or '', {})
     if options.get('type') != 'calculate_psnr' or frame.enlarged is None or frame.gt is None:
         return math.nan
-    call = {name: value for name, value in options.items() if name not in ('better', 'mean')}
+    call = metric_options(options)
     # the toolbox computes on BGR
     pictures = {'img': frame.enlarged[:, :, ::-1], 'img2': frame.gt[:, :, ::-1]}
     return float(calculate_metric({name: np.ascontiguousarray(one) for name, one in pictures.items()}, call))
 
 
-def choose_of(runs: Sequence[TestRun], dataset: str, count: int, metric: str | None) -> list[tuple[str, str]]:
-    """`choose_frames` over the runs' scores of a data set."""
+def choose_of(
+    runs: Sequence[TestRun], dataset: str, count: int, metric: str | None, *, among: Sequence[str]
+) -> list[tuple[str, str]]:
+    """`choose_frames` over the runs' scores of a data set, of the images ``among``."""
     scores = [run.datasets[dataset] for run in runs]
-    images = list(dict.fromkeys(row.image for one in scores for row in one.images))
-    chosen = chosen_metric(scores[0], metric)
-    values = [
-        {row.image: row.values.get(chosen, math.nan) for row in one.images} for one in scores if chosen in one.metrics
-    ]
+    chosen = chosen_metric(scores, metric)
+    values = [] if chosen is None else [{row.image: row.values[chosen] for row in one.images} for one in scores]
     higher = chosen is None or scores[0].higher_is_better(chosen)
-    return choose_frames(images, values, count, higher_is_better=higher)
+    return choose_frames(among, values, count, higher_is_better=higher)
+
+
+def _require_shared(runs: Sequence[TestRun], names: Sequence[str], metric: str) -> None:
+    lacking = []
+    for name in names:
+        own = [run for run in runs if name in run.datasets]
+        without = [str(run.folder) for run in own if metric not in run.datasets[name].metrics]
+        if not without:
+            return
+        shared = chosen_metric([run.datasets[name] for run in own], None)
+        lacking.append(f'{", ".join(without)} has none on {name}' + (f' (all have {shared})' if shared else ''))
+    raise RequestError(f'--metric {metric}: frames are chosen by what all runs have; {"; ".join(lacking)}')
 
 
 def _facts(run: TestRun) -> list[tuple[str, str]]:
@@ -112,6 +125,7 @@ def _facts(run: TestRun) -> list[tuple[str, str]]:
 
 def _dataset(runs: list[TestRun], name: str, count: int, metric: str | None, share: int, bar: tqdm) -> dict[str, Any]:
     scores = [run.datasets[name] for run in runs]
+    labelled = {run.label: run.datasets[name] for run in runs}
     metrics: dict[str, bool] = {}
     for one in scores:
         for known in one.metrics:
@@ -123,7 +137,7 @@ def _dataset(runs: list[TestRun], name: str, count: int, metric: str | None, sha
         if len(one.images) < len(images)
     ]
     reader = FrameReader(runs, name)
-    chosen = choose_of(runs, name, count, metric) if reader.has_results else []
+    chosen = choose_of(runs, name, count, metric, among=[image for image in images if reader.has_result(image)])
     shown = []
     for image, reason in chosen:
         shown.append(_shown_frame(reader.read(image), runs, name, reason, metric, share))
@@ -133,9 +147,9 @@ def _dataset(runs: list[TestRun], name: str, count: int, metric: str | None, sha
         'name': name,
         'runs': [run.label for run in runs],
         'metrics': [{'name': known, 'higher': higher} for known, higher in metrics.items()],
-        'chosen_by': chosen_metric(scores[0], metric),
+        'chosen_by': chosen_metric(scores, metric),
         'total': len(images),
-        'notes': notes + reader.notes,
+        'notes': notes + score_notes(labelled, metric) + reader.notes,
         **_tables(scores, list(metrics), images),
         'frames': [frame for frame in shown if frame['pictures']],
     }
@@ -176,7 +190,7 @@ def _shown_frame(
     if not frame.results:
         return {'pictures': []}
     scores = {run.label: run.datasets[dataset] for run in runs}
-    chosen = chosen_metric(scores[runs[0].label], metric)
+    chosen = chosen_metric(list(scores.values()), metric)
     results = list(frame.results.values())
     width = max(96, results[0].shape[1] // 6)
     reference = frame.gt if frame.gt is not None else frame.enlarged
@@ -257,4 +271,4 @@ def _history(run: TestRun) -> Path | None:
 def _as_json(value: float) -> float | str | None:
     if math.isnan(value):
         return None
-    return value if math.isfinite(value) else 'Infinity' if value > 0 else '-Infinity'
+    return float(f'{value:.9g}') if math.isfinite(value) else 'Infinity' if value > 0 else '-Infinity'

@@ -50,7 +50,7 @@ def write_figure(
         output: The figure; its ending says the format.
         image: Which; None: the one on which the runs' values differ most, of one run the worst.
         box: Which crop; None: where the runs' pictures differ most, of one run where it differs from the input.
-        metric: What stands under the crops; None: ``psnr``, or the first of the runs' metrics.
+        metric: What stands under the crops; None: ``psnr``, or the first that all runs have.
         dataset: Which; None where the runs share only one.
 
     Raises:
@@ -67,7 +67,8 @@ def write_figure(
             if metric not in one.metrics:
                 known = ', '.join(one.metrics) or 'none'
                 raise RequestError(f'--metric {metric}: {run.folder} does not have it on {name}; it has {known}')
-    shared = [row.image for row in scores[0].images if all(_has(one.images, row.image) for one in scores)]
+    held = [{row.image for row in one.images} for one in scores]
+    shared = [row.image for row in scores[0].images if all(row.image in images for images in held)]
     if image is None:
         image = _choose(read, name, metric, shared)
     elif image not in shared:
@@ -94,10 +95,6 @@ def _dataset_name(runs: Sequence[TestRun], wanted: str | None) -> str:
     return wanted or shared[0]
 
 
-def _has(rows: Sequence, image: str) -> bool:
-    return any(row.image == image for row in rows)
-
-
 def _some(names: Sequence[str]) -> str:
     return ', '.join(names[:4]) + (f' and {len(names) - 4} more' if len(names) > 4 else '') if names else 'none'
 
@@ -105,7 +102,7 @@ def _some(names: Sequence[str]) -> str:
 def _choose(runs: Sequence[TestRun], name: str, metric: str | None, shared: Sequence[str]) -> str:
     if not shared:
         raise RequestError(f'the runs share no image of {name}; give runs that were tested alike')
-    chosen = choose_of(runs, name, 3, metric)
+    chosen = choose_of(runs, name, 3, metric, among=shared)
     order = [image for image, reason in chosen if reason == DIFFERING] + [image for image, _ in chosen]
     return next((image for image in order if image in shared), shared[0])
 
@@ -174,7 +171,7 @@ def _cells(
     """(crop, label, whether it is the best) of the input, the methods in order, the truth."""
     scores = {run.label: run.datasets[dataset] for run in runs}
     first = scores[runs[0].label]
-    chosen = chosen_metric(first, metric)
+    chosen = chosen_metric(list(scores.values()), metric)
     values = {label: result_caption(one, frame.image, chosen) for label, one in scores.items()}
     known = [value for value in values.values() if not math.isnan(value)]
     best = None

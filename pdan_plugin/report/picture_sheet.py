@@ -19,6 +19,7 @@ from tqdm import tqdm
 from pdan_plugin.data.frame_sources import FrameFolder, Frames
 from pdan_plugin.data.frame_store import FrameStore
 from pdan_plugin.errors import RequestError
+from pdan_plugin.models.test_record import json_safe
 from pdan_plugin.report.detail_box import contours, fullest_box
 from pdan_plugin.synthesis.bicubic import imresize
 
@@ -63,12 +64,12 @@ class Scores:
         return '\n'.join([*lines, f'mean over {len(self.psnr[BICUBIC])} frames, RGB, no border cropped'])
 
     def as_json(self) -> dict:
-        """Means, gains and every frame's values, for ``json.dump``."""
+        """Means, gains and every frame's values, for ``json.dump``; the PSNR of equal pictures is "Infinity"."""
         methods = {}
         for method in self.psnr:
             psnr, ssim = self.mean(method)
             methods[method] = {'psnr': psnr, 'ssim': ssim, 'gain_db': self.gain(method)}
-        return {'frames': len(self.psnr[BICUBIC]), 'mean': methods, 'psnr': self.psnr, 'ssim': self.ssim}
+        return json_safe({'frames': len(self.psnr[BICUBIC]), 'mean': methods, 'psnr': self.psnr, 'ssim': self.ssim})
 
 
 class Comparison:

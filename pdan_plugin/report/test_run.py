@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from pdan_plugin.errors import RequestError
 
 RECORD = 'test.json'
 _FIRST_COLUMNS, _LAST_COLUMN = ('image', 'clip', 'frame'), 'seconds'
+_RESULTS = ('better', 'mean', 'not_finite', 'mean_of_finite')
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,11 @@ def mean(values: Iterable[float]) -> float:
         return math.fsum(values) / len(values) if values else math.nan
     except (OverflowError, ValueError):  # infinities of both signs
         return math.nan
+
+
+def metric_options(record: Mapping[str, Any]) -> dict[str, Any]:
+    """With what a metric was called, out of what its record holds beside that."""
+    return {name: value for name, value in record.items() if name not in _RESULTS}
 
 
 def _read_dataset(folder: Path, name: str, section: dict[str, Any]) -> DatasetScores:

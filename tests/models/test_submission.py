@@ -90,6 +90,12 @@ def test_what_is_no_submission_is_refused_before_anything_is_restored(model_opt,
     assert not list((tmp_path / 'visualization').iterdir())
 
 
+def test_frames_are_those_of_the_data_set_as_it_was_built(tmp_path, frames):
+    dataset = frames([f'000/{frame}' for frame in FRAMES])
+    (tmp_path / 'lq').rename(tmp_path / 'moved')
+    require_challenge_frames(dataset)
+
+
 def test_pictures_that_are_not_kept_are_refused(frames):
     with pytest.raises(RequestError, match='save_img'):
         require_challenge_frames(frames([f'000/{frame}' for frame in FRAMES]), save_img=False)

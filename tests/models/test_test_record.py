@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.models.test_record import with_absolute_paths
+from pdan_plugin.report.test_run import read_run
 from pdan_plugin.restoration.restorer import Restorer
 
 
@@ -75,6 +76,33 @@ def test_what_a_test_leaves(model_opt, tmp_path):
     }
     assert record['parameters'] == sum(each.numel() for each in model.net_g.parameters())
     assert record['network']['type'] == 'EDSR'
+
+
+def no_number(word):
+    raise AssertionError(f'{word} is no JSON')
+
+
+def test_a_perfect_picture_is_told_in_json_that_every_reader_takes(model_opt, tmp_path, monkeypatch):
+    model = build_model(model_opt('RestorationModel', 'EDSR', is_train=False))
+    network = model.net_g.forward
+
+    def perfect_once(lq):
+        gt = Frames()[1]
+        return gt['gt'][None] if torch.equal(lq[0], gt['lq']) else network(lq)
+
+    monkeypatch.setattr(model.net_g, 'forward', perfect_once)
+    run(model)
+
+    psnr = json.loads((tmp_path / 'test.json').read_text(), parse_constant=no_number)['datasets']['held-out'][
+        'metrics'
+    ]['psnr']
+    (scores,) = read_run(tmp_path).datasets.values()
+    values = [row.values['psnr'] for row in scores.images]
+    assert [math.isinf(value) for value in values] == [False, True, False, False, False]
+    assert float(psnr['mean']) == math.inf
+    assert psnr['not_finite'] == 1
+    assert psnr['mean_of_finite'] == math.fsum(value for value in values if value < math.inf) / 4
+    assert [row['psnr'] for row in rows(tmp_path / 'held-out_clips.csv')][::2] == ['inf', 'inf']
 
 
 def test_a_second_data_set_joins_the_record_and_no_metric_is_needed(model_opt, tmp_path, monkeypatch):

@@ -118,6 +118,82 @@ def test_values_that_are_not_finite_reach_the_page(runs, truth):
     assert [row[3][0][0] for row in dataset['images']][:2] == ['Infinity', None]
 
 
+def test_a_mean_that_is_infinite_is_explained(runs):
+    table = runs[0] / 'val.csv'
+    lines = table.read_text(encoding='utf-8').splitlines()
+    cells = lines[1].split(',')
+    lines[1] = ','.join([*cells[:3], 'inf', *cells[4:]])
+    table.write_text('\n'.join(lines), encoding='utf-8')
+    (dataset,) = content_of(write_report(runs[:1], frames=0))['datasets']
+    finite = np.mean([float(line.split(',')[3]) for line in lines[2:]])
+    assert dataset['means'][0] == ['Infinity']
+    assert dataset['notes'] == [
+        'soft: psnr is infinite on 1 of 6 images (infinite PSNR: equal to the ground truth), and so is its mean; '
+        f'the mean of the other 5 is {finite:.6g}.'
+    ]
+
+
+@pytest.fixture
+def with_lpips(runs):
+    """The second run has `lpips` where both had `distance`, and its `psnr` was computed with a border."""
+    record = json.loads((runs[1] / 'test.json').read_text(encoding='utf-8'))
+    metrics = record['datasets']['val']['metrics']
+    metrics['lpips'] = metrics.pop('distance')
+    metrics['psnr']['crop_border'] = 4
+    (runs[1] / 'test.json').write_text(json.dumps(record), encoding='utf-8')
+    table = runs[1] / 'val.csv'
+    table.write_text(table.read_text(encoding='utf-8').replace('distance', 'lpips'), encoding='utf-8')
+    return runs
+
+
+def test_frames_are_chosen_by_what_all_runs_have(with_lpips):
+    page = with_lpips[0].parent / 'both.html'
+    for metric, folder in (('lpips', with_lpips[0]), ('distance', with_lpips[1])):
+        with pytest.raises(RequestError, match=f'{folder} has none on val .all have psnr') as refused:
+            write_report(with_lpips, page, metric=metric)
+        assert f'--metric {metric}' in str(refused.value)
+    assert not page.exists()
+    (dataset,) = content_of(write_report(with_lpips, page, frames=2))['datasets']
+    assert dataset['chosen_by'] == 'psnr'
+    assert {frame['reason'] for frame in dataset['frames']} == {'worst', 'best'}
+    assert [metric['name'] for metric in dataset['metrics']] == ['psnr', 'distance', 'lpips']
+    assert [value is None for value in dataset['means'][2]] == [True, False]
+    assert 'Not scored by lpips, so those cells are empty: soft.' in dataset['notes']
+    assert any('psnr was computed otherwise in sharp than in soft' in note for note in dataset['notes'])
+
+
+def test_a_record_of_another_version_is_still_shown(runs):
+    path = runs[0] / 'test.json'
+    record = json.loads(path.read_text(encoding='utf-8'))
+    section = record['datasets']['val']
+    older = {'datasets': {'val': {key: section[key] for key in ('csv', 'pictures', 'metrics')}}}
+    newer = record | {'format': 7, 'parameters': 'many', 'network': {'type': 'X', 'parts': {'a': [1]}}}
+    for version, note in ((older, 'test.json does not hold its options'), (newer, None)):
+        path.write_text(json.dumps(version), encoding='utf-8')
+        (dataset,) = content_of(write_report(runs[:1], frames=1))['datasets']
+        assert dataset['frames']
+        assert [note in told for told in dataset['notes']] == ([True] if note else [])
+
+
+def test_a_run_that_was_moved_shows_its_pictures(runs, tmp_path):
+    moved = tmp_path / 'elsewhere' / 'soft'
+    shutil.copytree(runs[0], moved)
+    shutil.rmtree(runs[0])
+    (dataset,) = content_of(write_report([moved], frames=1))['datasets']
+    assert [picture['kind'] for picture in dataset['frames'][0]['pictures']] == ['input', 'run', 'gt']
+    assert dataset['notes'] == []
+
+
+def test_frames_are_chosen_among_those_with_pictures(runs, truth):
+    kept, *gone = truth
+    for image in gone:
+        (runs[0] / 'visualization' / 'val' / f'{image}.png').unlink()
+    (dataset,) = content_of(write_report(runs[:1]))['datasets']
+    assert [(frame['image'], frame['reason']) for frame in dataset['frames']] == [(kept, 'only')]
+    assert 'and 1 more' in dataset['notes'][0]
+    assert gone[0] in dataset['notes'][0]
+
+
 def test_training_curves_come_from_the_experiment_of_the_weights(tmp_path, truth, monkeypatch):
     history = History(tmp_path / 'experiments' / 'phase3' / 'history.jsonl')
     (tmp_path / 'experiments' / 'phase3').mkdir(parents=True)

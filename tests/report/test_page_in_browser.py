@@ -126,6 +126,65 @@ def test_the_table_sorts_both_ways_by_value(compared, runs, open_page):
     assert head.get_attribute('aria-sort') == 'descending'
 
 
+def test_a_long_table_is_filled_as_it_is_scrolled_and_sorts_as_a_whole(runs, open_page):
+    table = runs[0] / 'val.csv'
+    more = [f'{clip:03d}_{frame:08d},{clip:03d},{frame:08d},{30 + frame / 100},0.1,0.01\n'
+            for clip in range(2, 32) for frame in range(100)]  # fmt: skip
+    more[1234] = more[1234].replace(',30', ',1')
+    table.write_text(table.read_text(encoding='utf-8') + ''.join(more), encoding='utf-8')
+    report = write_report(runs[:1], frames=1)
+    assert report.stat().st_size < 1_000_000
+    page = open_page(report)
+    frames = page.get_by_role('table', name='By frame, val')
+    rows = frames.locator('tbody tr')
+    there = rows.count()
+    assert there < 500
+    page.get_by_role('region', name='By frame, val').evaluate('box => { box.scrollTop = box.scrollHeight; }')
+    frames.locator('tbody tr').nth(there).wait_for()
+    button = frames.locator('th').filter(has_text='PSNR').get_by_role('button')
+    button.click()
+    assert rows.first.inner_text().split() == ['014', '00000034', '1.34', '0.1000', '10.0', 'ms']
+    assert 'more rows below' in page.locator('.rest:visible').inner_text()
+    page.get_by_role('button', name='show all').focus()
+    page.keyboard.press('Enter')
+    assert rows.count() == 3006
+    assert page.locator('.rest:visible').count() == 0
+
+
+def test_a_table_wider_than_the_page_says_so_and_keeps_its_names_in_sight(compared, open_page):
+    page = open_page(compared)
+    hints = page.locator('.sideways:visible')
+    assert hints.count() == 0
+    page.set_viewport_size({'width': 390, 'height': 800})
+    region = page.get_by_role('region', name='By frame, val')
+    hint = region.locator('xpath=preceding-sibling::p')
+    hint.wait_for()
+    frame = region.locator('tbody tr').first.locator('td').nth(1)
+    before = frame.bounding_box()['x']
+    region.evaluate('box => { box.scrollLeft = box.scrollWidth; }')
+    hint.wait_for(state='hidden')
+    assert frame.bounding_box()['x'] == pytest.approx(before, abs=1)
+
+
+def test_lower_is_better_and_what_has_no_value_stays_below(runs, open_page):
+    table = runs[0] / 'val.csv'
+    lines = table.read_text(encoding='utf-8').splitlines()
+    cells = lines[2].split(',')
+    lines[2] = ','.join([*cells[:4], 'nan', *cells[5:]])
+    table.write_text('\n'.join(lines), encoding='utf-8')
+    page = open_page(write_report(runs, runs[0].parent / 'both.html', frames=1, metric='distance'))
+    frames = page.get_by_role('table', name='By frame, val')
+    cell = 'tbody tr td:nth-child(5)'
+    button = frames.locator('th').get_by_role('button', name='soft').nth(1)
+    for _ in range(2):
+        button.click()
+        assert frames.locator(cell).last.inner_text() == '–'
+        assert frames.locator(cell).last.get_attribute('title') == 'no number'
+    # the second run is sharper: its distance is less, and is the best of each frame that both have
+    assert frames.locator('tbody tr td:nth-child(6).best').count() == 5
+    assert frames.locator('td:nth-child(5).best').count() == 0
+
+
 def test_a_frame_in_the_table_opens_its_pictures(compared, open_page):
     page = open_page(compared)
     links = page.get_by_role('table', name='By frame, val').locator('td button')
