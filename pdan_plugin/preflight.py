@@ -25,6 +25,7 @@ from pdan_plugin import network_size
 from pdan_plugin.compiler_check import require_compiler
 from pdan_plugin.errors import RequestError
 from pdan_plugin.metrics.preparation import prepare_metrics
+from pdan_plugin.models.distinct_results import require_distinct_results, require_distinct_tables
 from pdan_plugin.models.submission import require_challenge_frames
 from pdan_plugin.option_schema.constructors import find_registered
 from pdan_plugin.toolbox_fixes.data_loading import iterations_per_epoch
@@ -106,9 +107,13 @@ def check_run(
     is_submission = not is_train and bool((opt.get('val') or {}).get('submission'))
     with _as_request(path):
         prepare_metrics((opt.get('val') or {}).get('metrics') or {})
+        if not is_train:
+            require_distinct_tables(opt['datasets'])
     with toolbox_silent():
         data = [
-            _try_data(values, f'datasets.{word}', opt.get('scale'), path, is_submission=is_submission)
+            _try_data(
+                values, f'datasets.{word}', opt.get('scale'), path, is_test=not is_train, is_submission=is_submission
+            )
             for word, values in opt['datasets'].items()
         ]
         for key, values in opt.items():
@@ -203,7 +208,15 @@ def _check_weights(opt: Mapping[str, Any], path: str, *, is_train: bool, auto_re
         raise RequestError(f'{path}: path.{key}: {value} does not exist (looked for from the working folder); {advice}')
 
 
-def _try_data(values: Mapping[str, Any], key: str, scale: Any, path: str, *, is_submission: bool = False) -> DataFacts:
+def _try_data(
+    values: Mapping[str, Any],
+    key: str,
+    scale: Any,
+    path: str,
+    *,
+    is_test: bool = False,
+    is_submission: bool = False,
+) -> DataFacts:
     """Build a data set and read its first sample."""
     for source in [values, *(values.get('sources') or [])]:
         for word, value in source.items():
@@ -222,9 +235,11 @@ def _try_data(values: Mapping[str, Any], key: str, scale: Any, path: str, *, is_
             f'{" and " + str(values["dataroot_lq"]) if values.get("dataroot_lq") else ""}; nested '
             'folders need a data set that reads them, such as REDSPairedDataset'
         )
-    if is_submission:
-        with _as_request(path):
+    with _as_request(path):
+        if is_submission:
             require_challenge_frames(dataset)
+        if is_test:
+            require_distinct_results(dataset)
     if 'num_frame' in values and values['phase'] != 'train':
         # a video data set's sample is a whole clip, too much to read for a look
         return DataFacts(values['phase'], values['type'], samples, None, None)
