@@ -33,6 +33,14 @@ def frame_size(text: str) -> tuple[int, int]:
     return width, height
 
 
+def softness(text: str) -> float:
+    """A standard deviation of at most 8 pixels."""
+    number = float(text)
+    if not 0 <= number <= 8:
+        raise argparse.ArgumentTypeError(f'{text} is not between 0 and 8')
+    return number
+
+
 def whole_number(least: int, most: int = sys.maxsize) -> Callable[[str], int]:
     """An argument type: a whole number within bounds."""
 
@@ -62,6 +70,14 @@ def arguments() -> argparse.ArgumentParser:
         default=(320, 192),
         metavar='WxH',
         help='of a sharp frame, multiples of 4; REDS itself: 1280x720 (default: 320x192)',
+    )
+    parser.add_argument(
+        '--softness',
+        type=softness,
+        default=0.0,
+        metavar='PIXELS',
+        help='the most that the camera itself blurs, drawn for each clip from 0 to this standard deviation; '
+        'photographs made smaller are sharper than video, for which 1.25 is about right (default: %(default)s)',
     )
     parser.add_argument('--seed', type=whole_number(0), default=0, help='of every draw (default: %(default)s)')
     parser.add_argument(
@@ -108,10 +124,13 @@ def render(args: argparse.Namespace) -> None:
             size=args.size,
             frames=frames[split],
             seed=args.seed,
+            softness=args.softness,
         )
     ]
     photographs.check_sizes([photo for split, count in counts.items() if count for photo in pictures[split]], args.size)
-    clip_rendering.check_record(args.target, pictures, size=args.size, frames=frames, seed=args.seed)
+    clip_rendering.check_record(
+        args.target, pictures, size=args.size, frames=frames, seed=args.seed, softness=args.softness
+    )
 
     missing = [clip for clip in clips if not clip.is_finished()]
     needed, free = clip_rendering.space_needed(missing), shutil.disk_usage(args.target).free

@@ -62,6 +62,7 @@ class Clip:
         size: Width, height of the HR frame; multiples of 4.
         frames: Their number.
         folders: Where they go.
+        softness: See :func:`~pdan_plugin.synthesis.moving_scene.random_scene`.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Clip:
     size: tuple[int, int]
     frames: int
     folders: ClipFolders
+    softness: float = 0.0
 
     def is_finished(self) -> bool:
         """Whether every frame is in place."""
@@ -87,6 +89,7 @@ def plan_clips(
     size: tuple[int, int],
     frames: int,
     seed: int,
+    softness: float = 0.0,
 ) -> list[Clip]:
     """One clip for each of ``folders``; every photograph is a background in turn, pieces in front come from others.
 
@@ -110,6 +113,7 @@ def plan_clips(
                 size=size,
                 frames=frames,
                 folders=places,
+                softness=softness,
             )
         )
     return clips
@@ -132,7 +136,8 @@ def render_clip(clip: Clip, target: Path) -> None:
     for folder in (work.sharp, work.blurred_small, work.sharp_small):
         folder.mkdir(parents=True)
     rng = np.random.default_rng(clip.seed)
-    scene = random_scene(clip.background.read(), [photo.read() for photo in clip.cut_outs], clip.size, clip.frames, rng)
+    cut_outs = [photo.read() for photo in clip.cut_outs]
+    scene = random_scene(clip.background.read(), cut_outs, clip.size, clip.frames, rng, clip.softness)
     for number in range(clip.frames):
         sharp, blurred = expose(scene, number)
         _write(work.sharp / _frame_name(number), sharp)
@@ -178,6 +183,7 @@ def check_record(
     size: tuple[int, int],
     frames: Mapping[str, int],
     seed: int,
+    softness: float = 0.0,
 ) -> None:
     """Writes what ``target`` is rendered from and how, or compares it with what stands there.
 
@@ -189,6 +195,7 @@ def check_record(
         'seed': seed,
         'size': list(size),
         'frames': dict(frames),
+        'softness': softness,
         'duty_cycle': DUTY_CYCLE,
         'response': RESPONSE,
         'photographs': {

@@ -149,7 +149,12 @@ def least_picture_size(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def random_scene(
-    background: np.ndarray, cut_outs: Sequence[np.ndarray], size: tuple[int, int], frames: int, rng: np.random.Generator
+    background: np.ndarray,
+    cut_outs: Sequence[np.ndarray],
+    size: tuple[int, int],
+    frames: int,
+    rng: np.random.Generator,
+    softness: float = 0.0,
 ) -> MovingScene:
     """A scene with a hand-held camera over ``background`` and a piece of each of ``cut_outs`` moving in front.
 
@@ -162,6 +167,8 @@ def random_scene(
         size: width, height of the frame.
         frames: The scene holds from half a frame before frame 0 to half a frame after the last.
         rng: Where every draw comes from.
+        softness: The most that the camera blurs by itself, whatever moves: a standard deviation in frame pixels, drawn
+            from 0 to this for the scene. A photograph made smaller is sharper than any video.
 
     Raises:
         ValueError: The background is too small.
@@ -169,6 +176,9 @@ def random_scene(
     times = np.linspace(-0.5, frames - 0.5, 8 * frames + 1)
     layers = [_background(background, size, times, rng)]
     layers += [_cut_out(picture, size, times, rng) for picture in cut_outs]
+    if softness > 0:
+        blur = float(rng.uniform(0, softness)) * SUPERSAMPLING
+        layers = [replace(layer, image=_softened(layer.image, blur)) for layer in layers]
     return MovingScene(size, layers)
 
 
@@ -285,6 +295,10 @@ def _shrunk(photo: np.ndarray, factor: float) -> np.ndarray:
     planes = torch.from_numpy(np.ascontiguousarray(photo)).permute(2, 0, 1)[None].float()
     planes = functional.interpolate(planes, size=size, mode='bicubic', antialias=True)
     return planes.round_().clamp_(0, 255).byte()[0].permute(1, 2, 0).contiguous().numpy()
+
+
+def _softened(image: np.ndarray, blur: float) -> np.ndarray:
+    return cv2.GaussianBlur(image, (0, 0), blur, borderType=cv2.BORDER_REPLICATE) if blur > 0 else image
 
 
 def _supersampled(image: np.ndarray) -> np.ndarray:

@@ -142,6 +142,7 @@ class TestRefusals:
         before = contents(rendered)
         message = self.refused(capsys, photos, rendered, *SMALL, '--seed', 7)
         assert 'seed 0 (now 7)' in message
+        assert 'softness 0.0 (now 1.25)' in self.refused(capsys, photos, rendered, *SMALL, '--softness', 1.25)
         assert contents(rendered) == before
 
     def test_a_folder_of_something_else(self, photos, tmp_path, capsys):

@@ -64,14 +64,24 @@ class TestLongestStep:
 class TestRandomScene:
     SIZE = (96, 64)
 
-    def scene(self, seed, picture=(160, 210), frames=6):
+    def scene(self, seed, picture=(160, 210), frames=6, softness=0.0):
         background, piece = textured(*picture, seed=1), textured(90, 120, seed=2)
-        return random_scene(background, [piece, piece], self.SIZE, frames, np.random.default_rng(seed))
+        return random_scene(background, [piece, piece], self.SIZE, frames, np.random.default_rng(seed), softness)
 
     def test_the_seed_decides_everything(self):
         first, again, other = (self.scene(seed).render(2.25) for seed in (5, 5, 6))
         assert np.array_equal(first, again)
         assert not np.array_equal(first, other)
+
+    def test_softness_blurs_the_same_scene_by_another_amount_each_clip(self):
+        detail = []
+        for seed in range(4):
+            sharp, soft = (self.scene(seed, softness=most).render(2.25).astype(float) for most in (0.0, 2.0))
+            detail.append(np.abs(np.diff(soft, axis=1)).mean() / np.abs(np.diff(sharp, axis=1)).mean())
+            coarse = cv2.GaussianBlur(sharp, (0, 0), 4), cv2.GaussianBlur(soft, (0, 0), 4)
+            assert np.abs(coarse[0] - coarse[1])[8:-8, 8:-8].mean() < 3  # nothing stands elsewhere
+        assert max(detail) <= 1
+        assert max(detail) > 1.3 * min(detail)
 
     @pytest.mark.parametrize('picture', [(82, 116), (160, 210), (900, 1300)])
     def test_the_camera_never_leaves_the_photograph(self, picture):
