@@ -31,6 +31,7 @@ from pdan_plugin.option_schema.constructors import find_registered
 from pdan_plugin.toolbox_fixes.data_loading import iterations_per_epoch
 from pdan_plugin.toolbox_fixes.options import complete_datasets, device_count
 
+_SMALL_SET = re.compile(r'datasets/small(_synthesised|_video)?/')
 _STORE = re.compile(r'(train|val|val300)_(sharp|blur_bicubic_x4|sharp_bicubic_x4)\.lmdb$')
 
 
@@ -260,6 +261,8 @@ def _require_path(root: Any, key: str) -> None:
         return
     if 'quickstart' in str(root):
         advice = '`bash scripts/quickstart.sh` makes it'
+    elif _SMALL_SET.search(str(root)):
+        advice = '`bash scripts/prepare_small_set.sh PHOTOS VIDEOS` makes it'
     elif _STORE.search(str(root)):
         optional = 'sharp_bicubic' in str(root)
         advice = (
