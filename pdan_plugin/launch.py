@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from pdan_plugin.cores import cores_of_this_rank
 from pdan_plugin.errors import RequestError
 from pdan_plugin.toolbox_fixes.options import launcher_in_environment
 from pdan_plugin.training import interruption
@@ -98,8 +99,8 @@ def run_workers(count: int, arguments: Sequence[str], *, saves_when_stopped: boo
         'pdan_plugin',
         *arguments,
     ]
-    # torchrun would give each worker one thread; the machine's cores shared out serve a CPU run better
-    threads = str(max(1, (os.cpu_count() or 1) // count))
+    # torchrun would give each worker one thread; the cores shared out serve a CPU run better
+    threads = str(max(1, cores_of_this_rank() // count))
     # a signal may also reach torchrun by itself, from slurm or a service manager
     environment = {
         'OMP_NUM_THREADS': threads, 'TORCH_ELASTIC_SHUTDOWN_TIMEOUT': str(_TORCHRUN_GRACE_SECONDS), **os.environ,

@@ -74,6 +74,10 @@ class REDSPairedDataset(Dataset):
     def __len__(self) -> int:
         return self._ends[-1]
 
+    def frames(self) -> list[tuple[str, str]]:
+        """``lq_path`` and the data root it lies below, of every sample in order; no picture is read."""
+        return [(f'{source.lq_root}/{key}', source.lq_root) for source in self._sources for key in source.keys]
+
     def training_sampler(self, num_replicas: int, rank: int, ratio: float) -> EnlargedSampler:
         """The sampler the trainer is to use: the toolbox's own, or one that keeps the sources' weights."""
         if self._weights is None:

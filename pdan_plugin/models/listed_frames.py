@@ -15,7 +15,7 @@ def listed_frames(dataset: Any) -> list[tuple[str, str]] | None:
             a list ``paths``.
     """
     if isinstance(dataset, REDSPairedDataset):
-        return [(f'{source.lq_root}/{key}', source.lq_root) for source in dataset._sources for key in source.keys]
+        return dataset.frames()
     paths = getattr(dataset, 'paths', None)
     root = dataset.opt.get('dataroot_lq')
     if not isinstance(paths, list) or not isinstance(root, str):
