@@ -116,7 +116,7 @@ def test_a_stopped_run_goes_on_as_if_it_never_was(tmp_path, command, uninterrupt
     assert [path.name for path in (folder / MODELS).iterdir()] == [f'net_g_{state.stem}.pth']
 
     resumed = command(folder, '--auto_resume')
-    resumed.communicate(timeout=120)
+    resumed.communicate(timeout=600)
     assert resumed.returncode == 0
     for name in (f'{MODELS}/net_g_latest.pth', f'{MODELS}/net_g_100.pth', f'{STATES}/100.state'):
         assert equal(_load(folder / name), _load(uninterrupted / name)), name
@@ -135,7 +135,7 @@ def test_a_full_disk_ends_the_run_with_the_reason(tmp_path, command):
             _fill(folder / 'experiments' / 'filler')
         else:  # who may not mount limits the size of files
             resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1000, 1000))
-        output = process.communicate(timeout=120)[0]
+        output = process.communicate(timeout=600)[0]
         assert process.returncode == 1
         said = output.strip().splitlines()[-1]
         assert said.startswith('basicsr train: failed while running: OSError: cannot save')
@@ -147,7 +147,7 @@ def test_a_full_disk_ends_the_run_with_the_reason(tmp_path, command):
         total = int(state.stem) + 3
         output, _ = command(
             folder, '--auto_resume', '--force_yml', f'train:total_iter={total}', 'logger:print_freq=1'
-        ).communicate(timeout=120)
+        ).communicate(timeout=600)
         assert f'iter: {state.stem}.' in output
         assert f'iter:{total:8,d}, lr' in output
         assert (folder / MODELS / 'net_g_latest.pth').is_file()
@@ -171,7 +171,7 @@ def test_a_folder_made_read_only_ends_the_run_with_the_reason(tmp_path, command)
     process = command(folder)
     _until_saved(folder, process)
     (folder / MODELS).chmod(0o555)
-    output = process.communicate(timeout=120)[0]
+    output = process.communicate(timeout=600)[0]
     assert process.returncode == 1
     assert 'OSError: cannot save' in output.strip().splitlines()[-1]
     assert 'Permission denied' in output.strip().splitlines()[-1]
@@ -188,7 +188,7 @@ def test_a_run_that_may_not_write_does_not_start(tmp_path, command, place):
     words = []
     if place == 'experiments/small':  # a run to go on with; anew, its folder would be renamed
         finished = command(folder, '--force_yml', 'train:total_iter=1', 'logger:save_checkpoint_freq=1')
-        finished.communicate(timeout=120)
+        finished.communicate(timeout=600)
         assert finished.returncode == 0
         words = ['--auto_resume']
     elif place == '.':
@@ -197,7 +197,7 @@ def test_a_run_that_may_not_write_does_not_start(tmp_path, command, place):
     before = _all_there_is(folder)
     (folder / place).chmod(0o555)
     process = command(folder, *words)
-    output = process.communicate(timeout=120)[0]
+    output = process.communicate(timeout=600)[0]
     (folder / place).chmod(0o755)
     assert process.returncode == 2
     said = output.strip().splitlines()[-1]
