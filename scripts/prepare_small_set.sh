@@ -16,10 +16,10 @@ started=$SECONDS
 source scripts/environment.sh quickstart
 
 echo '== 1. rendering training clips: a moving camera, moving objects, blur averaged in light'
-python scripts/render_clips.py "$photos" datasets/small_clips --clips 72 --val-clips 0 --frames 24 --size 640x384 --softness 1.25 --seed 0
+python scripts/render_clips.py "$photos" datasets/small_clips --clips 72 --val-clips 0 --frames 24 --size 640x384 --softness 1.25 --defocus 8 --seed 0
 python scripts/prepare_reds.py datasets/small_clips datasets/small --splits train --verify
 echo '== 2. the same with another seed: the set that phase 3 adds'
-python scripts/render_clips.py "$photos" datasets/small_clips_synthesised --clips 36 --val-clips 0 --frames 24 --size 640x384 --softness 1.25 --seed 1
+python scripts/render_clips.py "$photos" datasets/small_clips_synthesised --clips 36 --val-clips 0 --frames 24 --size 640x384 --softness 1.25 --defocus 8 --seed 1
 python scripts/prepare_reds.py datasets/small_clips_synthesised datasets/small_synthesised --splits train --verify
 
 # 13 of 16 sub-frames are the light of 0.8 frame intervals: REDS's duty cycle, in a video of 25 frames a second.

@@ -63,6 +63,7 @@ class Clip:
         frames: Their number.
         folders: Where they go.
         softness: See :func:`~pdan_plugin.synthesis.moving_scene.random_scene`.
+        defocus: See there as well.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Clip:
     frames: int
     folders: ClipFolders
     softness: float = 0.0
+    defocus: float = 0.0
 
     def is_finished(self) -> bool:
         """Whether every frame is in place."""
@@ -90,6 +92,7 @@ def plan_clips(
     frames: int,
     seed: int,
     softness: float = 0.0,
+    defocus: float = 0.0,
 ) -> list[Clip]:
     """One clip for each of ``folders``; every photograph is a background in turn, pieces in front come from others.
 
@@ -114,6 +117,7 @@ def plan_clips(
                 frames=frames,
                 folders=places,
                 softness=softness,
+                defocus=defocus,
             )
         )
     return clips
@@ -137,7 +141,7 @@ def render_clip(clip: Clip, target: Path) -> None:
         folder.mkdir(parents=True)
     rng = np.random.default_rng(clip.seed)
     cut_outs = [photo.read() for photo in clip.cut_outs]
-    scene = random_scene(clip.background.read(), cut_outs, clip.size, clip.frames, rng, clip.softness)
+    scene = random_scene(clip.background.read(), cut_outs, clip.size, clip.frames, rng, clip.softness, clip.defocus)
     for number in range(clip.frames):
         sharp, blurred = expose(scene, number)
         _write(work.sharp / _frame_name(number), sharp)
@@ -184,6 +188,7 @@ def check_record(
     frames: Mapping[str, int],
     seed: int,
     softness: float = 0.0,
+    defocus: float = 0.0,
 ) -> None:
     """Writes what ``target`` is rendered from and how, or compares it with what stands there.
 
@@ -196,6 +201,7 @@ def check_record(
         'size': list(size),
         'frames': dict(frames),
         'softness': softness,
+        'defocus': defocus,
         'duty_cycle': DUTY_CYCLE,
         'response': RESPONSE,
         'photographs': {

@@ -20,6 +20,7 @@ SUPERSAMPLING = 3
 
 _MARGIN = 4  # frame pixels kept unused along the border of a photograph
 _MOST_TURN, _MOST_ZOOM = 0.2, 0.2  # radians and log zoom a camera covers within a clip
+_OUT_OF_FOCUS_CHANCE = 0.35
 _FREQUENCIES = np.geomspace(1 / 64, 1 / 4, 8)  # of a hand-held camera, in cycles a frame interval
 
 
@@ -155,6 +156,7 @@ def random_scene(
     frames: int,
     rng: np.random.Generator,
     softness: float = 0.0,
+    defocus: float = 0.0,
 ) -> MovingScene:
     """A scene with a hand-held camera over ``background`` and a piece of each of ``cut_outs`` moving in front.
 
@@ -169,6 +171,9 @@ def random_scene(
         rng: Where every draw comes from.
         softness: The most that the camera blurs by itself, whatever moves: a standard deviation in frame pixels, drawn
             from 0 to this for the scene. A photograph made smaller is sharper than any video.
+        defocus: The most that a layer is out of focus: the radius in frame pixels of the disk that a point becomes,
+            drawn from 0 to this for about one layer in three, the others being in focus. A network that only ever saw
+            sharp ground truth undoes such blur too, which is not what the camera saw.
 
     Raises:
         ValueError: The background is too small.
@@ -176,6 +181,9 @@ def random_scene(
     times = np.linspace(-0.5, frames - 0.5, 8 * frames + 1)
     layers = [_background(background, size, times, rng)]
     layers += [_cut_out(picture, size, times, rng) for picture in cut_outs]
+    if defocus > 0:
+        radii = rng.uniform(0, defocus, len(layers)) * (rng.uniform(size=len(layers)) < _OUT_OF_FOCUS_CHANCE)
+        layers = [defocused(layer, float(radius) * SUPERSAMPLING) for layer, radius in zip(layers, radii, strict=True)]
     if softness > 0:
         blur = float(rng.uniform(0, softness)) * SUPERSAMPLING
         layers = [replace(layer, image=_softened(layer.image, blur)) for layer in layers]
@@ -299,6 +307,27 @@ def _shrunk(photo: np.ndarray, factor: float) -> np.ndarray:
 
 def _softened(image: np.ndarray, blur: float) -> np.ndarray:
     return cv2.GaussianBlur(image, (0, 0), blur, borderType=cv2.BORDER_REPLICATE) if blur > 0 else image
+
+
+def defocused(layer: Layer, radius: float) -> Layer:
+    """The layer with each point of it a disk of ``radius`` image pixels; an outline blurs with what it encloses."""
+    if radius < 0.5:
+        return layer
+    reach = math.ceil(radius)
+    across = np.arange(-reach, reach + 1)
+    disk = np.clip(radius + 0.5 - np.hypot(across, across[:, None]), 0, 1).astype(np.float32)
+    disk /= disk.sum()
+    if layer.mask is None:
+        return replace(layer, image=cv2.filter2D(layer.image, -1, disk, borderType=cv2.BORDER_REPLICATE))
+    edges = (reach,) * 4
+    image = cv2.copyMakeBorder(layer.image, *edges, cv2.BORDER_REPLICATE)
+    mask = cv2.copyMakeBorder(layer.mask, *edges, cv2.BORDER_CONSTANT, value=0)
+    return replace(
+        layer,
+        image=cv2.filter2D(image, -1, disk, borderType=cv2.BORDER_REPLICATE),
+        mask=cv2.filter2D(mask, -1, disk, borderType=cv2.BORDER_CONSTANT),
+        anchor=(layer.anchor[0] + reach, layer.anchor[1] + reach),
+    )
 
 
 def _supersampled(image: np.ndarray) -> np.ndarray:

@@ -143,6 +143,7 @@ class TestRefusals:
         message = self.refused(capsys, photos, rendered, *SMALL, '--seed', 7)
         assert 'seed 0 (now 7)' in message
         assert 'softness 0.0 (now 1.25)' in self.refused(capsys, photos, rendered, *SMALL, '--softness', 1.25)
+        assert 'defocus 0.0 (now 8.0)' in self.refused(capsys, photos, rendered, *SMALL, '--defocus', 8)
         assert contents(rendered) == before
 
     def test_a_folder_of_something_else(self, photos, tmp_path, capsys):

@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 
 from pdan_plugin.synthesis.motion_blur import exposure_times
-from pdan_plugin.synthesis.moving_scene import Layer, MotionPath, MovingScene, least_picture_size, random_scene
+from pdan_plugin.synthesis.moving_scene import (
+    Layer,
+    MotionPath,
+    MovingScene,
+    defocused,
+    least_picture_size,
+    random_scene,
+)
 
 
 def textured(height, width, seed=0):
@@ -64,9 +71,9 @@ class TestLongestStep:
 class TestRandomScene:
     SIZE = (96, 64)
 
-    def scene(self, seed, picture=(160, 210), frames=6, softness=0.0):
+    def scene(self, seed, picture=(160, 210), frames=6, **blurs):
         background, piece = textured(*picture, seed=1), textured(90, 120, seed=2)
-        return random_scene(background, [piece, piece], self.SIZE, frames, np.random.default_rng(seed), softness)
+        return random_scene(background, [piece, piece], self.SIZE, frames, np.random.default_rng(seed), **blurs)
 
     def test_the_seed_decides_everything(self):
         first, again, other = (self.scene(seed).render(2.25) for seed in (5, 5, 6))
@@ -82,6 +89,37 @@ class TestRandomScene:
             assert np.abs(coarse[0] - coarse[1])[8:-8, 8:-8].mean() < 3  # nothing stands elsewhere
         assert max(detail) <= 1
         assert max(detail) > 1.3 * min(detail)
+
+    def test_some_layers_are_out_of_focus_and_stand_where_they_stood(self):
+        contrasts = []
+        for seed in range(12):
+            sharp, mixed = self.scene(seed), self.scene(seed, defocus=6.0)
+            assert np.array_equal(sharp.layers[0].path(np.arange(6)), mixed.layers[0].path(np.arange(6)))
+            for number, (before, after) in enumerate(zip(sharp.layers, mixed.layers, strict=True)):
+                behind = [] if number == 0 else [sharp.layers[0]]
+                alone = [MovingScene(self.SIZE, [*behind, layer]) for layer in (before, after)]
+                frames = [scene.render(2.25).astype(float) for scene in alone]
+                contrasts.append(np.abs(after.image.astype(float) - cv2.blur(after.image, (9, 9))).mean())
+                contrasts[-1] /= np.abs(before.image.astype(float) - cv2.blur(before.image, (9, 9))).mean()
+                coarse = [cv2.GaussianBlur(frame, (0, 0), 6) for frame in frames]
+                assert np.abs(coarse[0] - coarse[1])[16:-16, 16:-16].mean() < 4
+        out_of_focus = np.mean(np.array(contrasts) < 0.9)
+        assert 0.15 < out_of_focus < 0.6
+        assert np.mean(np.array(contrasts) == 1) > 0.4  # the others are untouched
+
+    def test_the_outline_of_an_object_out_of_focus_is_a_disk_wide(self):
+        mask = np.zeros((80, 80), np.uint8)
+        mask[:, 40:] = 255
+        layer = Layer(np.full((80, 80, 3), 200, np.uint8), (40.0, 40.0), MotionPath.steady([0, 0, 0, 0]), mask)
+        blurred = defocused(layer, 5.0)
+        row = blurred.mask[blurred.mask.shape[0] // 2].astype(float)
+        edge = int(blurred.anchor[0])  # where the mask begins
+        assert row[edge - 7] == 0
+        assert row[edge + 6] == 255
+        assert row[edge - 1] < 127.5 < row[edge]
+        assert (row[edge - 4 : edge + 4] > 0).all()
+        assert (np.diff(row[edge - 6 : edge + 6]) >= 0).all()
+        assert (blurred.image == 200).all()
 
     @pytest.mark.parametrize('picture', [(82, 116), (160, 210), (900, 1300)])
     def test_the_camera_never_leaves_the_photograph(self, picture):
