@@ -319,9 +319,8 @@ def defocused(layer: Layer, radius: float) -> Layer:
     disk /= disk.sum()
     if layer.mask is None:
         return replace(layer, image=cv2.filter2D(layer.image, -1, disk, borderType=cv2.BORDER_REPLICATE))
-    edges = (reach,) * 4
-    image = cv2.copyMakeBorder(layer.image, *edges, cv2.BORDER_REPLICATE)
-    mask = cv2.copyMakeBorder(layer.mask, *edges, cv2.BORDER_CONSTANT, value=0)
+    image = cv2.copyMakeBorder(layer.image, reach, reach, reach, reach, cv2.BORDER_REPLICATE)
+    mask = cv2.copyMakeBorder(layer.mask, reach, reach, reach, reach, cv2.BORDER_CONSTANT, value=0)
     return replace(
         layer,
         image=cv2.filter2D(image, -1, disk, borderType=cv2.BORDER_REPLICATE),
