@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pdan_plugin.comparison.data_identity import DataIdentity
 from pdan_plugin.comparison.rows import Row
 from pdan_plugin.errors import RequestError
 from pdan_plugin.models.test_record import with_absolute_paths
@@ -25,6 +26,7 @@ class PlannedRow:
     Attributes:
         run: Name of its runs, but for the seed: that of the first row with the same options.
         digest: Of the options that decide its numbers; neither name, seed nor logging do.
+        data: Of the pictures that it is trained and scored on; None where they are not there.
         options: As read, ``iterations`` applied.
     """
 
@@ -32,6 +34,7 @@ class PlannedRow:
     path: Path
     run: str
     digest: str
+    data: str | None
     options: dict[str, Any]
 
     @property
@@ -45,12 +48,17 @@ class PlannedRow:
 
 @dataclass(frozen=True)
 class Run:
-    """A training and its test, or a test alone; ``train`` and ``test`` are whole option files."""
+    """A training and its test, or a test alone.
+
+    Attributes:
+        digest: Its row's, as ``data``.
+        train: A whole option file, as ``test`` is.
+    """
 
     name: str
-    title: str
     seed: int
     digest: str
+    data: str | None
     file: Path
     train: dict[str, Any] | None
     test: dict[str, Any]
@@ -69,6 +77,7 @@ def plan_rows(rows: Iterable[Row], options: Path, iterations: int | None) -> dic
     """
     planned: dict[str, PlannedRow] = {}
     owners: dict[str, str] = {}
+    identity = DataIdentity()
     for row in rows:
         path = options / row.file
         content = read_option_file(path)
@@ -77,7 +86,8 @@ def plan_rows(rows: Iterable[Row], options: Path, iterations: int | None) -> dic
         _scoring_data(content, path)
         digest = _digest(content)
         owner = owners.setdefault(digest, row.name)
-        planned[row.name] = PlannedRow(row, path, owner, digest, content)
+        data = identity.of(content['datasets'].values())
+        planned[row.name] = PlannedRow(row, path, owner, digest, data, content)
     return planned
 
 
@@ -111,7 +121,7 @@ def _run(row: PlannedRow, name: str, seed: int, *, lpips: bool) -> Run:
     paths = {key: value for key, value in paths.items() if key != 'resume_state'}
     test = shared | {'datasets': {'test': scoring}, 'path': paths, 'val': val}
     test = {key: value for key, value in test.items() if key == 'network_g' or not key.startswith('network_')}
-    return Run(name, row.row.title, seed, row.digest, row.path, copy.deepcopy(train), copy.deepcopy(test))
+    return Run(name, seed, row.digest, row.data, row.path, copy.deepcopy(train), copy.deepcopy(test))
 
 
 def _scoring_data(opt: Mapping[str, Any], path: Path) -> dict[str, Any]:

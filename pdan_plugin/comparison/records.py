@@ -1,9 +1,10 @@
-"""The record of each run, ``OUTPUT/runs/NAME.json``: its options' digest, how long it trained, its scores."""
+"""The record of each run, ``OUTPUT/runs/NAME.json``: what it was made with, how long it trained, its scores."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def read_record(output: Path, name: str) -> dict[str, Any] | None:
         return None
     try:
         record = json.loads(path.read_text(encoding='utf-8'))
-        if not {'name', 'seed', 'digest', 'attempts', 'trained', 'test'} <= set(record):
+        if not {'name', 'seed', 'digest', 'data', 'attempts', 'trained', 'test'} <= set(record):
             raise ValueError('keys are missing')
     except (OSError, TypeError, ValueError) as error:
         raise RequestError(
@@ -33,6 +34,11 @@ def read_record(output: Path, name: str) -> dict[str, Any] | None:
             'train that row anew with --again'
         ) from error
     return record
+
+
+def is_of(record: Mapping[str, Any], digest: str, data: str | None) -> bool:
+    """Whether a run was made with these options and pictures; pictures that are not there now are not asked about."""
+    return record['digest'] == digest and data in (None, record['data'])
 
 
 def write_record(output: Path, record: dict[str, Any]) -> None:

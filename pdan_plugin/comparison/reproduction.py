@@ -9,7 +9,7 @@ from pathlib import Path
 from pdan_plugin import preflight
 from pdan_plugin.comparison import runs, tables
 from pdan_plugin.comparison.plan import PlannedRow, Run, plan_rows, plan_runs
-from pdan_plugin.comparison.records import read_record, write_record
+from pdan_plugin.comparison.records import is_of, read_record, write_record
 from pdan_plugin.comparison.rows import FULL, SMALL
 from pdan_plugin.comparison.sheet import write_sheet
 from pdan_plugin.errors import RequestError, WorkError
@@ -48,7 +48,7 @@ def reproduce(
         say: Takes what the user should see.
 
     Raises:
-        RequestError: A row is not known, an option file or its data are not in order, one has changed since its run;
+        RequestError: A row is not known; an option file or its data are not in order, or have changed since their run;
             told before anything is written.
         WorkError: Runs failed; the others are done, and in the tables.
     """
@@ -113,15 +113,15 @@ def _refuse_changed(output: Path, todo: Sequence[Run], planned: dict[str, Planne
     changed: dict[str, list[str]] = {}
     for run in todo:
         record = read_record(output, run.name)
-        if record is not None and record['digest'] != run.digest:
+        if record is not None and not is_of(record, run.digest, run.data):
             changed.setdefault(str(run.file), []).append(run.name)
     if not changed:
         return
     names = sorted({row.row.name for row in planned.values() if str(row.path) in changed})
     told = '; '.join(f'{file} ({", ".join(names)})' for file, names in changed.items())
     raise RequestError(
-        f'{output}: the options have changed since these runs: {told}. Put the options (and --iterations) back to go '
-        f'on, give another --output, or do those rows anew: --again {" ".join(names)}'
+        f'{output}: the options or the pictures have changed since these runs: {told}. Put them (and --iterations) '
+        f'back to go on, give another --output, or do those rows anew: --again {" ".join(names)}'
     )
 
 

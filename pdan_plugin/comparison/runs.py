@@ -105,6 +105,7 @@ class Runner:
             'name': run.name,
             'seed': run.seed,
             'digest': run.digest,
+            'data': run.data,
             'file': str(run.file),
             'attempts': [],
             'trained': run.train is None,

@@ -18,7 +18,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 import pdan_plugin
 from pdan_plugin import network_size
 from pdan_plugin.comparison.plan import PlannedRow
-from pdan_plugin.comparison.records import FOLDER, read_record, training_seconds
+from pdan_plugin.comparison.records import FOLDER, is_of, read_record, training_seconds
 from pdan_plugin.comparison.rows import BICUBIC, PDAN, Comparison, Row
 from pdan_plugin.models.test_record import write_atomically
 
@@ -27,7 +27,7 @@ Records = dict[str, dict[int, dict[str, Any]]]  # row -> seed -> record of a fin
 
 
 def finished_runs(output: Path, planned: Mapping[str, PlannedRow]) -> tuple[Records, list[str]]:
-    """The finished runs of every row, and the names of those made with other options than the row has now."""
+    """The finished runs of every row, and the names of those made with other options or data than the row has now."""
     records: Records = {}
     outdated: set[str] = set()
     for name, row in planned.items():
@@ -37,7 +37,7 @@ def finished_runs(output: Path, planned: Mapping[str, PlannedRow]) -> tuple[Reco
             record = read_record(output, path.stem)
             if record is None or record['test'] is None or row.run_name(record['seed']) != path.stem:
                 continue
-            if record['digest'] == row.digest:
+            if is_of(record, row.digest, row.data):
                 own[record['seed']] = record
             else:
                 outdated.add(path.stem)
@@ -82,7 +82,7 @@ def write_tables(
         'versions': _versions(),
         'machines': sorted({record['test']['machine'] for record in runs.values()}),
         'lpips_missing': lpips_missing,
-        'made_with_other_options': outdated,
+        'outdated': outdated,
         'baselines': {row.name: facts[row.name] for row in comparison.baselines},
         'ablation': {
             name: facts[name] | {'psnr_above_row_before': _paired_facts(records, name, before) if before else None}
@@ -215,7 +215,7 @@ def _notes(
     elif any('lpips' not in run['test']['mean'] for run in runs):
         notes.append('LPIPS was not computed in every run; --score-again computes it where it is missing.')
     if outdated:
-        notes.append(f'Left out, made with other options than the option files have now: {", ".join(outdated)}.')
+        notes.append(f'Left out, made with other options or other data than there are now: {", ".join(outdated)}.')
     return [line for note in notes for line in (note, '')][:-1]
 
 

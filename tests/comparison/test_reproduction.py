@@ -144,6 +144,18 @@ def test_a_row_whose_options_changed_is_refused_and_nothing_touched(work, finish
     assert content(work / 'out') == before
 
 
+def test_a_row_whose_pictures_changed_is_refused_and_nothing_touched(work, finished):
+    before, path = content(work / 'out'), next((work / 'train/train_sharp').rglob('*.png'))
+    picture = path.read_bytes()
+    path.write_bytes(picture + b'another')
+    try:
+        with pytest.raises(RequestError, match=r'(?s)pictures have changed.*--again bicubic edsr$'):
+            asked(work)
+    finally:
+        path.write_bytes(picture)
+    assert content(work / 'out') == before
+
+
 def test_a_run_that_fails_is_told_and_the_others_stay_as_they_are(work, finished):
     before = content(work / 'out')
     said = []

@@ -35,7 +35,7 @@ def compared(tmp_path):
     comparison = Comparison(baselines, (rows['base'], rows['hpem']), sheet=('pdan',))
     planned = plan_rows(comparison.rows, tmp_path, None)
 
-    def finished(row, seed, clips, ssim=0.5, attempts=(60.0,), digest=None, **metrics):
+    def finished(row, seed, clips, ssim=0.5, attempts=(60.0,), digest=None, data=None, **metrics):
         name = planned[row].run_name(seed)
         scores = {clip: {'psnr': psnr, 'ssim': ssim} for clip, psnr in clips.items()}
         test = {
@@ -44,7 +44,8 @@ def compared(tmp_path):
             'network': {}, 'machine': 'a processor', 'precision': 'fp32',
         }  # fmt: skip
         record = {
-            'name': name, 'seed': seed, 'digest': digest or planned[row].digest, 'file': 'x', 'trained': True,
+            'name': name, 'seed': seed, 'file': 'x', 'trained': True,
+            'digest': digest or planned[row].digest, 'data': data or planned[row].data,
             'attempts': [{'begun': '', 'unix_time': 0, 'seconds': each} for each in attempts], 'test': test,
         }  # fmt: skip
         write_record(tmp_path / 'out', record)
@@ -93,7 +94,7 @@ def test_an_unfinished_table_says_so_and_compares_shared_seeds_alone(compared):
     text, _ = tables('the package lpips is missing')
     assert line(text, 'HPEM')[3:8] == ['32.500', '0.5000', '–', '–', '+0.500']
     assert line(text, 'EDSR')[3] == '–'
-    assert 'Left out, made with other options than the option files have now: edsr_seed0.' in text
+    assert 'Left out, made with other options or other data than there are now: edsr_seed0.' in text
     assert 'Seeds: none yet (edsr); 1 (pdan, hpem); 0, 1 (base).' in text
     assert text.count('the package lpips is missing') == 1
 
