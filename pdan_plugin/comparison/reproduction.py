@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pdan_plugin import preflight
+from pdan_plugin import launch, preflight
 from pdan_plugin.comparison import runs, tables
 from pdan_plugin.comparison.plan import PlannedRow, Run, plan_rows, plan_runs
 from pdan_plugin.comparison.records import is_of, read_record, write_record
@@ -66,7 +66,7 @@ def reproduce(
     output = output.resolve()
     _refuse_changed(output, [run for run in todo if run.name not in renewed], planned)
     missing = [run for run in todo if run.name in renewed or not runs.is_done(read_record(output, run.name))]
-    _check(missing)
+    _check(missing, nproc)
     failures = []
     with runs.sole_use(output) as lock, runs.stop_signals_raised():
         for name in sorted(renewed):
@@ -125,16 +125,20 @@ def _refuse_changed(output: Path, todo: Sequence[Run], planned: dict[str, Planne
     )
 
 
-def _check(missing: Sequence[Run]) -> None:
+def _check(missing: Sequence[Run], nproc: int | None) -> None:
     """All that would keep a run from starting; only its own training can make a test's weights."""
     for run in {run.digest: run for run in missing}.values():  # seeds of a row are alike
         for opt, is_train in ((run.train, True), (run.test, False)):
             if opt is None:
                 continue
             check_options(opt, run.file, is_train=is_train)
+            if nproc is not None:
+                launch.check_worker_count(nproc, None, (opt.get('dist_params') or {}).get('backend') or 'nccl')
             if not is_train and run.train is not None:
                 opt = {**opt, 'path': {**opt['path'], 'pretrain_network_g': None}}
-            preflight.check_run(opt, str(run.file), is_train=is_train, world_size=1, distributed=False)
+            preflight.check_run(
+                opt, str(run.file), is_train=is_train, world_size=nproc or 1, distributed=nproc is not None
+            )
 
 
 def _forget_scores(output: Path, todo: Sequence[Run]) -> None:

@@ -176,6 +176,8 @@ def test_unknown_rows_and_seeds_given_twice_are_refused(work):
         asked(work, seeds=[1, 1])
     with pytest.raises(RequestError, match='--again'):
         asked(work, again=['pdan'])
+    with pytest.raises(RequestError, match='--nproc 0: expected 1'):
+        asked(work, seeds=[5], nproc=0)
 
 
 def test_rows_with_the_same_options_are_one_run():
