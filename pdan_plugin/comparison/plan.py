@@ -24,17 +24,16 @@ class PlannedRow:
     """A row as its option file is now.
 
     Attributes:
-        run: Name of its runs, but for the seed: that of the first row with the same options.
-        digest: Of the options that decide its numbers; neither name, seed nor logging do.
-        data: Of the pictures that it is trained and scored on; None where they are not there.
+        run: Name of its runs, but for the seed: the network's, and a digest of all that decides their numbers: options
+            (neither name, seed nor logging), workers and pictures. Rows that are alike in that share their runs.
+        batch: Pictures of a training step, of all workers; 0 where nothing is trained.
         options: As read, ``iterations`` applied.
     """
 
     row: Row
     path: Path
     run: str
-    digest: str
-    data: str | None
+    batch: int
     options: dict[str, Any]
 
     @property
@@ -48,35 +47,36 @@ class PlannedRow:
 
 @dataclass(frozen=True)
 class Run:
-    """A training and its test, or a test alone.
-
-    Attributes:
-        digest: Its row's, as ``data``.
-        train: A whole option file, as ``test`` is.
-    """
+    """A training and its test, or a test alone, for these ``rows``; ``train`` and ``test`` are whole option files."""
 
     name: str
+    rows: tuple[str, ...]
     seed: int
-    digest: str
-    data: str | None
-    file: Path
+    path: Path
     train: dict[str, Any] | None
     test: dict[str, Any]
 
+    @property
+    def title(self) -> str:
+        """For the user: the rows, and the name that its folders and its log have."""
+        return f'{" = ".join(self.rows)} ({self.name})'
 
-def plan_rows(rows: Iterable[Row], options: Path, iterations: int | None) -> dict[str, PlannedRow]:
+
+def plan_rows(
+    rows: Iterable[Row], options: Path, iterations: int | None = None, *, workers: int = 1
+) -> dict[str, PlannedRow]:
     """Reads the option files of all rows; by row's name.
 
     Args:
         rows: In the tables' order.
         options: The folder that the rows' files are in.
         iterations: Of every training, in place of ``total_iter``; a cosine schedule of one period is shortened alike.
+        workers: Of every training; each adds ``batch_size_per_gpu`` pictures to a step.
 
     Raises:
         RequestError: A file cannot be read, lacks a section, or has no data to score on.
     """
     planned: dict[str, PlannedRow] = {}
-    owners: dict[str, str] = {}
     identity = DataIdentity()
     for row in rows:
         path = options / row.file
@@ -84,25 +84,35 @@ def plan_rows(rows: Iterable[Row], options: Path, iterations: int | None) -> dic
         if iterations is not None and 'train' in content:
             _set_iterations(content['train'], iterations, path)
         _scoring_data(content, path)
-        digest = _digest(content)
-        owner = owners.setdefault(digest, row.name)
-        data = identity.of(content['datasets'].values())
-        planned[row.name] = PlannedRow(row, path, owner, digest, data, content)
+        deciding: dict[str, Any] = {k: v for k, v in content.items() if k not in ('name', 'manual_seed', 'logger')}
+        deciding['pictures'] = identity.of(content['datasets'].values())
+        batch = 0
+        if 'train' in content:
+            deciding['workers'] = workers
+            own = (content['datasets'].get('train') or {}).get('batch_size_per_gpu') or 0
+            batch = own * workers * (content['train'].get('accumulation_steps') or 1)
+        digest = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:8]
+        run = f'{str(content["network_g"]["type"]).lower()}_{digest}'
+        planned[row.name] = PlannedRow(row, path, run, batch, content)
     return planned
 
 
-def plan_runs(rows: Sequence[PlannedRow], seeds: Sequence[int], *, lpips: bool) -> list[Run]:
-    """The runs of these rows, all rows of a seed before the next seed; shared ones once."""
+def plan_runs(
+    planned: Mapping[str, PlannedRow], rows: Iterable[Row], seeds: Sequence[int], *, lpips: bool
+) -> list[Run]:
+    """The runs of ``rows``, all of a seed before the next seed; shared ones once."""
     runs: dict[str, Run] = {}
+    rows = list(rows)
     for seed in seeds:
         for row in rows:
-            name = row.run_name(seed)
+            name = planned[row.name].run_name(seed)
             if name not in runs:
-                runs[name] = _run(row, name, seed, lpips=lpips)
+                sharing = tuple(each for each, other in planned.items() if other.run_name(seed) == name)
+                runs[name] = _run(planned[row.name], name, sharing, seed, lpips=lpips)
     return list(runs.values())
 
 
-def _run(row: PlannedRow, name: str, seed: int, *, lpips: bool) -> Run:
+def _run(row: PlannedRow, name: str, sharing: tuple[str, ...], seed: int, *, lpips: bool) -> Run:
     opt = row.options
     shared = {key: value for key, value in opt.items() if key not in ('train', 'val', 'logger', 'datasets', 'path')}
     shared |= {'name': name, 'manual_seed': seed}
@@ -121,17 +131,18 @@ def _run(row: PlannedRow, name: str, seed: int, *, lpips: bool) -> Run:
     paths = {key: value for key, value in paths.items() if key != 'resume_state'}
     test = shared | {'datasets': {'test': scoring}, 'path': paths, 'val': val}
     test = {key: value for key, value in test.items() if key == 'network_g' or not key.startswith('network_')}
-    return Run(name, seed, row.digest, row.data, row.path, copy.deepcopy(train), copy.deepcopy(test))
+    return Run(name, sharing, seed, row.path, copy.deepcopy(train), copy.deepcopy(test))
 
 
 def _scoring_data(opt: Mapping[str, Any], path: Path) -> dict[str, Any]:
     word = 'val' if 'train' in opt else 'test'
     data = (opt.get('datasets') or {}).get(word)
     metrics = (opt.get('val') or {}).get('metrics') or {}
-    if not isinstance(data, dict) or 'psnr' not in metrics or 'ssim' not in metrics:
+    network = opt.get('network_g') or {}
+    if not isinstance(data, dict) or not {'psnr', 'ssim'} <= set(metrics) or 'type' not in network:
         raise RequestError(
-            f'{path}: expected datasets.{word}, the data to score on, and val.metrics with psnr and ssim; '
-            'see options/baselines/small/edsr.yml'
+            f'{path}: expected network_g.type, datasets.{word}, the data to score on, and val.metrics with psnr and '
+            'ssim; see options/baselines/small/edsr.yml'
         )
     return data
 
@@ -148,8 +159,3 @@ def _set_iterations(train: dict[str, Any], iterations: int, path: Path) -> None:
             'CosineAnnealingRestartLR with periods: [total_iter]. Change total_iter in the file instead'
         )
     train['total_iter'] = iterations
-
-
-def _digest(opt: Mapping[str, Any]) -> str:
-    deciding = {key: value for key, value in opt.items() if key not in ('name', 'manual_seed', 'logger')}
-    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]

@@ -26,19 +26,29 @@ def read_record(output: Path, name: str) -> dict[str, Any] | None:
         return None
     try:
         record = json.loads(path.read_text(encoding='utf-8'))
-        if not {'name', 'seed', 'digest', 'data', 'attempts', 'trained', 'test'} <= set(record):
+        if not {'name', 'rows', 'seed', 'attempts', 'trained', 'test'} <= set(record):
             raise ValueError('keys are missing')
     except (OSError, TypeError, ValueError) as error:
         raise RequestError(
-            f'{path} cannot be read as the record of a run ({error}); put back what was there, or move it away and '
-            'train that row anew with --again'
+            f'{path} cannot be read as the record of a run ({error}); put back what was there, or remove it: the '
+            'training goes on from its last state and is scored again'
         ) from error
     return record
 
 
-def is_of(record: Mapping[str, Any], digest: str, data: str | None) -> bool:
-    """Whether a run was made with these options and pictures; pictures that are not there now are not asked about."""
-    return record['digest'] == digest and data in (None, record['data'])
+def read_records(output: Path) -> dict[str, dict[str, Any]]:
+    """The record of every run in the folder, by its name.
+
+    Raises:
+        RequestError: One is damaged.
+    """
+    names = sorted(path.stem for path in (output / FOLDER).glob('*.json'))
+    return {name: record for name in names if (record := read_record(output, name)) is not None}
+
+
+def is_done(record: Mapping[str, Any] | None) -> bool:
+    """Whether a run is trained and scored."""
+    return record is not None and record['test'] is not None
 
 
 def write_record(output: Path, record: dict[str, Any]) -> None:

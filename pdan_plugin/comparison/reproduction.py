@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pdan_plugin import launch, preflight
 from pdan_plugin.comparison import runs, tables
 from pdan_plugin.comparison.plan import PlannedRow, Run, plan_rows, plan_runs
-from pdan_plugin.comparison.records import is_of, read_record, write_record
-from pdan_plugin.comparison.rows import FULL, SMALL
+from pdan_plugin.comparison.records import is_done, read_record, read_records, write_record
+from pdan_plugin.comparison.rows import FULL, SMALL, Comparison
 from pdan_plugin.comparison.sheet import write_sheet
 from pdan_plugin.errors import RequestError, WorkError
 from pdan_plugin.metrics.lpips_metric import prepare as prepare_lpips
@@ -33,7 +34,8 @@ def reproduce(
     """Trains and tests what is missing, and writes ``tables.md``, ``tables.json`` and ``sheet.png`` to ``output``.
 
     A run is a row and a seed. One that is done is never done again, one that was stopped goes on; runs of other rows
-    and seeds that are there already are in the tables too.
+    and seeds that are there already are in the tables too. Where a row's options or pictures have changed, its runs are
+    new ones; the others are kept, not in the tables, until what they were made with is back.
 
     Args:
         output: Holds all that is written; made where it is not there.
@@ -48,25 +50,24 @@ def reproduce(
         say: Takes what the user should see.
 
     Raises:
-        RequestError: A row is not known; an option file or its data are not in order, or have changed since their run;
-            told before anything is written.
+        RequestError: A row is not known; an option file, its data or a record are not in order: told before anything is
+            written.
         WorkError: Runs failed; the others are done, and in the tables.
     """
     comparison = FULL if full else SMALL
     chosen = comparison.rows if rows is None else comparison.chosen(rows)
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise RequestError(f'--seeds {" ".join(map(str, seeds))}: expected one or more, each once')
-    planned = plan_rows(comparison.rows, options, iterations)
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise RequestError(f'--seeds {" ".join(map(str, seeds))}: expected one or more, each once and 0 or more')
+    planned = plan_rows(comparison.rows, options, iterations, workers=nproc or 1)
     lpips_missing = _why_no_lpips()
-    todo = plan_runs([planned[row.name] for row in chosen], seeds, lpips=lpips_missing is None)
+    todo = plan_runs(planned, chosen, seeds, lpips=lpips_missing is None)
     renewed = {planned[row.name].run_name(seed) for row in comparison.chosen(again) for seed in seeds}
-    unasked = renewed - {run.name for run in todo}
-    if unasked:
+    if not renewed <= {run.name for run in todo}:
         raise RequestError(f'--again {" ".join(again)}: not among the rows of --rows; name them in both')
     output = output.resolve()
-    _refuse_changed(output, [run for run in todo if run.name not in renewed], planned)
-    missing = [run for run in todo if run.name in renewed or not runs.is_done(read_record(output, run.name))]
-    _check(missing, nproc)
+    records = read_records(output)
+    _check([run for run in todo if run.name in renewed or not is_done(records.get(run.name))], nproc)
+    _say_what_has_changed(todo, records, say)
     failures = []
     with runs.sole_use(output) as lock, runs.stop_signals_raised():
         for name in sorted(renewed):
@@ -75,10 +76,10 @@ def reproduce(
             _forget_scores(output, todo)
         runner = runs.Runner(output, lock, nproc=nproc, say=say)
         for number, run in enumerate(todo, 1):
-            if runs.is_done(read_record(output, run.name)):
-                say(f'[{number}/{len(todo)}] {run.name}: done before')
+            if is_done(read_record(output, run.name)):
+                say(f'[{number}/{len(todo)}] {run.title}: done before')
                 continue
-            say(f'[{number}/{len(todo)}] {run.name}, {run.file}')
+            say(f'[{number}/{len(todo)}] {run.title}, {run.path}')
             started = time.monotonic()
             try:
                 runner.do(run)
@@ -87,16 +88,18 @@ def reproduce(
                 raise
             except runs.CommandFailed as error:
                 say(f'  failed after {tables.duration(time.monotonic() - started)}: {error}')
-                failures.append(run.name)
+                failures.append(run.title)
             else:
                 mean = (read_record(output, run.name) or {})['test']['mean']
                 took = tables.duration(time.monotonic() - started)
                 say(f'  done in {took}: PSNR {mean["psnr"]:.3f}, SSIM {mean["ssim"]:.4f}')
-            tables.write_tables(output, comparison, planned, lpips_missing)
-        text = tables.write_tables(output, comparison, planned, lpips_missing)
-        sheet = write_sheet(output, comparison, planned)
+            tables.write_tables(output, comparison, planned)
+        text = tables.write_tables(output, comparison, planned)
+        sheet = _sheet(output, comparison, planned)
     say(f'\n{text}')
-    say(f'Tables: {output / "tables.md"}, with every run in tables.json' + (f'\nSheet: {sheet}' if sheet else ''))
+    say(f'Tables: {output / "tables.md"}, with every run in tables.json\nSheet: {sheet}')
+    if lpips_missing is not None:
+        say(f'LPIPS was not computed: {lpips_missing}. Then: --score-again')
     if failures:
         raise WorkError(f'{len(failures)} of {len(todo)} runs failed: {", ".join(failures)}; mend them and call again')
 
@@ -109,35 +112,42 @@ def _why_no_lpips() -> str | None:
     return None
 
 
-def _refuse_changed(output: Path, todo: Sequence[Run], planned: dict[str, PlannedRow]) -> None:
-    changed: dict[str, list[str]] = {}
-    for run in todo:
-        record = read_record(output, run.name)
-        if record is not None and not is_of(record, run.digest, run.data):
-            changed.setdefault(str(run.file), []).append(run.name)
-    if not changed:
-        return
-    names = sorted({row.row.name for row in planned.values() if str(row.path) in changed})
-    told = '; '.join(f'{file} ({", ".join(names)})' for file, names in changed.items())
-    raise RequestError(
-        f'{output}: the options or the pictures have changed since these runs: {told}. Put them (and --iterations) '
-        f'back to go on, give another --output, or do those rows anew: --again {" ".join(names)}'
+def _sheet(output: Path, comparison: Comparison, planned: Mapping[str, PlannedRow]) -> str:
+    """Where it is, or why there is none; either way the tables stand."""
+    try:
+        sheet = write_sheet(output, comparison, planned)
+    except RequestError as error:
+        return f'none; {error}; --score-again makes the pictures anew'
+    return str(sheet or 'none yet; no seed has all of its rows')
+
+
+def _say_what_has_changed(todo: Sequence[Run], records: Mapping[str, Any], say: Callable[[str], None]) -> None:
+    new = [run for run in todo if run.name not in records]
+    earlier = sorted(
+        name
+        for name, record in records.items()
+        if any(run.seed == record['seed'] and set(run.rows) & set(record['rows']) for run in new)
     )
+    if earlier:
+        say(
+            f'The options, --nproc or the pictures have changed since {", ".join(earlier)}: these are kept, but not in '
+            'the tables until what they were made with is put back'
+        )
 
 
 def _check(missing: Sequence[Run], nproc: int | None) -> None:
     """All that would keep a run from starting; only its own training can make a test's weights."""
-    for run in {run.digest: run for run in missing}.values():  # seeds of a row are alike
+    for run in {run.rows: run for run in missing}.values():  # seeds of a row are alike
         for opt, is_train in ((run.train, True), (run.test, False)):
             if opt is None:
                 continue
-            check_options(opt, run.file, is_train=is_train)
+            check_options(opt, run.path, is_train=is_train)
             if nproc is not None:
                 launch.check_worker_count(nproc, None, (opt.get('dist_params') or {}).get('backend') or 'nccl')
             if not is_train and run.train is not None:
                 opt = {**opt, 'path': {**opt['path'], 'pretrain_network_g': None}}
             preflight.check_run(
-                opt, str(run.file), is_train=is_train, world_size=nproc or 1, distributed=nproc is not None
+                opt, str(run.path), is_train=is_train, world_size=nproc or 1, distributed=nproc is not None
             )
 
 

@@ -28,24 +28,29 @@ from pdan_plugin.training.history import FILE_NAME
 
 _SHOWN_LINES = 15  # of a failed command's log
 _FOLDERS = ('experiments', 'results')
-_LOCK = '.lock'
+_LOCK, _REMOVED = '.lock', '.removed'
 
 
 class CommandFailed(WorkError):
     """A command of a run failed; the message ends with the last lines of its log."""
 
 
-def is_done(record: dict[str, Any] | None) -> bool:
-    """Whether a run is trained and scored."""
-    return record is not None and record['test'] is not None
-
-
 def forget(output: Path, name: str) -> None:
-    """Removes a run: its record, then what its commands left."""
-    (output / FOLDER / f'{name}.json').unlink(missing_ok=True)
-    for folder in _FOLDERS:
-        shutil.rmtree(output / folder / name, ignore_errors=True)
-    (output / 'logs' / f'{name}.log').unlink(missing_ok=True)
+    """Removes a run, its record first: what a cut leaves of the rest is whole, and made with the same options.
+
+    Raises:
+        RequestError: Some of it cannot be removed.
+    """
+    removed = output / _REMOVED
+    with refusing_unwritable(str(output)):
+        (output / FOLDER / f'{name}.json').unlink(missing_ok=True)
+        (output / 'logs' / f'{name}.log').unlink(missing_ok=True)
+        shutil.rmtree(removed, ignore_errors=True)  # of an earlier cut
+        removed.mkdir()
+        for folder in _FOLDERS:
+            if (output / folder / name).exists():
+                (output / folder / name).rename(removed / folder)
+        shutil.rmtree(removed)
 
 
 @contextmanager
@@ -103,10 +108,8 @@ class Runner:
         """
         record = read_record(self._output, run.name) or {
             'name': run.name,
+            'rows': run.rows,
             'seed': run.seed,
-            'digest': run.digest,
-            'data': run.data,
-            'file': str(run.file),
             'attempts': [],
             'trained': run.train is None,
             'test': None,
@@ -162,7 +165,7 @@ class Runner:
                 hold_as(self._lock, os.getpid())
         if status != 0:
             raise CommandFailed(
-                f'{run.name} ({run.file}): basicsr {word} ended with status {status}. The last lines of {log}:\n'
+                f'{run.name} ({run.path}): basicsr {word} ended with status {status}. The last lines of {log}:\n'
                 + '\n'.join(f'    {line}' for line in _last_lines(log, begun))
             )
 

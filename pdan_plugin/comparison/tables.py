@@ -18,7 +18,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 import pdan_plugin
 from pdan_plugin import network_size
 from pdan_plugin.comparison.plan import PlannedRow
-from pdan_plugin.comparison.records import FOLDER, is_of, read_record, training_seconds
+from pdan_plugin.comparison.records import is_done, read_records, training_seconds
 from pdan_plugin.comparison.rows import BICUBIC, PDAN, Comparison, Row
 from pdan_plugin.models.test_record import write_atomically
 
@@ -27,22 +27,14 @@ Records = dict[str, dict[int, dict[str, Any]]]  # row -> seed -> record of a fin
 
 
 def finished_runs(output: Path, planned: Mapping[str, PlannedRow]) -> tuple[Records, list[str]]:
-    """The finished runs of every row, and the names of those made with other options or data than the row has now."""
-    records: Records = {}
-    outdated: set[str] = set()
+    """The finished runs of every row, and the names of those that no row has as it is now."""
+    done = {name: record for name, record in read_records(output).items() if is_done(record)}
+    records: Records = {name: {} for name in planned}
     for name, row in planned.items():
-        own: dict[int, dict[str, Any]] = {}
-        pattern = f'{row.run}_seed*.json' if row.is_trained else f'{row.run}.json'
-        for path in (output / FOLDER).glob(pattern):
-            record = read_record(output, path.stem)
-            if record is None or record['test'] is None or row.run_name(record['seed']) != path.stem:
-                continue
-            if is_of(record, row.digest, row.data):
-                own[record['seed']] = record
-            else:
-                outdated.add(path.stem)
+        own = {each['seed']: each for each in done.values() if row.run_name(each['seed']) == each['name']}
         records[name] = dict(sorted(own.items()))
-    return records, sorted(outdated)
+    known = {record['name'] for own in records.values() for record in own.values()}
+    return records, sorted(done.keys() - known)
 
 
 def spread(values: Sequence[float]) -> tuple[float, float | None]:
@@ -59,29 +51,25 @@ def paired(records: Records, later: str, earlier: str, metric: str = 'psnr') -> 
     }
 
 
-def write_tables(
-    output: Path, comparison: Comparison, planned: Mapping[str, PlannedRow], lpips_missing: str | None
-) -> str:
+def write_tables(output: Path, comparison: Comparison, planned: Mapping[str, PlannedRow]) -> str:
     """Writes ``tables.md`` and ``tables.json``, each whole, and returns the former.
 
     Args:
         output: The comparison's folder.
         comparison: Whose rows.
         planned: Its rows by name.
-        lpips_missing: Why LPIPS is not computed, to stand below the tables; None where it is.
 
     Raises:
         WorkError: A file cannot be written.
     """
     records, outdated = finished_runs(output, planned)
     facts = {row.name: _facts(row, planned[row.name], records) for row in comparison.rows}
-    text = _markdown(comparison, records, facts, outdated, lpips_missing)
+    text = _markdown(comparison, records, facts, outdated)
     runs = {record['name']: record for own in records.values() for record in own.values()}
     names = [row.name for row in comparison.ablation]
     content = {
         'versions': _versions(),
         'machines': sorted({record['test']['machine'] for record in runs.values()}),
-        'lpips_missing': lpips_missing,
         'outdated': outdated,
         'baselines': {row.name: facts[row.name] for row in comparison.baselines},
         'ablation': {
@@ -120,8 +108,10 @@ def _facts(row: Row, planned: PlannedRow, records: Records) -> dict[str, Any]:
     tests = [run['test']['seconds_per_image'] for run in own if math.isfinite(run['test']['seconds_per_image'])]
     size = _size(json.dumps(planned.options['network_g'], sort_keys=True))
     facts: dict[str, Any] = {
-        'title': row.title, 'file': str(planned.path), 'run': planned.run, 'seeds': list(records[row.name]), **size,
-        'trained': planned.is_trained, 'training_seconds': statistics.fmean(seconds) if seconds else None,
+        'title': row.title, 'file': row.file, 'run': planned.run, 'seeds': list(records[row.name]), **size,
+        'trained': planned.is_trained, 'batch': planned.batch,
+        'iterations': planned.options['train']['total_iter'] if planned.is_trained else 0,
+        'training_seconds': statistics.fmean(seconds) if seconds else None,
         'test_seconds_per_image': statistics.fmean(tests) if tests else None,
     }  # fmt: skip
     for name, each in values.items():
@@ -160,7 +150,6 @@ def _markdown(
     records: Records,
     facts: Mapping[str, Mapping[str, Any]],
     outdated: Sequence[str],
-    lpips_missing: str | None,
 ) -> str:
     rows = [(row, facts[row.name]) for row in comparison.baselines]
     head = ['', 'parameters', 'MACs', 'PSNR', 'SSIM', 'LPIPS', 'above bicubic', 'PDAN above it', 'training', 'a frame']
@@ -185,7 +174,7 @@ def _markdown(
             if row.name != BICUBIC
         ]
         parts += ['', '## PSNR above bicubic, clip by clip', '', *_table(['', *clips], by_clip)]
-    return '\n'.join([*parts, '', *_notes(comparison, records, facts, outdated, lpips_missing)])
+    return '\n'.join([*parts, '', *_notes(comparison, records, facts, outdated)])
 
 
 def _notes(
@@ -193,7 +182,6 @@ def _notes(
     records: Records,
     facts: Mapping[str, Mapping[str, Any]],
     outdated: Sequence[str],
-    lpips_missing: str | None,
 ) -> list[str]:
     runs = [run for own in records.values() for run in own.values()]
     notes = [
@@ -206,17 +194,26 @@ def _notes(
     if runs:
         notes.append(f'Scored on {", ".join(tested)}; {"; ".join(machines)}; torch {torch.__version__}.')
     by_seeds: dict[str, list[str]] = {}
+    by_budget: dict[str, list[str]] = {}
     for row in comparison.rows:
-        if facts[row.name]['trained']:
-            by_seeds.setdefault(', '.join(map(str, facts[row.name]['seeds'])) or 'none yet', []).append(row.name)
-    notes.append('Seeds: ' + '; '.join(f'{seeds} ({", ".join(names)})' for seeds, names in by_seeds.items()) + '.')
-    if lpips_missing is not None:
-        notes.append(f'No LPIPS: {lpips_missing}.')
-    elif any('lpips' not in run['test']['mean'] for run in runs):
-        notes.append('LPIPS was not computed in every run; --score-again computes it where it is missing.')
+        fact = facts[row.name]
+        if fact['trained']:
+            by_seeds.setdefault(', '.join(map(str, fact['seeds'])) or 'none yet', []).append(row.name)
+            by_budget.setdefault(f'{fact["iterations"]:,} iterations of {fact["batch"]} crops', []).append(row.name)
+    notes.append(f'Trained for: {_listed(by_budget)}. Seeds: {_listed(by_seeds)}.')
+    if any('lpips' not in run['test']['mean'] for run in runs):
+        which = 'every' if any('lpips' in run['test']['mean'] for run in runs) else 'any'
+        notes.append(f'LPIPS was not computed in {which} run; with its weights in place, --score-again computes it.')
     if outdated:
-        notes.append(f'Left out, made with other options or other data than there are now: {", ".join(outdated)}.')
+        notes.append(f'Left out, as no row is trained or scored so now: {", ".join(outdated)}.')
     return [line for note in notes for line in (note, '')][:-1]
+
+
+def _listed(rows: Mapping[str, Sequence[str]]) -> str:
+    """What rows have, with their names where not all have the same."""
+    if len(rows) == 1:
+        return next(iter(rows))
+    return '; '.join(f'{what} ({", ".join(names)})' for what, names in rows.items())
 
 
 def _first_cells(row: Row, fact: Mapping[str, Any]) -> list[str]:

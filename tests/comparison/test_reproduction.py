@@ -1,6 +1,8 @@
 """Tables from real commands: stopped at any moment and gone on with, each run done once, failures told."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -62,6 +64,11 @@ def asked(work, **further):
     return '\n'.join(said)
 
 
+def run_name(work, row, seed):
+    """Of a row's run, as its option file is now."""
+    return plan_rows(SMALL.rows, work / 'options', 60)[row].run_name(seed)
+
+
 def content(folder):
     """Every file's bytes, but for the tables' and the lock's."""
     files = [path for path in folder.rglob('*') if path.is_file() and path.parent != folder]
@@ -74,7 +81,7 @@ def finished(work):
     command = [sys.executable, ROOT / 'scripts/reproduce_tables.py', '--rows', 'bicubic', 'edsr', '--seeds', '0', '1',
                '--iterations', '60', '--output', 'out', '--options', 'options']  # fmt: skip
     script = subprocess.Popen(command, cwd=work, stdout=subprocess.PIPE, text=True)
-    states = work / 'out/experiments/edsr_seed0/training_states'
+    states = work / 'out/experiments' / run_name(work, 'edsr', 0) / 'training_states'
     deadline = time.monotonic() + 300
     while not list(states.glob('*.state')):
         assert script.poll() is None, script.communicate()[0]
@@ -89,7 +96,8 @@ def finished(work):
         asked(work)  # the training lives on
     assert content(work / 'out') == before
     os.kill(training, signal.SIGKILL)
-    bicubic = (work / 'out/runs/bicubic.json').read_bytes()
+    bicubic = work / 'out/runs' / f'{run_name(work, "bicubic", 0)}.json'
+    scored = bicubic.read_bytes()
     for _ in range(500):  # until the system has taken the process away, and its lock
         try:
             said = asked(work)
@@ -99,26 +107,27 @@ def finished(work):
             time.sleep(0.02)
         else:
             break
-    assert (work / 'out/runs/bicubic.json').read_bytes() == bicubic
+    assert bicubic.read_bytes() == scored
     return said
 
 
 def test_goes_on_in_the_middle_of_the_run_that_was_killed(work, finished):
-    assert '[1/3] bicubic: done before' in finished
-    assert '[2/3] edsr_seed0' in finished
-    log = (work / 'out/logs/edsr_seed0.log').read_text()
+    name = run_name(work, 'edsr', 0)
+    assert f'[1/3] bicubic ({run_name(work, "bicubic", 0)}): done before' in finished
+    assert f'[2/3] edsr ({name}), ' in finished
+    log = (work / f'out/logs/{name}.log').read_text()
     assert log.count('Resuming training from epoch') == 1
-    first, other = (read_record(work / 'out', f'edsr_seed{seed}') for seed in (0, 1))
+    first, other = (read_record(work / 'out', run_name(work, 'edsr', seed)) for seed in (0, 1))
     assert [len(record['attempts']) for record in (first, other)] == [2, 1]
     assert all(each['seconds'] is not None for each in first['attempts'])
     assert first['test']['mean']['psnr'] != other['test']['mean']['psnr']
 
 
 def test_the_tables_are_of_the_tests_of_the_averaged_weights(work, finished):
-    scored = read_option_file(work / 'out/options/edsr_seed0_test.yml')
+    scored = read_option_file(work / f'out/options/{run_name(work, "edsr", 0)}_test.yml')
     assert scored['path']['param_key_g'] == 'params_ema'
     rows = [line for line in (work / 'out/tables.md').read_text().splitlines() if line.startswith('| EDSR |')]
-    values = [read_record(work / 'out', f'edsr_seed{seed}')['test']['mean']['psnr'] for seed in (0, 1)]
+    values = [read_record(work / 'out', run_name(work, 'edsr', seed))['test']['mean']['psnr'] for seed in (0, 1)]
     assert f'| {sum(values) / 2:.3f} ± {abs(values[0] - values[1]) / 2**0.5:.3f} |' in rows[0]
     clips = [path.name for path in (work / 'train/train_sharp').iterdir()]
     assert f'|  | {" | ".join(sorted(clips))} |' in (work / 'out/tables.md').read_text()
@@ -130,40 +139,78 @@ def test_what_is_done_is_not_done_again(work, finished):
     assert content(work / 'out') == before
 
 
-def test_a_row_whose_options_changed_is_refused_and_nothing_touched(work, finished):
-    before, path = content(work / 'out'), work / 'options/baselines/small/edsr.yml'
+def test_changed_options_are_another_run_and_the_first_is_back_when_they_are(work, finished):
+    before, path, name = content(work / 'out'), work / 'options/baselines/small/edsr.yml', run_name(work, 'edsr', 0)
+    table = (work / 'out/tables.md').read_bytes()
     text = path.read_text()
     path.write_text(text.replace('lr: 0.0004', 'lr: 0.0005'))
     try:
-        with pytest.raises(RequestError, match=r'(?s)edsr_seed0, edsr_seed1.*--again edsr$'):
-            asked(work)
+        said = asked(work, seeds=[0])
+        assert f'changed since {name}: these are kept' in said
+        other = run_name(work, 'edsr', 0)
+        assert other != name
+        assert f'Left out, as no row is trained or scored so now: {name}' in said
     finally:
         path.write_text(text)
-    with pytest.raises(RequestError, match='have changed'):
-        asked(work, iterations=61)
-    assert content(work / 'out') == before
+    after = content(work / 'out')
+    assert {key: after[key] for key in before} == before
+    assert any(other in key for key in after)
+    assert 'changed since' not in asked(work)
+    table_after = (work / 'out/tables.md').read_text()
+    assert table_after.replace(f'Left out, as no row is trained or scored so now: {other}.', '').split() == (
+        table.decode().split()
+    )
 
 
-def test_a_row_whose_pictures_changed_is_refused_and_nothing_touched(work, finished):
-    before, path = content(work / 'out'), next((work / 'train/train_sharp').rglob('*.png'))
+def test_pictures_and_workers_are_part_of_what_decides_a_run(work):
+    planned = plan_rows(SMALL.rows, work / 'options')
+    path = next((work / 'train/train_sharp').rglob('*.png'))
     picture = path.read_bytes()
     path.write_bytes(picture + b'another')
     try:
-        with pytest.raises(RequestError, match=r'(?s)pictures have changed.*--again bicubic edsr$'):
-            asked(work)
+        others = plan_rows(SMALL.rows, work / 'options')
     finally:
         path.write_bytes(picture)
+    assert not {row.run for row in planned.values()} & {row.run for row in others.values()}
+    two = plan_rows(SMALL.rows, work / 'options', workers=2)
+    assert two['bicubic'].run == planned['bicubic'].run  # nothing is trained
+    assert two['edsr'].run != planned['edsr'].run
+    assert (planned['edsr'].batch, two['edsr'].batch) == (2, 4)
+
+
+def test_a_damaged_record_is_told_before_anything_is_done_and_removing_it_scores_again(work, finished):
+    path = work / 'out/runs' / f'{run_name(work, "edsr", 1)}.json'
+    record = path.read_bytes()
+    path.write_bytes(record[:50])
+    before = content(work / 'out')
+    with pytest.raises(RequestError, match=rf'{path.name} cannot be read.*remove it'):
+        asked(work, rows=['rcan'], seeds=[7])  # not even the row that was asked for
     assert content(work / 'out') == before
+    path.unlink()
+    asked(work)
+    assert read_record(work / 'out', path.stem)['test']['mean'] == json.loads(record)['test']['mean']
+
+
+def test_pictures_that_are_gone_cost_the_sheet_and_not_the_tables(work, finished):
+    rows = ['bicubic', *SMALL.sheet]
+    budget = {'rows': rows, 'seeds': [0], 'iterations': 5}
+    assert 'sheet.png' in asked(work, **budget)
+    planned = plan_rows(SMALL.rows, work / 'options', 5)
+    shutil.rmtree(work / 'out/results' / planned['swinir'].run_name(0))
+    said = asked(work, **budget)
+    assert '## Comparison' in said
+    assert 'Sheet: none; ' in said
+    assert '--score-again' in said.partition('Sheet: none; ')[2]
 
 
 def test_a_run_that_fails_is_told_and_the_others_stay_as_they_are(work, finished):
     before = content(work / 'out')
     said = []
-    with pytest.raises(WorkError, match='1 of 3 runs failed: rsca_seed0'):
+    with pytest.raises(WorkError, match='1 of 3 runs failed: rsca '):
         reproduce(work / 'out', say=said.append, rows=['bicubic', 'edsr', 'rsca'], seeds=[0], iterations=60,
                   options=work / 'options')  # fmt: skip
     told = next(text for text in said if 'failed after' in text)
-    assert 'rsca_seed0.log' in told
+    assert f'{run_name(work, "rsca", 0)}.log' in told
     assert 'not finite' in told.partition('last lines')[2]
     after = content(work / 'out')
     assert {name: after[name] for name in before} == before
@@ -172,8 +219,9 @@ def test_a_run_that_fails_is_told_and_the_others_stay_as_they_are(work, finished
 def test_unknown_rows_and_seeds_given_twice_are_refused(work):
     with pytest.raises(RequestError, match="'edrs'; did you mean 'edsr'"):
         asked(work, rows=['edrs'])
-    with pytest.raises(RequestError, match='each once'):
-        asked(work, seeds=[1, 1])
+    for seeds in ([1, 1], [-1], []):
+        with pytest.raises(RequestError, match='each once'):
+            asked(work, seeds=seeds)
     with pytest.raises(RequestError, match='--again'):
         asked(work, again=['pdan'])
     with pytest.raises(RequestError, match='--nproc 0: expected 1'):
@@ -182,11 +230,13 @@ def test_unknown_rows_and_seeds_given_twice_are_refused(work):
 
 def test_rows_with_the_same_options_are_one_run():
     """As they are shipped: RCAN-wide and the base, PDAN and the last row."""
-    planned = plan_rows(SMALL.rows, ROOT / 'options', None)
-    runs = plan_runs(list(planned.values()), [3, 4], lpips=False)
+    planned = plan_rows(SMALL.rows, ROOT / 'options')
+    runs = plan_runs(planned, SMALL.rows, [3, 4], lpips=False)
     names = [run.name for run in runs]
     assert len(names) == 1 + 2 * 9
-    assert planned['hpem'].run == 'pdan'
-    assert planned['base'].run == 'rcan_wide'
+    assert planned['hpem'].run == planned['pdan'].run
+    assert planned['base'].run == planned['rcan_wide'].run
+    assert runs[-2].rows == ('rsca',)
+    assert {run.rows for run in runs} >= {('pdan', 'hpem'), ('rcan_wide', 'base')}
     seeds = [run.seed for run in runs]
     assert seeds == sorted(seeds)  # all rows of a seed, then the next

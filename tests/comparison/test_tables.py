@@ -19,7 +19,7 @@ def trained(features):
     return {
         **BICUBIC,
         'network_g': network,
-        'datasets': {'train': DATA, 'val': DATA},
+        'datasets': {'train': DATA | {'batch_size_per_gpu': 3}, 'val': DATA},
         'train': {'total_iter': 9, 'scheduler': {'type': 'CosineAnnealingRestartLR', 'periods': [9]}},
     }
 
@@ -33,10 +33,10 @@ def compared(tmp_path):
         (tmp_path / f'{name}.yml').write_text(json.dumps(content | {'name': name}))
     baselines = tuple(rows[name] for name in ('bicubic', 'edsr', 'pdan'))
     comparison = Comparison(baselines, (rows['base'], rows['hpem']), sheet=('pdan',))
-    planned = plan_rows(comparison.rows, tmp_path, None)
+    planned = plan_rows(comparison.rows, tmp_path, workers=2)
 
-    def finished(row, seed, clips, ssim=0.5, attempts=(60.0,), digest=None, data=None, **metrics):
-        name = planned[row].run_name(seed)
+    def finished(row, seed, clips, ssim=0.5, attempts=(60.0,), name=None, **metrics):
+        name = name or planned[row].run_name(seed)
         scores = {clip: {'psnr': psnr, 'ssim': ssim} for clip, psnr in clips.items()}
         test = {
             'dataset': 'held-out', 'images': len(clips), 'clips': scores, 'seconds_per_image': 0.25,
@@ -44,14 +44,13 @@ def compared(tmp_path):
             'network': {}, 'machine': 'a processor', 'precision': 'fp32',
         }  # fmt: skip
         record = {
-            'name': name, 'seed': seed, 'file': 'x', 'trained': True,
-            'digest': digest or planned[row].digest, 'data': data or planned[row].data,
+            'name': name, 'rows': [row], 'seed': seed, 'trained': True,
             'attempts': [{'begun': '', 'unix_time': 0, 'seconds': each} for each in attempts], 'test': test,
         }  # fmt: skip
         write_record(tmp_path / 'out', record)
 
-    def tables(lpips_missing=None):
-        text = write_tables(tmp_path / 'out', comparison, planned, lpips_missing)
+    def tables():
+        text = write_tables(tmp_path / 'out', comparison, planned)
         return text, json.loads((tmp_path / 'out' / 'tables.json').read_text())
 
     return finished, tables
@@ -82,7 +81,7 @@ def test_means_spreads_and_differences_by_seed(compared):
     assert content['ablation']['hpem']['psnr_above_row_before']['by_seed'] == pytest.approx(
         {'0': 0.5, '1': 0.3, '2': 0.4}
     )
-    assert content['runs']['pdan_seed1']['attempts'][1]['seconds'] == 40.0
+    assert content['runs'][f'{content["baselines"]["pdan"]["run"]}_seed1']['attempts'][1]['seconds'] == 40.0
 
 
 def test_an_unfinished_table_says_so_and_compares_shared_seeds_alone(compared):
@@ -90,20 +89,25 @@ def test_an_unfinished_table_says_so_and_compares_shared_seeds_alone(compared):
     finished('base', 0, {'a': 30.0})
     finished('base', 1, {'a': 32.0})
     finished('hpem', 1, {'a': 32.5})
-    finished('edsr', 0, {'a': 99.0}, digest='of another option file')
-    text, _ = tables('the package lpips is missing')
+    finished('edsr', 0, {'a': 99.0}, name='of-another-option-file_seed0')
+    text, _ = tables()
     assert line(text, 'HPEM')[3:8] == ['32.500', '0.5000', '–', '–', '+0.500']
     assert line(text, 'EDSR')[3] == '–'
-    assert 'Left out, made with other options or other data than there are now: edsr_seed0.' in text
+    assert 'Left out, as no row is trained or scored so now: of-another-option-file_seed0.' in text
     assert 'Seeds: none yet (edsr); 1 (pdan, hpem); 0, 1 (base).' in text
-    assert text.count('the package lpips is missing') == 1
+    assert 'Trained for: 9 iterations of 6 crops.' in text  # of 3 in each of 2 workers
+    assert 'LPIPS was not computed in any run' in text
 
 
 def test_lpips_is_a_column_where_it_was_computed(compared):
     finished, tables = compared
     finished('edsr', 0, {'a': 30.0}, lpips=0.2)
     finished('edsr', 1, {'a': 30.0}, lpips=0.3)
-    assert line(tables()[0], 'EDSR')[5] == '0.2500 ± 0.0707'
+    text, _ = tables()
+    assert line(text, 'EDSR')[5] == '0.2500 ± 0.0707'
+    assert 'LPIPS was not' not in text
+    finished('base', 0, {'a': 30.0})
+    assert 'LPIPS was not computed in every run' in tables()[0]
 
 
 @pytest.mark.parametrize(
