@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from pdan_plugin.restoration.packaged_weights import DEFAULT, packaged_weights
+
 
 def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds them to the subcommand's parser; sizes arrive in bytes, the tile as a number or 'auto'."""
@@ -20,9 +22,9 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         '-w',
         '--weights',
         type=Path,
-        required=True,
         metavar='FILE',
-        help='the trained weights (net_g_ITER.pth, or .safetensors)',
+        help='the trained weights: net_g_ITER.pth, .safetensors, or the name of weights that come with this package '
+        f'({", ".join(packaged_weights())}; default: {DEFAULT})',
     )
     parser.add_argument(
         '-opt',

@@ -18,6 +18,7 @@ import torch
 from tqdm import tqdm
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.restoration.packaged_weights import find_weights
 from pdan_plugin.restoration.picture_files import PictureFileError, picture_size, read_picture
 from pdan_plugin.restoration.picture_writing import (
     what_ending_cannot_hold,
@@ -40,7 +41,7 @@ OnTile = Callable[[int, int], None]
 def restore_path(
     source: Path,
     target: Path,
-    weights: Path,
+    weights: Path | None = None,
     option_file: Path | None = None,
     *,
     precision: Literal['fp32', 'bf16', 'fp16'] = 'fp32',
@@ -58,7 +59,8 @@ def restore_path(
         source: A picture, a video, or a folder of both.
         target: A folder; for one file also a file's name. In a folder pictures are PNG and videos .mp4, or .mkv where
             their sound needs it, and ``restore.json`` records how they were made. Results that were made so are left.
-        weights: See :func:`~pdan_plugin.restoration.trained_network.load_trained_network`, as for ``option_file``.
+        weights: See :func:`~pdan_plugin.restoration.trained_network.load_trained_network`, as for ``option_file``; or
+            the name of weights that come with this package. None for ``pdan_small``.
         precision: And the arguments after it, see :class:`~pdan_plugin.restoration.restorer.Restorer`.
         device: Such as 'cuda:1'; None for the GPU if there is one.
         overwrite: Whether results that are there are made anew.
@@ -69,6 +71,13 @@ def restore_path(
     Raises:
         RequestError: What is asked for cannot be done; nothing has been written then.
     """
+    asked = weights
+    weights, is_packaged = find_weights(asked)
+    if is_packaged and option_file is not None:
+        raise RequestError(
+            f'-opt {option_file}: an option file goes with weights of your own: give them by -w FILE, or leave -opt '
+            f'out to use {weights.stem}, which comes with this package'
+        )
     chosen = _device(device)
     plan = make_plan(source, target)
     network, record = load_recorded_network(weights, option_file, chosen)
@@ -93,6 +102,8 @@ def restore_path(
         'self_ensemble': self_ensemble,
     }
     _refuse_too_little_memory(plan, restorer)
+    if is_packaged:
+        print(f'Weights: {weights.stem}, which comes with this package ({_size(network)} parameters).', flush=True)
     is_new = plan.folder is not None and not (plan.folder / RECORD).exists()
     jobs = begin(plan, settings, overwrite=overwrite)
     summary = _Summary(plan, len(plan.jobs) - len(jobs))
@@ -111,7 +122,8 @@ def restore_path(
     summary.notes += restorer.notes
     summary.tell(target)
     if not self_ensemble and not summary.failures:
-        words: list[Any] = ['basicsr', 'restore', source, '-o', _beside(target), '-w', weights]
+        words: list[Any] = ['basicsr', 'restore', source, '-o', _beside(target)]
+        words += ['-w', asked] if asked is not None else []
         words += ['-opt', option_file] if option_file is not None else []
         words += ['--precision', precision] if precision != 'fp32' else []
         words += ['--compile'] if compiled else []
@@ -232,6 +244,10 @@ def _reason(error: OSError, job: Job) -> str:
     place = error.filename or (job.target if error.errno in _OF_WRITING else None)
     text = error.strerror or str(error)
     return text if place is None or Path(str(place)) == job.source else f'{place}: {text}'
+
+
+def _size(network: torch.nn.Module) -> str:
+    return f'{sum(each.numel() for each in network.parameters()) / 1e6:.2f}M'
 
 
 def _beside(target: Path) -> Path:
