@@ -169,7 +169,8 @@ def read_state(path: str) -> dict[str, Any]:
 def _missing_networks(opt: dict[str, Any], iteration: int) -> list[str]:
     """What keeps the networks of an iteration from being loaded, one line each.
 
-    A network of which the folder holds no iteration at all is one the model does not save, and is not missed.
+    A network of which the folder holds no iteration at all is one the model does not save, and is not missed. One that
+    no option names, such as DRN's dual networks, is missed where the folder holds it for all other iterations.
     """
     folder = opt['path']['models']
     there = os.listdir(folder) if osp.isdir(folder) else []
@@ -177,6 +178,13 @@ def _missing_networks(opt: dict[str, Any], iteration: int) -> list[str]:
     labels = [key.removeprefix('network_') for key in opt if key.startswith('network_') and key not in ignored]
     saved = [label for label in labels if any(re.fullmatch(rf'net_{label}_(\d+|latest)\.pth', name) for name in there)]
     problems = [f'{folder} has no net_*_{iteration}.pth'] if labels and not saved else []
+    iterations: dict[str, set[int]] = {}
+    for name in there:
+        if found := re.fullmatch(r'net_(.+)_(\d+)\.pth', name):
+            iterations.setdefault(found[1], set()).add(int(found[2]))
+    others = set[int]().union(*(iterations.get(label, ()) for label in saved)) - {iteration}
+    unnamed = [label for label in iterations if f'network_{label}' not in opt]
+    saved += [label for label in unnamed if iteration in iterations[label] or (others and others <= iterations[label])]
     for label in saved:
         path = osp.join(folder, f'net_{label}_{iteration}.pth')
         if not osp.isfile(path):

@@ -89,6 +89,19 @@ def test_a_network_the_model_never_saves_is_not_missed(experiment, tmp_path):
     assert train.load_resume_state(opt)['iter'] == 3
 
 
+@pytest.mark.parametrize('damage', [os.remove, lambda path: os.truncate(path, 100)], ids=['missing', 'cut short'])
+def test_a_network_that_no_option_names_is_asked_for_too(experiment, said, tmp_path, damage):
+    """As DRN's dual networks."""
+    opt = experiment(3, 6, 12)
+    models = tmp_path / 'root' / 'experiments' / 'small' / 'models'
+    for iteration in (3, 6, 12):
+        torch.save({'params': {}}, models / f'net_dual_x1_{iteration}.pth')
+    torch.save({'params': {}}, models / 'net_now_and_then_3.pth')
+    damage(models / 'net_dual_x1_12.pth')
+    assert train.load_resume_state(opt)['iter'] == 6
+    assert 'net_dual_x1_12.pth' in said.text
+
+
 def test_beginning_anew_beside_an_old_folder_is_said(experiment, said):
     opt = experiment(3)
     os.remove(os.path.join(opt['path']['training_states'], '3.state'))
