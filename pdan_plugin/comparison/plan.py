@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,11 +118,14 @@ def _run(row: PlannedRow, name: str, sharing: tuple[str, ...], seed: int, *, lpi
     shared = {key: value for key, value in opt.items() if key not in ('train', 'val', 'logger', 'datasets', 'path')}
     shared |= {'name': name, 'manual_seed': seed}
     train = None
-    paths = dict(opt['path'])
+    paths = {
+        key: os.path.abspath(os.path.expanduser(value)) if key.startswith('pretrain_network') and value else value
+        for key, value in opt['path'].items()
+    }
     if row.is_trained:
         # without validation: the test that follows scores the same frames
         data = {key: value for key, value in opt['datasets'].items() if key != 'val'}
-        train = {**shared, **{key: opt[key] for key in ('path', 'train', 'logger') if key in opt}}
+        train = {**shared, **{key: opt[key] for key in ('train', 'logger') if key in opt}, 'path': dict(paths)}
         train['datasets'] = with_absolute_paths(data)
         paths['pretrain_network_g'] = f'experiments/{name}/models/net_g_latest.pth'
         paths['param_key_g'] = 'params_ema' if opt['train'].get('ema_decay') else 'params'

@@ -13,6 +13,7 @@ from pdan_plugin.models.test_record import write_atomically
 from pdan_plugin.report.test_run import mean, read_run
 
 FOLDER = 'runs'
+SCORE_AGAIN = 'score_again'  # a key of runs that keep their scores until they have new ones
 
 
 def read_record(output: Path, name: str) -> dict[str, Any] | None:
@@ -46,9 +47,14 @@ def read_records(output: Path) -> dict[str, dict[str, Any]]:
     return {name: record for name in names if (record := read_record(output, name)) is not None}
 
 
-def is_done(record: Mapping[str, Any] | None) -> bool:
-    """Whether a run is trained and scored."""
+def has_scores(record: Mapping[str, Any] | None) -> bool:
+    """Whether a run is trained and scored; it may have to be scored once more."""
     return record is not None and record['test'] is not None
+
+
+def is_done(record: Mapping[str, Any] | None) -> bool:
+    """Whether there is nothing left to do for a run."""
+    return record is not None and has_scores(record) and SCORE_AGAIN not in record
 
 
 def write_record(output: Path, record: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from pdan_plugin import launch, preflight
 from pdan_plugin.comparison import runs, tables
 from pdan_plugin.comparison.plan import PlannedRow, Run, plan_rows, plan_runs
-from pdan_plugin.comparison.records import is_done, read_record, read_records, write_record
+from pdan_plugin.comparison.records import SCORE_AGAIN, has_scores, is_done, read_record, read_records, write_record
 from pdan_plugin.comparison.rows import FULL, SMALL, Comparison
 from pdan_plugin.comparison.sheet import write_sheet
 from pdan_plugin.errors import RequestError, WorkError
@@ -67,13 +67,17 @@ def reproduce(
     output = output.resolve()
     records = read_records(output)
     _check([run for run in todo if run.name in renewed or not is_done(records.get(run.name))], nproc)
+    scored_again = [
+        run for run in todo if score_again and run.name not in renewed and has_scores(records.get(run.name))
+    ]
+    _check_weights(output, scored_again)
     _say_what_has_changed(todo, records, say)
     failures = []
     with runs.sole_use(output) as lock, runs.stop_signals_raised():
         for name in sorted(renewed):
             runs.forget(output, name)
-        if score_again:
-            _forget_scores(output, todo)
+        for run in scored_again:
+            write_record(output, (read_record(output, run.name) or {}) | {SCORE_AGAIN: True})
         runner = runs.Runner(output, lock, nproc=nproc, say=say)
         for number, run in enumerate(todo, 1):
             if is_done(read_record(output, run.name)):
@@ -84,7 +88,9 @@ def reproduce(
             try:
                 runner.do(run)
             except KeyboardInterrupt:
-                say(f'The same command goes on from here{", without --again" * bool(again)}.')
+                dropped = [word for word, was in (('--again', again), ('--score-again', score_again)) if was]
+                without = f', without {" and ".join(dropped)}' if dropped else ''
+                say(f'The same command{without} goes on from here.')
                 raise
             except runs.CommandFailed as error:
                 say(f'  failed after {tables.duration(time.monotonic() - started)}: {error}')
@@ -151,8 +157,11 @@ def _check(missing: Sequence[Run], nproc: int | None) -> None:
             )
 
 
-def _forget_scores(output: Path, todo: Sequence[Run]) -> None:
-    for run in todo:
-        record = read_record(output, run.name)
-        if record is not None and record['test'] is not None:
-            write_record(output, record | {'test': None})
+def _check_weights(output: Path, trained: Sequence[Run]) -> None:
+    for run in trained:
+        weights = output / str(run.test['path'].get('pretrain_network_g'))
+        if run.train is not None and not weights.is_file():
+            raise RequestError(
+                f'--score-again: {run.title} cannot be tested: {weights} is not there; put it back, or leave its row '
+                f'out by --rows, or train it anew by --again {run.rows[0]}'
+            )

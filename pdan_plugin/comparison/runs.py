@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from pdan_plugin.comparison.plan import Run
-from pdan_plugin.comparison.records import FOLDER, read_record, scores_of_test, write_record
+from pdan_plugin.comparison.records import FOLDER, SCORE_AGAIN, read_record, scores_of_test, write_record
 from pdan_plugin.errors import RequestError, WorkError, refusing_unwritable
 from pdan_plugin.models.test_record import write_atomically
 from pdan_plugin.training.history import FILE_NAME
@@ -98,6 +98,9 @@ class Runner:
 
     def __init__(self, output: Path, lock: int, *, nproc: int | None, say: Callable[[str], None]) -> None:
         self._output, self._lock, self._nproc, self._say = output, lock, nproc, say
+        # what option files import is looked for from the working folder, as by any other command
+        path = os.pathsep.join([os.getcwd(), *filter(None, [os.environ.get('PYTHONPATH')])])
+        self._environment = {**os.environ, 'PYTHONPATH': path}
 
     def do(self, run: Run) -> None:
         """Trains, where that is not done, and tests.
@@ -120,6 +123,7 @@ class Runner:
         self._command('test', run, run.test)
         try:
             record['test'] = scores_of_test(self._output / 'results' / run.name)
+            record.pop(SCORE_AGAIN, None)
         except RequestError as error:
             raise CommandFailed(f'{run.name}: its test left no scores: {error}') from error
         write_record(self._output, record)
@@ -155,8 +159,8 @@ class Runner:
             begun = file.tell()
             # in a session of its own: Ctrl-C comes to this process, which hands it on
             process = subprocess.Popen(
-                command, cwd=self._output, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
-                start_new_session=True, pass_fds=[self._lock],
+                command, cwd=self._output, env=self._environment, stdin=subprocess.DEVNULL, stdout=file,
+                stderr=subprocess.STDOUT, start_new_session=True, pass_fds=[self._lock],
             )  # fmt: skip
             hold_as(self._lock, process.pid)
             try:
@@ -187,20 +191,18 @@ def stop_signals_raised() -> Iterator[None]:
 
 
 def _wait(process: subprocess.Popen, say: Callable[[str], None]) -> int:
-    """The command's exit status. Asked to stop, it asks the command to; asked again, it ends it."""
+    """The command's exit status. Each request to stop is handed on: the first saves, the second ends it at once."""
     try:
         return process.wait()
     except KeyboardInterrupt:
         say('stopping: the command saves its state; again to end it at once')
+    while True:
         with suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
-        try:
+        with suppress(KeyboardInterrupt):
             process.wait()
-        except KeyboardInterrupt:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        raise
+            break
+    raise KeyboardInterrupt
 
 
 def _last_lines(log: Path, begun: int) -> list[str]:

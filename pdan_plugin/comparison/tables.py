@@ -18,7 +18,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 import pdan_plugin
 from pdan_plugin import network_size
 from pdan_plugin.comparison.plan import PlannedRow
-from pdan_plugin.comparison.records import is_done, read_records, training_seconds
+from pdan_plugin.comparison.records import has_scores, read_records, training_seconds
 from pdan_plugin.comparison.rows import BICUBIC, PDAN, Comparison, Row
 from pdan_plugin.models.test_record import write_atomically
 
@@ -28,7 +28,7 @@ Records = dict[str, dict[int, dict[str, Any]]]  # row -> seed -> record of a fin
 
 def finished_runs(output: Path, planned: Mapping[str, PlannedRow]) -> tuple[Records, list[str]]:
     """The finished runs of every row, and the names of those that no row has as it is now."""
-    done = {name: record for name, record in read_records(output).items() if is_done(record)}
+    done = {name: record for name, record in read_records(output).items() if has_scores(record)}
     records: Records = {name: {} for name in planned}
     for name, row in planned.items():
         own = {each['seed']: each for each in done.values() if row.run_name(each['seed']) == each['name']}

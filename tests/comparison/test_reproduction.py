@@ -216,6 +216,52 @@ def test_a_run_that_fails_is_told_and_the_others_stay_as_they_are(work, finished
     assert {name: after[name] for name in before} == before
 
 
+def test_scores_stay_until_there_are_new_ones(work, finished):
+    name = run_name(work, 'edsr', 0)
+    weights, record = work / f'out/experiments/{name}/models/net_g_latest.pth', work / f'out/runs/{name}.json'
+    before, kept = record.read_bytes(), weights.read_bytes()
+    again = {'rows': ['edsr'], 'seeds': [0], 'score_again': True}
+    weights.unlink()
+    with pytest.raises(RequestError, match='net_g_latest.pth is not there'):
+        asked(work, **again)
+    assert record.read_bytes() == before
+    weights.write_bytes(b'damaged')
+    with pytest.raises(WorkError, match='1 of 1 runs failed'):
+        asked(work, **again)
+    assert read_record(work / 'out', name)['test'] == json.loads(before)['test']
+    weights.write_bytes(kept)
+    assert 'done before' not in asked(work, rows=['edsr'], seeds=[0])  # what was asked for is still to do
+    assert 'done before' in asked(work, rows=['edsr'], seeds=[0])
+    assert read_record(work / 'out', name)['test']['mean'] == json.loads(before)['test']['mean']
+
+
+def test_stopped_twice_no_worker_is_left_and_its_state_goes_on(work):
+    """With workers of its own, the launcher hands both requests on."""
+    command = [sys.executable, ROOT / 'scripts/reproduce_tables.py', '--rows', 'edsr', '--seeds', '0', '--nproc', '1',
+               '--iterations', '100000', '--output', 'stopped', '--options', 'options']  # fmt: skip
+    script = subprocess.Popen(command, cwd=work, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 300
+    while not list((work / 'stopped').glob('experiments/*/training_states/*.state')):
+        assert script.poll() is None, script.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    script.send_signal(signal.SIGINT)
+    time.sleep(2.5)  # nearer than that it would be the same request
+    script.send_signal(signal.SIGINT)
+    said, _ = script.communicate(timeout=300)
+    assert script.returncode == 130
+    assert 'goes on from here' in said
+    left = [path for path in Path('/proc').glob('[0-9]*/cwd') if _points_into(path, work / 'stopped')]
+    assert not left
+
+
+def _points_into(link, folder):
+    try:
+        return os.readlink(link).startswith(str(folder))
+    except OSError:  # gone, or another user's
+        return False
+
+
 def test_unknown_rows_and_seeds_given_twice_are_refused(work):
     with pytest.raises(RequestError, match="'edrs'; did you mean 'edsr'"):
         asked(work, rows=['edrs'])
