@@ -28,3 +28,4 @@ python scripts/synthesize_blur.py "$videos" datasets/small_video --split val --w
 
 echo "== done in $(((SECONDS - started) / 60)) min $(((SECONDS - started) % 60)) s"
 echo 'Next: python scripts/reproduce_tables.py'
+[ -n "${made_environment:-}" ] && echo '  (in a new shell, first: source .venv/bin/activate)' || true

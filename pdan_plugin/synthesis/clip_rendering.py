@@ -217,7 +217,14 @@ def check_record(
         unfinished.write_text(json.dumps(record, indent=2) + '\n', encoding='utf-8')
         unfinished.rename(path)
         return
-    before = json.loads(path.read_text(encoding='utf-8'))
+    try:
+        before = json.loads(path.read_text(encoding='utf-8'))
+        if not isinstance(before, dict):
+            raise ValueError('no table of settings')
+    except (OSError, ValueError) as error:
+        raise RequestError(
+            f'{path} cannot be read ({error}); put it back, or render into another folder, or remove {target}'
+        ) from error
     different = [key for key in record if before.get(key) != record[key]]
     if different:
         told = ', '.join(
