@@ -99,5 +99,6 @@ def scores_of_test(folder: Path) -> dict[str, Any]:
         'parameters': run.record['parameters'],
         'network': run.record['network'],
         'machine': run.record['machine'],
+        'versions': run.record['versions'],
         'precision': run.record.get('precision'),
     }

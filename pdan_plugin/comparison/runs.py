@@ -23,7 +23,7 @@ import yaml
 from pdan_plugin.comparison.plan import Run
 from pdan_plugin.comparison.records import FOLDER, SCORE_AGAIN, read_record, scores_of_test, write_record
 from pdan_plugin.errors import RequestError, WorkError, refusing_unwritable
-from pdan_plugin.models.test_record import write_atomically
+from pdan_plugin.models.test_record import versions, write_atomically
 from pdan_plugin.training.history import FILE_NAME
 
 _SHOWN_LINES = 15  # of a failed command's log
@@ -136,6 +136,7 @@ class Runner:
             attempts[-1]['seconds'] = max(0.0, ended - attempts[-1]['unix_time'])
         begun = datetime.now().astimezone().isoformat(timespec='seconds')
         attempt: dict[str, Any] = {'begun': begun, 'unix_time': time.time(), 'seconds': None}
+        attempt['versions'] = versions()
         attempts.append(attempt)
         write_record(self._output, record)
         started = time.monotonic()

@@ -5,17 +5,14 @@ from __future__ import annotations
 import inspect
 import json
 import math
-import platform
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 
-import pdan_plugin
 from pdan_plugin import network_size
 from pdan_plugin.comparison.plan import PlannedRow
 from pdan_plugin.comparison.records import has_scores, read_records, training_seconds
@@ -68,7 +65,7 @@ def write_tables(output: Path, comparison: Comparison, planned: Mapping[str, Pla
     runs = {record['name']: record for own in records.values() for record in own.values()}
     names = [row.name for row in comparison.ablation]
     content = {
-        'versions': _versions(),
+        'versions': _versions(runs.values()),
         'machines': sorted({record['test']['machine'] for record in runs.values()}),
         'outdated': outdated,
         'baselines': {row.name: facts[row.name] for row in comparison.baselines},
@@ -84,9 +81,14 @@ def write_tables(output: Path, comparison: Comparison, planned: Mapping[str, Pla
     return text
 
 
-def _versions() -> dict[str, str]:
-    python = platform.python_version()
-    return {'pdan_plugin': pdan_plugin.__version__, 'torch': torch.__version__, 'python': python}
+def _versions(runs: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Of what runs were made with, each combination once: `torch 2.13.0, pdan_plugin 0.1.0, ...`."""
+    made = [
+        versions
+        for run in runs
+        for versions in (*(each['versions'] for each in run['attempts']), run['test']['versions'])
+    ]
+    return sorted({', '.join(f'{name} {version}' for name, version in each.items()) for each in made})
 
 
 def duration(seconds: float) -> str:
@@ -192,7 +194,7 @@ def _notes(
     tested = sorted({f'{run["test"]["images"]} images of {run["test"]["dataset"]}' for run in runs})
     machines = sorted({run['test']['machine'] for run in runs})
     if runs:
-        notes.append(f'Scored on {", ".join(tested)}; {"; ".join(machines)}; torch {torch.__version__}.')
+        notes.append(f'Scored on {", ".join(tested)}; {"; ".join(machines)}; {"; ".join(_versions(runs))}.')
     by_seeds: dict[str, list[str]] = {}
     by_budget: dict[str, list[str]] = {}
     for row in comparison.rows:

@@ -26,6 +26,7 @@ from typing import Any
 
 import torch
 
+from pdan_plugin import __version__
 from pdan_plugin.errors import WorkError
 
 _FIRST_COLUMNS = ('image', 'clip', 'frame')
@@ -73,6 +74,7 @@ class TestRecord:
             'network': opt['network_g'],
             'parameters': parameters,
             'machine': machine,
+            'versions': versions(),
             'precision': val_opt.get('precision') or 'fp32',
             'self_ensemble': bool(val_opt.get('self_ensemble')),
             'tile': val_opt.get('tile'),
@@ -180,6 +182,11 @@ def machine_in_words(device: torch.device) -> str:
                 name = line.partition(':')[2].strip()
                 break
     return f'{name}, {torch.get_num_threads()} threads'
+
+
+def versions() -> dict[str, str]:
+    """Of this package, torch and Python: what a run was made with."""
+    return {'pdan_plugin': __version__, 'torch': torch.__version__, 'python': platform.python_version()}
 
 
 def _means(images: Sequence[TestedImage], metrics: Sequence[str]) -> dict[str, float | None]:

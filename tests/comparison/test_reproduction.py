@@ -222,7 +222,7 @@ def test_scores_stay_until_there_are_new_ones(work, finished):
     before, kept = record.read_bytes(), weights.read_bytes()
     again = {'rows': ['edsr'], 'seeds': [0], 'score_again': True}
     weights.unlink()
-    with pytest.raises(RequestError, match='net_g_latest.pth is not there'):
+    with pytest.raises(RequestError, match=r'net_g_latest\.pth is not there'):
         asked(work, **again)
     assert record.read_bytes() == before
     weights.write_bytes(b'damaged')

@@ -35,17 +35,19 @@ def compared(tmp_path):
     comparison = Comparison(baselines, (rows['base'], rows['hpem']), sheet=('pdan',))
     planned = plan_rows(comparison.rows, tmp_path, workers=2)
 
-    def finished(row, seed, clips, ssim=0.5, attempts=(60.0,), name=None, **metrics):
+    def finished(row, seed, clips, ssim=0.5, attempts=(60.0,), name=None, torch='2.13', **metrics):
         name = name or planned[row].run_name(seed)
         scores = {clip: {'psnr': psnr, 'ssim': ssim} for clip, psnr in clips.items()}
         test = {
             'dataset': 'held-out', 'images': len(clips), 'clips': scores, 'seconds_per_image': 0.25,
             'mean': {'psnr': sum(clips.values()) / len(clips), 'ssim': ssim, **metrics}, 'parameters': 1,
-            'network': {}, 'machine': 'a processor', 'precision': 'fp32',
+            'network': {}, 'machine': 'a processor', 'precision': 'fp32', 'versions': {'torch': torch},
         }  # fmt: skip
         record = {
             'name': name, 'rows': [row], 'seed': seed, 'trained': True,
-            'attempts': [{'begun': '', 'unix_time': 0, 'seconds': each} for each in attempts], 'test': test,
+            'attempts': [
+                {'begun': '', 'unix_time': 0, 'seconds': each, 'versions': {'torch': '2.12'}} for each in attempts
+            ], 'test': test,
         }  # fmt: skip
         write_record(tmp_path / 'out', record)
 
@@ -115,3 +117,12 @@ def test_lpips_is_a_column_where_it_was_computed(compared):
 )
 def test_durations(seconds, words):
     assert duration(seconds) == words
+
+
+def test_what_runs_were_made_with_is_told_each_once(compared):
+    finished, tables = compared
+    finished('bicubic', 0, {'a': 20.0}, attempts=())
+    finished('base', 0, {'a': 21.0}, torch='2.14')
+    text, content = tables()
+    assert content['versions'] == ['torch 2.12', 'torch 2.13', 'torch 2.14']  # trained with the first
+    assert 'torch 2.12; torch 2.13; torch 2.14' in text
