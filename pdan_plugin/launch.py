@@ -6,12 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -83,7 +81,8 @@ def run_workers(count: int, arguments: Sequence[str], *, saves_when_stopped: boo
 
     Workers that save when they are stopped are asked to by a file and not by a signal: torchrun answers a signal by
     killing them after 30 seconds (before torch 2.12 always), which an iteration and a save may outlast. A second
-    request, or the first to other workers, is the signal. No worker outlives the command.
+    request, or the first to other workers, is the signal. No worker outlives the command; should it be killed itself,
+    training workers save and end, and torchrun holds what it was given to hold (an inherited lock) until they have.
 
     Returns:
         0, 1 when any worker failed, or 128 and the number of the signal that stopped them.
@@ -105,19 +104,18 @@ def run_workers(count: int, arguments: Sequence[str], *, saves_when_stopped: boo
     environment = {
         'OMP_NUM_THREADS': threads, 'TORCH_ELASTIC_SHUTDOWN_TIMEOUT': str(_TORCHRUN_GRACE_SECONDS), **os.environ,
     }  # fmt: skip
-    with tempfile.TemporaryDirectory(prefix='basicsr_') as folder, _requests_raised():
-        stop_file = Path(folder, 'stop')
+    with interruption.launcher_folder() as folder, _requests_raised():
         if saves_when_stopped:
-            environment[interruption.STOP_FILE] = str(stop_file)
+            environment[interruption.LAUNCHER_FOLDER] = str(folder)
         # in a session of its own: a terminal's Ctrl-C comes to this process alone
-        process = subprocess.Popen(command, env=environment, start_new_session=True)
+        process = subprocess.Popen(command, env=environment, start_new_session=True, close_fds=False)
         try:
             return 1 if process.wait() else 0
         except _Requested as request:
             if not saves_when_stopped:
                 _stop(process)
                 return 128 + request.number
-            stop_file.touch()
+            interruption.ask_to_stop(folder)
             print(f'\n{interruption.FIRST_ANSWER}', file=sys.stderr, flush=True)
             try:
                 return 1 if process.wait() else 128 + request.number

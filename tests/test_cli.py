@@ -1,5 +1,6 @@
 """The `basicsr` command: what it answers, its exit status, and that a refused request leaves nothing behind."""
 
+import fcntl
 import os
 import shlex
 import signal
@@ -197,16 +198,20 @@ def test_workers_of_one_machine_train_and_hand_their_failure_on(folder):
     assert '005.png' in done.stderr
 
 
-@pytest.mark.parametrize(('number', 'status'), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_run_leaves_no_worker(folder, number, status):
+@pytest.mark.parametrize(('number', 'status'), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_a_stopped_run_is_saved_and_leaves_no_worker(folder, number, status):
+    """Neither does one whose launcher is killed; what it was given to hold is held until the workers have ended."""
     options = changed(train_options(), 'train.total_iter', 1_000_000)
     options['train']['scheduler']['milestones'] = [500_000]
     options['logger']['save_checkpoint_freq'] = options['val']['val_freq'] = 1_000_000
     write_options(folder, options)
     path = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get('PYTHONPATH')])])
+    given = os.open(folder / 'lock', os.O_CREAT | os.O_RDWR)
+    fcntl.flock(given, fcntl.LOCK_EX)
     process = subprocess.Popen(
         [sys.executable, '-m', 'pdan_plugin', 'train', '-opt', 'small.yml', '--nproc', '2'],
         cwd=folder,
+        pass_fds=[given],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -220,11 +225,19 @@ def test_a_stopped_run_leaves_no_worker(folder, number, status):
     watchdog.start()
     try:
         for line in process.stdout:
-            if 'iter:' in line:
+            if '[epoch:' in line:
                 break
+        os.close(given)
         process.send_signal(number)
-        process.stdout.read()  # ends when the last process that holds it has ended
+        if number == signal.SIGKILL:
+            process.wait()
+            with open(folder / 'lock') as lock, pytest.raises(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        rest = process.stdout.read()  # ends when the last process that holds it has ended
         assert process.wait(60) == status
+        with open(folder / 'lock') as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert list((folder / 'experiments/small/training_states').glob('*.state')), rest
     finally:
         watchdog.cancel()
         if process.poll() is None:

@@ -10,14 +10,18 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 
-# The environment variable by which a launcher on this machine names the file that it will make to ask for a stop.
-STOP_FILE = 'PDAN_PLUGIN_STOP_FILE'
+# The environment variable by which a launcher on this machine names its folder. It holds the folder's lock while it
+# lives, and asks for a stop by a file in it.
+LAUNCHER_FOLDER = 'PDAN_PLUGIN_LAUNCHER_FOLDER'
+STOP_FILE = 'stop'
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # a terminal's Ctrl-C reaches a process twice, from the terminal and from the launcher, and is one request
@@ -146,17 +150,62 @@ def run_stopped(iteration: int | None, state: str | None) -> RunStopped:
     return RunStopped(number, iteration, state, by_launcher=_launcher_asked())
 
 
+@contextmanager
+def launcher_folder() -> Iterator[Path]:
+    """A launcher's folder, for as long as the launcher lives: its lock goes with the process, however it ends.
+
+    The lock also keeps those away who clean up temporary folders in the weeks that a run may take.
+    """
+    with tempfile.TemporaryDirectory(prefix='basicsr_') as folder, _opened(folder) as descriptor:
+        with suppress(ImportError, OSError):  # without locks here a launcher counts as alive
+            _lock(descriptor, exclusive=True)
+        yield Path(folder)
+
+
+def ask_to_stop(folder: Path) -> None:
+    """The launcher's word to the processes that know its folder."""
+    folder.mkdir(exist_ok=True)
+    (folder / STOP_FILE).touch()
+
+
 def _launcher_asked() -> bool:
-    path = os.environ.get(STOP_FILE)
-    return bool(path) and os.path.exists(path)
+    """Also by its end: killed, it can ask no more, and nobody else looks after the run."""
+    folder = os.environ.get(LAUNCHER_FOLDER)
+    return bool(folder) and (os.path.exists(os.path.join(folder, STOP_FILE)) or _is_gone(folder))
 
 
 def _launcher_asked_at() -> float | None:
     """Seconds since the epoch."""
     try:
-        return os.stat(os.environ.get(STOP_FILE, '')).st_mtime
+        return os.stat(os.path.join(os.environ.get(LAUNCHER_FOLDER, ''), STOP_FILE)).st_mtime
     except OSError:
         return None
+
+
+def _is_gone(folder: str) -> bool:
+    """Whether no launcher holds the folder; one that cannot be asked about is taken to be there."""
+    try:
+        with _opened(folder) as descriptor:
+            _lock(descriptor, exclusive=False)
+    except (ImportError, OSError):
+        return False
+    return True
+
+
+@contextmanager
+def _opened(folder: str) -> Iterator[int]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, *, exclusive: bool) -> None:
+    """Until the descriptor is closed; BlockingIOError where another process holds it."""
+    import fcntl  # not on Windows
+
+    fcntl.flock(descriptor, fcntl.LOCK_NB | (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH))
 
 
 def _say(text: str) -> None:

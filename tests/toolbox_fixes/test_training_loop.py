@@ -1,5 +1,6 @@
 """The trainer between two iterations: stopping, and validations a run still owes."""
 
+import contextlib
 import importlib
 import os
 import re
@@ -9,6 +10,7 @@ import pytest
 from basicsr.models.base_model import BaseModel
 from basicsr.models.sr_model import SRModel
 
+from pdan_plugin.training import interruption
 from pdan_plugin.training.interruption import RunStopped, stop_requested
 
 
@@ -81,15 +83,27 @@ def test_a_run_asked_in_its_last_iteration_ends_whole_and_says_so(signalled, sr_
     assert (folder / 'models' / 'net_g_latest.pth').is_file()
 
 
-def test_the_launcher_s_word_is_heard(sr_options, train_here, tmp_path, monkeypatch):
-    monkeypatch.setenv('PDAN_PLUGIN_STOP_FILE', str(tmp_path / 'stop'))
-    optimize = SRModel.optimize_parameters
-    monkeypatch.setattr(
-        SRModel, 'optimize_parameters', lambda model, number: [(tmp_path / 'stop').touch(), optimize(model, number)]
-    )
-    with pytest.raises(RunStopped) as stopped:
-        train_here(sr_options())
-    assert (stopped.value.iteration, stopped.value.by_launcher) == (1, True)
+@pytest.mark.parametrize('is_killed', [False, True], ids=['its word', 'its end'])
+def test_the_launcher_is_heard(sr_options, train_here, monkeypatch, is_killed):
+    with contextlib.ExitStack() as launcher:
+        folder = launcher.enter_context(interruption.launcher_folder())
+        monkeypatch.setenv(interruption.LAUNCHER_FOLDER, str(folder))
+        optimize = SRModel.optimize_parameters
+
+        def stopped_in_the_second(model, number):
+            if number == 2 and is_killed:
+                launcher.close()
+                folder.mkdir()  # which a killed launcher does not remove
+            elif number == 2:
+                interruption.ask_to_stop(folder)
+            optimize(model, number)
+
+        monkeypatch.setattr(SRModel, 'optimize_parameters', stopped_in_the_second)
+        with pytest.raises(RunStopped) as stopped:
+            train_here(sr_options())
+        assert (stopped.value.iteration, stopped.value.by_launcher) == (2, True)
+    with contextlib.suppress(FileNotFoundError):
+        folder.rmdir()
 
 
 def test_the_published_trainer_dies_of_the_signal(sr_options, python, tmp_path):
