@@ -118,10 +118,7 @@ def _run(row: PlannedRow, name: str, sharing: tuple[str, ...], seed: int, *, lpi
     shared = {key: value for key, value in opt.items() if key not in ('train', 'val', 'logger', 'datasets', 'path')}
     shared |= {'name': name, 'manual_seed': seed}
     train = None
-    paths = {
-        key: os.path.abspath(os.path.expanduser(value)) if key.startswith('pretrain_network') and value else value
-        for key, value in opt['path'].items()
-    }
+    paths = _absolute(opt['path'], 'pretrain_network')
     if row.is_trained:
         # without validation: the test that follows scores the same frames
         data = {key: value for key, value in opt['datasets'].items() if key != 'val'}
@@ -130,12 +127,21 @@ def _run(row: PlannedRow, name: str, sharing: tuple[str, ...], seed: int, *, lpi
         paths['pretrain_network_g'] = f'experiments/{name}/models/net_g_latest.pth'
         paths['param_key_g'] = 'params_ema' if opt['train'].get('ema_decay') else 'params'
     val = {key: value for key, value in opt['val'].items() if key != 'val_freq'} | {'save_img': True, 'suffix': None}
-    val['metrics'] = dict(val['metrics']) | ({'lpips': _LPIPS} if lpips else {})
+    metrics = val['metrics'] | ({'lpips': _LPIPS} if lpips else {})
+    val['metrics'] = {name: _absolute(metric, 'weights') for name, metric in metrics.items()}
     scoring = with_absolute_paths(_scoring_data(opt, row.path))
     paths = {key: value for key, value in paths.items() if key != 'resume_state'}
     test = shared | {'datasets': {'test': scoring}, 'path': paths, 'val': val}
     test = {key: value for key, value in test.items() if key == 'network_g' or not key.startswith('network_')}
     return Run(name, sharing, seed, row.path, copy.deepcopy(train), copy.deepcopy(test))
+
+
+def _absolute(options: Mapping[str, Any], beginning: str) -> dict[str, Any]:
+    """Options whose files, those of keys with this beginning, are found from the comparison's folder too."""
+    return {
+        key: os.path.abspath(os.path.expanduser(value)) if value and key.startswith(beginning) else value
+        for key, value in options.items()
+    }
 
 
 def _scoring_data(opt: Mapping[str, Any], path: Path) -> dict[str, Any]:
