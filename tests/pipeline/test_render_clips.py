@@ -15,6 +15,7 @@ import pytest
 from pdan_plugin.data.frame_sources import FrameFolder
 from pdan_plugin.data.reds_layout import KINDS, find_set
 from pdan_plugin.synthesis.bicubic import downsample_uint8
+from pdan_plugin.synthesis.clip_rendering import RECORD
 
 SCRIPT = Path(__file__).parents[2] / 'scripts' / 'render_clips.py'
 SMALL = ['--clips', '2', '--val-clips', '1', '--frames', '3', '--val-frames', '2', '--size', '64x48', '--workers', '1']
@@ -149,6 +150,14 @@ class TestRefusals:
     def test_a_folder_of_something_else(self, photos, tmp_path, capsys):
         (tmp_path / 'thesis.txt').write_text('precious')
         assert 'not empty' in self.refused(capsys, photos, tmp_path, *SMALL)
+
+    @pytest.mark.parametrize('content', ['{"seed": ', '[]'])
+    def test_a_record_that_cannot_be_read(self, photos, tmp_path, capsys, content):
+        (tmp_path / 'clips').mkdir()
+        record = tmp_path / 'clips' / RECORD
+        record.write_text(content)
+        assert f'{record} cannot be read' in self.refused(capsys, photos, tmp_path / 'clips', *SMALL)
+        assert [path.read_text() for path in (tmp_path / 'clips').iterdir()] == [content]
 
     def test_no_photographs(self, tmp_path, capsys):
         assert 'no such folder' in self.refused(capsys, tmp_path / 'nowhere', tmp_path / 'target', *SMALL)
