@@ -39,6 +39,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         '--score-again', action='store_true', help='test trained rows once more, such as when LPIPS was installed since'
     )
+    parser.add_argument(
+        '--lpips-weights', metavar='FILE', help="AlexNet's, where they are not in torch's cache; without, no LPIPS"
+    )
     parser.add_argument('--nproc', type=int, metavar='N', help='workers of each training and test')
     parser.add_argument(
         '--options', type=Path, default=Path('options'), metavar='FOLDER', help='holds baselines/ and ablation/'
@@ -59,6 +62,7 @@ def main(words: Sequence[str] | None = None) -> None:
         again=args.again,
         score_again=args.score_again,
         nproc=args.nproc,
+        lpips_weights=args.lpips_weights,
         options=args.options,
         say=lambda text: print(text, flush=True),
     )

@@ -17,8 +17,6 @@ from pdan_plugin.errors import RequestError
 from pdan_plugin.models.test_record import with_absolute_paths
 from pdan_plugin.option_file import read_option_file
 
-_LPIPS = {'type': 'calculate_lpips', 'crop_border': 0, 'better': 'lower'}
-
 
 @dataclass(frozen=True)
 class PlannedRow:
@@ -99,9 +97,15 @@ def plan_rows(
 
 
 def plan_runs(
-    planned: Mapping[str, PlannedRow], rows: Iterable[Row], seeds: Sequence[int], *, lpips: bool
+    planned: Mapping[str, PlannedRow],
+    rows: Iterable[Row],
+    seeds: Sequence[int],
+    further_metrics: Mapping[str, Mapping[str, Any]],
 ) -> list[Run]:
-    """The runs of ``rows``, all of a seed before the next seed; shared ones once."""
+    """The runs of ``rows``, all of a seed before the next seed; shared ones once.
+
+    ``further_metrics``, options by name, are of the tests beside those of the option files.
+    """
     runs: dict[str, Run] = {}
     rows = list(rows)
     for seed in seeds:
@@ -109,11 +113,13 @@ def plan_runs(
             name = planned[row.name].run_name(seed)
             if name not in runs:
                 sharing = tuple(each for each, other in planned.items() if other.run_name(seed) == name)
-                runs[name] = _run(planned[row.name], name, sharing, seed, lpips=lpips)
+                runs[name] = _run(planned[row.name], name, sharing, seed, further_metrics)
     return list(runs.values())
 
 
-def _run(row: PlannedRow, name: str, sharing: tuple[str, ...], seed: int, *, lpips: bool) -> Run:
+def _run(
+    row: PlannedRow, name: str, sharing: tuple[str, ...], seed: int, further_metrics: Mapping[str, Mapping[str, Any]]
+) -> Run:
     opt = row.options
     shared = {key: value for key, value in opt.items() if key not in ('train', 'val', 'logger', 'datasets', 'path')}
     shared |= {'name': name, 'manual_seed': seed}
@@ -127,7 +133,7 @@ def _run(row: PlannedRow, name: str, sharing: tuple[str, ...], seed: int, *, lpi
         paths['pretrain_network_g'] = f'experiments/{name}/models/net_g_latest.pth'
         paths['param_key_g'] = 'params_ema' if opt['train'].get('ema_decay') else 'params'
     val = {key: value for key, value in opt['val'].items() if key != 'val_freq'} | {'save_img': True, 'suffix': None}
-    metrics = val['metrics'] | ({'lpips': _LPIPS} if lpips else {})
+    metrics = {**val['metrics'], **further_metrics}
     val['metrics'] = {name: _absolute(metric, 'weights') for name, metric in metrics.items()}
     scoring = with_absolute_paths(_scoring_data(opt, row.path))
     paths = {key: value for key, value in paths.items() if key != 'resume_state'}

@@ -28,6 +28,7 @@ def reproduce(
     again: Sequence[str] = (),
     score_again: bool = False,
     nproc: int | None = None,
+    lpips_weights: str | None = None,
     options: Path = Path('options'),
     say: Callable[[str], None] = print,
 ) -> None:
@@ -46,6 +47,8 @@ def reproduce(
         again: Rows whose runs with these seeds are removed and done anew.
         score_again: Whether trained networks are tested once more.
         nproc: Workers of each command.
+        lpips_weights: See :func:`~pdan_plugin.metrics.lpips_metric.calculate_lpips`; None: torch's cache, and without
+            them there LPIPS is left out.
         options: Where the option files are.
         say: Takes what the user should see.
 
@@ -59,8 +62,9 @@ def reproduce(
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise RequestError(f'--seeds {" ".join(map(str, seeds))}: expected one or more, each once and 0 or more')
     planned = plan_rows(comparison.rows, options, iterations, workers=nproc or 1)
-    lpips_missing = _why_no_lpips()
-    todo = plan_runs(planned, chosen, seeds, lpips=lpips_missing is None)
+    lpips_missing = _why_no_lpips(lpips_weights)
+    lpips = {'lpips': {'type': 'calculate_lpips', 'crop_border': 0, 'better': 'lower', 'weights': lpips_weights}}
+    todo = plan_runs(planned, chosen, seeds, {} if lpips_missing else lpips)
     renewed = {planned[row.name].run_name(seed) for row in comparison.chosen(again) for seed in seeds}
     if not renewed <= {run.name for run in todo}:
         raise RequestError(f'--again {" ".join(again)}: not among the rows of --rows; name them in both')
@@ -110,10 +114,13 @@ def reproduce(
         raise WorkError(f'{len(failures)} of {len(todo)} runs failed: {", ".join(failures)}; mend them and call again')
 
 
-def _why_no_lpips() -> str | None:
+def _why_no_lpips(weights: str | None) -> str | None:
+    """None where it can be computed; weights that were asked for must be in order."""
     try:
-        prepare_lpips()
+        prepare_lpips(weights=weights)
     except RequestError as error:
+        if weights is not None:
+            raise
         return str(error)
     return None
 

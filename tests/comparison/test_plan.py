@@ -19,7 +19,9 @@ def test_files_that_an_option_file_names_are_looked_for_where_it_was_given(tmp_p
     (tmp_path / 'row.yml').write_text(json.dumps(options))
     row = Row('edsr', 'EDSR', 'row.yml')
     monkeypatch.chdir(tmp_path)
-    (run,) = plan_runs(plan_rows([row], tmp_path), [row], [7], lpips=False)
+    (run,) = plan_runs(
+        plan_rows([row], tmp_path), [row], [7], {'further': {'type': 'calculate_lpips', 'weights': 'own.pth'}}
+    )
     assert run.train is not None
     assert run.train['path'] == {
         'pretrain_network_g': str(tmp_path / 'phase1.pth'), 'pretrain_network_d': None, 'strict_load_g': True,
@@ -27,4 +29,5 @@ def test_files_that_an_option_file_names_are_looked_for_where_it_was_given(tmp_p
     assert run.train['datasets']['train']['dataroot_gt'] == str(tmp_path / 'gt')
     assert run.test['datasets']['test']['dataroot_lq'] == str(tmp_path / 'lq')
     assert run.test['val']['metrics']['lpips']['weights'] == str(tmp_path / 'alex.pth')
+    assert run.test['val']['metrics']['further']['weights'] == str(tmp_path / 'own.pth')
     assert run.test['path']['pretrain_network_g'] == f'experiments/{run.name}/models/net_g_latest.pth'  # its own

@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+import torchvision
 import yaml
 from reds_tree import make_reds
 
@@ -235,6 +237,20 @@ def test_scores_stay_until_there_are_new_ones(work, finished):
     assert read_record(work / 'out', name)['test']['mean'] == json.loads(before)['test']['mean']
 
 
+def test_lpips_of_weights_that_are_named(work, finished, tmp_path):
+    torch.manual_seed(0)
+    torch.save(torchvision.models.alexnet(weights=None).state_dict(), tmp_path / 'alex.pth')
+    name, before = run_name(work, 'bicubic', 0), content(work / 'out')
+    with pytest.raises(RequestError, match=r'at nowhere\.pth, and no file is there'):
+        asked(work, rows=['bicubic'], lpips_weights='nowhere.pth')
+    assert content(work / 'out') == before
+    said = asked(work, rows=['bicubic'], score_again=True, lpips_weights=str(tmp_path / 'alex.pth'))
+    assert 'LPIPS was not computed in every run' in said
+    mean = read_record(work / 'out', name)['test']['mean']
+    assert mean.pop('lpips') > 0
+    assert mean == json.loads(before[f'runs/{name}.json'])['test']['mean']
+
+
 def test_stopped_twice_no_worker_is_left_and_its_state_goes_on(work):
     """With workers of its own, the launcher hands both requests on."""
     command = [sys.executable, ROOT / 'scripts/reproduce_tables.py', '--rows', 'edsr', '--seeds', '0', '--nproc', '1',
@@ -277,7 +293,7 @@ def test_unknown_rows_and_seeds_given_twice_are_refused(work):
 def test_rows_with_the_same_options_are_one_run():
     """As they are shipped: RCAN-wide and the base, PDAN and the last row."""
     planned = plan_rows(SMALL.rows, ROOT / 'options')
-    runs = plan_runs(planned, SMALL.rows, [3, 4], lpips=False)
+    runs = plan_runs(planned, SMALL.rows, [3, 4], {})
     names = [run.name for run in runs]
     assert len(names) == 1 + 2 * 9
     assert planned['hpem'].run == planned['pdan'].run
