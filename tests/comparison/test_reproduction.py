@@ -255,7 +255,11 @@ def test_stopped_twice_no_worker_is_left_and_its_state_goes_on(work):
     """With workers of its own, the launcher hands both requests on."""
     command = [sys.executable, ROOT / 'scripts/reproduce_tables.py', '--rows', 'edsr', '--seeds', '0', '--nproc', '1',
                '--iterations', '100000', '--output', 'stopped', '--options', 'options']  # fmt: skip
-    script = subprocess.Popen(command, cwd=work, stdout=subprocess.PIPE, text=True)
+    # a test run started in the background of a shell has SIGINT ignored, and would hand that on
+    script = subprocess.Popen(
+        command, cwd=work, stdout=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
     deadline = time.monotonic() + 300
     while not list((work / 'stopped').glob('experiments/*/training_states/*.state')):
         assert script.poll() is None, script.communicate()[0]
