@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import json
 import os
 import subprocess
+import threading
 import time
 import uuid
 import warnings
@@ -34,6 +36,8 @@ _cpu_group: tuple[Any, Any] | None = None
 # restarts so far, where torchrun's own count is not the same on all machines
 _agreed_restarts: int | None = None
 _PATIENCE = timedelta(minutes=30)
+# for leaving the group at the end of the process: it takes milliseconds, or waits for ranks that will not answer
+_LEAVING_SECONDS = 5
 
 
 def init_dist(launcher: str, backend: str | None = None, **dist_params: Any) -> None:
@@ -43,6 +47,9 @@ def init_dist(launcher: str, backend: str | None = None, **dist_params: Any) -> 
     augment on the CPU; a fork is safe for a process that holds a CUDA context as long as the child makes no CUDA call,
     while a spawned worker imports torch and the toolbox anew (seconds, each worker, each epoch). Who wants 'spawn' sets
     it; `spawned_workers` makes it work.
+
+    A process that ends in a gloo group leaves it by itself: otherwise it may die of SIGABRT when all its work is done
+    (pytorch #190489; on a busy machine 7 of 25 groups of two ranks did).
 
     Args:
         launcher: 'pytorch' (torchrun's environment variables) or 'slurm' (srun's).
@@ -79,6 +86,16 @@ def init_dist(launcher: str, backend: str | None = None, **dist_params: Any) -> 
     elif launcher == 'pytorch' and restarts():
         dist_params |= _meeting_of_this_restart(_timeout)
     dist.init_process_group(backend=backend, **dist_params)
+    if backend == 'gloo':
+        atexit.register(_leave_at_exit)
+
+
+def _leave_at_exit() -> None:
+    """Waits a few seconds at most: the process may have failed within a collective, which its peers still wait in."""
+    if dist.is_initialized():
+        leaving = threading.Thread(target=dist.destroy_process_group, daemon=True)
+        leaving.start()
+        leaving.join(_LEAVING_SECONDS)
 
 
 def restarts() -> int:

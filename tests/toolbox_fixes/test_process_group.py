@@ -1,9 +1,11 @@
 """Processes that meet on a CPU, whoever starts them, and wait for the first of them."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 import torch.multiprocessing
@@ -12,11 +14,12 @@ from basicsr.utils import dist_util
 from pdan_plugin.errors import RequestError
 
 MEETING = """
-import os, sys
+import atexit, os, sys
 import pdan_plugin, torch, torch.distributed as dist
 from basicsr.utils import dist_util
 from pdan_plugin.errors import RequestError
 from pdan_plugin.toolbox_fixes.process_group import any_rank, from_rank_zero, wait_for_rank_zero
+atexit.register(lambda: print(f'in a group at the end: {dist.is_initialized()}'))
 dist_util.init_dist(sys.argv[1], backend='nccl', timeout=60)
 dist_util.init_dist(sys.argv[1])
 rank = dist.get_rank()
@@ -47,7 +50,26 @@ def test_torchrun_on_a_cpu(python):
     assert done.returncode == 0, done.stderr
     assert 'rank 0 local 0 sum 2' in done.stdout
     assert 'rank 1 local 1 sum 2' in done.stdout
+    assert done.stdout.count('in a group at the end: False') == 2
     assert 'here are none; gloo is used' in done.stderr
+
+
+def test_a_rank_that_fails_within_a_collective_ends(python):
+    """Its peer is nowhere near, so the collective will not end: the exit status is its own, and soon."""
+    script = """
+import sys, time
+import pdan_plugin, torch, torch.distributed as dist
+from basicsr.utils import dist_util
+dist_util.init_dist('pytorch')
+if dist.get_rank() == 0:
+    pending = dist.all_reduce(torch.ones(1), async_op=True)
+    sys.exit(3)
+time.sleep(300)
+"""
+    start = time.monotonic()
+    done = python(script, launcher=('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2'))
+    assert re.search(r'rank\s*: 0 .*\n\s*exitcode\s*: 3 ', done.stderr), done.stderr
+    assert time.monotonic() - start < 120
 
 
 def test_slurm_on_a_cpu(python, tmp_path):
