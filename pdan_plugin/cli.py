@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from basicsr.test import test_pipeline
 from basicsr.train import train_pipeline
 
@@ -32,7 +31,7 @@ from pdan_plugin.report.test_run import RECORD
 from pdan_plugin.report.training_curves import draw_curves
 from pdan_plugin.restore_arguments import add_restore_arguments
 from pdan_plugin.toolbox_fixes import other_basicsr_commands
-from pdan_plugin.toolbox_fixes.process_group import restarts
+from pdan_plugin.toolbox_fixes.process_group import leave_process_group, restarts
 from pdan_plugin.training.history import FILE_NAME
 from pdan_plugin.training.interruption import RunStopped
 
@@ -162,15 +161,14 @@ def _run_pipeline(arguments: argparse.Namespace, *, is_train: bool) -> int:
     try:
         (train_pipeline if is_train else test_pipeline)(os.getcwd())
     except RunStopped as error:
-        stopped = error
+        stopped = error.with_traceback(None)  # which would keep the networks, and they the process group
     finally:
         sys.argv = command_line
         if is_train and group.rank == 0:
             _draw_curves(opt, debug=arguments.debug)
     if stopped is not None and stopped.iteration is None:
         return _tell_stop(stopped, arguments, group)  # the other ranks may be anywhere
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    leave_process_group()
     if stopped is not None:
         return _tell_stop(stopped, arguments, group)
     if group.rank == 0:

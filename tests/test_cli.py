@@ -185,10 +185,24 @@ def test_train_then_test_in_this_process_and_what_to_type_next(folder, capsys):
     assert list((folder / 'results' / 'small_test').glob('test_small_test_*.log'))
 
 
+# says so from every worker, in its own words, when all but the process itself has ended
+THREADS_AT_THE_END = """
+import atexit, glob, os
+def count_threads():
+    names = [open(path).read() for path in glob.glob('/proc/self/task/*/comm')]
+    print('threads of gloo at the end:', sum('gloo' in name for name in names), flush=True)
+if 'RANK' in os.environ:
+    atexit.register(count_threads)
+"""
+
+
 def test_workers_of_one_machine_train_and_hand_their_failure_on(folder):
+    (folder / 'threads_at_the_end.py').write_text(THREADS_AT_THE_END)
+    write_options(folder, train_options() | {'plugins': ['threads_at_the_end']})
     words = ['train', '-opt', 'small.yml', '--nproc', '2']
     done = command(folder, *words)
     assert done.returncode == 0, done.stderr
+    assert done.stdout.count('threads of gloo at the end: 0') == 2
     assert (folder / 'experiments/small/models/net_g_2.pth').is_file()
     assert 'Next, with an option file that names the test data' in done.stdout
     (folder / 'lq' / '005.png').write_bytes(b'no picture')
@@ -204,6 +218,8 @@ def test_a_stopped_run_is_saved_and_leaves_no_worker(folder, number, status):
     options = changed(train_options(), 'train.total_iter', 1_000_000)
     options['train']['scheduler']['milestones'] = [500_000]
     options['logger']['save_checkpoint_freq'] = options['val']['val_freq'] = 1_000_000
+    options['plugins'] = ['threads_at_the_end']
+    (folder / 'threads_at_the_end.py').write_text(THREADS_AT_THE_END)
     write_options(folder, options)
     path = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get('PYTHONPATH')])])
     given = os.open(folder / 'lock', os.O_CREAT | os.O_RDWR)
@@ -238,6 +254,7 @@ def test_a_stopped_run_is_saved_and_leaves_no_worker(folder, number, status):
         with open(folder / 'lock') as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         assert list((folder / 'experiments/small/training_states').glob('*.state')), rest
+        assert rest.count('threads of gloo at the end: 0') == 2, rest
     finally:
         watchdog.cancel()
         if process.poll() is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import itertools
 import json
 import os
@@ -90,12 +91,25 @@ def init_dist(launcher: str, backend: str | None = None, **dist_params: Any) -> 
         atexit.register(_leave_at_exit)
 
 
+def leave_process_group() -> None:
+    """Destroys the groups this process is in, if any, and lets their threads end.
+
+    A gloo group's threads run for as long as anything refers to it, as a network wrapped for several processes does,
+    and an exception refers to the networks of all functions it passed. One that still holds a tensor of a finished
+    collective when Python ends takes the process down with it.
+    """
+    global _cpu_group
+    if dist.is_available() and dist.is_initialized():
+        _cpu_group = None
+        gc.collect()  # a model's own references go round in a circle
+        dist.destroy_process_group()
+
+
 def _leave_at_exit() -> None:
     """Waits a few seconds at most: the process may have failed within a collective, which its peers still wait in."""
-    if dist.is_initialized():
-        leaving = threading.Thread(target=dist.destroy_process_group, daemon=True)
-        leaving.start()
-        leaving.join(_LEAVING_SECONDS)
+    leaving = threading.Thread(target=leave_process_group, daemon=True)
+    leaving.start()
+    leaving.join(_LEAVING_SECONDS)
 
 
 def restarts() -> int:

@@ -16,6 +16,7 @@ from pdan_plugin.errors import RequestError
 from pdan_plugin.option_schema import check_options
 from pdan_plugin.synthesis.bicubic import imresize
 from pdan_plugin.toolbox_fixes.experiment_folders import read_state
+from pdan_plugin.toolbox_fixes.process_group import leave_process_group
 from pdan_plugin.toolbox_fixes.spawned_workers import SpawnedWorkerContext
 
 DUAL = {'dual_opt': {'type': 'L1Loss', 'loss_weight': 0.1}, 'optim_dual': {'type': 'Adam', 'lr': 2e-3}}
@@ -180,7 +181,7 @@ def one_rank(rank, store, opt, answers):
     distributed.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)
     answers.put(one_step(opt | {'dist': True, 'rank': rank, 'world_size': 2}, batch_of(2, seed=rank)))
     distributed.barrier()
-    distributed.destroy_process_group()
+    leave_process_group()
 
 
 def test_two_ranks_take_the_step_of_one_with_both_batches(drn_opt, tmp_path):

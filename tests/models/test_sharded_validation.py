@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from pdan_plugin.models.restoration_model import RestorationModel
+from pdan_plugin.toolbox_fixes.process_group import leave_process_group
 from pdan_plugin.toolbox_fixes.spawned_workers import SpawnedWorkerContext
 
 
@@ -40,7 +41,7 @@ def rank(number, world_size, store, opt, answers):
     distributed.init_process_group('gloo', init_method=f'file://{store}', rank=number, world_size=world_size)
     answers.put(validate(opt | {'dist': True, 'rank': number, 'world_size': world_size}))
     distributed.barrier()
-    distributed.destroy_process_group()
+    leave_process_group()
 
 
 def scores_of_images(path):
@@ -107,8 +108,9 @@ def rank_with_statistics(number, store, opt, answers):
     model.save(0, 1)
     model.validation(DataLoader(Frames(), batch_size=1), 1, None, False)
     answers.put(model.metric_results)
+    del model
     distributed.barrier()
-    distributed.destroy_process_group()
+    leave_process_group()
 
 
 def test_the_statistics_that_are_saved_are_validated(model_opt, tmp_path):

@@ -9,6 +9,7 @@ from basicsr.models import build_model
 from basicsr.utils import get_root_logger
 
 from pdan_plugin.toolbox_fixes.experiment_folders import read_state
+from pdan_plugin.toolbox_fixes.process_group import leave_process_group
 from pdan_plugin.toolbox_fixes.spawned_workers import SpawnedWorkerContext
 
 
@@ -48,7 +49,7 @@ def run(rank, store, opt, answers):
     distributed.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)
     train(opt | {'dist': True, 'rank': rank, 'world_size': 2}, rank, answers)
     distributed.barrier()
-    distributed.destroy_process_group()
+    leave_process_group()
 
 
 @pytest.mark.parametrize('accumulation_steps', [1, 2])
@@ -114,4 +115,4 @@ def one_step(rank, store, opt, answers):
     distributed.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)
     answers.put(gradient_of_a_step(opt | {'dist': True, 'rank': rank, 'world_size': 2}, pictures(rank)))
     distributed.barrier()
-    distributed.destroy_process_group()
+    leave_process_group()
