@@ -15,6 +15,7 @@ from pdan_plugin import network_size
 from pdan_plugin.errors import RequestError
 from pdan_plugin.option_schema.constructors import find_registered
 from pdan_plugin.option_schema.keys_read import keys_read
+from pdan_plugin.precision import slowness
 from pdan_plugin.preflight import RunFacts, check_run, is_training, size_in_words, toolbox_silent
 from pdan_plugin.restoration.weights_file import read_weights
 from pdan_plugin.step_memory import step_memory
@@ -48,6 +49,8 @@ def report(opt: Mapping[str, Any], path: str, *, world_size: int = 1) -> str:
             f'  {facts.iterations} iterations an epoch (batches of {facts.batch_size}{parts} in {workers}), '
             f'{total} iterations: {total / facts.iterations:.1f} epochs',
         ]
+        if facts.devices == 0 and (slow := slowness(torch.device('cpu'), opt['train'].get('precision', 'fp32'))):
+            lines.append(f'  {slow}: add --force_yml train:precision=fp32 to the command')
     lines += ['', 'Networks', *_network_lines(opt, facts, is_train)]
     command = 'train' if is_train else 'test'
     workers = f' --nproc {world_size}' if world_size > 1 else ''

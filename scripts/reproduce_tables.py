@@ -19,6 +19,7 @@ from pathlib import Path
 import pdan_plugin  # noqa: F401  (registers what the option files name)
 from pdan_plugin.comparison.reproduction import reproduce
 from pdan_plugin.comparison.rows import FULL, SMALL
+from pdan_plugin.precision import AUTOCAST_DTYPES
 from pdan_plugin.script_end import ends_script
 
 
@@ -30,6 +31,11 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument('--rows', nargs='+', metavar='ROW', help=f'only these: {", ".join(names)}')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2], metavar='N', help='default: 0 1 2')
     parser.add_argument('--iterations', type=int, metavar='N', help="of every training (default: its option file's)")
+    parser.add_argument(
+        '--precision',
+        choices=tuple(AUTOCAST_DTYPES),
+        help='likewise; fp32 where the processor has no instructions for bf16, which is ten times slower there',
+    )
     parser.add_argument(
         '--output', type=Path, metavar='FOLDER', help='default: tables, with --full tables_full; all runs are in it'
     )
@@ -59,6 +65,7 @@ def main(words: Sequence[str] | None = None) -> None:
         rows=args.rows,
         seeds=args.seeds,
         iterations=args.iterations,
+        precision=args.precision,
         again=args.again,
         score_again=args.score_again,
         nproc=args.nproc,

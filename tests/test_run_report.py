@@ -49,6 +49,16 @@ def test_the_report_tells_sizes_epochs_and_the_next_command():
     assert text.endswith('Next: basicsr train -opt my.yml')
 
 
+@pytest.mark.parametrize(('times', 'is_told'), [(0.4, False), (7.0, True)])
+def test_a_precision_that_slows_this_processor_is_told(monkeypatch, times, is_told):
+    """A mock, because the processor at hand is of one kind."""
+    monkeypatch.setattr('pdan_plugin.precision.cost_on_cpu', lambda _: times)
+    text = run_report.report(pdan_options(precision='bf16'), 'my.yml')
+    assert ('7 times as long as in fp32' in text) is is_told
+    assert ('--force_yml train:precision=fp32' in text) is is_told
+    assert 'is slow' not in run_report.report(pdan_options(), 'my.yml')
+
+
 def test_the_memory_is_that_of_one_part_and_adds_up():
     text = run_report.report(pdan_options(accumulation_steps=3, precision='bf16', channels_last=True), 'my.yml')
     assert 'batches of 6, worked through in 3 parts, in 1 worker' in text

@@ -26,7 +26,7 @@ class PlannedRow:
         run: Name of its runs, but for the seed: the network's, and a digest of all that decides their numbers: options
             (neither name, seed nor logging), workers and pictures. Rows that are alike in that share their runs.
         batch: Pictures of a training step, of all workers; 0 where nothing is trained.
-        options: As read, ``iterations`` applied.
+        options: As read, ``iterations`` and ``precision`` applied.
     """
 
     row: Row
@@ -62,7 +62,12 @@ class Run:
 
 
 def plan_rows(
-    rows: Iterable[Row], options: Path, iterations: int | None = None, *, workers: int = 1
+    rows: Iterable[Row],
+    options: Path,
+    iterations: int | None = None,
+    *,
+    precision: str | None = None,
+    workers: int = 1,
 ) -> dict[str, PlannedRow]:
     """Reads the option files of all rows; by row's name.
 
@@ -70,6 +75,7 @@ def plan_rows(
         rows: In the tables' order.
         options: The folder that the rows' files are in.
         iterations: Of every training, in place of ``total_iter``; a cosine schedule of one period is shortened alike.
+        precision: Of every training, in place of ``precision``.
         workers: Of every training; each adds ``batch_size_per_gpu`` pictures to a step.
 
     Raises:
@@ -82,6 +88,8 @@ def plan_rows(
         content = read_option_file(path)
         if iterations is not None and 'train' in content:
             _set_iterations(content['train'], iterations, path)
+        if precision is not None and 'train' in content:
+            content['train']['precision'] = precision
         _scoring_data(content, path)
         deciding: dict[str, Any] = {k: v for k, v in content.items() if k not in ('name', 'manual_seed', 'logger')}
         deciding['pictures'] = identity.of(content['datasets'].values())

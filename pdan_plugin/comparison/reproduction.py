@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pdan_plugin import launch, preflight
 from pdan_plugin.comparison import runs, tables
 from pdan_plugin.comparison.plan import PlannedRow, Run, plan_rows, plan_runs
@@ -16,6 +18,7 @@ from pdan_plugin.comparison.sheet import write_sheet
 from pdan_plugin.errors import RequestError, WorkError
 from pdan_plugin.metrics.lpips_metric import prepare as prepare_lpips
 from pdan_plugin.option_schema import check_options
+from pdan_plugin.precision import slowness
 
 
 def reproduce(
@@ -25,6 +28,7 @@ def reproduce(
     rows: Sequence[str] | None = None,
     seeds: Sequence[int] = (0, 1, 2),
     iterations: int | None = None,
+    precision: str | None = None,
     again: Sequence[str] = (),
     score_again: bool = False,
     nproc: int | None = None,
@@ -44,6 +48,7 @@ def reproduce(
         rows: By name; None: all.
         seeds: In this order; all rows of one come before the next.
         iterations: Of every training, in place of its option file's.
+        precision: Of every training, likewise.
         again: Rows whose runs with these seeds are removed and done anew.
         score_again: Whether trained networks are tested once more.
         nproc: Workers of each command.
@@ -61,7 +66,7 @@ def reproduce(
     chosen = comparison.rows if rows is None else comparison.chosen(rows)
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise RequestError(f'--seeds {" ".join(map(str, seeds))}: expected one or more, each once and 0 or more')
-    planned = plan_rows(comparison.rows, options, iterations, workers=nproc or 1)
+    planned = plan_rows(comparison.rows, options, iterations, precision=precision, workers=nproc or 1)
     lpips_missing = _why_no_lpips(lpips_weights)
     lpips = {'lpips': {'type': 'calculate_lpips', 'crop_border': 0, 'better': 'lower', 'weights': lpips_weights}}
     todo = plan_runs(planned, chosen, seeds, {} if lpips_missing else lpips)
@@ -70,12 +75,14 @@ def reproduce(
         raise RequestError(f'--again {" ".join(again)}: not among the rows of --rows; name them in both')
     output = output.resolve()
     records = read_records(output)
-    _check([run for run in todo if run.name in renewed or not is_done(records.get(run.name))], nproc)
+    missing = [run for run in todo if run.name in renewed or not is_done(records.get(run.name))]
+    _check(missing, nproc)
     scored_again = [
         run for run in todo if score_again and run.name not in renewed and has_scores(records.get(run.name))
     ]
     _check_weights(output, scored_again)
     _say_what_has_changed(todo, records, say)
+    _say_what_is_slow(missing, say)
     failures = []
     with runs.sole_use(output) as lock, runs.stop_signals_raised():
         for name in sorted(renewed):
@@ -146,6 +153,13 @@ def _say_what_has_changed(todo: Sequence[Run], records: Mapping[str, Any], say: 
             f'The options, --nproc or the pictures have changed since {", ".join(earlier)}: these are kept, but not in '
             'the tables until what they were made with is put back'
         )
+
+
+def _say_what_is_slow(missing: Sequence[Run], say: Callable[[str], None]) -> None:
+    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    for precision in sorted({run.train['train'].get('precision', 'fp32') for run in missing if run.train is not None}):
+        if slow := slowness(device, precision):
+            say(f'Note: {slow}: --precision fp32, for every row, so that they stay comparable')
 
 
 def _check(missing: Sequence[Run], nproc: int | None) -> None:

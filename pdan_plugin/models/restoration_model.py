@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pdan_plugin.errors import RequestError
 from pdan_plugin.models.plateau_schedule import PlateauSchedule
 from pdan_plugin.models.resumable import IMPLEMENTATIONS, ResumableModel
-from pdan_plugin.precision import allow_tf32, autocast, loss_scaler
+from pdan_plugin.precision import allow_tf32, autocast, loss_scaler, slowness
 from pdan_plugin.restoration.weights_file import read_weights
 from pdan_plugin.toolbox_fixes.process_group import any_rank
 from pdan_plugin.training.gradient_guard import GradientGuard, Part, describe, report_of_all_ranks
@@ -82,6 +82,9 @@ class RestorationModel(ResumableModel):
         buffers = self.get_bare_model(self.net_g).named_buffers()
         self._statistics = [buffer for name, buffer in buffers if 'running_' in name]
         get_root_logger().info(self._describe_settings())
+        slow = slowness(self.device, self.precision)
+        if slow is not None:
+            get_root_logger().warning(f'train: {slow}.')
 
     def _describe_settings(self) -> str:
         tf32 = 'on' if torch.backends.cudnn.allow_tf32 else 'off'

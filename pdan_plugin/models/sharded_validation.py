@@ -32,7 +32,7 @@ from pdan_plugin.models.test_record import (
     mean_of,
     reserved_metric_name,
 )
-from pdan_plugin.precision import autocast, full_float32
+from pdan_plugin.precision import autocast, full_float32, slowness
 from pdan_plugin.restoration.restorer import Restorer
 from pdan_plugin.training.history import run_history
 from pdan_plugin.training.interruption import stop_requested
@@ -72,6 +72,9 @@ class ShardedValidationModel(SRModel):
         self._warm_for: set[tuple[int, ...]] = set()
         self.is_validating = False
         super().__init__(opt)
+        slow = slowness(self.device, self.validation_precision)
+        if slow is not None:
+            get_root_logger().warning(f'val: {slow}.')
 
     def to_device(self, images: Tensor) -> Tensor:
         """A batch of pictures as the network takes it."""

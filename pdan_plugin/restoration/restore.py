@@ -18,6 +18,7 @@ import torch
 from tqdm import tqdm
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.precision import slowness
 from pdan_plugin.restoration.packaged_weights import find_weights
 from pdan_plugin.restoration.picture_files import PictureFileError, picture_size, read_picture
 from pdan_plugin.restoration.picture_writing import (
@@ -104,6 +105,8 @@ def restore_path(
     _refuse_too_little_memory(plan, restorer)
     if is_packaged:
         print(f'Weights: {weights.stem}, which comes with this package ({_size(network)} parameters).', flush=True)
+    if slow := slowness(chosen, precision):
+        print(f'Note: {slow}.', flush=True)
     is_new = plan.folder is not None and not (plan.folder / RECORD).exists()
     jobs = begin(plan, settings, overwrite=overwrite)
     summary = _Summary(plan, len(plan.jobs) - len(jobs))

@@ -31,3 +31,16 @@ def test_files_that_an_option_file_names_are_looked_for_where_it_was_given(tmp_p
     assert run.test['val']['metrics']['lpips']['weights'] == str(tmp_path / 'alex.pth')
     assert run.test['val']['metrics']['further']['weights'] == str(tmp_path / 'own.pth')
     assert run.test['path']['pretrain_network_g'] == f'experiments/{run.name}/models/net_g_latest.pth'  # its own
+
+
+def test_a_precision_for_all_takes_the_place_of_each_file_s(tmp_path):
+    metrics = {'psnr': {'type': 'calculate_psnr'}, 'ssim': {'type': 'calculate_ssim'}}
+    shared = {'network_g': {'type': 'EDSR'}, 'val': {'metrics': metrics}}
+    trained = shared | {'datasets': {'train': DATA, 'val': DATA}, 'train': {'total_iter': 9, 'precision': 'bf16'}}
+    (tmp_path / 'trained.yml').write_text(json.dumps(trained))
+    (tmp_path / 'fixed.yml').write_text(json.dumps(shared | {'datasets': {'test': DATA}}))
+    rows = [Row('trained', 'EDSR', 'trained.yml'), Row('fixed', 'bicubic', 'fixed.yml')]
+    as_written, bf16, fp32 = (plan_rows(rows, tmp_path, precision=each) for each in (None, 'bf16', 'fp32'))
+    assert [planned['trained'].options['train']['precision'] for planned in (as_written, fp32)] == ['bf16', 'fp32']
+    assert bf16['trained'].run == as_written['trained'].run != fp32['trained'].run  # not mixed into one mean
+    assert fp32['fixed'] == as_written['fixed']

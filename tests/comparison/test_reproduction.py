@@ -113,6 +113,26 @@ def finished(work):
     return said
 
 
+def test_a_precision_that_slows_this_processor_is_told_before_hours_go_by(work, tmp_path, monkeypatch):
+    """A mock, because the processor at hand may have the instructions."""
+    monkeypatch.setattr('pdan_plugin.precision.cost_on_cpu', lambda _: 9.0)
+    monkeypatch.setattr('torch.cuda.is_available', lambda: False)
+    said = []
+
+    def say(text):
+        said.append(text)
+        if text.startswith('[1/1]'):
+            raise KeyboardInterrupt
+
+    for precision in (None, 'fp32'):
+        with pytest.raises(KeyboardInterrupt):
+            reproduce(tmp_path, rows=['edsr'], seeds=[0], options=work / 'options', precision=precision, say=say)
+    notes = [text for text in said if 'is slow' in text]
+    assert len(notes) == 1
+    assert 'precision bf16' in notes[0]
+    assert '--precision fp32' in notes[0]
+
+
 def test_goes_on_in_the_middle_of_the_run_that_was_killed(work, finished):
     name = run_name(work, 'edsr', 0)
     assert f'[1/3] bicubic ({run_name(work, "bicubic", 0)}): done before' in finished

@@ -155,6 +155,17 @@ def test_compiling_is_told_before_it_begins(weights, photo, tmp_path, capsys):
     assert 'the first picture takes longer' in capsys.readouterr().out
 
 
+def test_a_precision_that_slows_this_processor_is_told_before_it_begins(weights, photo, tmp_path, capsys, monkeypatch):
+    """A mock, because the processor at hand may have the instructions."""
+    monkeypatch.setattr('pdan_plugin.precision.cost_on_cpu', lambda _: 9.0)
+    Image.fromarray(photo).save(tmp_path / 'a.png')
+    restore_path(tmp_path / 'a.png', tmp_path / 'fp32', weights, device='cpu')
+    assert 'is slow' not in capsys.readouterr().out
+    restore_path(tmp_path / 'a.png', tmp_path / 'bf16', weights, precision='bf16', device='cpu')
+    told = capsys.readouterr().out
+    assert told.index('Note: precision bf16 is slow') < told.index('restored to')
+
+
 def test_a_name_too_long_for_its_result_stops_nothing_else(weights, photo, tmp_path, capsys):
     (tmp_path / 'in').mkdir()
     for name in ('a.png', 250 * 'x' + '.png'):
