@@ -46,7 +46,8 @@ class DRN(nn.Module):
         rgb_mean: a mean a channel, in [0, 1]; a weights file brings the one it was trained with.
 
     Raises:
-        ValueError: ``upscale`` is not a power of two above one, or ``squeeze_factor`` leaves a block no channel.
+        ValueError: ``upscale`` is not a power of two above one; ``squeeze_factor`` leaves a block no channel; channels
+            in and out and the length of ``rgb_mean`` are not one number.
     """
 
     def __init__(
@@ -69,6 +70,11 @@ class DRN(nn.Module):
         if not 1 <= squeeze_factor <= narrowest:
             raise ValueError(
                 f'squeeze_factor: expected 1 to {narrowest}, the channels of a block, got {squeeze_factor}.'
+            )
+        if not num_in_ch == num_out_ch == len(rgb_mean):
+            raise ValueError(
+                'num_in_ch, num_out_ch and the length of rgb_mean must be the same number, got '
+                f'{num_in_ch}, {num_out_ch}, {len(rgb_mean)}.'
             )
         self.upscale = upscale
         self.img_range = img_range
@@ -105,7 +111,12 @@ class DRN(nn.Module):
         """LR images (b, c, h, w) in [0, 1] -> HR (b, c, s*h, s*w).
 
         With ``return_all`` the output of every scale, from LR's own size to HR's.
+
+        Raises:
+            ValueError: another number of channels.
         """
+        if x.dim() != 4 or x.shape[1] != self.mean.shape[1]:
+            raise ValueError(f'DRN takes (b, {self.mean.shape[1]}, h, w), got {tuple(x.shape)}.')
         enlarged = functional.interpolate(x, scale_factor=self.upscale, mode='bicubic', align_corners=False)
         features = self.head((enlarged - self.mean) * self.img_range)
         encoded = []

@@ -1,4 +1,4 @@
-"""Which pictures a run has seen: runs of other pictures do not belong into one table, whatever their options say."""
+"""Which pictures a run has seen, and which weights it began with: told by what is in the files, wherever they lie."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from typing import Any
 from pdan_plugin.data.frame_store import META_INFO
 from pdan_plugin.data.frame_store_writer import CHECKSUMS
 
-_ROOTS = ('dataroot', 'meta_info_file')
+PLACES = ('dataroot', 'meta_info_file', 'pretrain_network')  # how the keys begin that name a file or folder
 
 
 class DataIdentity:
-    """Digests of data sets by what is in them; each place is read once in the object's life."""
+    """Digests of options by what is in the files they name; each place is read once in the object's life."""
 
     def __init__(self) -> None:
         self._known: dict[str, str | None] = {}
 
-    def of(self, datasets: Iterable[Mapping[str, Any]]) -> str | None:
-        """One digest for all that the options of data sets name; None where some of it is not there.
+    def of(self, options: Iterable[Mapping[str, Any]]) -> str | None:
+        """One digest for all that options, such as a data set's, name; None where some of it is not there.
 
         A store's pictures are told by their checksums, a folder's by their names and sizes; where they lie does not
         matter.
         """
         digest = hashlib.sha256()
-        for key, place in _places(list(datasets)):
+        for key, place in _places(list(options)):
             if place not in self._known:
                 self._known[place] = _content(Path(place).expanduser())
             content = self._known[place]
@@ -44,7 +44,7 @@ def _places(options: Any, key: str = '') -> Iterator[tuple[str, str]]:
     elif isinstance(options, list):
         for each in options:
             yield from _places(each, key)
-    elif key.startswith(_ROOTS) and isinstance(options, str):
+    elif key.startswith(PLACES) and isinstance(options, str):
         yield key, options
 
 

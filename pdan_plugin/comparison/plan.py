@@ -11,11 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pdan_plugin.comparison.data_identity import DataIdentity
+import torch
+
+from pdan_plugin.comparison.data_identity import PLACES, DataIdentity
 from pdan_plugin.comparison.rows import Row
 from pdan_plugin.errors import RequestError
 from pdan_plugin.models.test_record import with_absolute_paths
 from pdan_plugin.option_file import read_option_file
+
+# keys of names, seeds, devices, logging, loading (the same samples by any number of workers) and what a test shows
+_DECIDE_NOTHING = (
+    'name', 'manual_seed', 'num_gpu', 'logger', 'num_worker_per_gpu', 'pin_memory', 'persistent_workers',
+    'prefetch_mode', 'num_prefetch_queue', 'val_freq', 'save_img', 'suffix', 'pbar',
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -24,9 +32,10 @@ class PlannedRow:
 
     Attributes:
         run: Name of its runs, but for the seed: the network's, and a digest of all that decides their numbers: options
-            (neither name, seed nor logging), workers and pictures. Rows that are alike in that share their runs.
+            (not those of loading, logging and showing), workers, pictures and the weights it begins with, wherever
+            these lie. Rows that are alike in that share their runs.
         batch: Pictures of a training step, of all workers; 0 where nothing is trained.
-        options: As read, ``iterations`` and ``precision`` applied.
+        options: As read, with ``iterations``, ``precision`` and the device of a single process applied.
     """
 
     row: Row
@@ -67,7 +76,7 @@ def plan_rows(
     iterations: int | None = None,
     *,
     precision: str | None = None,
-    workers: int = 1,
+    workers: int | None = None,
 ) -> dict[str, PlannedRow]:
     """Reads the option files of all rows; by row's name.
 
@@ -76,12 +85,15 @@ def plan_rows(
         options: The folder that the rows' files are in.
         iterations: Of every training, in place of ``total_iter``; a cosine schedule of one period is shortened alike.
         precision: Of every training, in place of ``precision``.
-        workers: Of every training; each adds ``batch_size_per_gpu`` pictures to a step.
+        workers: Of every training; each adds ``batch_size_per_gpu`` pictures to a step. None: one process, which takes
+            one GPU, or none, where its option file leaves that open.
 
     Raises:
-        RequestError: A file cannot be read, lacks a section, or has no data to score on.
+        RequestError: A file cannot be read, lacks a section, or has no data to score on; or rows are scored on other
+            pictures, or otherwise, than the first.
     """
     planned: dict[str, PlannedRow] = {}
+    scored: dict[str, Any] = {}
     identity = DataIdentity()
     for row in rows:
         path = options / row.file
@@ -90,18 +102,55 @@ def plan_rows(
             _set_iterations(content['train'], iterations, path)
         if precision is not None and 'train' in content:
             content['train']['precision'] = precision
-        _scoring_data(content, path)
-        deciding: dict[str, Any] = {k: v for k, v in content.items() if k not in ('name', 'manual_seed', 'logger')}
-        deciding['pictures'] = identity.of(content['datasets'].values())
+        if workers is None and content.get('num_gpu', 'auto') == 'auto':
+            content['num_gpu'] = int(torch.cuda.is_available())  # all GPUs in one process would be a larger batch
+        scoring = _scoring_data(content, path)
+        scored[str(path)] = identity.of([scoring]), scoring.get('frames'), _scores(content['val']['metrics'])
+        _require_alike(scored, path)
+        pictures, weights = identity.of(content['datasets'].values()), identity.of([content.get('path') or {}])
+        deciding = _deciding(content, by_content=pictures is not None and weights is not None)
+        deciding |= {'pictures': pictures, 'weights': weights}
         batch = 0
         if 'train' in content:
-            deciding['workers'] = workers
+            devices = content.get('num_gpu') if workers is None else 1
+            deciding['workers'] = count = (workers or 1) * (devices if isinstance(devices, int) and devices > 1 else 1)
             own = (content['datasets'].get('train') or {}).get('batch_size_per_gpu') or 0
-            batch = own * workers * (content['train'].get('accumulation_steps') or 1)
+            batch = own * count * (content['train'].get('accumulation_steps') or 1)
         digest = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:8]
         run = f'{str(content["network_g"]["type"]).lower()}_{digest}'
         planned[row.name] = PlannedRow(row, path, run, batch, content)
     return planned
+
+
+def _deciding(options: Any, *, by_content: bool) -> Any:
+    """Options without what decides no number, and, ``by_content``, without the places of files that are digested."""
+    if isinstance(options, Mapping):
+        return {
+            key: _deciding(value, by_content=by_content)
+            for key, value in options.items()
+            if key not in _DECIDE_NOTHING and not (by_content and key.startswith(PLACES))
+        }
+    return [_deciding(each, by_content=by_content) for each in options] if isinstance(options, list) else options
+
+
+def _scores(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: metrics[name] for name in ('psnr', 'ssim')}
+
+
+def _require_alike(scored: Mapping[str, Any], path: Path) -> None:
+    first = next(iter(scored))
+    differing = [
+        what
+        for what, own, other in zip(
+            ('the pictures of its data', 'frames', 'val.metrics'), scored[str(path)], scored[first], strict=True
+        )
+        if own != other
+    ]
+    if differing:
+        raise RequestError(
+            f'{path}: scored otherwise than {first}: {" and ".join(differing)} differ; rows of one table are scored on '
+            'the same pictures in the same way'
+        )
 
 
 def plan_runs(
@@ -132,7 +181,7 @@ def _run(
     shared = {key: value for key, value in opt.items() if key not in ('train', 'val', 'logger', 'datasets', 'path')}
     shared |= {'name': name, 'manual_seed': seed}
     train = None
-    paths = _absolute(opt['path'], 'pretrain_network')
+    paths = _absolute(opt.get('path') or {}, 'pretrain_network')
     if row.is_trained:
         # without validation: the test that follows scores the same frames
         data = {key: value for key, value in opt['datasets'].items() if key != 'val'}

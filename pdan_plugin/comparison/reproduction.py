@@ -66,7 +66,7 @@ def reproduce(
     chosen = comparison.rows if rows is None else comparison.chosen(rows)
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise RequestError(f'--seeds {" ".join(map(str, seeds))}: expected one or more, each once and 0 or more')
-    planned = plan_rows(comparison.rows, options, iterations, precision=precision, workers=nproc or 1)
+    planned = plan_rows(comparison.rows, options, iterations, precision=precision, workers=nproc)
     lpips_missing = _why_no_lpips(lpips_weights)
     lpips = {'lpips': {'type': 'calculate_lpips', 'crop_border': 0, 'better': 'lower', 'weights': lpips_weights}}
     todo = plan_runs(planned, chosen, seeds, {} if lpips_missing else lpips)

@@ -167,7 +167,8 @@ class Runner:
             try:
                 status = _wait(process, self._say)
             finally:
-                hold_as(self._lock, os.getpid())
+                if process.poll() is not None:
+                    hold_as(self._lock, os.getpid())
         if status != 0:
             raise CommandFailed(
                 f'{run.name} ({run.path}): basicsr {word} ended with status {status}. The last lines of {log}:\n'
@@ -193,14 +194,17 @@ def stop_signals_raised() -> Iterator[None]:
 
 def _wait(process: subprocess.Popen, say: Callable[[str], None]) -> int:
     """The command's exit status. Each request to stop is handed on: the first saves, the second ends it at once."""
-    try:
+    with suppress(KeyboardInterrupt):
         return process.wait()
-    except KeyboardInterrupt:
-        say('stopping: the command saves its state; again to end it at once')
+    is_told = False
     while True:
         with suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
         with suppress(KeyboardInterrupt):
+            if not is_told:
+                is_told = True
+                with suppress(OSError):  # a terminal that was closed takes no more words
+                    say('stopping: the command saves its state; again to end it at once')
             process.wait()
             break
     raise KeyboardInterrupt

@@ -40,11 +40,16 @@ def spread(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def paired(records: Records, later: str, earlier: str, metric: str = 'psnr') -> dict[int, float]:
-    """By how much a row is above another, seed by seed, for the seeds that both have."""
+    """By how much a row is above another, seed by seed, for the seeds that both have.
+
+    What is not trained has one run, which is held against every seed.
+    """
+    own = records[earlier]
+    untrained = next((record for record in own.values() if not record['attempts']), None)
     return {
-        seed: record['test']['mean'][metric] - records[earlier][seed]['test']['mean'][metric]
+        seed: record['test']['mean'][metric] - other['test']['mean'][metric]
         for seed, record in records[later].items()
-        if seed in records[earlier]
+        if (other := own.get(seed, untrained)) is not None
     }
 
 
@@ -73,7 +78,9 @@ def write_tables(output: Path, comparison: Comparison, planned: Mapping[str, Pla
             name: facts[name] | {'psnr_above_row_before': _paired_facts(records, name, before) if before else None}
             for before, name in zip([None, *names[:-1]], names, strict=True)
         },
-        'pdan_above': {row.name: _paired_facts(records, PDAN, row.name) for row in comparison.baselines},
+        'pdan_above': {
+            row.name: _paired_facts(records, PDAN, row.name) for row in comparison.baselines if row.name != PDAN
+        },
         'runs': runs,
     }  # fmt: skip
     write_atomically(output / 'tables.json', (json.dumps(content, indent=2) + '\n').encode())

@@ -98,7 +98,9 @@ class RestorationModel(ResumableModel):
     def model_to_device(self, net: nn.Module) -> nn.Module:
         # Before DistributedDataParallel takes the parameters' strides for its buckets.
         _lay_out(net, self.memory_format)
-        if self.compiles and self.is_train:
+        if not self.is_train:
+            return net.to(self.device)  # a test has no gradients to share, and Bicubic no parameters
+        if self.compiles:
             net.compile()  # in place: its parameters keep their names
         return super().model_to_device(net)
 
@@ -126,11 +128,17 @@ class RestorationModel(ResumableModel):
     ) -> None:
         """Loads a toolbox weights file into ``net``.
 
+        The toolbox asks for the average's weights as 'params_ema' whatever ``path: param_key_g`` says. Where that names
+        neither of the toolbox's two sets, as for a file that is the weights themselves, it holds for the average too.
+
         Raises:
             RequestError: the file is missing or no weights file, lacks ``param_key``, or (strict) does not fit the
                 network; the message names the file and the keys.
         """
         network = self.get_bare_model(net)
+        asked = self.opt['path'].get('param_key_g', 'params')
+        if net is getattr(self, 'net_g_ema', None) and asked not in ('params', 'params_ema'):
+            param_key = asked
         weights = read_weights(load_path, param_key)
         own_names = getattr(network, 'own_names', None)
         if own_names is not None:  # a network that also takes weights under other names

@@ -64,6 +64,18 @@ def test_a_squeeze_must_leave_a_channel(upscale, largest):
         DRN(num_feat=8, num_block=1, upscale=upscale, squeeze_factor=largest + 1)
 
 
+@pytest.mark.parametrize('channels', [{'num_in_ch': 1}, {'num_out_ch': 1}, {'num_in_ch': 1, 'num_out_ch': 1}])
+def test_channels_must_be_of_one_number(channels):
+    with pytest.raises(ValueError, match='must be the same number'):
+        DRN(num_block=1, **channels)
+    DRN(num_block=1, num_in_ch=1, num_out_ch=1, rgb_mean=(0.5,))
+
+
+def test_a_picture_of_other_channels_is_refused():
+    with pytest.raises(ValueError, match=r'DRN takes \(b, 3, h, w\), got \(1, 1, 8, 8\)'):
+        DRN(num_block=1)(torch.rand(1, 1, 8, 8))
+
+
 @pytest.fixture
 def authors_network():
     """With every weight moved, those of the shifts by the mean too, as their training leaves them."""

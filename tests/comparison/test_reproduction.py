@@ -1,11 +1,14 @@
 """Tables from real commands: stopped at any moment and gone on with, each run done once, failures told."""
 
+import fcntl
 import json
 import os
+import pty
 import shutil
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -293,6 +296,37 @@ def test_stopped_twice_no_worker_is_left_and_its_state_goes_on(work):
     assert 'goes on from here' in said
     left = [path for path in Path('/proc').glob('[0-9]*/cwd') if _points_into(path, work / 'stopped')]
     assert not left
+
+
+def test_a_closed_terminal_saves_and_leaves_no_worker(work):
+    """It takes no more words, and the training must hear of it all the same."""
+    command = [sys.executable, ROOT / 'scripts/reproduce_tables.py', '--rows', 'edsr', '--seeds', '0',
+               '--iterations', '100000', '--output', 'closed', '--options', 'options']  # fmt: skip
+    terminal, side = pty.openpty()
+    script = subprocess.Popen(
+        command, cwd=work, stdin=side, stdout=side, stderr=side, start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(side)
+    deadline = time.monotonic() + 300
+    while not list((work / 'closed').glob('experiments/*/training_states/*.state')):
+        assert script.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.close(terminal)
+    script.wait(300)
+    assert not [path for path in Path('/proc').glob('[0-9]*/cwd') if _points_into(path, work / 'closed')]
+    (log,) = (work / 'closed/logs').glob('*.log')
+    assert 'stopped; the state after iteration' in log.read_text()
+
+
+def test_bicubic_is_scored_by_several_workers(work, finished, tmp_path):
+    reproduce(tmp_path, rows=['bicubic'], seeds=[0], options=work / 'options', nproc=2, say=lambda _: None)
+    alone = read_record(work / 'out', run_name(work, 'bicubic', 0))
+    shared = read_record(tmp_path, run_name(work, 'bicubic', 0))
+    assert alone is not None
+    assert shared is not None
+    assert shared['test']['mean'] == pytest.approx(alone['test']['mean'])
 
 
 def _points_into(link, folder):

@@ -72,6 +72,14 @@ def test_means_spreads_and_differences_by_seed(compared):
     for seed, (a, b) in enumerate([(21.5, 25.5), (22.3, 26.3), (23.4, 27.4)]):  # 23.5, 24.3, 25.4
         finished('hpem', seed, {'a': a, 'b': b}, attempts=(30.0, 40.0) if seed == 1 else (70.0,))
     text, content = tables()
+    assert content['pdan_above'] == {  # one run of bicubic for all seeds
+        'bicubic': {
+            'mean': pytest.approx(2.4),
+            'deviation': pytest.approx(0.91**0.5),
+            'by_seed': pytest.approx({'0': 1.5, '1': 2.3, '2': 3.4}),
+        },
+        'edsr': None,
+    }
     base, hpem, pdan = line(text, 'BASE'), line(text, 'HPEM'), line(text, 'PDAN')
     assert base[3:5] == ['24.000 ± 1.000', '0.6100 ± 0.0100']
     assert hpem[3] == '24.400 ± 0.954'  # as many digits by hand: sqrt(0.91)

@@ -12,6 +12,7 @@ from basicsr.models import build_model
 from basicsr.utils import get_root_logger
 from small_run import changed, train_options, without
 
+from pdan_plugin.archs.drn_arch import DRN
 from pdan_plugin.errors import RequestError
 from pdan_plugin.option_schema import check_options
 from pdan_plugin.synthesis.bicubic import imresize
@@ -260,6 +261,20 @@ def test_older_checkpoints_go_with_their_dual_networks(drn_opt, batch):
         take(model, batch, [iteration]).save(0, iteration)
     names = sorted(path.name for path in Path(opt['path']['models']).iterdir())
     assert names == ['net_dual_x1_2.pth', 'net_dual_x2_2.pth', 'net_g_2.pth']
+
+
+@pytest.mark.parametrize('key', [None, 'model'])
+def test_training_starts_from_a_file_without_the_toolbox_s_keys(drn_opt, batch, tmp_path, key):
+    """As the authors' are; the toolbox asks for the moving average's weights by its own key."""
+    start = DRN(num_block=1, **NARROW)
+    torch.save(start.state_dict() if key is None else {key: start.state_dict()}, tmp_path / 'start.pt')
+    opt = drn_opt(ema_decay=0.9)
+    opt['path'] |= {'pretrain_network_g': str(tmp_path / 'start.pt'), 'param_key_g': key}
+    model = seeded(opt)
+    for network in (model.net_g, model.net_g_ema):
+        for name, value in start.state_dict().items():
+            assert torch.equal(network.state_dict()[name], value)
+    take(model, batch, [1])
 
 
 # ---- test ----
