@@ -253,7 +253,19 @@ def _check(arguments: argparse.Namespace) -> int:
     opt = _checked_options(arguments.option_file, arguments.force_yml)
     if arguments.nproc < 1:
         raise RequestError(f'--nproc {arguments.nproc}: expected 1 worker or more')
-    print(run_report.report(opt, arguments.option_file, world_size=arguments.nproc), flush=True)
+    missing = preflight.missing_weights(opt, arguments.option_file)
+    print(
+        run_report.report(
+            opt,
+            arguments.option_file,
+            world_size=arguments.nproc,
+            overrides=arguments.force_yml,
+            without=tuple(missing),
+        ),
+        flush=True,
+    )
+    for message in missing.values():  # of an earlier phase, perhaps: all else can be checked before it is trained
+        raise RequestError(f'all else is in order, but {message}')
     return 0
 
 

@@ -196,7 +196,14 @@ def _check_weights(opt: Mapping[str, Any], path: str, *, is_train: bool, auto_re
         )
     if is_train and (state or (auto_resume and list(Path('experiments', name, 'training_states').glob('*.state')))):
         return  # what is resumed brings its own weights
-    for key, value in paths.items():
+    for message in missing_weights(opt, path).values():
+        raise RequestError(message)
+
+
+def missing_weights(opt: Mapping[str, Any], path: str) -> dict[str, str]:
+    """The keys of ``path:`` that name weights which are not there, each with what to tell and do."""
+    missing = {}
+    for key, value in (opt.get('path') or {}).items():
         if not key.startswith('pretrain_network') or value is None or Path(value).expanduser().is_file():
             continue
         parts = Path(value).parts
@@ -206,7 +213,8 @@ def _check_weights(opt: Mapping[str, Any], path: str, *, is_train: bool, auto_re
             if trained
             else 'give the path of a weights file'
         )
-        raise RequestError(f'{path}: path.{key}: {value} does not exist (looked for from the working folder); {advice}')
+        missing[key] = f'{path}: path.{key}: {value} does not exist (looked for from the working folder); {advice}'
+    return missing
 
 
 def _try_data(

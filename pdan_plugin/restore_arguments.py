@@ -88,6 +88,7 @@ def _size(text: str) -> int:
         size = int(float(number) * unit)
     except (ValueError, OverflowError):
         size = 0
-    if size < 1:
-        raise argparse.ArgumentTypeError(f'{text!r}: expected a size such as 500M or 4G')
+    if size < 2**20:
+        bytes_ = f' is {size} bytes' if size > 0 else ''
+        raise argparse.ArgumentTypeError(f'{text!r}{bytes_}: expected a size such as 500M or 4G')
     return size

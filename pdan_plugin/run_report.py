@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,13 +24,26 @@ _PAPERS_BATCH = 128  # of PDAN
 _SPARE = 0.1  # of a GPU's memory: workspace of the convolution library, fragmentation, what else is on it
 
 
-def report(opt: Mapping[str, Any], path: str, *, world_size: int = 1) -> str:
+def report(
+    opt: Mapping[str, Any],
+    path: str,
+    *,
+    world_size: int = 1,
+    overrides: Sequence[str] = (),
+    without: Sequence[str] = (),
+) -> str:
     """All checks of `check_run`, and how large the run is, as text that ends with the next command.
+
+    Args:
+        overrides: The ``--force_yml`` that ``opt`` holds already; the next command has them too.
+        without: Keys of ``path:`` whose weights are not there yet; all but these is checked, and no next command told.
 
     Raises:
         RequestError: As `check_run`; or a network cannot be built, or its weights do not fit.
     """
     is_train = is_training(opt)
+    overrides = list(overrides)
+    opt = {**opt, 'path': {**(opt.get('path') or {}), **dict.fromkeys(without)}}
     facts = check_run(opt, path, is_train=is_train, world_size=world_size, distributed=world_size > 1)
     lines = [f'{path}: options and data are in order.', '', 'Data']
     for data in facts.data:
@@ -50,11 +63,13 @@ def report(opt: Mapping[str, Any], path: str, *, world_size: int = 1) -> str:
             f'{total} iterations: {total / facts.iterations:.1f} epochs',
         ]
         if facts.devices == 0 and (slow := slowness(torch.device('cpu'), opt['train'].get('precision', 'fp32'))):
-            lines.append(f'  {slow}: add --force_yml train:precision=fp32 to the command')
+            lines.append(f'  {slow}: see the command below')
+            overrides.append('train:precision=fp32')
     lines += ['', 'Networks', *_network_lines(opt, facts, is_train)]
     command = 'train' if is_train else 'test'
-    workers = f' --nproc {world_size}' if world_size > 1 else ''
-    return '\n'.join([*lines, '', f'Next: basicsr {command} -opt {shlex.quote(path)}{workers}'])
+    words = ['basicsr', command, '-opt', path, *(['--nproc', str(world_size)] if world_size > 1 else [])]
+    words += ['--force_yml', *overrides] if overrides else []
+    return '\n'.join(lines if without else [*lines, '', f'Next: {shlex.join(words)}'])
 
 
 def _network_lines(opt: Mapping[str, Any], facts: RunFacts, is_train: bool) -> list[str]:
@@ -66,6 +81,9 @@ def _network_lines(opt: Mapping[str, Any], facts: RunFacts, is_train: bool) -> l
         }
     parameters = {key: network_size.count_parameters(network) for key, network in networks.items()}
     lines = [f'  {key}: {opt[key]["type"]}, {count:,} parameters' for key, count in parameters.items()]
+    if (branch := getattr(networks['network_g'], 'deblur_branch', None)) is not None:
+        in_use = parameters['network_g'] - network_size.count_parameters(branch)
+        lines[list(networks).index('network_g')] += f', {in_use:,} of them without the deblurring branch, as in use'
     network = networks['network_g']
     whole = next((data.lq_shape for data in reversed(facts.data) if data.lq_shape and data.phase != 'train'), None)
     crop = next((data.lq_shape for data in facts.data if data.phase == 'train'), None) or _crop_by_options(opt)

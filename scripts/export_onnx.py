@@ -23,7 +23,12 @@ from pdan_plugin.script_end import ends_script
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('weights', type=Path, metavar='WEIGHTS', help='trained weights: .pth or .safetensors')
+    parser.add_argument(
+        'weights',
+        type=Path,
+        metavar='WEIGHTS',
+        help='trained weights: .pth, .safetensors, or pdan_small, which comes with this package',
+    )
     parser.add_argument(
         '-opt', type=Path, metavar='FILE', help='the option file of the training (default: the one in its folder)'
     )

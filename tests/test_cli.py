@@ -268,6 +268,22 @@ def test_check_tells_sizes_and_writes_nothing(folder, capsys):
     assert inside(folder) == before
 
 
+def test_check_goes_on_where_an_earlier_phase_is_not_trained_yet(folder, capsys):
+    later = changed(train_options(), 'path.pretrain_network_g', 'experiments/phase1/models/net_g_latest.pth')
+    write_options(folder, later)
+    before = inside(folder)
+    assert cli.main(['check', '-opt', 'small.yml']) == 2
+    output = capsys.readouterr()
+    assert 'parameters' in output.out
+    assert 'Next:' not in output.out
+    assert 'all else is in order, but small.yml: path.pretrain_network_g' in output.err
+    assert '`basicsr train` with the option file whose name: is phase1 makes it' in output.err
+    assert cli.main(['check', '-opt', 'small.yml', '--force_yml', 'datasets:train:dataroot_lq=nowhere']) == 2
+    assert 'all else' not in capsys.readouterr().err
+    assert cli.main(['train', '-opt', 'small.yml']) == 2
+    assert inside(folder) == before
+
+
 def test_restore_restores_a_picture(folder, capsys):
     network = {'type': 'PDAN', 'num_feat': 16, 'num_group': 1, 'num_block': 1, 'fuse_levels': 0, 'deblur_branch': False}
     options = {**train_options(), 'name': 'small net', 'model_type': 'RestorationModel', 'network_g': network}

@@ -49,13 +49,29 @@ def test_the_report_tells_sizes_epochs_and_the_next_command():
     assert text.endswith('Next: basicsr train -opt my.yml')
 
 
+def test_the_next_command_has_what_was_changed():
+    text = run_report.report(train_options(), 'my own.yml', overrides=['train:total_iter=9', 'name=a b'])
+    assert text.endswith("Next: basicsr train -opt 'my own.yml' --force_yml train:total_iter=9 'name=a b'")
+
+
+def test_a_deblurring_branch_is_counted_apart():
+    both, alone = (
+        network_size.count_parameters(network_size.build(PDAN | {'deblur_branch': on}, 'network_g'))
+        for on in (True, False)
+    )
+    options = pdan_options()
+    options['network_g']['deblur_branch'] = True
+    text = run_report.report(options, 'my.yml')
+    assert f'{both:,} parameters, {alone:,} of them without the deblurring branch' in text
+
+
 @pytest.mark.parametrize(('times', 'is_told'), [(0.4, False), (7.0, True)])
 def test_a_precision_that_slows_this_processor_is_told(monkeypatch, times, is_told):
     """A mock, because the processor at hand is of one kind."""
     monkeypatch.setattr('pdan_plugin.precision.cost_on_cpu', lambda _: times)
     text = run_report.report(pdan_options(precision='bf16'), 'my.yml')
     assert ('7 times as long as in fp32' in text) is is_told
-    assert ('--force_yml train:precision=fp32' in text) is is_told
+    assert text.endswith('-opt my.yml --force_yml train:precision=fp32') is is_told
     assert 'is slow' not in run_report.report(pdan_options(), 'my.yml')
 
 

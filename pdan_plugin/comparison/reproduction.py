@@ -66,6 +66,12 @@ def reproduce(
     chosen = comparison.rows if rows is None else comparison.chosen(rows)
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise RequestError(f'--seeds {" ".join(map(str, seeds))}: expected one or more, each once and 0 or more')
+    folder = (options / comparison.rows[0].file).parent
+    if not folder.is_dir():
+        raise RequestError(
+            f'{folder} is not there (looked for from the working folder, {Path.cwd()}); call this from the folder that '
+            'this project was cloned to, or give --options FOLDER'
+        )
     planned = plan_rows(comparison.rows, options, iterations, precision=precision, workers=nproc)
     lpips_missing = _why_no_lpips(lpips_weights)
     lpips = {'lpips': {'type': 'calculate_lpips', 'crop_border': 0, 'better': 'lower', 'weights': lpips_weights}}

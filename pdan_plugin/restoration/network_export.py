@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.restoration.onnx_export import DEFAULT_OPSET, OPSETS, export_onnx, require_packages
+from pdan_plugin.restoration.packaged_weights import find_weights
 from pdan_plugin.restoration.trained_network import load_recorded_network, save_trained_network
 
 
@@ -23,6 +24,9 @@ def export_network(
     """Writes ``output``, FILE.onnx or FILE.safetensors; see :func:`~pdan_plugin.restoration.onnx_export.export_onnx`
     and :func:`~pdan_plugin.restoration.trained_network.save_trained_network`.
 
+    Args:
+        weights: A file, or the name of weights that come with this package.
+
     Returns:
         What was made, and the next command.
 
@@ -31,6 +35,7 @@ def export_network(
         WorkError: the ONNX model does not compute what torch does.
     """
     kind = output.suffix.lower()
+    weights, _ = find_weights(weights)
     if kind not in ('.onnx', '.safetensors'):
         raise RequestError(f'-o {output}: expected a name that ends in .onnx or .safetensors.')
     if output.is_dir():

@@ -34,7 +34,6 @@ def find_weights(asked: Path | None) -> tuple[Path, bool]:
         return asked, False
     if name not in packaged:
         raise RequestError(
-            f'-w {name}: no such weights file, and the package has no weights of that name'
-            f'{did_you_mean(name, packaged)}'
+            f'{name}: no such weights file, and the package has no weights of that name{did_you_mean(name, packaged)}'
         )
     return packaged[name], True

@@ -336,6 +336,13 @@ def _points_into(link, folder):
         return False
 
 
+def test_called_from_another_folder_it_tells_where_the_options_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RequestError, match=r'options/baselines/small is not there.*--options FOLDER'):
+        reproduce(tmp_path / 'tables')
+    assert not list(tmp_path.iterdir())
+
+
 def test_unknown_rows_and_seeds_given_twice_are_refused(work):
     with pytest.raises(RequestError, match="'edrs'; did you mean 'edsr'"):
         asked(work, rows=['edrs'])

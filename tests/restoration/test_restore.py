@@ -351,7 +351,9 @@ def test_ctrl_c_leaves_whole_results_only(weights, source, tmp_path, monkeypatch
     assert files(tmp_path / 'out') == ['a.png', 'restore.json']
 
 
-@pytest.mark.parametrize('words', [['--memory', 'much'], ['--memory', '0'], ['--tile', '0'], ['--tile', 'small']])
+@pytest.mark.parametrize(
+    'words', [['--memory', 'much'], ['--memory', '0'], ['--memory', '4'], ['--tile', '0'], ['--tile', 'small']]
+)
 def test_arguments_that_mean_nothing_end_with_2(words, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main(['restore', 'in', '-o', 'out', '-w', 'weights', *words])

@@ -1,6 +1,7 @@
 """A network from its weights file alone: what safetensors say of it, and what is said where they do not."""
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -100,3 +101,10 @@ def test_metadata_that_is_wrong_is_told_and_passed_by_with_an_option_file(alone,
 def test_what_is_not_there_is_said_before_the_option_file_is_missed(tmp_path):
     with pytest.raises(RequestError, match='no such weights file'):
         load_trained_network(tmp_path / 'absent.safetensors')
+
+
+def test_weights_of_the_package_are_exported_by_their_name(tmp_path):
+    export_network(Path('pdan_small'), tmp_path / 'own.safetensors', float16=True)
+    assert (tmp_path / 'own.safetensors').stat().st_size < 6e6
+    with pytest.raises(RequestError, match=r"pdan_smal: no such weights file.*did you mean 'pdan_small'"):
+        export_network(Path('pdan_smal'), tmp_path / 'other.safetensors')
