@@ -202,8 +202,11 @@ def _check_weights(opt: Mapping[str, Any], path: str, *, is_train: bool, auto_re
 
 def missing_weights(opt: Mapping[str, Any], path: str) -> dict[str, str]:
     """The keys of ``path:`` that name weights which are not there, each with what to tell and do."""
-    missing = {}
-    for key, value in (opt.get('path') or {}).items():
+    missing: dict[str, str] = {}
+    paths = opt.get('path') or {}
+    if is_training(opt) and paths.get('resume_state'):
+        return missing  # what is resumed brings its own weights
+    for key, value in paths.items():
         if not key.startswith('pretrain_network') or value is None or Path(value).expanduser().is_file():
             continue
         parts = Path(value).parts

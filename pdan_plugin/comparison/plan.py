@@ -107,19 +107,29 @@ def plan_rows(
         scoring = _scoring_data(content, path)
         scored[str(path)] = identity.of([scoring]), scoring.get('frames'), _scores(content['val']['metrics'])
         _require_alike(scored, path)
-        pictures, weights = identity.of(content['datasets'].values()), identity.of([content.get('path') or {}])
-        deciding = _deciding(content, by_content=pictures is not None and weights is not None)
-        deciding |= {'pictures': pictures, 'weights': weights}
+        devices = _training_devices(content, workers)
         batch = 0
         if 'train' in content:
-            devices = content.get('num_gpu') if workers is None else 1
-            deciding['workers'] = count = (workers or 1) * (devices if isinstance(devices, int) and devices > 1 else 1)
             own = (content['datasets'].get('train') or {}).get('batch_size_per_gpu') or 0
-            batch = own * count * (content['train'].get('accumulation_steps') or 1)
-        digest = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:8]
-        run = f'{str(content["network_g"]["type"]).lower()}_{digest}'
-        planned[row.name] = PlannedRow(row, path, run, batch, content)
+            batch = own * devices * (content['train'].get('accumulation_steps') or 1)
+        planned[row.name] = PlannedRow(row, path, _run_name(content, identity, devices), batch, content)
     return planned
+
+
+def _training_devices(content: Mapping[str, Any], workers: int | None) -> int:
+    """How many times ``batch_size_per_gpu`` is in a step's part; a process alone may have several GPUs."""
+    devices = content.get('num_gpu') if workers is None else workers
+    return max(1, devices) if isinstance(devices, int) else 1
+
+
+def _run_name(content: Mapping[str, Any], identity: DataIdentity, devices: int) -> str:
+    pictures, weights = identity.of(content['datasets'].values()), identity.of([content.get('path') or {}])
+    deciding = _deciding(content, by_content=pictures is not None and weights is not None)
+    deciding |= {'pictures': pictures, 'weights': weights}
+    if 'train' in content:
+        deciding['workers'] = devices
+    digest = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:8]
+    return f'{str(content["network_g"]["type"]).lower()}_{digest}'
 
 
 def _deciding(options: Any, *, by_content: bool) -> Any:
