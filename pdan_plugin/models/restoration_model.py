@@ -136,9 +136,9 @@ class RestorationModel(ResumableModel):
                 network; the message names the file and the keys.
         """
         network = self.get_bare_model(net)
-        asked = self.opt['path'].get('param_key_g', 'params')
-        if net is getattr(self, 'net_g_ema', None) and asked not in ('params', 'params_ema'):
-            param_key = asked
+        if net is getattr(self, 'net_g_ema', None):
+            asked = self.opt['path'].get('param_key_g', 'params')
+            param_key = param_key if asked in ('params', 'params_ema') else asked
         weights = read_weights(load_path, param_key)
         own_names = getattr(network, 'own_names', None)
         if own_names is not None:  # a network that also takes weights under other names

@@ -171,6 +171,7 @@ def _option_file_of(weights: Path) -> Path:
     folder = weights.resolve().parent.parent
     found = sorted(folder.glob('*.yml'))
     if weights.resolve().parent.name != 'models' or not found:
+        read_any_weights(str(weights))  # who gives no weights at all is told that, not asked for an option file
         raise RequestError(
             f'{weights} lies in no experiment folder, so the network it is for is unknown. Give the option file '
             'it was trained with: -opt FILE.'

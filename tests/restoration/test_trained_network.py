@@ -108,3 +108,9 @@ def test_weights_of_the_package_are_exported_by_their_name(tmp_path):
     assert (tmp_path / 'own.safetensors').stat().st_size < 6e6
     with pytest.raises(RequestError, match=r"pdan_smal: no such weights file.*did you mean 'pdan_small'"):
         export_network(Path('pdan_smal'), tmp_path / 'other.safetensors')
+
+
+def test_a_file_of_another_kind_is_not_asked_for_its_network(tmp_path):
+    cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(RequestError, match=r'a\.png cannot be read as a weights file'):
+        load_trained_network(tmp_path / 'a.png')
