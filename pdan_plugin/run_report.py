@@ -63,7 +63,7 @@ def report(
             f'{total} iterations: {total / facts.iterations:.1f} epochs',
         ]
         if facts.devices == 0 and (slow := slowness(torch.device('cpu'), opt['train'].get('precision', 'fp32'))):
-            lines.append(f'  {slow}: see the command below')
+            lines.append(f'  {slow}: --force_yml train:precision=fp32')
             overrides.append('train:precision=fp32')
     lines += ['', 'Networks', *_network_lines(opt, facts, is_train)]
     command = 'train' if is_train else 'test'
