@@ -17,6 +17,7 @@ from pdan_plugin import cli
 from pdan_plugin.errors import RequestError
 
 REPOSITORY = Path(__file__).parents[1]
+PLACES = [str(REPOSITORY), str(Path(__file__).parent)]  # the package, and what tests import of each other
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +37,7 @@ def inside(folder):
 
 def command(folder, *words, **environment):
     """`python -m pdan_plugin WORDS` in a process of its own."""
-    path = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get('PYTHONPATH')])])
+    path = os.pathsep.join([*PLACES, *filter(None, [os.environ.get('PYTHONPATH')])])
     return subprocess.run(
         [sys.executable, '-m', 'pdan_plugin', *words],
         cwd=folder,
@@ -187,12 +188,12 @@ def test_train_then_test_in_this_process_and_what_to_type_next(folder, capsys):
 
 # says so from every worker, in its own words, when all but the process itself has ended
 THREADS_AT_THE_END = """
-import atexit, glob, os
-def count_threads():
-    names = [open(path).read() for path in glob.glob('/proc/self/task/*/comm')]
-    print('threads of gloo at the end:', sum('gloo' in name for name in names), flush=True)
+import atexit, os
+import gloo_threads
+def tell():
+    print('threads of gloo at the end:', gloo_threads.left_at_the_end(), flush=True)
 if 'RANK' in os.environ:
-    atexit.register(count_threads)
+    atexit.register(tell)
 """
 
 
@@ -221,7 +222,7 @@ def test_a_stopped_run_is_saved_and_leaves_no_worker(folder, number, status):
     options['plugins'] = ['threads_at_the_end']
     (folder / 'threads_at_the_end.py').write_text(THREADS_AT_THE_END)
     write_options(folder, options)
-    path = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get('PYTHONPATH')])])
+    path = os.pathsep.join([*PLACES, *filter(None, [os.environ.get('PYTHONPATH')])])
     given = os.open(folder / 'lock', os.O_CREAT | os.O_RDWR)
     fcntl.flock(given, fcntl.LOCK_EX)
     process = subprocess.Popen(

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch.multiprocessing
@@ -13,21 +14,23 @@ from basicsr.utils import dist_util
 
 from pdan_plugin.errors import RequestError
 
+TESTS = Path(__file__).parents[1]
+PLACES = os.pathsep.join(map(str, (TESTS.parent, TESTS)))  # the package, and what tests import of each other
 MEETING = """
-import atexit, glob, os, sys
-import pdan_plugin, torch, torch.distributed as dist
+import atexit, os, sys
+import gloo_threads, pdan_plugin, torch, torch.distributed as dist
 from basicsr.utils import dist_util
 from pdan_plugin.errors import RequestError
 from pdan_plugin.toolbox_fixes.process_group import any_rank, from_rank_zero, wait_for_rank_zero
-def threads_of_gloo():
-    return sum('gloo' in open(path).read() for path in glob.glob('/proc/self/task/*/comm'))
-atexit.register(lambda: print(f'at the end {threads_of_gloo()} threads, in a group: {dist.is_initialized()}'))
+def tell():
+    print(f'at the end {gloo_threads.left_at_the_end()} threads, in a group: {dist.is_initialized()}')
+atexit.register(tell)
 dist_util.init_dist(sys.argv[1], backend='nccl', timeout=60)
 dist_util.init_dist(sys.argv[1])
 rank = dist.get_rank()
 assert dist.get_backend() == 'gloo' and dist.get_world_size() == 2
 assert torch.multiprocessing.get_start_method(allow_none=True) in (None, 'fork')
-assert threads_of_gloo() or not os.path.exists('/proc/self/task')
+assert gloo_threads.count() or not os.path.exists('/proc/self/task')
 assert any_rank(rank == 1) and not any_rank(False)
 assert from_rank_zero(lambda: f'said by {rank}') == 'said by 0'
 try:
@@ -49,7 +52,8 @@ print(f'rank {rank} local {os.environ["LOCAL_RANK"]} sum {total.item():.0f}', fl
 
 
 def test_torchrun_on_a_cpu(python):
-    done = python(MEETING, 'pytorch', launcher=('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2'))
+    launcher = ('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2')
+    done = python(MEETING, 'pytorch', launcher=launcher, environment={'PYTHONPATH': PLACES})
     assert done.returncode == 0, done.stderr
     assert 'rank 0 local 0 sum 2' in done.stdout
     assert 'rank 1 local 1 sum 2' in done.stdout
@@ -82,16 +86,14 @@ def test_slurm_on_a_cpu(python, tmp_path):
     scontrol.write_text('#!/bin/sh\n[ "$*" = "show hostname node[1-2]" ] && printf "127.0.0.1\\nnode2\\n"\n')
     scontrol.chmod(0o755)
     environment = {
-        'PATH': f'{scontrol.parent}{os.pathsep}{os.environ["PATH"]}', 'MASTER_PORT': str(_free_port()),
+        'PATH': f'{scontrol.parent}{os.pathsep}{os.environ["PATH"]}', 'PYTHONPATH': PLACES,
+        'MASTER_PORT': str(_free_port()),
         'SLURM_NTASKS': '2', 'SLURM_NODELIST': 'node[1-2]', 'SLURM_LOCALID': '0',
     }  # fmt: skip
     (tmp_path / 'meeting.py').write_text(MEETING)
-    import pdan_plugin
-
-    repository = os.path.dirname(os.path.dirname(pdan_plugin.__file__))
     other = subprocess.Popen(
         [sys.executable, 'meeting.py', 'slurm'], cwd=tmp_path,
-        env=os.environ | environment | {'SLURM_PROCID': '1', 'PYTHONPATH': repository},
+        env=os.environ | environment | {'SLURM_PROCID': '1'},
     )  # fmt: skip
     done = python(MEETING, 'slurm', environment=environment | {'SLURM_PROCID': '0'})
     assert other.wait(timeout=60) == 0
