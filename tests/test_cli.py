@@ -11,6 +11,7 @@ from pathlib import Path
 
 import cv2
 import pytest
+from child_signals import hear_requests
 from small_run import changed, test_options, train_options, without, write_options, write_pictures
 
 from pdan_plugin import cli
@@ -234,8 +235,7 @@ def test_a_stopped_run_is_saved_and_leaves_no_worker(folder, number, status):
         text=True,
         env={**os.environ, 'PYTHONPATH': path},
         start_new_session=True,
-        # a test run started in the background of a shell has SIGINT ignored, and would hand that on
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=hear_requests,
     )
     assert process.stdout is not None
     watchdog = threading.Timer(180, os.killpg, (process.pid, signal.SIGKILL))

@@ -1,5 +1,6 @@
 """Tables from real commands: stopped at any moment and gone on with, each run done once, failures told."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -16,6 +17,7 @@ import pytest
 import torch
 import torchvision
 import yaml
+from child_signals import hear_requests
 from reds_tree import make_reds
 
 from pdan_plugin.comparison.plan import plan_rows, plan_runs
@@ -274,48 +276,57 @@ def test_lpips_of_weights_that_are_named(work, finished, tmp_path):
     assert mean == json.loads(before[f'runs/{name}.json'])['test']['mean']
 
 
-def test_stopped_twice_no_worker_is_left_and_its_state_goes_on(work):
+@pytest.fixture
+def endless(work):
+    """start(output, *words, **how) -> the script, once its training has saved a state; both end with the test."""
+    started = []
+
+    def start(output, *words, preexec_fn=hear_requests, **how):
+        command = [sys.executable, ROOT / 'scripts/reproduce_tables.py', '--rows', 'edsr', '--seeds', '0',
+                   '--iterations', '100000', '--output', output, '--options', 'options', *words]  # fmt: skip
+        script = subprocess.Popen(command, cwd=work, preexec_fn=preexec_fn, **how)
+        started.append((script, work / output))
+        deadline = time.monotonic() + 300
+        while not list((work / output).glob('experiments/*/training_states/*.state')):
+            assert script.poll() is None, script.communicate()[0]
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        return script
+
+    yield start
+    for script, folder in started:
+        script.kill()
+        script.wait()
+        for process in _at_work_in(folder):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+
+def test_stopped_twice_no_worker_is_left_and_its_state_goes_on(work, endless):
     """With workers of its own, the launcher hands both requests on."""
-    command = [sys.executable, ROOT / 'scripts/reproduce_tables.py', '--rows', 'edsr', '--seeds', '0', '--nproc', '1',
-               '--iterations', '100000', '--output', 'stopped', '--options', 'options']  # fmt: skip
-    # a test run started in the background of a shell has SIGINT ignored, and would hand that on
-    script = subprocess.Popen(
-        command, cwd=work, stdout=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )  # fmt: skip
-    deadline = time.monotonic() + 300
-    while not list((work / 'stopped').glob('experiments/*/training_states/*.state')):
-        assert script.poll() is None, script.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    script = endless('stopped', '--nproc', '1', stdout=subprocess.PIPE, text=True)
     script.send_signal(signal.SIGINT)
     time.sleep(2.5)  # nearer than that it would be the same request
     script.send_signal(signal.SIGINT)
     said, _ = script.communicate(timeout=300)
     assert script.returncode == 130
     assert 'goes on from here' in said
-    left = [path for path in Path('/proc').glob('[0-9]*/cwd') if _points_into(path, work / 'stopped')]
-    assert not left
+    assert not _at_work_in(work / 'stopped')
 
 
-def test_a_closed_terminal_saves_and_leaves_no_worker(work):
+def test_a_closed_terminal_saves_and_leaves_no_worker(work, endless):
     """It takes no more words, and the training must hear of it all the same."""
-    command = [sys.executable, ROOT / 'scripts/reproduce_tables.py', '--rows', 'edsr', '--seeds', '0',
-               '--iterations', '100000', '--output', 'closed', '--options', 'options']  # fmt: skip
+
+    def in_a_terminal():
+        hear_requests()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
     terminal, side = pty.openpty()
-    script = subprocess.Popen(
-        command, cwd=work, stdin=side, stdout=side, stderr=side, start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-    )  # fmt: skip
+    script = endless('closed', stdin=side, stdout=side, stderr=side, start_new_session=True, preexec_fn=in_a_terminal)
     os.close(side)
-    deadline = time.monotonic() + 300
-    while not list((work / 'closed').glob('experiments/*/training_states/*.state')):
-        assert script.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
     os.close(terminal)
     script.wait(300)
-    assert not [path for path in Path('/proc').glob('[0-9]*/cwd') if _points_into(path, work / 'closed')]
+    assert not _at_work_in(work / 'closed')
     (log,) = (work / 'closed/logs').glob('*.log')
     assert 'stopped; the state after iteration' in log.read_text()
 
@@ -328,6 +339,11 @@ def test_bicubic_is_scored_by_several_workers(work, finished, tmp_path):
     assert shared is not None
     for metric in ('psnr', 'ssim'):  # another test adds LPIPS
         assert shared['test']['mean'][metric] == pytest.approx(alone['test']['mean'][metric])
+
+
+def _at_work_in(folder):
+    """Processes whose working folder it is, or one in it."""
+    return [int(link.parent.name) for link in Path('/proc').glob('[0-9]*/cwd') if _points_into(link, folder)]
 
 
 def _points_into(link, folder):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from child_signals import hear_requests
 from small_run import equal, train_options, write_options, write_pictures
 
 REPOSITORY = Path(__file__).parents[2]
@@ -21,9 +22,9 @@ _DROP_FROM_BOUNDING_SET, _MAY_IGNORE_PERMISSIONS = 24, 1  # prctl(2), capabiliti
 
 
 def _as_a_user():
-    """In a child before it starts: permissions count for root too; Ctrl-C is heard, unlike in a shell's background."""
+    """In a child before it starts: permissions count for root too; signals are heard."""
     ctypes.CDLL(None).prctl(_DROP_FROM_BOUNDING_SET, _MAY_IGNORE_PERMISSIONS, 0, 0, 0)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    hear_requests()
 
 
 @pytest.fixture
