@@ -91,7 +91,9 @@ class _Listener:
             raise RunStopped(number, None)
 
     def _listen(self) -> None:
-        while 0 not in (numbers := self._reading.recv(64)):
+        numbers = b''
+        while 0 not in numbers:  # which may come in one piece with a last request
+            numbers = self._reading.recv(64)
             for number in self._previous.keys() & set(numbers):
                 self._hear(number)
 

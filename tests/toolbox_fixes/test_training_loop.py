@@ -5,6 +5,7 @@ import importlib
 import os
 import re
 import signal
+import time
 
 import pytest
 from basicsr.models.base_model import BaseModel
@@ -51,6 +52,15 @@ def test_a_stopped_run_has_saved_the_iteration_it_was_in(
     assert 'saving at the end of this iteration' in capfd.readouterr().err
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
     assert not stop_requested()
+
+
+def test_a_request_is_answered_though_the_run_ends_before_it_is_heard(capfd, monkeypatch):
+    listen = interruption._Listener._listen
+    monkeypatch.setattr(interruption._Listener, '_listen', lambda listener: (time.sleep(0.5), listen(listener)))
+    with interruption.listening():
+        interruption.training_begins()
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert interruption.FIRST_ANSWER in capfd.readouterr().err
 
 
 def test_what_the_trainer_has_just_saved_is_not_saved_again(signalled, sr_options, train_here, monkeypatch):
