@@ -107,7 +107,7 @@ def kill(
     else:
         kills.kill_with_descendants(process.pid)
     process.wait()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120  # workers that are being started hear of it once they have imported
     while left := {pid for pid in family if _is_running(pid)}:
         assert time.monotonic() < deadline, f'{moment}: processes {left} outlived the script'
         time.sleep(0.05)

@@ -45,7 +45,7 @@ def command(folder, *words, **environment):
         capture_output=True,
         text=True,
         env={**os.environ, 'PYTHONPATH': path, **environment},
-        timeout=300,
+        timeout=600,
     )
 
 
@@ -192,7 +192,7 @@ THREADS_AT_THE_END = """
 import atexit, os
 import gloo_threads
 def tell():
-    print('threads of gloo at the end:', gloo_threads.left_at_the_end(), flush=True)
+    print(f'threads of gloo at the end: {gloo_threads.left_at_the_end()}', flush=True)
 if 'RANK' in os.environ:
     atexit.register(tell)
 """
@@ -238,7 +238,7 @@ def test_a_stopped_run_is_saved_and_leaves_no_worker(folder, number, status):
         preexec_fn=hear_requests,
     )
     assert process.stdout is not None
-    watchdog = threading.Timer(180, os.killpg, (process.pid, signal.SIGKILL))
+    watchdog = threading.Timer(600, os.killpg, (process.pid, signal.SIGKILL))
     watchdog.start()
     try:
         for line in process.stdout:

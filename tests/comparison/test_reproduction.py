@@ -305,10 +305,17 @@ def endless(work):
 def test_stopped_twice_no_worker_is_left_and_its_state_goes_on(work, endless):
     """With workers of its own, the launcher hands both requests on."""
     script = endless('stopped', '--nproc', '1', stdout=subprocess.PIPE, text=True)
+    launcher = int((work / 'stopped/.lock').read_text())
+    workers = set(_at_work_in(work / 'stopped')) - {launcher}
+    assert workers
+    for worker in workers:
+        os.kill(worker, signal.SIGSTOP)  # however fast it saves, the second request finds it there
     script.send_signal(signal.SIGINT)
     time.sleep(2.5)  # nearer than that it would be the same request
     script.send_signal(signal.SIGINT)
-    said, _ = script.communicate(timeout=300)
+    for worker in workers:
+        os.kill(worker, signal.SIGCONT)
+    said, _ = script.communicate(timeout=600)
     assert script.returncode == 130
     assert 'goes on from here' in said
     assert not _at_work_in(work / 'stopped')
@@ -325,7 +332,7 @@ def test_a_closed_terminal_saves_and_leaves_no_worker(work, endless):
     script = endless('closed', stdin=side, stdout=side, stderr=side, start_new_session=True, preexec_fn=in_a_terminal)
     os.close(side)
     os.close(terminal)
-    script.wait(300)
+    script.wait(600)
     assert not _at_work_in(work / 'closed')
     (log,) = (work / 'closed/logs').glob('*.log')
     assert 'stopped; the state after iteration' in log.read_text()

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as distributed
 from basicsr.models import build_model
 from basicsr.utils import get_root_logger
+from gloo_ranks import answers_of_ranks
 from small_run import changed, train_options, without
 
 from pdan_plugin.archs.drn_arch import DRN
@@ -17,8 +17,6 @@ from pdan_plugin.errors import RequestError
 from pdan_plugin.option_schema import check_options
 from pdan_plugin.synthesis.bicubic import imresize
 from pdan_plugin.toolbox_fixes.experiment_folders import read_state
-from pdan_plugin.toolbox_fixes.process_group import leave_process_group
-from pdan_plugin.toolbox_fixes.spawned_workers import SpawnedWorkerContext
 
 DUAL = {'dual_opt': {'type': 'L1Loss', 'loss_weight': 0.1}, 'optim_dual': {'type': 'Adam', 'lr': 2e-3}}
 NARROW = {'num_feat': 4, 'squeeze_factor': 4}
@@ -178,23 +176,13 @@ def one_step(opt, batch):
     return {name: gradient.tolist() for name, gradient in gradients(model).items() if 'dual' in name or 'head' in name}
 
 
-def one_rank(rank, store, opt, answers):
-    distributed.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)
-    answers.put(one_step(opt | {'dist': True, 'rank': rank, 'world_size': 2}, batch_of(2, seed=rank)))
-    distributed.barrier()
-    leave_process_group()
+def step_as(opt, rank):
+    return one_step(opt, batch_of(2, seed=rank))
 
 
 def test_two_ranks_take_the_step_of_one_with_both_batches(drn_opt, tmp_path):
     opt = drn_opt(accumulation_steps=2)
-    context = SpawnedWorkerContext()
-    answers = context.SimpleQueue()
-    ranks = [context.Process(target=one_rank, args=(rank, tmp_path / 'store', opt, answers)) for rank in (0, 1)]
-    for process in ranks:
-        process.start()
-    results = [answers.get() for _ in ranks]
-    for process in ranks:
-        process.join(120)
+    results = answers_of_ranks(step_as, 2, tmp_path, opt)
     batches = [batch_of(2, seed=rank) for rank in (0, 1)]
     expected = one_step(
         opt | {'train': opt['train'] | {'accumulation_steps': 1}},

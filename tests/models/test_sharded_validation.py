@@ -5,14 +5,12 @@ from copy import deepcopy
 
 import pytest
 import torch
-import torch.distributed as distributed
 from basicsr.models import build_model
+from gloo_ranks import answers_of_ranks
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from pdan_plugin.models.restoration_model import RestorationModel
-from pdan_plugin.toolbox_fixes.process_group import leave_process_group
-from pdan_plugin.toolbox_fixes.spawned_workers import SpawnedWorkerContext
 
 
 class Frames(Dataset):
@@ -37,11 +35,8 @@ def validate(opt):
     return model.metric_results
 
 
-def rank(number, world_size, store, opt, answers):
-    distributed.init_process_group('gloo', init_method=f'file://{store}', rank=number, world_size=world_size)
-    answers.put(validate(opt | {'dist': True, 'rank': number, 'world_size': world_size}))
-    distributed.barrier()
-    leave_process_group()
+def validate_as(opt, _rank):
+    return validate(opt)
 
 
 def scores_of_images(path):
@@ -62,18 +57,7 @@ def test_any_number_of_ranks_gives_the_same(model_opt, tmp_path, world_size):
     for path in pictures.iterdir():
         path.unlink()
 
-    context = SpawnedWorkerContext()
-    answers = context.SimpleQueue()
-    ranks = [
-        context.Process(target=rank, args=(number, world_size, tmp_path / 'store', opt, answers))
-        for number in range(world_size)
-    ]
-    for process in ranks:
-        process.start()
-    for process in ranks:
-        process.join(120)
-    assert [process.exitcode for process in ranks] == [0] * world_size
-    results = [answers.get() for _ in ranks]
+    results = answers_of_ranks(validate_as, world_size, tmp_path, opt)
     assert results == [alone] * world_size  # to the last bit
     assert {path.name: path.read_bytes() for path in pictures.iterdir()} == expected
     assert scores_of_images(tmp_path / 'held-out.csv') == table
@@ -102,28 +86,17 @@ def normalised(opt, train_rank=None):
     return model
 
 
-def rank_with_statistics(number, store, opt, answers):
-    distributed.init_process_group('gloo', init_method=f'file://{store}', rank=number, world_size=2)
-    model = normalised(opt | {'dist': True, 'rank': number, 'world_size': 2}, number)
+def validate_with_statistics(opt, rank):
+    model = normalised(opt, rank)
     model.save(0, 1)
     model.validation(DataLoader(Frames(), batch_size=1), 1, None, False)
-    answers.put(model.metric_results)
-    del model
-    distributed.barrier()
-    leave_process_group()
+    return model.metric_results
 
 
 def test_the_statistics_that_are_saved_are_validated(model_opt, tmp_path):
     """Ranks have running statistics of their own samples; a checkpoint has rank 0's."""
     opt = model_opt('RestorationModel', 'EDSR', ema_decay=0.5)
-    context = SpawnedWorkerContext()
-    answers = context.SimpleQueue()
-    ranks = [context.Process(target=rank_with_statistics, args=(n, tmp_path / 'store', opt, answers)) for n in (0, 1)]
-    for process in ranks:
-        process.start()
-    results = [answers.get() for _ in ranks]
-    for process in ranks:
-        process.join(120)
+    results = answers_of_ranks(validate_with_statistics, 2, tmp_path, opt)
 
     alone = normalised(opt | {'name': 'alone', 'path': opt['path'] | {'experiments_root': str(tmp_path)}})
     weights = torch.load(tmp_path / 'models/net_g_1.pth', weights_only=True)

@@ -4,13 +4,11 @@ import logging
 
 import pytest
 import torch
-import torch.distributed as distributed
 from basicsr.models import build_model
 from basicsr.utils import get_root_logger
+from gloo_ranks import answers_of_ranks
 
 from pdan_plugin.toolbox_fixes.experiment_folders import read_state
-from pdan_plugin.toolbox_fixes.process_group import leave_process_group
-from pdan_plugin.toolbox_fixes.spawned_workers import SpawnedWorkerContext
 
 
 def pictures(rank):
@@ -20,8 +18,8 @@ def pictures(rank):
     return {'lq': gt[..., ::4, ::4].contiguous(), 'gt': gt, 'lq_path': names}
 
 
-def train(opt, rank, answers):
-    """Three steps, the second with a NaN in rank 1's batch; rank 0 answers what became of it."""
+def train(opt, rank):
+    """Three steps, the second with a NaN in rank 1's batch; what became of it."""
     lines = []
     handler = logging.Handler()
     handler.emit = lambda record: lines.append(record.getMessage())
@@ -42,14 +40,7 @@ def train(opt, rank, answers):
     model.save(0, 3)
     told = [line for line in lines if 'not finite' in line]
     stayed = [torch.equal(weights[0], weights[1]), torch.equal(weights[1], weights[2])]
-    answers.put((rank, *stayed, weights[2].tolist(), told))
-
-
-def run(rank, store, opt, answers):
-    distributed.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)
-    train(opt | {'dist': True, 'rank': rank, 'world_size': 2}, rank, answers)
-    distributed.barrier()
-    leave_process_group()
+    return *stayed, weights[2].tolist(), told
 
 
 @pytest.mark.parametrize('accumulation_steps', [1, 2])
@@ -58,17 +49,7 @@ def test_two_ranks_skip_together_and_stay_the_same(model_opt, tmp_path, accumula
     opt = model_opt(
         'RestorationModel', 'EDSR', ema_decay=0.9, accumulation_steps=accumulation_steps, scheduler=schedule
     )
-    context = SpawnedWorkerContext()
-    answers = context.SimpleQueue()
-    ranks = [context.Process(target=run, args=(rank, tmp_path / 'store', opt, answers)) for rank in (0, 1)]
-    for process in ranks:
-        process.start()
-    results = sorted((answers.get() for _ in ranks), key=lambda answer: answer[0])
-    for process in ranks:
-        process.join(120)
-    assert [process.exitcode for process in ranks] == [0, 0]
-
-    (_, skipped, stuck, weights, told), (_, *other, others_weights, _) = results
+    (skipped, stuck, weights, told), (*other, others_weights, _) = answers_of_ranks(train, 2, tmp_path, opt)
     assert [skipped, stuck] == other == [True, False]
     assert weights == others_weights
     assert len(told) == 1  # by rank 0, for both
@@ -87,14 +68,7 @@ def test_two_ranks_skip_together_and_stay_the_same(model_opt, tmp_path, accumula
 def test_two_ranks_take_the_steps_of_one_with_both_batches(model_opt, tmp_path):
     """DistributedDataParallel averages what `no_sync` has kept apart: parts and ranks give the whole batch's step."""
     opt = model_opt('RestorationModel', 'EDSR', accumulation_steps=2, optim_g={'type': 'Adam', 'lr': 1e-3})
-    context = SpawnedWorkerContext()
-    answers = context.SimpleQueue()
-    ranks = [context.Process(target=one_step, args=(rank, tmp_path / 'store', opt, answers)) for rank in (0, 1)]
-    for process in ranks:
-        process.start()
-    gradients = [answers.get() for _ in ranks]
-    for process in ranks:
-        process.join(120)
+    gradients = answers_of_ranks(one_step, 2, tmp_path, opt)
     batches = [pictures(rank) for rank in (0, 1)]
     whole = {key: torch.cat([batch[key] for batch in batches]) for key in ('lq', 'gt')}
     opt['train']['accumulation_steps'] = 1
@@ -111,8 +85,5 @@ def gradient_of_a_step(opt, batch):
     return model.get_bare_model(model.net_g).conv_after_body.weight.grad.tolist()
 
 
-def one_step(rank, store, opt, answers):
-    distributed.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)
-    answers.put(gradient_of_a_step(opt | {'dist': True, 'rank': rank, 'world_size': 2}, pictures(rank)))
-    distributed.barrier()
-    leave_process_group()
+def one_step(opt, rank):
+    return gradient_of_a_step(opt, pictures(rank))

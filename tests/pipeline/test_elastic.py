@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from free_port import free_port
 from small_run import equal, train_options, write_options, write_pictures
 
 REPOSITORY = Path(__file__).parents[2]
@@ -31,7 +31,7 @@ def torchrun():
             cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             env={**os.environ, 'PYTHONPATH': path, 'OMP_NUM_THREADS': '1'},
         )  # fmt: skip
-        watchdog = threading.Timer(400, process.terminate)
+        watchdog = threading.Timer(1200, process.terminate)
         watchdog.start()
         started.append((process, watchdog))
         return process
@@ -103,9 +103,7 @@ def test_killed_workers_come_back_and_end_with_the_uninterrupted_run_s_weights(t
 def test_a_worker_killed_on_one_machine_comes_back_with_those_of_the_others(tmp_path, torchrun):
     """Two torchruns as of two machines: that of the survivor counts no restart."""
     folder = _write_run(tmp_path / 'run')
-    with socket.socket() as free:
-        free.bind(('localhost', 0))
-        meeting = f'localhost:{free.getsockname()[1]}'
+    meeting = f'localhost:{free_port()}'
     words = ['--nnodes', '2', '--max-restarts', '1', '--rdzv_backend', 'c10d', '--rdzv_endpoint', meeting]
     machines = [torchrun(folder, *words, workers=1) for _ in range(2)]
     outputs = [[], []]
@@ -123,7 +121,7 @@ def test_a_worker_killed_on_one_machine_comes_back_with_those_of_the_others(tmp_
         with contextlib.suppress(AssertionError):  # it has the other rank
             os.kill(_worker(machine, 1), signal.SIGKILL)
     for each in [*machines, *readers]:
-        each.wait(400) if isinstance(each, subprocess.Popen) else each.join()
+        each.wait(1200) if isinstance(each, subprocess.Popen) else each.join()
     text = ''.join(outputs[0] + outputs[1])
     assert [each.returncode for each in machines] == [0, 0], text[-3000:]
     assert re.search(r'Restart 1 by torchrun: going on after iteration [246]0\.', text)

@@ -15,6 +15,8 @@ import torch
 from child_signals import hear_requests
 from small_run import equal, train_options, write_options, write_pictures
 
+from pdan_plugin.training import interruption
+
 REPOSITORY = Path(__file__).parents[2]
 STATES = 'experiments/small/training_states'
 MODELS = 'experiments/small/models'
@@ -39,7 +41,7 @@ def command():
             cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
             env={**os.environ, 'PYTHONPATH': path, 'OMP_NUM_THREADS': '1'}, preexec_fn=_as_a_user,
         )  # fmt: skip
-        watchdog = threading.Timer(240, process.kill)
+        watchdog = threading.Timer(600, process.kill)
         watchdog.start()
         started.append((process, watchdog))
         return process
@@ -95,7 +97,7 @@ def uninterrupted(tmp_path_factory):
     path = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get('PYTHONPATH')])])
     subprocess.run(
         [sys.executable, '-m', 'pdan_plugin', 'train', '-opt', 'small.yml'], cwd=folder, check=True,
-        env={**os.environ, 'PYTHONPATH': path, 'OMP_NUM_THREADS': '1'}, capture_output=True, timeout=300,
+        env={**os.environ, 'PYTHONPATH': path, 'OMP_NUM_THREADS': '1'}, capture_output=True, timeout=600,
     )  # fmt: skip
     return folder
 
@@ -213,7 +215,6 @@ def test_a_second_request_ends_the_process_whatever_it_is_in(tmp_path):
     script = """
 import hashlib
 from pdan_plugin.training import interruption
-interruption.ONE_REQUEST_SECONDS = 0.2
 with interruption.listening():
     interruption.training_begins()
     print('trains', flush=True)
@@ -229,7 +230,7 @@ with interruption.listening():
         process.send_signal(signal.SIGTERM)  # at once, so no second request
         process.stderr.readline()
         assert 'again to stop at once' in process.stderr.readline()
-        time.sleep(0.5)
+        time.sleep(interruption.ONE_REQUEST_SECONDS + 1)
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 143

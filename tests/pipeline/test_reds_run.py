@@ -28,7 +28,7 @@ SMALL = [
 def run(folder, *arguments, status=0):
     """Runs python with the arguments in the folder; its output, once the exit status is the expected one."""
     done = subprocess.run(
-        [sys.executable, *map(str, arguments)], cwd=folder, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, *map(str, arguments)], cwd=folder, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == status, f'status {done.returncode}\n{done.stdout}\n{done.stderr}'
     return done.stdout + done.stderr
@@ -143,7 +143,7 @@ def test_killed_while_saving_the_last_whole_checkpoint_is_resumed(trained):
                '--force_yml', *options]  # fmt: skip
     models = trained / 'experiments/killed/models'
     process = subprocess.Popen(command, cwd=trained, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not any(models.glob('.*')) or len(list(models.glob('net_g_*.pth'))) < 3:  # a file being written is hidden
         assert process.poll() is None, 'the run ended before it could be killed'
         assert time.monotonic() < deadline

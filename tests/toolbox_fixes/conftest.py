@@ -84,7 +84,7 @@ def python(tmp_path):
         script.write_text(text)
         return subprocess.run(
             [sys.executable, *launcher, str(script), *map(str, arguments)],
-            cwd=tmp_path, capture_output=True, text=True, timeout=300,
+            cwd=tmp_path, capture_output=True, text=True, timeout=600,
             env=os.environ | {'PYTHONPATH': str(REPOSITORY), 'OMP_NUM_THREADS': '1'} | (environment or {}),
         )  # fmt: skip
 

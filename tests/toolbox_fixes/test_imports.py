@@ -40,7 +40,7 @@ def mended_import(tmp_path_factory):
     """What one fresh interpreter finds: each takes seconds to import torch and the toolbox."""
     done = subprocess.run(
         [sys.executable, '-c', MENDED], cwd=tmp_path_factory.mktemp('mended'), capture_output=True, text=True,
-        timeout=300, env=os.environ | {'PYTHONPATH': _repository()},
+        timeout=600, env=os.environ | {'PYTHONPATH': _repository()},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])

@@ -3,7 +3,6 @@
 import contextlib
 import multiprocessing
 import os
-import socket
 import time
 
 import pytest
@@ -11,6 +10,7 @@ import torch
 import torch.distributed as dist
 from basicsr.models.base_model import BaseModel
 from basicsr.utils import dist_util
+from free_port import free_port
 from torch import nn
 
 from pdan_plugin.toolbox_fixes import stock_toolbox
@@ -77,14 +77,14 @@ def test_the_last_validation_is_at_the_last_iteration(stock):
 
 
 def _validate_as(rank, report):
-    """One of two ranks, whose collectives may take 2 seconds and whose first validates for 3."""
+    """One of two ranks, whose collectives may take 4 seconds and whose first validates for 6."""
     os.environ |= {'RANK': str(rank), 'LOCAL_RANK': str(rank)}
-    dist_util.init_dist('pytorch', timeout=2)
+    dist_util.init_dist('pytorch', timeout=4)
 
     class Model(BaseModel):
         def dist_validation(self, dataloader, current_iter, tb_logger, save_img):
             if rank == 0:
-                time.sleep(3)
+                time.sleep(6)
 
     model = Model({'num_gpu': 0, 'is_train': True, 'dist': True, 'train': {'total_iter': 6}})
     for toolbox in (contextlib.nullcontext, stock_toolbox):
@@ -99,10 +99,7 @@ def _validate_as(rank, report):
 
 def test_the_other_ranks_wait_for_validation_without_a_time_limit(monkeypatch):
     """The ranks are forked, with everything imported already."""
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
-    for name, value in {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': port, 'WORLD_SIZE': 2}.items():
+    for name, value in {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': free_port(), 'WORLD_SIZE': 2}.items():
         monkeypatch.setenv(name, str(value))
     monkeypatch.setenv('GLOO_SOCKET_IFNAME', 'lo')
     forked = multiprocessing.get_context('fork')
@@ -111,7 +108,7 @@ def test_the_other_ranks_wait_for_validation_without_a_time_limit(monkeypatch):
     for each in ranks:
         each.start()
     for each in ranks:
-        each.join(timeout=60)
+        each.join(timeout=600)
     said = set()
     while not report.empty():
         said.add(report.get())
