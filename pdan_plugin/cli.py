@@ -264,8 +264,8 @@ def _check(arguments: argparse.Namespace) -> int:
         ),
         flush=True,
     )
-    for message in missing.values():  # of an earlier phase, perhaps: all else can be checked before it is trained
-        raise RequestError(f'all else is in order, but {message}')
+    if missing:  # of an earlier phase, perhaps: all else can be checked before it is trained
+        raise RequestError('all else is in order, but ' + '\n'.join(missing.values()))
     return 0
 
 

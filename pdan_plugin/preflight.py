@@ -194,10 +194,10 @@ def _check_weights(opt: Mapping[str, Any], path: str, *, is_train: bool, auto_re
             f'{path}: path.resume_state: {state} does not exist; give an existing .state file, or take '
             'it out (--auto_resume finds the newest by itself)'
         )
-    if is_train and (state or (auto_resume and list(Path('experiments', name, 'training_states').glob('*.state')))):
-        return  # what is resumed brings its own weights
-    for message in missing_weights(opt, path).values():
-        raise RequestError(message)
+    if is_train and auto_resume and list(Path('experiments', name, 'training_states').glob('*.state')):
+        return  # the newest state brings its own weights
+    if missing := missing_weights(opt, path):
+        raise RequestError('\n'.join(missing.values()))
 
 
 def missing_weights(opt: Mapping[str, Any], path: str) -> dict[str, str]:
@@ -205,7 +205,7 @@ def missing_weights(opt: Mapping[str, Any], path: str) -> dict[str, str]:
     missing: dict[str, str] = {}
     paths = opt.get('path') or {}
     if is_training(opt) and paths.get('resume_state'):
-        return missing  # what is resumed brings its own weights
+        return missing  # which brings its own weights
     for key, value in paths.items():
         if not key.startswith('pretrain_network') or value is None or Path(value).expanduser().is_file():
             continue

@@ -104,6 +104,13 @@ def test_missing_weights_are_told(is_train):
     assert 'whose name: is pdan_phase1 makes it' in text
 
 
+def test_all_missing_weights_are_told_at_once():
+    options = changed(train_options(), 'path.pretrain_network_g', 'absent_g.pth')
+    text = refusal(changed(options, 'path.pretrain_network_d', 'absent_d.pth'))
+    assert 'path.pretrain_network_g: absent_g.pth does not exist' in text
+    assert 'path.pretrain_network_d: absent_d.pth does not exist' in text
+
+
 def test_a_missing_state_is_told():
     text = refusal(changed(train_options(), 'path.resume_state', 'experiments/small/training_states/8.state'))
     assert 'my.yml: path.resume_state: experiments/small/training_states/8.state does not exist' in text
