@@ -7,18 +7,14 @@ import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import cv2
 import pytest
-from child_signals import hear_requests
+from child_processes import PYTHON_PATH, hear_requests
 from small_run import changed, test_options, train_options, without, write_options, write_pictures
 
 from pdan_plugin import cli
 from pdan_plugin.errors import RequestError
-
-REPOSITORY = Path(__file__).parents[1]
-PLACES = [str(REPOSITORY), str(Path(__file__).parent)]  # the package, and what tests import of each other
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +34,7 @@ def inside(folder):
 
 def command(folder, *words, **environment):
     """`python -m pdan_plugin WORDS` in a process of its own."""
-    path = os.pathsep.join([*PLACES, *filter(None, [os.environ.get('PYTHONPATH')])])
+    path = os.pathsep.join([PYTHON_PATH, *filter(None, [os.environ.get('PYTHONPATH')])])
     return subprocess.run(
         [sys.executable, '-m', 'pdan_plugin', *words],
         cwd=folder,
@@ -223,7 +219,7 @@ def test_a_stopped_run_is_saved_and_leaves_no_worker(folder, number, status):
     options['plugins'] = ['threads_at_the_end']
     (folder / 'threads_at_the_end.py').write_text(THREADS_AT_THE_END)
     write_options(folder, options)
-    path = os.pathsep.join([*PLACES, *filter(None, [os.environ.get('PYTHONPATH')])])
+    path = os.pathsep.join([PYTHON_PATH, *filter(None, [os.environ.get('PYTHONPATH')])])
     given = os.open(folder / 'lock', os.O_CREAT | os.O_RDWR)
     fcntl.flock(given, fcntl.LOCK_EX)
     process = subprocess.Popen(

@@ -17,7 +17,7 @@ import pytest
 import torch
 import torchvision
 import yaml
-from child_signals import hear_requests
+from child_processes import hear_requests
 from reds_tree import make_reds
 
 from pdan_plugin.comparison.plan import plan_rows, plan_runs

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from child_signals import hear_requests
+from child_processes import hear_requests
 from small_run import equal, train_options, write_options, write_pictures
 
 from pdan_plugin.training import interruption

@@ -4,17 +4,16 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
+import time
 
 import pytest
 import torch.multiprocessing
 from basicsr.utils import dist_util
+from child_processes import PYTHON_PATH
 from free_port import free_port
 
 from pdan_plugin.errors import RequestError
 
-TESTS = Path(__file__).parents[1]
-PLACES = os.pathsep.join(map(str, (TESTS.parent, TESTS)))  # the package, and what tests import of each other
 MEETING = """
 import atexit, os, sys
 import gloo_threads, pdan_plugin, torch, torch.distributed as dist
@@ -52,7 +51,7 @@ print(f'rank {rank} local {os.environ["LOCAL_RANK"]} sum {total.item():.0f}', fl
 
 def test_torchrun_on_a_cpu(python):
     launcher = ('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2')
-    done = python(MEETING, 'pytorch', launcher=launcher, environment={'PYTHONPATH': PLACES})
+    done = python(MEETING, 'pytorch', launcher=launcher, environment={'PYTHONPATH': PYTHON_PATH})
     assert done.returncode == 0, done.stderr
     assert 'rank 0 local 0 sum 2' in done.stdout
     assert 'rank 1 local 1 sum 2' in done.stdout
@@ -61,7 +60,7 @@ def test_torchrun_on_a_cpu(python):
 
 
 def test_a_rank_that_fails_within_a_collective_ends(python):
-    """Its peer is nowhere near, so the collective will not end: the exit status is its own, before the peer's end."""
+    """Its peer is nowhere near, so the collective will not end: the exit status is its own, and soon."""
     script = """
 import sys, time
 import pdan_plugin, torch, torch.distributed as dist
@@ -69,11 +68,15 @@ from basicsr.utils import dist_util
 dist_util.init_dist('pytorch')
 if dist.get_rank() == 0:
     pending = dist.all_reduce(torch.ones(1), async_op=True)
+    print('left at', time.time(), flush=True)
     sys.exit(3)
 time.sleep(3000)
 """
     done = python(script, launcher=('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2'))
     assert re.search(r'rank\s*: 0 .*\n\s*exitcode\s*: 3 ', done.stderr), done.stderr
+    left = re.search(r'left at ([\d.]+)', done.stdout)
+    assert left is not None
+    assert time.time() - float(left[1]) < 120
 
 
 def test_slurm_on_a_cpu(python, tmp_path):
@@ -83,7 +86,7 @@ def test_slurm_on_a_cpu(python, tmp_path):
     scontrol.write_text('#!/bin/sh\n[ "$*" = "show hostname node[1-2]" ] && printf "127.0.0.1\\nnode2\\n"\n')
     scontrol.chmod(0o755)
     environment = {
-        'PATH': f'{scontrol.parent}{os.pathsep}{os.environ["PATH"]}', 'PYTHONPATH': PLACES,
+        'PATH': f'{scontrol.parent}{os.pathsep}{os.environ["PATH"]}', 'PYTHONPATH': PYTHON_PATH,
         'MASTER_PORT': str(free_port()),
         'SLURM_NTASKS': '2', 'SLURM_NODELIST': 'node[1-2]', 'SLURM_LOCALID': '0',
     }  # fmt: skip

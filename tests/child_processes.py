@@ -1,6 +1,11 @@
-"""Signals of the processes that tests start."""
+"""What the processes that tests start are given."""
 
+import os
 import signal
+from pathlib import Path
+
+_TESTS = Path(__file__).parent
+PYTHON_PATH = os.pathsep.join(map(str, (_TESTS.parent, _TESTS)))  # the package, and what tests import of each other
 
 
 def hear_requests() -> None:
