@@ -11,7 +11,7 @@ from small_run import changed, dataset, test_options, train_options, without
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.option_file import read_option_file
-from pdan_plugin.option_schema import check_options
+from pdan_plugin.option_schema.check import check_options
 
 OPTIONS = Path(__file__).parents[1] / 'options'
 
@@ -356,6 +356,30 @@ class TestOwnModels:
         assert 'sources.0: ' in refusal(options)
         options['datasets']['train']['sources'] = {'a': 1}
         assert 'expected a list of sections with dataroot_gt and dataroot_lq' in refusal(options)
+
+
+@pytest.mark.parametrize('phase', ['train', 'val'])
+@pytest.mark.parametrize(
+    ('values', 'text'),
+    [
+        ({'jpeg_quality': [40, 95], 'jpeg_prob': 1.2}, '.jpeg_prob: found 1.2; expected a number from 0 to 1'),
+        ({'noise_sigma': [10, 0]}, '.noise_sigma: found [10, 0]; expected grey levels from 0 to 255'),
+        ({'noise_sgima': 4}, ".noise_sgima: unknown key; did you mean 'noise_sigma'?"),
+        ({'noise_sigma': 4, 'poisson': 1}, '.poisson: found 1; expected true or false'),
+        ({'noise_sigma': 4, 'resize': 'area'}, ".resize: found the text 'area'; expected a list"),
+        ({'jpeg_prob': ~0, 'noise_sigma': 4}, '.jpeg_prob: found -1; expected a number from 0 to 1'),
+        ({'poisson': True, 'jpeg_quality': 80}, ': poisson without noise_sigma'),
+        ({}, ': degrades nothing'),
+        (80, ': found 80; expected a section of keys'),
+    ],
+)
+def test_a_degradation_is_checked_in_every_data_set(phase, values, text):
+    options = train_options()
+    options['datasets'].setdefault('val', {**options['datasets']['train'], 'name': 'val'})
+    options['datasets'][phase] |= {'type': 'REDSPairedDataset'}
+    check(changed(options, f'datasets.{phase}.degradation', {'noise_sigma': 4, 'jpeg_quality': None}))
+    wrong = refusal(changed(options, f'datasets.{phase}.degradation', values))
+    assert f'my.yml: datasets.{phase}.degradation{text}' in wrong
 
 
 def test_a_test_run_needs_val_and_neither_train_nor_logger():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,17 @@ from pdan_plugin.synthesis.bicubic import downsample_uint8
 from pdan_plugin.toolbox_fixes import stock_toolbox
 from pdan_plugin.toolbox_fixes.data_loading import SampleIndex
 
-STOCK, STOCK_ON_BMP, OURS_ON_PNG, OURS = (
+STOCK, STOCK_ON_BMP, OURS_ON_PNG, OURS, OURS_DEGRADED = (
     'stock toolbox, PNG store, two pictures',
     'stock toolbox, BMP store, two pictures',
     'ours, PNG store, three pictures',
     'ours, BMP store, three pictures',
+    'ours, BMP store, noise, JPEG and resampling',
 )
 # Samples a call: enough that a call lasts long against the clock, few enough that a round is short.
-_SAMPLES = {STOCK: 12, STOCK_ON_BMP: 24, OURS_ON_PNG: 12, OURS: 256}
+_SAMPLES = {STOCK: 12, STOCK_ON_BMP: 24, OURS_ON_PNG: 12, OURS: 256, OURS_DEGRADED: 256}
+# Everything on every sample, which costs the most.
+_DEGRADATION = {'resize': ['area', 'bilinear'], 'noise_sigma': [1, 10], 'poisson': True, 'jpeg_quality': [40, 95]}
 _STORES = ('train_sharp.lmdb', 'train_blur_bicubic_x4.lmdb', 'train_sharp_bicubic_x4.lmdb')
 
 
@@ -42,8 +45,8 @@ def benchmark_loader(rounds: int, frames: int = 24) -> dict[str, Any]:
         frames: In each store.
 
     Returns:
-        ``ratio`` (ours on BMP to stock on PNG, in samples a second), ``samples_per_second`` by side, ``rounds``,
-        ``frames``.
+        ``ratio`` (ours on BMP to stock on PNG, in samples a second), ``degradation_ms`` (what noise, JPEG and other
+        resampling cost a sample), ``samples_per_second`` by side, ``rounds``, ``frames``.
 
     Raises:
         RequestError: scikit-image is not installed.
@@ -56,6 +59,9 @@ def benchmark_loader(rounds: int, frames: int = 24) -> dict[str, Any]:
             STOCK_ON_BMP: _reading(_stock(roots['bmp']), _SAMPLES[STOCK_ON_BMP], stock_toolbox),
             OURS_ON_PNG: _reading(our_data_set(roots['png']), _SAMPLES[OURS_ON_PNG], nullcontext),
             OURS: _reading(our_data_set(roots['bmp']), _SAMPLES[OURS], nullcontext),
+            OURS_DEGRADED: _reading(
+                our_data_set({**roots['bmp'], 'degradation': _DEGRADATION}), _SAMPLES[OURS_DEGRADED], nullcontext
+            ),
         }
         with one_thread():
             seconds = medians(times_in_turn(sides, rounds, warm_up=2, description='loader'))
@@ -65,6 +71,7 @@ def benchmark_loader(rounds: int, frames: int = 24) -> dict[str, Any]:
     return {
         'benchmark': 'loader',
         'ratio': rates[OURS] / rates[STOCK],
+        'degradation_ms': 1000 * (1 / rates[OURS_DEGRADED] - 1 / rates[OURS]),
         'samples_per_second': rates,
         'rounds': rounds,
         'frames': frames,
@@ -91,7 +98,7 @@ def write_stores(folder: Path, frames: int, codec: str, different: int = 24) -> 
     return {option: str(folder / store) for option, store in zip(options, _STORES, strict=True)}
 
 
-def data_set_options(roots: dict[str, str]) -> dict[str, Any]:
+def data_set_options(roots: Mapping[str, Any]) -> dict[str, Any]:
     """A training data set of these stores, as an option file has it."""
     return {
         'name': 'benchmark',
@@ -108,7 +115,7 @@ def data_set_options(roots: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def our_data_set(roots: dict[str, str]) -> REDSPairedDataset:
+def our_data_set(roots: Mapping[str, Any]) -> REDSPairedDataset:
     return REDSPairedDataset(data_set_options(roots))
 
 
@@ -139,5 +146,6 @@ def table(result: dict[str, Any]) -> str:
         f'{result["frames"]} frames of 1280x720 in memory, HR crops of 256x256, one thread, samples a second',
         *(f'  {name:<42}{rate:>9.0f}{rate / rates[STOCK]:>8.1f} times' for name, rate in rates.items()),
         f"A sample of ours comes {result['ratio']:.1f} times as fast as the stock toolbox's from its PNG store.",
+        f'Noise, JPEG and resampling of an LR crop of 64x64: {result["degradation_ms"]:.2f} ms a sample.',
     ]
     return '\n'.join(lines)

@@ -17,7 +17,7 @@ from pdan_plugin.comparison.rows import FULL, SMALL, Comparison
 from pdan_plugin.comparison.sheet import write_sheet
 from pdan_plugin.errors import RequestError, WorkError
 from pdan_plugin.metrics.lpips_metric import prepare as prepare_lpips
-from pdan_plugin.option_schema import check_options
+from pdan_plugin.option_schema.check import check_options
 from pdan_plugin.precision import slowness
 
 

@@ -6,6 +6,7 @@ import os
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -59,26 +60,36 @@ class _EncodedFrames(ABC):
 
 
 class FrameFolder(_EncodedFrames):
-    """REDS's own folders, ``CLIP/FRAME.png``.
+    """REDS's own folders, ``CLIP/FRAME.png``, or the toolbox's, ``NAME.png``.
+
+    Args:
+        folder: The folder of clips.
+        plain: Whether pictures directly in the folder, without clips, are frames too; their keys are their names.
 
     Raises:
-        RequestError: No such folder, or no frame in it. Reading raises it too, naming the file.
+        RequestError: No such folder, no frame in it, or clips and pictures beside each other. Reading raises it too,
+            naming the file.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, *, plain: bool = False) -> None:
         self.path = Path(folder)
         if not self.path.is_dir():
             raise RequestError(f'{self.path}: no such folder')
         with os.scandir(self.path) as entries:
-            clips = [entry.name for entry in entries if entry.is_dir()]
-        self.keys = sorted(
-            f'{clip}/{os.path.splitext(name)[0]}'
-            for clip in clips
-            for name in os.listdir(self.path / clip)
-            if name.endswith('.png') and not name.startswith('.')
-        )
+            clips, names = [], []
+            for entry in entries:
+                (clips if entry.is_dir() else names).append(entry.name)
+        in_clips = [f'{clip}/{key}' for clip in clips for key in _picture_keys(os.listdir(self.path / clip))]
+        beside = _picture_keys(names) if plain else []
+        if in_clips and beside:
+            raise RequestError(
+                f'{self.path}: holds pictures ({beside[0]}.png) beside folders of pictures ({in_clips[0]}.png); '
+                'keep only one of the two'
+            )
+        self.keys = sorted(in_clips or beside)
         if not self.keys:
-            raise RequestError(f'{self.path}: no frames here (expected CLIP/FRAME.png, such as 000/00000000.png)')
+            also = ' or NAME.png' if plain else ''
+            raise RequestError(f'{self.path}: no frames here (expected CLIP/FRAME.png, such as 000/00000000.png{also})')
 
     def name_of(self, key: str) -> str:
         return str(self.path / f'{key}.png')
@@ -93,6 +104,10 @@ class FrameFolder(_EncodedFrames):
                 return file.read(count)
         except OSError as error:
             raise RequestError(f'{self.name_of(key)}: cannot be read ({error.strerror})') from error
+
+
+def _picture_keys(names: Iterable[str]) -> list[str]:
+    return [name.removesuffix('.png') for name in names if name.endswith('.png') and not name.startswith('.')]
 
 
 class FrameArchive(_EncodedFrames):

@@ -157,4 +157,4 @@ def _open(root: str, option: str, backend: str, label: str) -> Frames:
     if is_store:
         raise RequestError(f'{label}: {option} {root} is an LMDB store; set io_backend: {{type: lmdb}}')
     inner = path / 'X4'  # REDS keeps its small frames one folder deeper
-    return FrameFolder(inner if inner.is_dir() else path)
+    return FrameFolder(inner if inner.is_dir() else path, plain=True)

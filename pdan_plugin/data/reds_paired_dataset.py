@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
@@ -16,11 +17,22 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from pdan_plugin.data.augmentation import Draws, draw, turn
+from pdan_plugin.data.degradation import DegradationDraws, LQDegradation
 from pdan_plugin.data.paired_frames import Crop, PairedFrames
 from pdan_plugin.data.source_mixing import MixingSampler, whole_weights
 from pdan_plugin.errors import RequestError
 
 _LEVELS = np.arange(256, dtype=np.float32) / np.float32(255)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """One sample before anything of it is read; no augmentation where it is the whole frame."""
+
+    source: PairedFrames
+    crop: Crop
+    draws: Draws | None
+    degradation: DegradationDraws | None
 
 
 @DATASET_REGISTRY.register()  # pyright: ignore[reportOptionalCall]
@@ -36,13 +48,15 @@ class REDSPairedDataset(Dataset):
 
     Args:
         opt: The data set's options, with the toolbox's own (``name``, ``phase``, ``scale``) and
-            ``dataroot_gt``, ``dataroot_lq``, ``dataroot_lq_sharp`` (optional): stores (``....lmdb``) or REDS's own
-            folders of clips; or
+            ``dataroot_gt``, ``dataroot_lq``, ``dataroot_lq_sharp`` (optional): stores (``....lmdb``), REDS's own
+            folders of clips, or folders of PNG pictures of the same names; or
             ``sources``: a list of such triples, read as one set; a ``weight`` in each mixes them in that ratio whatever
             their sizes, without it every frame is as likely as any other;
             ``io_backend``: ``{type: lmdb}`` or ``{type: disk}``;
             ``frames``: ``all`` (default) or ``val300``, frames 9, 19, ..., 99 of each clip;
             in training ``gt_size`` and, off where absent, ``use_hflip``, ``use_rot``, ``use_brightness``;
+            ``degradation``: noise, JPEG and other resampling on ``lq`` alone (`degradation.LQDegradation`), outside
+            training with the same draws at every reading;
             ``manual_seed``: 0 where absent; the trainer fills in the run's.
 
     Raises:
@@ -66,6 +80,8 @@ class REDSPairedDataset(Dataset):
         self._sources = [PairedFrames(roots, self._label, opt) for roots in self._roots()]
         self._ends = list(accumulate(len(source.keys) for source in self._sources))
         self._weights = self._checked_weights()
+        degradation = opt.get('degradation')
+        self._degradation = None if degradation is None else LQDegradation(degradation, self._label, self._scale)
         if self._train:
             self._gt_size = self._checked_gt_size()
         for source in self._sources:
@@ -99,19 +115,26 @@ class REDSPairedDataset(Dataset):
 
     def _read(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         chosen = [self._choose(index) for index in indices]
-        for source, crop, _ in chosen:
-            source.expect(crop)
-        return [self._sample(*each) for each in chosen]
+        for each in chosen:
+            each.source.expect(each.crop)
+        return [self._sample(each) for each in chosen]
 
-    def _choose(self, index: int) -> tuple[PairedFrames, Crop, Draws | None]:
-        """What of which frame the sample is; without draws where it is the whole of it."""
+    def _choose(self, index: int) -> _Chosen:
+        """What of which frame the sample is, and what was drawn for it."""
         position = range(len(self))[int(index)]
         number = bisect_right(self._ends, position)
         source = self._sources[number]
         key = source.keys[position - (self._ends[number - 1] if number else 0)]
         lq_height, lq_width = source.checked_lq_size(key)
+        place = {
+            'seed': self._seed,
+            'epoch': getattr(index, 'epoch', 0) if self._train else 0,
+            'repeat': getattr(index, 'repeat', 0) if self._train else 0,
+            'index': position,
+        }
+        degradation = None if self._degradation is None else self._degradation.draw(**place)
         if not self._train:
-            return source, Crop(key, 0, 0, lq_height, lq_width), None
+            return _Chosen(source, Crop(key, 0, 0, lq_height, lq_width), None, degradation)
         size = self._gt_size // self._scale
         if min(lq_height, lq_width) < size:
             raise RequestError(
@@ -119,28 +142,28 @@ class REDSPairedDataset(Dataset):
                 f'({lq_width * self._scale}x{lq_height * self._scale})'
             )
         draws = draw(
-            seed=self._seed,
-            epoch=getattr(index, 'epoch', 0),
-            repeat=getattr(index, 'repeat', 0),
-            index=position,
+            **place,
             places=(lq_height - size + 1, lq_width - size + 1),
             use_hflip=self.opt.get('use_hflip', False),
             use_rot=self.opt.get('use_rot', False),
             use_brightness=self.opt.get('use_brightness', False),
         )
-        return source, Crop(key, draws.top, draws.left, size, size), draws
+        return _Chosen(source, Crop(key, draws.top, draws.left, size, size), draws, degradation)
 
-    def _sample(self, source: PairedFrames, crop: Crop, draws: Draws | None) -> dict[str, Any]:
+    def _sample(self, chosen: _Chosen) -> dict[str, Any]:
+        source, crop, draws = chosen.source, chosen.crop, chosen.draws
         pictures = source.read(crop)
         gain = 1.0
         if draws is not None:
             pictures = tuple(turn(picture, draws) for picture in pictures)
             gain = draws.brightness
-        lq, gt, lq_sharp = (_tensor(picture, gain) for picture in pictures)
+        lq, gt, lq_sharp = pictures
+        if self._degradation is not None and chosen.degradation is not None:
+            lq = self._degradation.apply(lq, chosen.degradation)
         return {
-            'lq': lq,
-            'gt': gt,
-            'lq_sharp': lq_sharp,
+            'lq': _tensor(lq, gain),
+            'gt': _tensor(gt, gain),
+            'lq_sharp': _tensor(lq_sharp, gain),
             'lq_path': f'{source.lq_root}/{crop.key}',
             'gt_path': f'{source.gt_root}/{crop.key}',
         }

@@ -19,7 +19,6 @@ from basicsr.utils.registry import (
     METRIC_REGISTRY,
     MODEL_REGISTRY,
 )
-from pydantic import ValidationError
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.option_schema import sections
@@ -37,6 +36,7 @@ from pdan_plugin.option_schema.constructors import (
 )
 from pdan_plugin.option_schema.keys_read import keys_read, words_of_package
 from pdan_plugin.option_schema.optimization import check_optimizer, check_scheduler
+from pdan_plugin.option_schema.validation import check_values, dotted
 
 # What is read whatever the model, of sections that the model reads too.
 _READ_FOR_ANY_MODEL = {
@@ -156,23 +156,11 @@ def _check_section(
             known |= _IDLE_WORDS.get((base.__name__, key), set())
     lenient = not is_read or (reader is None and not key) or (reader is not None and not is_own(reader))
     problems = [
-        Problem(_dotted(key, word), text)
+        Problem(dotted(key, word), text)
         for word in values
         if (text := _unknown(str(word), known, values, reader, key, lenient)) is not None
     ]
-    return problems + _check_values(schema, {word: values[word] for word in values if word in known}, key, due)
-
-
-def _check_values(schema: type[sections.Options], values: dict[str, Any], key: str, due: bool = True) -> list[Problem]:
-    try:
-        schema.model_validate(values)
-    except ValidationError as error:
-        return [
-            Problem(_dotted(key, '.'.join(map(str, item['loc']))), _in_words(item))
-            for item in error.errors()
-            if due or item['type'] != 'missing'
-        ]
-    return []
+    return problems + check_values(schema, {word: values[word] for word in values if word in known}, key, due)
 
 
 def _unknown(
@@ -203,22 +191,6 @@ def _unknown(
         more = f' and {len(readers) - 4} others' if len(readers) > 4 else ''
         return f'{name} does not read it; model_type {", ".join(readers[:4])}{more} would'
     return f'unknown key, {name} does not read it{did_you_mean(word, known)}'
-
-
-def _in_words(item: Any) -> str:
-    if item['type'] == 'missing':
-        return 'missing; it must be given'
-    context = item.get('ctx', {})
-    expected = {
-        'option': context.get('expected'),
-        'literal_error': context.get('expected'),
-        'bool_type': 'true or false',
-    }.get(item['type'])
-    return wrong_value(item['input'], str(expected or item['msg']))
-
-
-def _dotted(section: str, word: Any) -> str:
-    return f'{section}.{word}' if section else str(word)
 
 
 def _check_datasets(datasets: Any, is_train: bool) -> list[Problem]:
@@ -257,7 +229,10 @@ def _check_dataset(values: Mapping[str, Any], key: str, schema: type[sections.Da
         for word in values
         if (text := _unknown(str(word), known, values, owner, 'datasets', not own)) is not None
     ]
-    problems += _check_values(schema, {word: values[word] for word in values if word in known}, key)
+    problems += check_values(schema, {word: values[word] for word in values if word in known}, key)
+    if 'degradation' in known and isinstance(values.get('degradation'), Mapping):
+        given = {word: value for word, value in values['degradation'].items() if value is not None}
+        problems += check_values(sections.Degradation, given, f'{key}.degradation')
     if own:
         due = set(keys.at_build.get('', ()))
         if schema is sections.TrainDataSet:
@@ -312,7 +287,7 @@ def _check_paths(paths: Any, networks: Collection[str], model: Any) -> list[Prob
                 value = rest.pop(word)
                 problems += [
                     Problem(f'path.{word}', problem.text)
-                    for problem in _check_values(sections.NetworkPaths, {schema_key: value}, 'path')
+                    for problem in check_values(sections.NetworkPaths, {schema_key: value}, 'path')
                 ]
         read |= {f'{start}{label}' for label in labels}
     for word in [word for word in rest if word in _FOLDERS_SET_BY_TOOLBOX]:
@@ -326,7 +301,7 @@ def _check_paths(paths: Any, networks: Collection[str], model: Any) -> list[Prob
         for word in rest
         if (text := _unknown(str(word), known, paths, model, 'path', not own)) is not None
     ]
-    return problems + _check_values(sections.Paths, rest, 'path')
+    return problems + check_values(sections.Paths, rest, 'path')
 
 
 def _check_train(train: Mapping[str, Any], model: Any) -> list[Problem]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, StrictBool
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
 from pydantic_core import PydanticCustomError
 
 from pdan_plugin.option_schema.constructors import is_number, is_whole
@@ -58,6 +58,37 @@ Names = Annotated[
         list,
     ),
 ]
+
+
+def _range_within(least: int, most: int, whole: bool) -> Callable[[Any], bool]:
+    def accepts(value: Any) -> bool:
+        ends = value if isinstance(value, (list, tuple)) else [value, value]
+        kind = is_whole if whole else is_number
+        return len(ends) == 2 and all(map(kind, ends)) and least <= ends[0] <= ends[1] <= most
+
+    return accepts
+
+
+def _whole_ends(value: Any) -> tuple[int, int]:
+    first, last = value if isinstance(value, (list, tuple)) else (value, value)
+    return int(first), int(last)
+
+
+def _ends(value: Any) -> tuple[float, float]:
+    first, last = value if isinstance(value, (list, tuple)) else (value, value)
+    return float(first), float(last)
+
+
+Probability = Annotated[float, _kind('a number from 0 to 1', lambda value: is_number(value) and 0 <= value <= 1, float)]
+QualityRange = Annotated[
+    tuple[int, int],
+    _kind('a JPEG quality from 1 to 100, or two such as [40, 95]', _range_within(1, 100, whole=True), _whole_ends),
+]
+NoiseRange = Annotated[
+    tuple[float, float],
+    _kind('grey levels from 0 to 255, or two such as [0, 10]', _range_within(0, 255, whole=False), _ends),
+]
+Resampling = Literal['bicubic', 'area', 'bilinear']
 
 
 class Options(BaseModel):
@@ -168,9 +199,42 @@ class DataSet(Options):
     dataset_enlarge_ratio: Factor = 1
     num_worker_per_gpu: Whole | None = None
     batch_size_per_gpu: Positive | None = None
+    degradation: Section | None = None
     use_shuffle: StrictBool | None = None  # in many option files; the sampler always shuffles
 
 
 class TrainDataSet(DataSet):
     num_worker_per_gpu: Whole  # type: ignore[assignment]
     batch_size_per_gpu: Positive  # type: ignore[assignment]
+
+
+class Degradation(Options):
+    """What a data set adds to its LR pictures while it reads them; see data/degradation.py."""
+
+    model_config = ConfigDict(extra='forbid', frozen=True)
+
+    resize: Annotated[list[Resampling], Field(min_length=1)] | None = None
+    resize_prob: Probability = 1.0
+    noise_sigma: NoiseRange | None = None
+    noise_prob: Probability = 1.0
+    poisson: StrictBool = False
+    jpeg_quality: QualityRange | None = None
+    jpeg_prob: Probability = 1.0
+
+    @model_validator(mode='after')
+    def _something_is_degraded(self) -> Degradation:
+        if self.resize is None and self.noise_sigma is None and self.jpeg_quality is None:
+            raise PydanticCustomError(
+                'together', 'degrades nothing; give noise_sigma, jpeg_quality or resize, or take the section out'
+            )
+        for given, needed in (
+            ('resize_prob', 'resize'),
+            ('noise_prob', 'noise_sigma'),
+            ('poisson', 'noise_sigma'),
+            ('jpeg_prob', 'jpeg_quality'),
+        ):
+            if given in self.model_fields_set and getattr(self, given) and getattr(self, needed) is None:
+                raise PydanticCustomError(
+                    'together', '{given} without {needed}; give both or none', {'given': given, 'needed': needed}
+                )
+        return self

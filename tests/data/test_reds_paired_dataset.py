@@ -126,6 +126,32 @@ class TestPixels:
                 assert torch.equal(first[kind], second[kind])
 
 
+class TestPlainFolders:
+    def folders(self, small_reds, root: Path) -> dict:
+        for name, frames in (('gt', small_reds.sharp), ('lq', small_reds.blurred)):
+            (root / name).mkdir()
+            for number, image in enumerate(list(frames.values())[:5]):
+                cv2.imwrite(str(root / name / f'flower_{number}.png'), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        return small_reds.options('disk') | {'dataroot_gt': f'{root}/gt', 'dataroot_lq': f'{root}/lq'}
+
+    def test_pictures_need_no_clips(self, small_reds, tmp_path: Path) -> None:
+        options = self.folders(small_reds, tmp_path)
+        dataset = REDSPairedDataset(options | {'phase': 'val'})
+        assert len(dataset) == 5
+        sample = dataset[3]
+        assert sample['lq_path'] == f'{tmp_path}/lq/flower_3'
+        np.testing.assert_array_equal(as_bytes(sample['lq']), list(small_reds.blurred.values())[3])
+        crop = REDSPairedDataset(options | {'degradation': {'noise_sigma': 5}})[0]
+        assert tuple(crop['lq'].shape) == (3, 8, 8)
+
+    def test_pictures_beside_clips_are_refused(self, small_reds, tmp_path: Path) -> None:
+        options = self.folders(small_reds, tmp_path)
+        (tmp_path / 'gt' / '000').mkdir()
+        (tmp_path / 'gt' / '000' / '00000000.png').write_bytes((tmp_path / 'gt' / 'flower_0.png').read_bytes())
+        with pytest.raises(RequestError, match=r'pictures \(flower_.*\.png\) beside folders of pictures \(000/0'):
+            REDSPairedDataset(options)
+
+
 class TestDraws:
     @pytest.mark.parametrize('context', ['fork', 'spawn'])
     def test_the_number_of_workers_does_not_matter(self, small_reds, context: str) -> None:

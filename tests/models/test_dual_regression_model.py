@@ -14,7 +14,7 @@ from small_run import changed, train_options, without
 
 from pdan_plugin.archs.drn_arch import DRN
 from pdan_plugin.errors import RequestError
-from pdan_plugin.option_schema import check_options
+from pdan_plugin.option_schema.check import check_options
 from pdan_plugin.synthesis.bicubic import imresize
 from pdan_plugin.toolbox_fixes.experiment_folders import read_state
 

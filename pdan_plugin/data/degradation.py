@@ -1,0 +1,192 @@
+"""Noise, JPEG compression and other resampling, added to an LR picture while it is read.
+
+What is added to a sample is decided by (seed, epoch, repeat, index) alone, so neither workers nor their number matter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import cv2
+import numpy as np
+
+from pdan_plugin.option_schema.sections import Degradation
+from pdan_plugin.option_schema.validation import read_section
+
+_WORDS = struct.Struct('<16I')
+_WHOLE = 2**32
+_BLOCK = 16  # pixels of a JPEG's largest unit, two blocks of 8: the place of a crop in it is drawn
+_MIDDLE_GREY = 127.5
+_FULL_COLOUR_CHANCE = 0.25  # of a JPEG whose colour planes are not halved
+_FILTER_REACH = 2  # pixels to either side
+
+
+@dataclass(frozen=True)
+class DegradationDraws:
+    """What was drawn for one sample.
+
+    Attributes:
+        resampling: ``bicubic`` (the picture as stored), ``area`` or ``bilinear``.
+        noise_sigma: Standard deviation in grey levels of 255; 0 for none.
+        noise_follows_signal: Whether the variance is proportional to the grey level, with ``noise_sigma`` at 127.5.
+        noise_seed: Of the noise's generator, 128 bits.
+        jpeg_quality: 1 to 100, or None for no compression.
+        jpeg_offset: (rows, columns), 0 to 15, by which the picture's first pixel lies inside a unit of 16x16.
+        jpeg_full_colour: Whether the colour planes have the full size (4:4:4) and not half of it (4:2:0).
+    """
+
+    resampling: str
+    noise_sigma: float
+    noise_follows_signal: bool
+    noise_seed: int
+    jpeg_quality: int | None
+    jpeg_offset: tuple[int, int]
+    jpeg_full_colour: bool
+
+
+class LQDegradation:
+    """Degrades LR pictures as the section ``degradation`` of a data set says.
+
+    The order is that of a camera: resampling, noise, rounding to 8 bits, JPEG.
+
+    Args:
+        options: The section as read from the option file; `option_schema.sections.Degradation` lists its keys.
+        label: The data set, for messages.
+        scale: How many times smaller the LR pictures are, which the filters of ``area`` and ``bilinear`` depend on.
+
+    Raises:
+        RequestError: A key or value that the section does not allow.
+    """
+
+    def __init__(self, options: Mapping[str, Any], label: str, scale: int) -> None:
+        self.settings = read_section(Degradation, options, f'{label}: degradation')
+        self._scale = scale
+
+    def draw(self, *, seed: int, epoch: int, repeat: int, index: int) -> DegradationDraws:
+        """Draw for one sample. Everything is drawn whether it is used or not, so that one key leaves others alone."""
+        settings = self.settings
+        words = f'{seed} {epoch} {repeat} {index}'.encode()
+        digest = hashlib.blake2b(words, digest_size=_WORDS.size, person=b'degradation').digest()
+        (
+            resize_chance,
+            resize_choice,
+            noise_chance,
+            sigma,
+            signal,
+            jpeg_chance,
+            quality,
+            row,
+            column,
+            colour,
+            *_,
+        ) = _WORDS.unpack(digest)
+        resampling, noise_sigma, jpeg_quality = 'bicubic', 0.0, None
+        if settings.resize is not None and resize_chance < settings.resize_prob * _WHOLE:
+            resampling = settings.resize[resize_choice * len(settings.resize) // _WHOLE]
+        if settings.noise_sigma is not None and noise_chance < settings.noise_prob * _WHOLE:
+            least, most = settings.noise_sigma
+            noise_sigma = least + (most - least) * sigma / _WHOLE
+        if settings.jpeg_quality is not None and jpeg_chance < settings.jpeg_prob * _WHOLE:
+            least, most = settings.jpeg_quality
+            jpeg_quality = least + quality * (most - least + 1) // _WHOLE
+        return DegradationDraws(
+            resampling=resampling,
+            noise_sigma=noise_sigma,
+            noise_follows_signal=settings.poisson and signal < _WHOLE // 2,
+            noise_seed=int.from_bytes(digest[-16:], 'little'),
+            jpeg_quality=jpeg_quality,
+            jpeg_offset=(row * _BLOCK // _WHOLE, column * _BLOCK // _WHOLE),
+            jpeg_full_colour=colour < _FULL_COLOUR_CHANCE * _WHOLE,
+        )
+
+    def apply(self, picture: np.ndarray, draws: DegradationDraws) -> np.ndarray:
+        """The degraded picture; the given one is not changed.
+
+        Args:
+            picture: (h, w, 3) uint8 RGB.
+            draws: What `draw` gave.
+
+        Returns:
+            (h, w, 3) uint8 RGB, of the same size.
+        """
+        if draws.resampling != 'bicubic' or draws.noise_sigma > 0:
+            values = picture.astype(np.float32)
+            if draws.resampling != 'bicubic':
+                kernel = resampling_filter(draws.resampling, self._scale)
+                values = cv2.sepFilter2D(values, -1, kernel, kernel, borderType=cv2.BORDER_REFLECT_101)
+            if draws.noise_sigma > 0:
+                _add_noise(values, draws)
+            picture = np.clip(np.rint(values, out=values), 0, 255, out=values).astype(np.uint8)
+        return picture if draws.jpeg_quality is None else _compressed(picture, draws)
+
+
+def _add_noise(values: np.ndarray, draws: DegradationDraws) -> None:
+    """Add noise to (h, w, 3) float32 grey levels, in place."""
+    noise = np.random.Generator(np.random.PCG64(draws.noise_seed)).standard_normal(values.shape, dtype=np.float32)
+    noise *= np.float32(draws.noise_sigma)
+    if draws.noise_follows_signal:  # photons that arrive are counted: the variance is proportional to their number
+        noise *= np.sqrt(np.maximum(values, 0) / np.float32(_MIDDLE_GREY))
+    values += noise
+
+
+def _compressed(picture: np.ndarray, draws: DegradationDraws) -> np.ndarray:
+    """The picture through JPEG, as part of a larger one whose block grid is anywhere."""
+    height, width = picture.shape[:2]
+    top, left = draws.jpeg_offset
+    # Whole units to the right and below too, or the encoder fills the last one in its own way.
+    bottom, right = -(top + height) % _BLOCK, -(left + width) % _BLOCK
+    padded = cv2.copyMakeBorder(
+        cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), top, bottom, left, right, cv2.BORDER_REPLICATE
+    )
+    sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444 if draws.jpeg_full_colour else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420
+    assert draws.jpeg_quality is not None
+    settings = [cv2.IMWRITE_JPEG_QUALITY, draws.jpeg_quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
+    encoded, data = cv2.imencode('.jpg', padded, settings)
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR) if encoded else None
+    if decoded is None:
+        raise RuntimeError(f'OpenCV could not compress a picture of {width}x{height} as JPEG {draws.jpeg_quality}')
+    return cv2.cvtColor(decoded[top : top + height, left : left + width], cv2.COLOR_BGR2RGB)
+
+
+@cache
+def resampling_filter(resampling: str, scale: int) -> np.ndarray:
+    """A filter that turns a bicubic LR picture into nearly what another resampling would have made.
+
+    MATLAB's bicubic, the mean over an area and the antialiased bilinear kernel differ in how much of each frequency
+    they keep. The filter is the symmetric one of five taps that fits the ratio of the two best (least squares over the
+    frequencies of the LR picture, weighted by the power that pictures have there); what folds over from higher
+    frequencies differs too and stays as it is.
+
+    Args:
+        resampling: ``area`` or ``bilinear``.
+        scale: How many times smaller the LR picture is, 2 or more.
+
+    Returns:
+        (5,) float32, to be used along rows and columns; its sum is 1.
+    """
+    frequencies = np.linspace(0.01, 0.5, 99)  # cycles a pixel of the LR picture
+    start, wanted = (_response(_KERNELS[name], frequencies, scale) for name in ('bicubic', resampling))
+    # The gain at frequency 0 is 1, so of the taps only those beside the middle are free.
+    basis = np.stack([2 * (np.cos(2 * np.pi * n * frequencies) - 1) for n in range(1, _FILTER_REACH + 1)], axis=1)
+    weight = start / frequencies
+    side = np.linalg.lstsq(basis * (start * weight)[:, None], (wanted - start) * weight, rcond=None)[0]
+    return np.array([*side[::-1], 1 - 2 * side.sum(), *side], np.float32)
+
+
+def _response(kernel: Any, frequencies: np.ndarray, scale: int) -> np.ndarray:
+    """Gain of a downsampling kernel, given in LR pixels and sampled at HR pixels, at frequencies of the LR picture."""
+    places = (np.arange(-2 * scale, 2 * scale) + 0.5) / scale
+    weights = kernel(np.abs(places))
+    return np.cos(2 * np.pi * frequencies[:, None] * places) @ (weights / weights.sum())
+
+
+_KERNELS = {
+    'bicubic': lambda x: np.where(x <= 1, 1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2) * (x < 2),
+    'area': lambda x: (x < 0.5).astype(np.float64),
+    'bilinear': lambda x: np.maximum(1 - x, 0),
+}

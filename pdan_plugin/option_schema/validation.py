@@ -1,0 +1,74 @@
+"""Values of a section held against its schema, and what is wrong in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from pdan_plugin.errors import RequestError
+from pdan_plugin.option_schema import sections
+from pdan_plugin.option_schema.constructors import Problem, did_you_mean, wrong_value
+
+_Schema = TypeVar('_Schema', bound=sections.Options)
+
+
+def check_values(
+    schema: type[sections.Options], values: Mapping[str, Any], key: str, due: bool = True
+) -> list[Problem]:
+    """Missing keys, wrong values and, where the schema forbids them, unknown keys.
+
+    Args:
+        schema: The section's keys and their kinds.
+        values: The section as read.
+        key: Its dotted key; empty for the file's top level.
+        due: Whether keys that must be given are missed.
+    """
+    try:
+        schema.model_validate(dict(values))
+    except ValidationError as error:
+        return [
+            Problem(dotted(key, '.'.join(map(str, item['loc']))), _in_words(item, schema))
+            for item in error.errors()
+            if due or item['type'] != 'missing'
+        ]
+    return []
+
+
+def read_section(schema: type[_Schema], values: Mapping[str, Any], label: str) -> _Schema:
+    """The section as an object of its schema. A key that is null is one that is not given.
+
+    Raises:
+        RequestError: Every problem of the section, with ``label`` before each.
+    """
+    values = {word: value for word, value in values.items() if value is not None}
+    problems = check_values(schema, values, '')
+    if problems:
+        raise RequestError(
+            '\n'.join(f'{label}{": " + problem.key if problem.key else ""}: {problem.text}' for problem in problems)
+        )
+    return schema.model_validate(values)
+
+
+def dotted(section: str, word: Any) -> str:
+    """``train`` and ``optim_g`` to ``train.optim_g``; either may be empty."""
+    return f'{section}.{word}' if section and word else section or str(word)
+
+
+def _in_words(item: Any, schema: type[sections.Options]) -> str:
+    if item['type'] == 'missing':
+        return 'missing; it must be given'
+    if item['type'] == 'extra_forbidden':
+        return f'unknown key{did_you_mean(str(item["loc"][-1]), set(schema.model_fields))}'
+    if item['type'] == 'together':
+        return item['msg']
+    context = item.get('ctx', {})
+    expected = {
+        'option': context.get('expected'),
+        'literal_error': context.get('expected'),
+        'bool_type': 'true or false',
+        'list_type': 'a list',
+        'too_short': 'a list that is not empty',
+    }.get(item['type'])
+    return wrong_value(item['input'], str(expected or item['msg']))
