@@ -20,17 +20,7 @@ from pdan_plugin.data import reds_layout
 from pdan_plugin.errors import RequestError
 from pdan_plugin.script_end import ends_script
 from pdan_plugin.synthesis import clip_rendering, photographs
-
-
-def frame_size(text: str) -> tuple[int, int]:
-    """``320x192`` to (320, 192)."""
-    try:
-        width, height = (int(side) for side in text.lower().split('x'))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f'{text!r} is not WIDTHxHEIGHT, such as 320x192') from None
-    if width % clip_rendering.SCALE or height % clip_rendering.SCALE or min(width, height) < 32:
-        raise argparse.ArgumentTypeError(f'{text}: both sides must be multiples of 4 and at least 32')
-    return width, height
+from pdan_plugin.synthesis.scene_conditions import Shares
 
 
 def pixels(text: str) -> float:
@@ -38,6 +28,14 @@ def pixels(text: str) -> float:
     number = float(text)
     if not 0 <= number <= 8:
         raise argparse.ArgumentTypeError(f'{text} is not between 0 and 8')
+    return number
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f'{text} is not between 0 and 1')
     return number
 
 
@@ -66,7 +64,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument('--val-frames', type=whole_number(1), help='frames a validation clip (default: as --frames)')
     parser.add_argument(
         '--size',
-        type=frame_size,
+        type=clip_rendering.frame_size,
         default=(320, 192),
         metavar='WxH',
         help='of a sharp frame, multiples of 4; REDS itself: 1280x720 (default: 320x192)',
@@ -87,6 +85,16 @@ def arguments() -> argparse.ArgumentParser:
         help='the most that things are out of focus in the sharp frames too, so that this is not learned to be undone: '
         'for about one background or object in three, a radius drawn from 0 to this (default: %(default)s)',
     )
+    for name, meaning in (
+        ('stills', 'clips whose frames are still pictures: no motion, no softness, the very pixels of the photographs'),
+        ('still-camera', 'of the other clips, those whose camera rests while things move in front of it'),
+        ('sharp', 'of the other clips, those without --softness and --defocus'),
+        ('dark', 'clips with a tenth to four tenths of the light'),
+        ('bright', 'clips with 1.4 to 2.5 times the light, where highlights are lost'),
+    ):
+        parser.add_argument(
+            f'--{name}', type=share, default=0.0, metavar='SHARE', help=f'{meaning} (default: %(default)s)'
+        )
     parser.add_argument('--seed', type=whole_number(0), default=0, help='of every draw (default: %(default)s)')
     parser.add_argument(
         '--workers',
@@ -114,13 +122,17 @@ def render(args: argparse.Namespace) -> None:
     Raises:
         RequestError: It cannot be done; nothing has been rendered.
     """
+    shares = Shares(args.stills, args.still_camera, args.sharp, args.dark, args.bright)
     counts = {'train': args.clips, 'val': args.val_clips}
     frames = {'train': args.frames, 'val': args.val_frames or args.frames}
     if args.photos == 'skimage':
         parts = photographs.skimage_photographs()
     else:
         found = photographs.photographs_in(Path(args.photos))
-        parts = photographs.part(found, args.seed) if args.val_clips else (found, [])
+        if args.clips and args.val_clips:
+            parts = photographs.part(found, args.seed)
+        else:
+            parts = (found, []) if args.clips else ([], found)
     pictures = dict(zip(counts, parts, strict=True))
     clips = [
         clip
@@ -134,6 +146,7 @@ def render(args: argparse.Namespace) -> None:
             seed=args.seed,
             softness=args.softness,
             defocus=args.defocus,
+            shares=shares,
         )
     ]
     photographs.check_sizes([photo for split, count in counts.items() if count for photo in pictures[split]], args.size)
@@ -145,6 +158,7 @@ def render(args: argparse.Namespace) -> None:
         seed=args.seed,
         softness=args.softness,
         defocus=args.defocus,
+        shares=shares,
     )
 
     missing = [clip for clip in clips if not clip.is_finished()]
@@ -173,6 +187,8 @@ def main(words: Sequence[str] | None = None) -> None:
     args = arguments().parse_args(words)
     if args.clips + args.val_clips == 0:
         arguments().error('no clips are asked for: --clips 0 --val-clips 0')
+    if args.dark + args.bright > 1:
+        arguments().error(f'--dark {args.dark} and --bright {args.bright} are more than all clips together')
     render(args)
 
 

@@ -4,6 +4,7 @@ What a clip looks like depends on the seed, its split, its number, the photograp
 else: neither on the number of workers nor on how often the work was interrupted.
 """
 
+import argparse
 import json
 import multiprocessing
 import shutil
@@ -21,8 +22,9 @@ from pdan_plugin.errors import RequestError
 from pdan_plugin.synthesis.bicubic import downsample_uint8
 from pdan_plugin.synthesis.camera_response import response
 from pdan_plugin.synthesis.motion_blur import DUTY_CYCLE, average_subframes, exposure_times
-from pdan_plugin.synthesis.moving_scene import MovingScene, random_scene
+from pdan_plugin.synthesis.moving_scene import MovingScene, random_scene, still_picture
 from pdan_plugin.synthesis.photographs import Photograph
+from pdan_plugin.synthesis.scene_conditions import AS_PHOTOGRAPHED, NO_SHARES, Conditions, Shares, relit
 
 SCALE = 4
 RECORD = 'rendered_clips.json'
@@ -64,6 +66,7 @@ class Clip:
         folders: Where they go.
         softness: See :func:`~pdan_plugin.synthesis.moving_scene.random_scene`.
         defocus: See there as well.
+        conditions: Motion, sharpness and light.
     """
 
     name: str
@@ -75,12 +78,24 @@ class Clip:
     folders: ClipFolders
     softness: float = 0.0
     defocus: float = 0.0
+    conditions: Conditions = AS_PHOTOGRAPHED
 
     def is_finished(self) -> bool:
         """Whether every frame is in place."""
         wanted = {_frame_name(number) for number in range(self.frames)}
         folders = (self.folders.sharp, self.folders.blurred_small, self.folders.sharp_small)
         return all(folder.is_dir() and {path.name for path in folder.iterdir()} == wanted for folder in folders)
+
+
+def frame_size(text: str) -> tuple[int, int]:
+    """``320x192`` to (320, 192), for a command line."""
+    try:
+        width, height = (int(side) for side in text.lower().split('x'))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'{text!r} is not WIDTHxHEIGHT, such as 320x192') from None
+    if width % SCALE or height % SCALE or min(width, height) < 32:
+        raise argparse.ArgumentTypeError(f'{text}: both sides must be multiples of 4 and at least 32')
+    return width, height
 
 
 def plan_clips(
@@ -93,6 +108,7 @@ def plan_clips(
     seed: int,
     softness: float = 0.0,
     defocus: float = 0.0,
+    shares: Shares = NO_SHARES,
 ) -> list[Clip]:
     """One clip for each of ``folders``; every photograph is a background in turn, pieces in front come from others.
 
@@ -118,6 +134,7 @@ def plan_clips(
                 folders=places,
                 softness=softness,
                 defocus=defocus,
+                conditions=shares.of_clip(number, (seed, split_word, 4)),
             )
         )
     return clips
@@ -131,6 +148,31 @@ def expose(scene: MovingScene, time: float) -> tuple[np.ndarray, np.ndarray]:
     return scene.render(time), average_subframes(subframes, response(RESPONSE))
 
 
+def _exposures(clip: Clip) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(sharp, blurred) of each frame, uint8 (h, w, 3)."""
+    rng, conditions = np.random.default_rng(clip.seed), clip.conditions
+    background, *cut_outs = (
+        relit(photo.read(), conditions.gain, RESPONSE) for photo in (clip.background, *clip.cut_outs)
+    )
+    if conditions.stills:
+        for _ in range(clip.frames):
+            sharp = still_picture(background, clip.size, rng)
+            yield sharp, sharp
+        return
+    scene = random_scene(
+        background,
+        cut_outs,
+        clip.size,
+        clip.frames,
+        rng,
+        softness=0.0 if conditions.sharp else clip.softness,
+        defocus=0.0 if conditions.sharp else clip.defocus,
+        still_camera=conditions.still_camera,
+    )
+    for number in range(clip.frames):
+        yield expose(scene, number)
+
+
 def render_clip(clip: Clip, target: Path) -> None:
     """Renders one clip; its folders appear only when all its frames are written, the sharp one last."""
     places = clip.folders
@@ -139,11 +181,7 @@ def render_clip(clip: Clip, target: Path) -> None:
     work = ClipFolders(partial / 'sharp', partial / 'blurred_small', partial / 'sharp_small')
     for folder in (work.sharp, work.blurred_small, work.sharp_small):
         folder.mkdir(parents=True)
-    rng = np.random.default_rng(clip.seed)
-    cut_outs = [photo.read() for photo in clip.cut_outs]
-    scene = random_scene(clip.background.read(), cut_outs, clip.size, clip.frames, rng, clip.softness, clip.defocus)
-    for number in range(clip.frames):
-        sharp, blurred = expose(scene, number)
+    for number, (sharp, blurred) in enumerate(_exposures(clip)):
         _write(work.sharp / _frame_name(number), sharp)
         _write(work.blurred_small / _frame_name(number), downsample_uint8(blurred, SCALE))
         _write(work.sharp_small / _frame_name(number), downsample_uint8(sharp, SCALE))
@@ -189,6 +227,7 @@ def check_record(
     seed: int,
     softness: float = 0.0,
     defocus: float = 0.0,
+    shares: Shares = NO_SHARES,
 ) -> None:
     """Writes what ``target`` is rendered from and how, or compares it with what stands there.
 
@@ -202,6 +241,7 @@ def check_record(
         'frames': dict(frames),
         'softness': softness,
         'defocus': defocus,
+        **({'shares': dict(shares.record())} if shares != NO_SHARES else {}),
         'duty_cycle': DUTY_CYCLE,
         'response': RESPONSE,
         'photographs': {
@@ -225,10 +265,10 @@ def check_record(
         raise RequestError(
             f'{path} cannot be read ({error}); put it back, or render into another folder, or remove {target}'
         ) from error
-    different = [key for key in record if before.get(key) != record[key]]
+    different = [key for key in {**record, **before} if before.get(key) != record.get(key)]
     if different:
         told = ', '.join(
-            'other photographs' if key == 'photographs' else f'{key} {before.get(key)} (now {record[key]})'
+            'other photographs' if key == 'photographs' else f'{key} {before.get(key)} (now {record.get(key)})'
             for key in different
         )
         raise RequestError(

@@ -157,6 +157,7 @@ def random_scene(
     rng: np.random.Generator,
     softness: float = 0.0,
     defocus: float = 0.0,
+    still_camera: bool = False,
 ) -> MovingScene:
     """A scene with a hand-held camera over ``background`` and a piece of each of ``cut_outs`` moving in front.
 
@@ -174,12 +175,16 @@ def random_scene(
         defocus: The most that a layer is out of focus: the radius in frame pixels of the disk that a point becomes,
             drawn from 0 to this for about one layer in three, the others being in focus. A network that only ever saw
             sharp ground truth undoes such blur too, which is not what the camera saw.
+        still_camera: The camera rests. Without softness and defocus the background then is exactly the photograph's
+            pixels.
 
     Raises:
         ValueError: The background is too small.
     """
     times = np.linspace(-0.5, frames - 0.5, 8 * frames + 1)
-    layers = [_background(background, size, times, rng)]
+    layers = [
+        _resting(still_picture(background, size, rng)) if still_camera else _background(background, size, times, rng)
+    ]
     layers += [_cut_out(picture, size, times, rng) for picture in cut_outs]
     if defocus > 0:
         radii = rng.uniform(0, defocus, len(layers)) * (rng.uniform(size=len(layers)) < _OUT_OF_FOCUS_CHANCE)
@@ -188,6 +193,42 @@ def random_scene(
         blur = float(rng.uniform(0, softness)) * SUPERSAMPLING
         layers = [replace(layer, image=_softened(layer.image, blur)) for layer in layers]
     return MovingScene(size, layers)
+
+
+def still_picture(photo: np.ndarray, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """A part of the photograph, made smaller by a random factor and no other way changed.
+
+    The factor lies between 1 and the one at which the photograph just fills the frame, evenly in its logarithm: near
+    and far alike.
+
+    Args:
+        photo: uint8 (h, w, 3), at least as large as the frame.
+        size: width, height of the frame.
+        rng: Where every draw comes from.
+
+    Returns:
+        uint8 (h, w, 3) of that size.
+
+    Raises:
+        ValueError: The photograph is too small.
+    """
+    width, height = size
+    most = min(photo.shape[1] / width, photo.shape[0] / height)
+    if most < 1:
+        raise ValueError(f'a picture of {photo.shape[1]}x{photo.shape[0]} is too small for frames of {width}x{height}')
+    small = _shrunk(photo, float(np.exp(rng.uniform(0, np.log(most)))))
+    places = np.floor(rng.uniform(size=(3, 2)) * (small.shape[0] - height + 1, small.shape[1] - width + 1)).astype(int)
+    return np.ascontiguousarray(
+        _most_detailed([small[top : top + height, left : left + width] for top, left in places])
+    )
+
+
+def _resting(picture: np.ndarray) -> Layer:
+    """A background of the frame's size that never moves."""
+    image = _supersampled(picture)
+    anchor = (image.shape[1] - 1) / 2, (image.shape[0] - 1) / 2
+    middle = (picture.shape[1] - 1) / 2, (picture.shape[0] - 1) / 2
+    return Layer(image, anchor, MotionPath.steady([*middle, 0, 0]))
 
 
 def _speed(size: tuple[int, int], rng: np.random.Generator) -> float:

@@ -205,3 +205,30 @@ def test_scikit_images_own_photographs(tmp_path):
     names = {split: sorted(photos.values()) for split, photos in used.items()}
     assert {'motorcycle_left.png', 'motorcycle_right.png'} <= set(names['train'])
     assert names['val'] == ['astronaut.png', 'coffee.png']
+
+
+def test_stills_are_sharp_and_other_clips_are_not(photos, tmp_path):
+    target = tmp_path / 'stills'
+    assert render(photos, target, *SMALL, '--clips', 4, '--val-clips', 0, '--stills', 1, '--softness', 2) == 0
+    for name in ('000/00000000.png', '003/00000002.png'):
+        small = [read(target / 'train' / f'train_{kind}' / 'X4' / name) for kind in ('blur_bicubic', 'sharp_bicubic')]
+        assert np.array_equal(*small)
+    frames = [read(target / f'train/train_sharp/000/{number:08d}.png') for number in range(3)]
+    assert not np.array_equal(frames[0], frames[1])
+    assert json.loads((target / RECORD).read_text())['shares']['stills'] == 1
+    # other shares are other pictures, which the record keeps apart
+    assert render(photos, target, *SMALL, '--clips', 4, '--val-clips', 0, '--softness', 2) == 2
+
+
+@pytest.mark.parametrize('wrong', [['--stills', '1.2'], ['--dark', '0.7', '--bright', '0.7'], ['--sharp', 'much']])
+def test_wrong_shares_are_reported(photos, tmp_path, wrong, capsys):
+    with pytest.raises(SystemExit, match='2'):
+        render(photos, tmp_path / 'none', *SMALL, *wrong)
+    assert wrong[0] in capsys.readouterr().err
+    assert not (tmp_path / 'none').exists()
+
+
+def test_validation_alone_takes_all_photographs(photos, tmp_path):
+    target = tmp_path / 'val'
+    assert render(photos, target, *SMALL, '--clips', 0, '--val-clips', 5) == 0
+    assert len(json.loads((target / RECORD).read_text())['photographs']['val']) == 5

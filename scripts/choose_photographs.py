@@ -1,0 +1,167 @@
+"""Chooses the photographs to render training clips from, and makes all of them large enough.
+
+    python scripts/choose_photographs.py PHOTOS TARGET [--held-back FILE] [--only-held-back] [--size 640x384]
+
+PHOTOS is searched with all its folders. Where a folder has a CREDITS.tsv (columns file, licence, tier), photographs
+under GPL or LGPL are left out, and those of tier B, which kept some compression, are made half as large. Photographs
+that are too small for frames of --size are laid side by side in one picture. TARGET is made whole or not at all.
+"""
+
+import argparse
+import csv
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pdan_plugin.errors import RequestError
+from pdan_plugin.script_end import ends_script
+from pdan_plugin.synthesis.clip_rendering import frame_size
+from pdan_plugin.synthesis.moving_scene import least_picture_size
+from pdan_plugin.synthesis.photographs import Photograph, photographs_in
+
+CREDITS = 'CREDITS.tsv'
+
+
+def credits_of(folder: Path) -> dict[str, dict[str, str]]:
+    """The rows of a folder's CREDITS.tsv by file name; none where there is no such file.
+
+    Raises:
+        RequestError: The file lacks a column.
+    """
+    path = folder / CREDITS
+    if not path.is_file():
+        return {}
+    with path.open(encoding='utf-8', newline='') as file:
+        reader = csv.DictReader(file, delimiter='\t')
+        missing = {'file', 'licence', 'tier'} - set(reader.fieldnames or ())
+        if missing:
+            raise RequestError(f'{path}: no column {", ".join(sorted(missing))}; expected file, licence and tier')
+        return {row['file']: row for row in reader}
+
+
+def names_in(path: Path) -> set[str]:
+    """The names a list holds, one a line; lines that begin with # are notes.
+
+    Raises:
+        RequestError: The list cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding='utf-8').splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f'{path}: cannot be read as a list of file names ({error})') from error
+    return {line.strip() for line in lines if line.strip() and not line.startswith('#')}
+
+
+def chosen(photos: Path, held_back: set[str], only_held_back: bool) -> list[tuple[Photograph, bool]]:
+    """The photographs to train on, or those held back from it, and whether each is to be halved.
+
+    Raises:
+        RequestError: There are none, or a name that is to be held back is no photograph here.
+    """
+    found = photographs_in(photos)
+    strangers = held_back - {photograph.path.name for photograph in found}
+    if strangers:
+        raise RequestError(f'{photos}: there is no {", ".join(sorted(strangers))} to hold back')
+    rows = {folder: credits_of(folder) for folder in {photograph.path.parent for photograph in found}}
+    kept = []
+    for photograph in found:
+        row = rows[photograph.path.parent].get(photograph.path.name, {})
+        is_held_back = photograph.path.name in held_back
+        if is_held_back if only_held_back else not is_held_back and 'GPL' not in row.get('licence', ''):
+            kept.append((photograph, row.get('tier') == 'B'))
+    if not kept:
+        raise RequestError(f'{photos}: every photograph is held back or under GPL or LGPL')
+    return kept
+
+
+def collages(pictures: Sequence[np.ndarray], least: tuple[int, int]) -> list[np.ndarray]:
+    """Small pictures side by side, in as many rows and columns as ``least`` (width, height) asks for.
+
+    Pictures of like shape share a collage, each cut about its middle to the smallest of them. Where too few are left
+    for the last one, those of it come again, mirrored.
+    """
+    rest = sorted(pictures, key=lambda picture: (picture.shape[1] / picture.shape[0], picture.shape[1]))
+    made = []
+    while rest:
+        columns, rows = -(-least[0] // rest[0].shape[1]), -(-least[1] // rest[0].shape[0])
+        group, rest = rest[: columns * rows], rest[columns * rows :]
+        width, height = min(each.shape[1] for each in group), min(each.shape[0] for each in group)
+        columns, rows = -(-least[0] // width), -(-least[1] // height)
+        group += [np.ascontiguousarray(each[:, ::-1]) for each in group]
+        cells = [_middle(group[number % len(group)], width, height) for number in range(columns * rows)]
+        made.append(np.vstack([np.hstack(cells[row * columns : (row + 1) * columns]) for row in range(rows)]))
+    return made
+
+
+def _middle(picture: np.ndarray, width: int, height: int) -> np.ndarray:
+    top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
+    return picture[top : top + height, left : left + width]
+
+
+def choose(args: argparse.Namespace) -> None:
+    """What the command line asks for.
+
+    Raises:
+        RequestError: It cannot be done; nothing has been written.
+    """
+    if args.target.exists():
+        raise RequestError(f'{args.target} exists already; remove it to choose the photographs again')
+    least = least_picture_size(args.size)
+    partial = args.target.with_name(args.target.name + '.partial')
+    photographs = chosen(args.photos, names_in(args.held_back) if args.held_back else set(), args.only_held_back)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    small, whole = [], 0
+    for photograph, is_halved in photographs:
+        picture = photograph.read()
+        if is_halved:
+            size = picture.shape[1] // 2, picture.shape[0] // 2
+            picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        if picture.shape[1] < least[0] or picture.shape[0] < least[1]:
+            small.append(picture)
+        elif is_halved:
+            whole += 1
+            _write(partial / f'{photograph.path.stem}.png', picture)
+        else:
+            whole += 1
+            shutil.copyfile(photograph.path, partial / photograph.path.name)
+    joined = collages(small, least)
+    for number, picture in enumerate(joined):
+        _write(partial / f'collage_{number:02d}.png', picture)
+    partial.rename(args.target)
+    print(f'{args.target}: {whole} photographs, and {len(small)} small ones in {len(joined)} pictures')
+
+
+def _write(path: Path, picture: np.ndarray) -> None:
+    if not cv2.imwrite(str(path), picture):
+        raise RequestError(f'{path} could not be written')
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('photos', metavar='PHOTOS', type=Path, help='a folder of photographs')
+    parser.add_argument('target', metavar='TARGET', type=Path, help='the folder to make')
+    parser.add_argument('--held-back', type=Path, metavar='FILE', help='names of photographs not to be trained on')
+    parser.add_argument('--only-held-back', action='store_true', help='take those, for scoring, and no others')
+    parser.add_argument(
+        '--size', type=frame_size, default=(640, 384), metavar='WxH', help='of a frame (default: 640x384)'
+    )
+    return parser
+
+
+@ends_script
+def main(words: Sequence[str] | None = None) -> None:
+    """What the command line asks for, and how it ends."""
+    args = arguments().parse_args(words)
+    if args.only_held_back and args.held_back is None:
+        arguments().error('--only-held-back needs --held-back FILE')
+    choose(args)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

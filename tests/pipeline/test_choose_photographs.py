@@ -1,0 +1,83 @@
+"""scripts/choose_photographs.py: which photographs, and how large."""
+
+import runpy
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / 'scripts' / 'choose_photographs.py'
+
+
+def choose(*words: object) -> int:
+    return runpy.run_path(str(SCRIPT))['main']([str(word) for word in words])
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / 'photos'
+    (folder / 'more').mkdir(parents=True)
+    sizes = {
+        'large.png': (300, 200),
+        'free_software.png': (300, 200),
+        'compressed.png': (400, 300),
+        'more/a.png': (60, 80),
+        'more/b.png': (70, 80),
+        'more/c.png': (60, 90),
+        'secret.png': (250, 200),
+    }
+    for number, (name, (width, height)) in enumerate(sizes.items()):
+        noise = np.random.default_rng(number).integers(0, 30, (height, width, 3))
+        cv2.imwrite(str(folder / name), (noise + 30 * number).astype(np.uint8))
+    rows = [
+        'file\tlicence\ttier',
+        'large.png\tCC0-1.0\tA',
+        'free_software.png\tLGPL-3\tA',
+        'compressed.png\tCC0-1.0\tB',
+    ]
+    (folder / 'CREDITS.tsv').write_text('\n'.join(rows) + '\n')
+    (tmp_path / 'held_back.txt').write_text('# not trained on\nsecret.png\n')
+    return folder
+
+
+def test_licences_tiers_sizes_and_what_is_held_back(photos: Path, tmp_path: Path, capsys) -> None:
+    target = tmp_path / 'chosen'
+    assert choose(photos, target, '--held-back', tmp_path / 'held_back.txt', '--size', '128x96') == 0
+    assert sorted(path.name for path in target.iterdir()) == ['collage_00.png', 'compressed.png', 'large.png']
+    assert (target / 'large.png').read_bytes() == (photos / 'large.png').read_bytes()
+    halved, whole = cv2.imread(str(target / 'compressed.png')), cv2.imread(str(photos / 'compressed.png'))
+    assert halved is not None
+    assert whole is not None
+    assert np.abs(halved - whole.reshape(150, 2, 200, 2, 3).mean(axis=(1, 3))).max() <= 0.5
+    collage = cv2.imread(str(target / 'collage_00.png'))
+    assert collage is not None
+    # frames of 128x96 need 151x116: three columns of 60 and two rows of 80
+    assert collage.shape == (160, 180, 3)
+    means = {
+        int(round(collage[80 * row :, 60 * column :][:80, :60].mean() - 14.5, -1))
+        for row in (0, 1)
+        for column in (0, 1, 2)
+    }
+    assert means == {90, 120, 150}
+    assert '2 photographs, and 3 small ones in 1 pictures' in capsys.readouterr().out
+
+
+def test_only_what_is_held_back(photos: Path, tmp_path: Path) -> None:
+    target = tmp_path / 'chosen'
+    words = (photos, target, '--held-back', tmp_path / 'held_back.txt', '--only-held-back', '--size', '128x96')
+    assert choose(*words) == 0
+    assert [path.name for path in target.iterdir()] == ['secret.png']
+
+
+def test_a_name_that_is_no_photograph_leaves_nothing_behind(photos: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / 'held_back.txt').write_text('secrt.png\n')
+    assert choose(photos, tmp_path / 'chosen', '--held-back', tmp_path / 'held_back.txt') == 2
+    assert 'there is no secrt.png to hold back' in capsys.readouterr().err
+    assert not list(tmp_path.glob('chosen*'))
+
+
+def test_what_is_there_is_not_touched(photos: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / 'chosen').mkdir()
+    assert choose(photos, tmp_path / 'chosen', '--size', '128x96') == 2
+    assert 'exists already' in capsys.readouterr().err
