@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import torch
 
-from pdan_plugin.cores import cores_of_this_rank
 from pdan_plugin.errors import RequestError
+from pdan_plugin.machine.cores import cores_of_this_rank
 from pdan_plugin.toolbox_fixes.options import launcher_in_environment
 from pdan_plugin.training import interruption
 

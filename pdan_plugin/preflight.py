@@ -21,9 +21,9 @@ import torch
 from basicsr.losses import build_loss
 from basicsr.utils.registry import DATASET_REGISTRY, LOSS_REGISTRY, MODEL_REGISTRY
 
-from pdan_plugin import network_size
-from pdan_plugin.compiler_check import require_compiler
 from pdan_plugin.errors import RequestError
+from pdan_plugin.machine import network_size
+from pdan_plugin.machine.compiler_check import require_compiler
 from pdan_plugin.metrics.preparation import prepare_metrics
 from pdan_plugin.models.distinct_results import require_distinct_results, require_distinct_tables
 from pdan_plugin.models.submission import require_challenge_frames

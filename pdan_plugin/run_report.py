@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 
-from pdan_plugin import network_size
 from pdan_plugin.errors import RequestError
+from pdan_plugin.machine import network_size
+from pdan_plugin.machine.precision import slowness
+from pdan_plugin.machine.step_memory import step_memory
 from pdan_plugin.option_schema.constructors import find_registered
 from pdan_plugin.option_schema.keys_read import keys_read
-from pdan_plugin.precision import slowness
 from pdan_plugin.preflight import RunFacts, check_run, is_training, size_in_words, toolbox_silent
 from pdan_plugin.restoration.weights_file import read_weights
-from pdan_plugin.step_memory import step_memory
 
 _PAPERS_BATCH = 128  # of PDAN
 _SPARE = 0.1  # of a GPU's memory: workspace of the convolution library, fragmentation, what else is on it

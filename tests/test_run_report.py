@@ -8,10 +8,11 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from small_run import changed, test_options, train_options, write_pictures
 from torch import nn
 
-from pdan_plugin import network_size, run_report
+from pdan_plugin import run_report
 from pdan_plugin.errors import RequestError
+from pdan_plugin.machine import network_size
+from pdan_plugin.machine.step_memory import step_memory
 from pdan_plugin.preflight import DataFacts, RunFacts
-from pdan_plugin.step_memory import step_memory
 
 PDAN = {'type': 'PDAN', 'num_feat': 16, 'num_group': 1, 'num_block': 2, 'fuse_levels': 1, 'deblur_branch': False}
 
@@ -68,7 +69,7 @@ def test_a_deblurring_branch_is_counted_apart():
 @pytest.mark.parametrize(('times', 'is_told'), [(0.4, False), (7.0, True)])
 def test_a_precision_that_slows_this_processor_is_told(monkeypatch, times, is_told):
     """A mock, because the processor at hand is of one kind."""
-    monkeypatch.setattr('pdan_plugin.precision.cost_on_cpu', lambda _: times)
+    monkeypatch.setattr('pdan_plugin.machine.precision.cost_on_cpu', lambda _: times)
     text = run_report.report(pdan_options(precision='bf16'), 'my.yml')
     assert ('7 times as long as in fp32' in text) is is_told
     assert text.endswith('-opt my.yml --force_yml train:precision=fp32') is is_told

@@ -11,8 +11,8 @@ import torch
 from pdan_plugin.benchmarks.contenders import Contender, ours, stock
 from pdan_plugin.benchmarks.pictures import LR_SIZE, training_batch
 from pdan_plugin.benchmarks.timing import Candidate, medians, memory_of, times_in_turn
-from pdan_plugin.memory import readable_size
-from pdan_plugin.network_size import build, multiply_accumulates
+from pdan_plugin.machine.memory import readable_size
+from pdan_plugin.machine.network_size import build, multiply_accumulates
 
 BATCH = 16
 SETTING = 'bf16+channels_last+compile'

@@ -17,8 +17,8 @@ from pdan_plugin.benchmarks.full_network import bf16_matrix_rate, full_pdan
 from pdan_plugin.benchmarks.pictures import SCALE, large_frames
 from pdan_plugin.benchmarks.timing import Candidate, medians, memory_of, times_in_turn
 from pdan_plugin.errors import RequestError
-from pdan_plugin.memory import readable_size
-from pdan_plugin.network_size import multiply_accumulates
+from pdan_plugin.machine.memory import readable_size
+from pdan_plugin.machine.network_size import multiply_accumulates
 from pdan_plugin.restoration.inference_network import Restoring, inference_network
 from pdan_plugin.restoration.trained_network import load_trained_network
 from pdan_plugin.synthesis.bicubic import downsample_uint8

@@ -13,7 +13,7 @@ from pdan_plugin.benchmarks.full_network import measure_full_network
 from pdan_plugin.benchmarks.full_network import table as full_network_table
 from pdan_plugin.benchmarks.pictures import LR_SIZE, training_batch
 from pdan_plugin.benchmarks.timing import medians, memory_of, times_in_turn
-from pdan_plugin.memory import readable_size
+from pdan_plugin.machine.memory import readable_size
 
 BATCH = 4
 STOCK = 'stock toolbox, fp32'

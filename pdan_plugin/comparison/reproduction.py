@@ -16,9 +16,9 @@ from pdan_plugin.comparison.records import SCORE_AGAIN, has_scores, is_done, rea
 from pdan_plugin.comparison.rows import FULL, SMALL, Comparison
 from pdan_plugin.comparison.sheet import write_sheet
 from pdan_plugin.errors import RequestError, WorkError
+from pdan_plugin.machine.precision import slowness
 from pdan_plugin.metrics.lpips_metric import prepare as prepare_lpips
 from pdan_plugin.option_schema import check_options
-from pdan_plugin.precision import slowness
 
 
 def reproduce(

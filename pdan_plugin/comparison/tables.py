@@ -13,10 +13,10 @@ from typing import Any
 
 from basicsr.utils.registry import ARCH_REGISTRY
 
-from pdan_plugin import network_size
 from pdan_plugin.comparison.plan import PlannedRow
 from pdan_plugin.comparison.records import has_scores, read_records, training_seconds
 from pdan_plugin.comparison.rows import BICUBIC, PDAN, Comparison, Row
+from pdan_plugin.machine import network_size
 from pdan_plugin.models.test_record import write_atomically
 
 _SIZE = (1, 3, 180, 320)

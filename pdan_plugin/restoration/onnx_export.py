@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from pdan_plugin.errors import RequestError, WorkError
-from pdan_plugin.precision import full_float32
+from pdan_plugin.machine.precision import full_float32
 from pdan_plugin.restoration.float16_network import float16_network
 from pdan_plugin.restoration.trained_network import NetworkRecord
 from pdan_plugin.restoration.weights_file import in_float16, written_whole

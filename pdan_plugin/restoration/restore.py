@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.precision import slowness
+from pdan_plugin.machine.precision import slowness
 from pdan_plugin.restoration.packaged_weights import find_weights
 from pdan_plugin.restoration.picture_files import PictureFileError, picture_size, read_picture
 from pdan_plugin.restoration.picture_writing import (

@@ -120,7 +120,7 @@ def finished(work):
 
 def test_a_precision_that_slows_this_processor_is_told_before_hours_go_by(work, tmp_path, monkeypatch):
     """A mock, because the processor at hand may have the instructions."""
-    monkeypatch.setattr('pdan_plugin.precision.cost_on_cpu', lambda _: 9.0)
+    monkeypatch.setattr('pdan_plugin.machine.precision.cost_on_cpu', lambda _: 9.0)
     monkeypatch.setattr('torch.cuda.is_available', lambda: False)
     said = []
 

@@ -157,7 +157,7 @@ def test_compiling_is_told_before_it_begins(weights, photo, tmp_path, capsys):
 
 def test_a_precision_that_slows_this_processor_is_told_before_it_begins(weights, photo, tmp_path, capsys, monkeypatch):
     """A mock, because the processor at hand may have the instructions."""
-    monkeypatch.setattr('pdan_plugin.precision.cost_on_cpu', lambda _: 9.0)
+    monkeypatch.setattr('pdan_plugin.machine.precision.cost_on_cpu', lambda _: 9.0)
     Image.fromarray(photo).save(tmp_path / 'a.png')
     restore_path(tmp_path / 'a.png', tmp_path / 'fp32', weights, device='cpu')
     assert 'is slow' not in capsys.readouterr().out

@@ -22,7 +22,7 @@ from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from pdan_plugin.precision import autocast
+from pdan_plugin.machine.precision import autocast
 
 _SMALL = 24  # pixels: the side of the crop computed with, where the true size cannot be gone through
 

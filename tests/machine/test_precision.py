@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from pdan_plugin.precision import cost_on_cpu, slowness
+from pdan_plugin.machine.precision import cost_on_cpu, slowness
 
 CPU = torch.device('cpu')
 
@@ -24,7 +24,7 @@ def test_the_trial_leaves_threads_and_random_numbers_as_they_were(name):
 def test_only_a_cpu_that_is_slow_in_it_is_told_of(monkeypatch):
     """A mock, because the processor at hand is of one kind."""
     costs = {'bf16': 8.4, 'fp16': 0.6}
-    monkeypatch.setattr('pdan_plugin.precision.cost_on_cpu', costs.__getitem__)
+    monkeypatch.setattr('pdan_plugin.machine.precision.cost_on_cpu', costs.__getitem__)
     told = slowness(CPU, 'bf16')
     assert told is not None
     assert 'precision bf16' in told

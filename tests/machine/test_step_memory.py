@@ -7,8 +7,8 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from pdan_plugin.archs import PDAN
-from pdan_plugin.network_size import count_parameters
-from pdan_plugin.step_memory import step_memory
+from pdan_plugin.machine.network_size import count_parameters
+from pdan_plugin.machine.step_memory import step_memory
 
 
 def small_pdan(**further):

@@ -5,7 +5,7 @@ import os
 import pytest
 
 import pdan_plugin.toolbox_fixes.structural_similarity as similarity
-from pdan_plugin.cores import cores_of_this_rank
+from pdan_plugin.machine.cores import cores_of_this_rank
 
 
 @pytest.fixture

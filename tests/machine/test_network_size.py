@@ -4,7 +4,7 @@ from basicsr.models.sr_model import SRModel
 from plain_networks import Plain, WantsNumbers
 from torch import nn
 
-from pdan_plugin import network_size
+from pdan_plugin.machine import network_size
 from pdan_plugin.models.restoration_model import RestorationModel
 
 
