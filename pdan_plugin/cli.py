@@ -23,8 +23,8 @@ from basicsr.train import train_pipeline
 from pdan_plugin import __version__, launch, plugin_table, preflight, restoration, run_report
 from pdan_plugin.command_start import WRONG_REQUEST, print_refusal, started_as_module, started_as_script
 from pdan_plugin.errors import RequestError, WorkError
-from pdan_plugin.option_file import read_option_file
 from pdan_plugin.option_schema import check_options
+from pdan_plugin.option_schema.option_file import read_option_file
 from pdan_plugin.plugins import load_plugins
 from pdan_plugin.report.page import write_report
 from pdan_plugin.report.test_run import RECORD

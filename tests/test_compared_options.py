@@ -6,7 +6,7 @@ import pytest
 
 from pdan_plugin.comparison.rows import FULL, SMALL
 from pdan_plugin.machine import network_size
-from pdan_plugin.option_file import read_option_file
+from pdan_plugin.option_schema.option_file import read_option_file
 
 OPTIONS = Path(__file__).parents[1] / 'options'
 HPEM = {

@@ -17,7 +17,7 @@ from pdan_plugin.comparison.data_identity import PLACES, DataIdentity
 from pdan_plugin.comparison.rows import Row
 from pdan_plugin.errors import RequestError
 from pdan_plugin.models.test_record import with_absolute_paths
-from pdan_plugin.option_file import read_option_file
+from pdan_plugin.option_schema.option_file import read_option_file
 
 # keys of names, seeds, devices, logging, loading (the same samples by any number of workers) and what a test shows
 _DECIDE_NOTHING = (

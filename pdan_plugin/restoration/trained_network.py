@@ -16,8 +16,8 @@ from torch import nn
 from pdan_plugin import __version__
 from pdan_plugin.errors import RequestError
 from pdan_plugin.machine import network_size
-from pdan_plugin.option_file import read_option_file
 from pdan_plugin.option_schema.constructors import find_registered, unknown_name
+from pdan_plugin.option_schema.option_file import read_option_file
 from pdan_plugin.restoration.weights_file import (
     in_float16,
     is_safetensors,

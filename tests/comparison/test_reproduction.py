@@ -25,7 +25,7 @@ from pdan_plugin.comparison.records import read_record
 from pdan_plugin.comparison.reproduction import reproduce
 from pdan_plugin.comparison.rows import SMALL
 from pdan_plugin.errors import RequestError, WorkError
-from pdan_plugin.option_file import read_option_file
+from pdan_plugin.option_schema.option_file import read_option_file
 
 ROOT = Path(__file__).parents[2]
 EDSR = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 1, 'upscale': 4}

@@ -3,7 +3,7 @@
 import pytest
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.option_file import read_option_file
+from pdan_plugin.option_schema.option_file import read_option_file
 
 
 @pytest.fixture

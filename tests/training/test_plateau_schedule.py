@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from pdan_plugin.models.plateau_schedule import PlateauSchedule
+from pdan_plugin.training.plateau_schedule import PlateauSchedule
 
 
 def make(**arguments):

@@ -10,10 +10,10 @@ from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, MODEL_REGIST
 from small_run import changed, dataset, test_options, train_options, without
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.option_file import read_option_file
 from pdan_plugin.option_schema import check_options
+from pdan_plugin.option_schema.option_file import read_option_file
 
-OPTIONS = Path(__file__).parents[1] / 'options'
+OPTIONS = Path(__file__).parents[2] / 'options'
 
 
 def check(options, is_train=True):
