@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pdan_plugin.restoration.packaged_weights import DEFAULT, packaged_weights
+from pdan_plugin.weights.packaged_weights import DEFAULT, packaged_weights
 
 
 def add_restore_arguments(parser: argparse.ArgumentParser) -> None:

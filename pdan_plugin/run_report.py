@@ -18,7 +18,7 @@ from pdan_plugin.machine.step_memory import step_memory
 from pdan_plugin.option_schema.constructors import find_registered
 from pdan_plugin.option_schema.keys_read import keys_read
 from pdan_plugin.preflight import RunFacts, check_run, is_training, size_in_words, toolbox_silent
-from pdan_plugin.restoration.weights_file import read_weights
+from pdan_plugin.weights.weights_file import read_weights
 
 _PAPERS_BATCH = 128  # of PDAN
 _SPARE = 0.1  # of a GPU's memory: workspace of the convolution library, fragmentation, what else is on it

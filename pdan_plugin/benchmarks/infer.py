@@ -20,9 +20,9 @@ from pdan_plugin.errors import RequestError
 from pdan_plugin.machine.memory import readable_size
 from pdan_plugin.machine.network_size import multiply_accumulates
 from pdan_plugin.restoration.inference_network import Restoring, inference_network
-from pdan_plugin.restoration.trained_network import load_trained_network
 from pdan_plugin.synthesis.bicubic import downsample_uint8
 from pdan_plugin.toolbox_fixes import stock_toolbox
+from pdan_plugin.weights.trained_network import load_trained_network
 
 SIZE = (180, 320)
 STOCK = 'stock RCAN, fp32'

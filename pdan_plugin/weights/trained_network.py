@@ -18,7 +18,7 @@ from pdan_plugin.errors import RequestError
 from pdan_plugin.machine import network_size
 from pdan_plugin.option_schema.constructors import find_registered, unknown_name
 from pdan_plugin.option_schema.option_file import read_option_file
-from pdan_plugin.restoration.weights_file import (
+from pdan_plugin.weights.weights_file import (
     in_float16,
     is_safetensors,
     read_any_weights,

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.restoration.onnx_export import DEFAULT_OPSET, OPSETS, export_onnx, require_packages
-from pdan_plugin.restoration.packaged_weights import find_weights
-from pdan_plugin.restoration.trained_network import load_recorded_network, save_trained_network
+from pdan_plugin.weights.onnx_export import DEFAULT_OPSET, OPSETS, export_onnx, require_packages
+from pdan_plugin.weights.packaged_weights import find_weights
+from pdan_plugin.weights.trained_network import load_recorded_network, save_trained_network
 
 
 def export_network(
@@ -21,8 +21,8 @@ def export_network(
     opset: int | None = None,
     tell: Callable[[str], None] = print,
 ) -> str:
-    """Writes ``output``, FILE.onnx or FILE.safetensors; see :func:`~pdan_plugin.restoration.onnx_export.export_onnx`
-    and :func:`~pdan_plugin.restoration.trained_network.save_trained_network`.
+    """Writes ``output``, FILE.onnx or FILE.safetensors; see :func:`~pdan_plugin.weights.onnx_export.export_onnx`
+    and :func:`~pdan_plugin.weights.trained_network.save_trained_network`.
 
     Args:
         weights: A file, or the name of weights that come with this package.

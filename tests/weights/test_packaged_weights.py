@@ -9,8 +9,8 @@ from skimage import data
 
 from pdan_plugin import cli
 from pdan_plugin.restoration import load_trained_network
-from pdan_plugin.restoration.packaged_weights import DEFAULT, find_weights, packaged_weights
 from pdan_plugin.synthesis.bicubic import downsample_uint8, imresize
+from pdan_plugin.weights.packaged_weights import DEFAULT, find_weights, packaged_weights
 
 
 @pytest.mark.parametrize('name', packaged_weights())

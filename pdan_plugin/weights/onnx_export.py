@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from pdan_plugin.errors import RequestError, WorkError
 from pdan_plugin.machine.precision import full_float32
-from pdan_plugin.restoration.float16_network import float16_network
-from pdan_plugin.restoration.trained_network import NetworkRecord
-from pdan_plugin.restoration.weights_file import in_float16, written_whole
+from pdan_plugin.weights.float16_network import float16_network
+from pdan_plugin.weights.trained_network import NetworkRecord
+from pdan_plugin.weights.weights_file import in_float16, written_whole
 
 PACKAGES = ('onnx', 'onnxruntime', 'onnxscript')
 DEFAULT_OPSET = 18
@@ -52,7 +52,7 @@ def export_onnx(
 
     The model takes ``input`` (batch, c, height, width), float32 RGB in [0, 1], all but c free, and gives ``output``
     (batch, c, scale * height, scale * width), float32, not clipped. With ``float16`` its inner layers are float16
-    (:func:`~pdan_plugin.restoration.float16_network.float16_network`) and means over the picture are summed in
+    (:func:`~pdan_plugin.weights.float16_network.float16_network`) and means over the picture are summed in
     float32, whatever the program that runs it; input and output stay float32, so that it takes the place of the other.
     Its metadata: scale, color_order, value_range, precision, and the record's texts.
 

@@ -14,8 +14,8 @@ from skimage import data
 from pdan_plugin.archs import PDAN
 from pdan_plugin.cli import main
 from pdan_plugin.errors import RequestError
-from pdan_plugin.restoration.network_export import export_network
-from pdan_plugin.restoration.trained_network import load_recorded_network, load_trained_network, network_record
+from pdan_plugin.weights.network_export import export_network
+from pdan_plugin.weights.trained_network import load_recorded_network, load_trained_network, network_record
 
 NETWORK = {'num_feat': 16, 'num_group': 1, 'num_block': 1, 'fuse_levels': 1}
 OPTIONS = {'network_g': {'type': 'PDAN'} | NETWORK, 'name': 'small'}

@@ -17,9 +17,9 @@ from torch.nn import functional
 from pdan_plugin.archs import PDAN
 from pdan_plugin.errors import RequestError, WorkError
 from pdan_plugin.restoration import load_trained_network
-from pdan_plugin.restoration.network_export import export_network
-from pdan_plugin.restoration.onnx_export import export_onnx
-from pdan_plugin.restoration.trained_network import NetworkRecord, save_trained_network
+from pdan_plugin.weights.network_export import export_network
+from pdan_plugin.weights.onnx_export import export_onnx
+from pdan_plugin.weights.trained_network import NetworkRecord, save_trained_network
 
 SMALL = {'num_feat': 16, 'num_group': 1, 'num_block': 1, 'fuse_levels': 1, 'deblur_branch': False}
 RECORD = NetworkRecord({'type': 'PDAN', **SMALL}, Path('small.yml'), 'small', 8, 'params_ema')

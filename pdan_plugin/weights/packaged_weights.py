@@ -7,7 +7,7 @@ from pathlib import Path
 from pdan_plugin.errors import RequestError
 from pdan_plugin.option_schema.constructors import did_you_mean
 
-FOLDER = Path(__file__).parent.parent / 'weights'
+FOLDER = Path(__file__).parent
 DEFAULT = 'pdan_small'
 
 
