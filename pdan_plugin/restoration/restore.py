@@ -19,17 +19,17 @@ from tqdm import tqdm
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.machine.precision import slowness
-from pdan_plugin.restoration.picture_files import PictureFileError, picture_size, read_picture
-from pdan_plugin.restoration.picture_writing import (
+from pdan_plugin.media.picture_files import PictureFileError, picture_size, read_picture
+from pdan_plugin.media.picture_writing import (
     what_ending_cannot_hold,
     what_ending_leaves_out,
     write_picture,
 )
+from pdan_plugin.media.transparency import restore_layers
+from pdan_plugin.media.video import restore_video
+from pdan_plugin.media.video_source import VideoFileError, describe
 from pdan_plugin.restoration.restore_plan import RECORD, Job, Plan, begin, file_digest, make_plan
 from pdan_plugin.restoration.restorer import Restorer
-from pdan_plugin.restoration.transparency import restore_layers
-from pdan_plugin.restoration.video import restore_video
-from pdan_plugin.restoration.video_source import VideoFileError, describe
 from pdan_plugin.weights.packaged_weights import find_weights
 from pdan_plugin.weights.trained_network import load_recorded_network
 

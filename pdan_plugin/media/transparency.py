@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pdan_plugin.restoration.picture_files import Picture
-from pdan_plugin.restoration.restorer import Restorer
+from pdan_plugin.media.picture_files import Picture
 from pdan_plugin.synthesis.bicubic import imresize
+
+if TYPE_CHECKING:
+    from pdan_plugin.restoration.restorer import Restorer
 
 _BAND = 256  # rows of the input resized at a time
 _MARGIN = 4  # rows a cubic kernel can reach, and more

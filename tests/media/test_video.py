@@ -11,11 +11,11 @@ from repeating_network import Repeating, make_weights
 from skimage import data
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.media.video import restore_video
+from pdan_plugin.media.video_source import VideoFileError, result_suffix
 from pdan_plugin.restoration import restore_path
 from pdan_plugin.restoration.restore_plan import make_plan
 from pdan_plugin.restoration.restorer import Restorer
-from pdan_plugin.restoration.video import restore_video
-from pdan_plugin.restoration.video_source import VideoFileError, result_suffix
 
 HEIGHT, WIDTH = 48, 64
 TICKS = Fraction(1, 600)

@@ -12,8 +12,8 @@ import pytest
 from basicsr.metrics import calculate_psnr, calculate_ssim
 
 from pdan_plugin.data.frame_store_writer import FrameStoreWriter
+from pdan_plugin.ensembling.patch_ensemble import patch_weights, plain_mean, weighted_mean
 from pdan_plugin.metrics.sharpness import FOCUS_FUNCTIONS
-from pdan_plugin.restoration.patch_ensemble import patch_weights, plain_mean, weighted_mean
 
 SCRIPT = Path(__file__).parents[2] / 'scripts' / 'ensemble.py'
 NAMES = ['000_00000000', '000_00000001', '003_00000000']

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from pdan_plugin.restoration.video_source import import_av
+from pdan_plugin.media.video_source import import_av
 
 if TYPE_CHECKING:
     from av.container import InputContainer

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from skimage import data
 
+from pdan_plugin.ensembling.patch_ensemble import patch_weights, plain_mean, weighted_mean
 from pdan_plugin.metrics.sharpness import FOCUS_FUNCTIONS, luminance, tenengrad, variance
-from pdan_plugin.restoration.patch_ensemble import patch_weights, plain_mean, weighted_mean
 
 
 def noise(seed, shape=(50, 70, 3), strength=120):

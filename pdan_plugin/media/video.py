@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pdan_plugin.restoration.picture_writing import partial_path
-from pdan_plugin.restoration.restorer import Restorer
-from pdan_plugin.restoration.video_frames import FrameReader, TimedFrame
-from pdan_plugin.restoration.video_source import (
+from pdan_plugin.media.picture_writing import partial_path
+from pdan_plugin.media.video_frames import FrameReader, TimedFrame
+from pdan_plugin.media.video_source import (
     MATRIX_NAMES,
     SourceVideo,
     VideoFileError,
@@ -32,6 +31,8 @@ if TYPE_CHECKING:
     from av.stream import Stream
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
+
+    from pdan_plugin.restoration.restorer import Restorer
 
 _QUALITY = '14'  # constant rate factor: to the eye as good as lossless
 _LARGEST = 139264  # blocks of 16x16 in a frame: the highest levels, 6.2, of H.264 and of H.265

@@ -10,8 +10,8 @@ import pytest
 from PIL import ExifTags, Image, ImageCms
 from skimage import data
 
-from pdan_plugin.restoration.picture_files import PictureFileError, read_picture
-from pdan_plugin.restoration.picture_writing import what_ending_cannot_hold, write_picture
+from pdan_plugin.media.picture_files import PictureFileError, read_picture
+from pdan_plugin.media.picture_writing import what_ending_cannot_hold, write_picture
 
 PHOTO = np.ascontiguousarray(data.astronaut()[100:140, 200:230])
 RAMP = np.linspace(0, 255, 40 * 30).reshape(40, 30).astype(np.uint8)

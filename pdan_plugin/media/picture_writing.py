@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pdan_plugin.restoration.picture_files import Picture
+from pdan_plugin.media.picture_files import Picture
 
 WRITTEN_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 

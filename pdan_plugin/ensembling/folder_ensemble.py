@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from pdan_plugin.data.frame_codec import encode_picture
+from pdan_plugin.ensembling.patch_ensemble import GRID, patch_weights, plain_mean, weighted_mean
+from pdan_plugin.ensembling.result_folders import GroundTruth, Pictures, check_match, find_results, open_ground_truth
 from pdan_plugin.errors import RequestError, WorkError, refusing_unwritable
 from pdan_plugin.metrics.sharpness import FOCUS_FUNCTIONS
-from pdan_plugin.restoration.patch_ensemble import GRID, patch_weights, plain_mean, weighted_mean
-from pdan_plugin.restoration.result_folders import GroundTruth, Pictures, check_match, find_results, open_ground_truth
 
 Merge = Literal['mean', 'patches', 'blended']
 MERGES: dict[Merge, str] = {'mean': 'plain mean', 'patches': 'patches, hard edges', 'blended': 'patches, blended'}
@@ -79,7 +79,7 @@ def merge_folders(
     """Merges pictures of the same name out of several models' results; with ground truth, scores models and all merges.
 
     Args:
-        folders: Two or more, of 8-bit RGB PNGs; see :func:`~pdan_plugin.restoration.result_folders.find_results`.
+        folders: Two or more, of 8-bit RGB PNGs; see :func:`~pdan_plugin.ensembling.result_folders.find_results`.
         output: A new folder, or one that the same request began.
         merge: What is written: the plain mean, the paper's patches, or patches with blended weights.
         sharpness: The key in ``FOCUS_FUNCTIONS`` of what weighs patches.
