@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from pdan_plugin import launch, preflight
+from pdan_plugin import preflight
 from pdan_plugin.comparison import runs, tables
 from pdan_plugin.comparison.plan import PlannedRow, Run, plan_rows, plan_runs
 from pdan_plugin.comparison.records import SCORE_AGAIN, has_scores, is_done, read_record, read_records, write_record
@@ -19,6 +19,7 @@ from pdan_plugin.errors import RequestError, WorkError
 from pdan_plugin.machine.precision import slowness
 from pdan_plugin.metrics.lpips_metric import prepare as prepare_lpips
 from pdan_plugin.option_schema import check_options
+from pdan_plugin.processes import launch
 
 
 def reproduce(

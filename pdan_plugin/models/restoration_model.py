@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pdan_plugin.errors import RequestError
 from pdan_plugin.machine.precision import allow_tf32, autocast, loss_scaler, slowness
 from pdan_plugin.models.resumable import IMPLEMENTATIONS, ResumableModel
-from pdan_plugin.toolbox_fixes.process_group import any_rank
+from pdan_plugin.processes.process_group import any_rank
 from pdan_plugin.training.gradient_guard import GradientGuard, Part, describe, report_of_all_ranks
 from pdan_plugin.training.plateau_schedule import PlateauSchedule
 from pdan_plugin.weights.weights_file import read_weights

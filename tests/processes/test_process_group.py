@@ -19,7 +19,7 @@ import atexit, os, sys
 import gloo_threads, pdan_plugin, torch, torch.distributed as dist
 from basicsr.utils import dist_util
 from pdan_plugin.errors import RequestError
-from pdan_plugin.toolbox_fixes.process_group import any_rank, from_rank_zero, wait_for_rank_zero
+from pdan_plugin.processes.process_group import any_rank, from_rank_zero, wait_for_rank_zero
 def tell():
     print(f'at the end {gloo_threads.left_at_the_end()} threads, in a group: {dist.is_initialized()}')
 atexit.register(tell)
