@@ -17,7 +17,7 @@ __all__ = ['FIXES', 'Fix', 'applied', 'apply', 'other_basicsr_commands', 'requir
 _SUBJECTS = (
     'run_log',
     'registries',
-    'pdan_plugin.processes.process_group',
+    'joining_ranks',
     'options',
     'experiment_folders',
     'checkpoints',
@@ -49,7 +49,7 @@ def apply() -> None:
     _apply_new()
     importlib.import_module('basicsr')
     for subject in _SUBJECTS:
-        importlib.import_module(subject if '.' in subject else f'pdan_plugin.toolbox_fixes.{subject}')
+        importlib.import_module(f'pdan_plugin.toolbox_fixes.{subject}')
     _apply_new()
 
 
