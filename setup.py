@@ -62,7 +62,7 @@ setup(
         'lint': ['ruff>=0.6', 'pyright>=1.1.380'],
     },
     entry_points={
-        'console_scripts': ['basicsr = pdan_plugin.cli:main'],
+        'console_scripts': ['basicsr = pdan_plugin.commands.main:main'],
         'basicsr.plugins': ['pdan = pdan_plugin'],
     },
     classifiers=[

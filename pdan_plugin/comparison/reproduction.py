@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from pdan_plugin import preflight
+from pdan_plugin.commands import preflight
 from pdan_plugin.comparison import runs, tables
 from pdan_plugin.comparison.plan import PlannedRow, Run, plan_rows, plan_runs
 from pdan_plugin.comparison.records import SCORE_AGAIN, has_scores, is_done, read_record, read_records, write_record

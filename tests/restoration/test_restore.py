@@ -16,8 +16,8 @@ from PIL import Image
 from repeating_network import Repeating, make_weights
 from skimage import data
 
-from pdan_plugin import cli
 from pdan_plugin.archs import PDAN
+from pdan_plugin.commands import main as cli
 from pdan_plugin.errors import RequestError
 from pdan_plugin.restoration import load_trained_network, restore_path
 

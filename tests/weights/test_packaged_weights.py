@@ -7,7 +7,7 @@ import torch
 from safetensors import safe_open
 from skimage import data
 
-from pdan_plugin import cli
+from pdan_plugin.commands import main as cli
 from pdan_plugin.restoration import load_trained_network
 from pdan_plugin.synthesis.bicubic import downsample_uint8, imresize
 from pdan_plugin.weights.packaged_weights import DEFAULT, find_weights, packaged_weights

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from skimage import data
 
 from pdan_plugin.archs import PDAN
-from pdan_plugin.cli import main
+from pdan_plugin.commands.main import main
 from pdan_plugin.errors import RequestError
 from pdan_plugin.weights.network_export import export_network
 from pdan_plugin.weights.trained_network import load_recorded_network, load_trained_network, network_record

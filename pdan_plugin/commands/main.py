@@ -20,7 +20,9 @@ from typing import Any
 from basicsr.test import test_pipeline
 from basicsr.train import train_pipeline
 
-from pdan_plugin import __version__, plugin_table, preflight, restoration, run_report
+from pdan_plugin import __version__, restoration
+from pdan_plugin.commands import plugin_table, preflight, run_report
+from pdan_plugin.commands.restore_arguments import add_restore_arguments
 from pdan_plugin.errors import RequestError, WorkError
 from pdan_plugin.option_schema import check_options
 from pdan_plugin.option_schema.option_file import read_option_file
@@ -31,7 +33,6 @@ from pdan_plugin.processes.process_group import leave_process_group, restarts
 from pdan_plugin.report.page import write_report
 from pdan_plugin.report.test_run import RECORD
 from pdan_plugin.report.training_curves import draw_curves
-from pdan_plugin.restore_arguments import add_restore_arguments
 from pdan_plugin.toolbox_fixes import other_basicsr_commands
 from pdan_plugin.training.history import FILE_NAME
 from pdan_plugin.training.interruption import RunStopped

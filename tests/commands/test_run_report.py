@@ -8,11 +8,11 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from small_run import changed, test_options, train_options, write_pictures
 from torch import nn
 
-from pdan_plugin import run_report
+from pdan_plugin.commands import run_report
+from pdan_plugin.commands.preflight import DataFacts, RunFacts
 from pdan_plugin.errors import RequestError
 from pdan_plugin.machine import network_size
 from pdan_plugin.machine.step_memory import step_memory
-from pdan_plugin.preflight import DataFacts, RunFacts
 
 PDAN = {'type': 'PDAN', 'num_feat': 16, 'num_group': 1, 'num_block': 2, 'fuse_levels': 1, 'deblur_branch': False}
 

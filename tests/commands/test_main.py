@@ -13,7 +13,7 @@ import pytest
 from child_processes import PYTHON_PATH, hear_requests
 from small_run import changed, test_options, train_options, without, write_options, write_pictures
 
-from pdan_plugin import cli
+from pdan_plugin.commands import main as cli
 from pdan_plugin.errors import RequestError
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from small_run import changed, test_options, train_options, without, write_pictures
 
-from pdan_plugin import preflight
+from pdan_plugin.commands import preflight
 from pdan_plugin.errors import RequestError
 
 
