@@ -4,8 +4,9 @@ import os
 import signal
 from pathlib import Path
 
-_TESTS = Path(__file__).parent
-PYTHON_PATH = os.pathsep.join(map(str, (_TESTS.parent, _TESTS)))  # the package, and what tests import of each other
+_SUPPORT = Path(__file__).parent
+# the package, and what tests import of each other
+PYTHON_PATH = os.pathsep.join(map(str, (_SUPPORT.parents[1], _SUPPORT)))
 
 
 def hear_requests() -> None:

@@ -1,6 +1,6 @@
 """scripts/prepare_reds.py killed again and again, and the stores it leaves compared with those never interrupted.
 
-    python tests/prepare_kills.py FOLDER --kills 10 [--codec png] [--seed 1]
+    python tests/support/prepare_kills.py FOLDER --kills 10 [--codec png] [--seed 1]
 
 Each time the script is started anew and gets SIGKILL: while it surveys, while it writes, when a finished store is about
 to be put in its place or just was, while it verifies, or at any moment.
@@ -34,7 +34,7 @@ def start(source: Path, target: Path, codec: str) -> subprocess.Popen:
     with open(output_of(target), 'wb') as output:
         return subprocess.Popen(
             [sys.executable, '-c', CHILD, str(source), str(target), codec],
-            env=os.environ | {'PYTHONPATH': str(Path(__file__).parents[1]), 'OMP_NUM_THREADS': '1'},
+            env=os.environ | {'PYTHONPATH': str(Path(__file__).parents[2]), 'OMP_NUM_THREADS': '1'},
             stdout=output,
             stderr=subprocess.STDOUT,
         )

@@ -1,6 +1,6 @@
 """A run that is killed again and again, and what it left compared with one that was never stopped.
 
-    python tests/kills.py FOLDER --kills 20 [--ranks 2]
+    python tests/support/kills.py FOLDER --kills 20 [--ranks 2]
 
 Each time the run is started with --auto_resume and its processes get SIGKILL: at a random moment, while a checkpoint is
 being written, in a validation, or while it starts.
@@ -55,7 +55,7 @@ def start(folder: Path, ranks: int) -> subprocess.Popen:
             stdout=output,
             stderr=output,
             start_new_session=True,
-            env=os.environ | {'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(Path(__file__).parents[1])},
+            env=os.environ | {'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(Path(__file__).parents[2])},
         )
 
 

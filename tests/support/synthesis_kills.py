@@ -1,6 +1,6 @@
 """scripts/synthesize_blur.py killed again and again, and what it left compared with a call that was never stopped.
 
-    python tests/synthesis_kills.py FOLDER --kills 10
+    python tests/support/synthesis_kills.py FOLDER --kills 10
 
 SIGKILL comes at a random moment, while frames are committed or stores are put in place, to the script alone or to its
 worker processes too. Either way no process may be left. The calls commit every few frames, as ones a thousand times
@@ -28,7 +28,7 @@ from pdan_plugin.data.frame_store_writer import partial_path, read_checksums
 from pdan_plugin.preparation.sample_stores import store_paths
 from pdan_plugin.preparation.synthesis_record import RECORD, UNFINISHED
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / 'scripts' / 'synthesize_blur.py'
 MOMENTS = ('any', 'commit', 'begin', 'any', 'start', 'any')
 SETTINGS = ('--factor', '8', '--window', '33')
