@@ -27,7 +27,7 @@ setup(
     license='Apache-2.0',
     license_files=['LICENSE'],
     packages=find_packages(include=['pdan_plugin', 'pdan_plugin.*']),
-    package_data={'pdan_plugin.report': ['*.html', '*.css', '*.js'], 'pdan_plugin': ['weights/*']},
+    package_data={'pdan_plugin.report': ['*.html', '*.css', '*.js'], 'pdan_plugin.weights': ['*.md', '*.safetensors']},
     python_requires='>=3.10,<3.13',
     install_requires=[
         'basicsr>=1.4.2,<1.5',
@@ -62,7 +62,7 @@ setup(
         'lint': ['ruff>=0.6', 'pyright>=1.1.380'],
     },
     entry_points={
-        'console_scripts': ['basicsr = pdan_plugin.cli:main'],
+        'console_scripts': ['basicsr = pdan_plugin.commands.main:main'],
         'basicsr.plugins': ['pdan = pdan_plugin'],
     },
     classifiers=[

@@ -3,7 +3,7 @@
 __version__ = '0.1.0'
 
 from pdan_plugin import toolbox_fixes
-from pdan_plugin.command_start import refusals_end_the_command
+from pdan_plugin.processes.command_start import refusals_end_the_command
 
 with refusals_end_the_command():
     toolbox_fixes.apply()

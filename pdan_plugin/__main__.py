@@ -2,7 +2,7 @@
 
 import sys
 
-from pdan_plugin.cli import main
+from pdan_plugin.commands.main import main
 
 if __name__ == '__main__':
     sys.exit(main())

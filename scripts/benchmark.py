@@ -33,7 +33,7 @@ os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # torch's profiler, which measu
 
 import torch
 
-from pdan_plugin.benchmarks import (
+from benchmarks import (
     infer,
     loader,
     loader_endurance,
@@ -44,7 +44,7 @@ from pdan_plugin.benchmarks import (
     training,
     validation,
 )
-from pdan_plugin.benchmarks.timing import chosen_device, header, machine
+from benchmarks.timing import chosen_device, header, machine
 from pdan_plugin.errors import RequestError
 
 # A benchmark's result, its table, and the command that a reader of it wants next.

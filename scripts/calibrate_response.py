@@ -13,9 +13,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from pdan_plugin.commands.script_end import ends_script
 from pdan_plugin.errors import RequestError, refusing_unwritable
 from pdan_plugin.report.response_curves import draw_response
-from pdan_plugin.script_end import ends_script
 from pdan_plugin.synthesis.response_calibration import calibrate_response, exposures_of
 
 

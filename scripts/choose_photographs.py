@@ -17,8 +17,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from pdan_plugin.commands.script_end import ends_script
 from pdan_plugin.errors import RequestError
-from pdan_plugin.script_end import ends_script
 from pdan_plugin.synthesis.clip_rendering import frame_size
 from pdan_plugin.synthesis.moving_scene import least_picture_size
 from pdan_plugin.synthesis.photographs import Photograph, photographs_in

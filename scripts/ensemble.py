@@ -13,11 +13,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pdan_plugin.commands.script_end import ends_script
+from pdan_plugin.ensembling.folder_ensemble import SCORES, merge_folders
+from pdan_plugin.ensembling.patch_ensemble import GRID
 from pdan_plugin.errors import RequestError, WorkError
 from pdan_plugin.metrics.sharpness import FOCUS_FUNCTIONS
-from pdan_plugin.restoration.folder_ensemble import SCORES, merge_folders
-from pdan_plugin.restoration.patch_ensemble import GRID
-from pdan_plugin.script_end import ends_script
 
 DEFAULT_SHARPNESS = 'tenengrad'
 

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pdan_plugin  # noqa: F401  (registers PDAN and DRN, and mends the toolbox so that it imports)
-from pdan_plugin.restoration.network_export import export_network
-from pdan_plugin.script_end import ends_script
+from pdan_plugin.commands.script_end import ends_script
+from pdan_plugin.weights.network_export import export_network
 
 
 def arguments() -> argparse.ArgumentParser:

@@ -6,8 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from pdan_plugin.commands.script_end import ends_script
 from pdan_plugin.preparation.store_preparation import prepare_reds
-from pdan_plugin.script_end import ends_script
 
 
 @ends_script

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from pdan_plugin.commands.script_end import ends_script
 from pdan_plugin.data import reds_layout
 from pdan_plugin.errors import RequestError
-from pdan_plugin.script_end import ends_script
 from pdan_plugin.synthesis import clip_rendering, photographs
 from pdan_plugin.synthesis.scene_conditions import Shares
 

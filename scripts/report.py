@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pdan_plugin  # noqa: F401  (registers the data sets)
+from pdan_plugin.commands.script_end import ends_script
 from pdan_plugin.errors import RequestError, WorkError
 from pdan_plugin.report.detail_box import read_box
 from pdan_plugin.report.page import FRAMES, write_report
 from pdan_plugin.report.paper_figure import write_figure
-from pdan_plugin.script_end import ends_script
 
 
 def arguments() -> argparse.ArgumentParser:

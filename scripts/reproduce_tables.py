@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pdan_plugin  # noqa: F401  (registers what the option files name)
-from pdan_plugin.comparison.reproduction import reproduce
-from pdan_plugin.comparison.rows import FULL, SMALL
-from pdan_plugin.precision import AUTOCAST_DTYPES
-from pdan_plugin.script_end import ends_script
+from comparison.reproduction import reproduce
+from comparison.rows import FULL, SMALL
+from pdan_plugin.commands.script_end import ends_script
+from pdan_plugin.machine.precision import AUTOCAST_DTYPES
 
 
 def arguments() -> argparse.ArgumentParser:

@@ -25,11 +25,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pdan_plugin.commands.script_end import ends_script
 from pdan_plugin.data.reds_layout import CLIPS
 from pdan_plugin.preparation.blur_synthesis import synthesize_blur
 from pdan_plugin.preparation.synthesis_merge import merge_shards
 from pdan_plugin.preparation.synthesis_plan import Settings
-from pdan_plugin.script_end import ends_script
 from pdan_plugin.synthesis.frame_interpolation import interpolators
 from pdan_plugin.synthesis.motion_blur import SubframeWindow
 from pdan_plugin.synthesis.scene_cuts import CUT_THRESHOLD

@@ -1,13 +1,19 @@
-"""What every test gets: seeded generators, and the toolbox as published on request."""
+"""What every test gets: seeded generators, and on request the toolbox as published and a Python process."""
 
 import importlib
+import os
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from pdan_plugin.toolbox_fixes import stock_toolbox
+
+REPOSITORY = Path(__file__).parents[1]
 
 # the toolbox's log keeps the error stream of its first call, which must not be one that ends with a test
 importlib.import_module('basicsr.utils').get_root_logger()
@@ -24,3 +30,19 @@ def _seeds():
 def stock():
     """`with stock():` is the toolbox without the fixes."""
     return stock_toolbox
+
+
+@pytest.fixture
+def python(tmp_path):
+    """run(script text, *arguments, launcher=()) -> the finished process, started in tmp_path."""
+
+    def run(text, *arguments, launcher=(), environment=None):
+        script = tmp_path / 'script.py'
+        script.write_text(text)
+        return subprocess.run(
+            [sys.executable, *launcher, str(script), *map(str, arguments)],
+            cwd=tmp_path, capture_output=True, text=True, timeout=600,
+            env=os.environ | {'PYTHONPATH': str(REPOSITORY), 'OMP_NUM_THREADS': '1'} | (environment or {}),
+        )  # fmt: skip
+
+    return run

@@ -12,8 +12,8 @@ from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 from torch import Tensor
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.machine.precision import autocast
 from pdan_plugin.models.restoration_model import RestorationModel
-from pdan_plugin.precision import autocast
 
 
 @MODEL_REGISTRY.register()  # pyright: ignore[reportOptionalCall]

@@ -13,12 +13,12 @@ from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.models.plateau_schedule import PlateauSchedule
+from pdan_plugin.machine.precision import allow_tf32, autocast, loss_scaler, slowness
 from pdan_plugin.models.resumable import IMPLEMENTATIONS, ResumableModel
-from pdan_plugin.precision import allow_tf32, autocast, loss_scaler, slowness
-from pdan_plugin.restoration.weights_file import read_weights
-from pdan_plugin.toolbox_fixes.process_group import any_rank
+from pdan_plugin.processes.process_group import any_rank
 from pdan_plugin.training.gradient_guard import GradientGuard, Part, describe, report_of_all_ranks
+from pdan_plugin.training.plateau_schedule import PlateauSchedule
+from pdan_plugin.weights.weights_file import read_weights
 
 # torch computes these in one kernel for all parameters, on a CPU too
 FUSED_OPTIMIZERS = {'Adam': torch.optim.Adam, 'AdamW': torch.optim.AdamW}
@@ -40,7 +40,7 @@ class RestorationModel(ResumableModel):
       parts; one iteration stays one step of the optimizer.
     - ``grad_clip_norm``: the gradient is scaled down to this norm where it is larger.
     - ``max_skipped_steps``: a step whose loss or gradient is not finite is skipped; so many in a row end the training.
-    - ``scheduler: {type: ReduceLROnPlateau, ...}``: see :class:`~pdan_plugin.models.plateau_schedule.PlateauSchedule`.
+    - ``scheduler: {type: ReduceLROnPlateau, ...}``: :class:`~pdan_plugin.training.plateau_schedule.PlateauSchedule`.
 
     Its training state holds whatever decides what comes after; a run resumed from it computes the same numbers as one
     that was never stopped (on a CPU, with as many ranks, to the bit).

@@ -10,11 +10,11 @@ from basicsr.utils.dist_util import get_dist_info
 from torch import Tensor, distributed
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.models.plateau_schedule import PlateauSchedule
 from pdan_plugin.models.sharded_validation import ShardedValidationModel
-from pdan_plugin.toolbox_fixes.process_group import from_rank_zero
+from pdan_plugin.processes.process_group import from_rank_zero
 from pdan_plugin.training.gradient_guard import GradientGuard
 from pdan_plugin.training.history import run_history
+from pdan_plugin.training.plateau_schedule import PlateauSchedule
 from pdan_plugin.training.random_state import random_state, set_random_state
 
 # Ways to compute the same optimizer.

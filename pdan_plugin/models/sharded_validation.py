@@ -18,8 +18,9 @@ from torch import Tensor, distributed, nn
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
-from pdan_plugin.cores import cores_of_this_rank
 from pdan_plugin.errors import RequestError
+from pdan_plugin.machine.cores import cores_of_this_rank
+from pdan_plugin.machine.precision import autocast, full_float32, slowness
 from pdan_plugin.metrics.preparation import prepare_metrics
 from pdan_plugin.models.background_scoring import BackgroundScoring
 from pdan_plugin.models.distinct_results import require_distinct_results, require_distinct_tables
@@ -32,7 +33,6 @@ from pdan_plugin.models.test_record import (
     mean_of,
     reserved_metric_name,
 )
-from pdan_plugin.precision import autocast, full_float32, slowness
 from pdan_plugin.restoration.restorer import Restorer
 from pdan_plugin.training.history import run_history
 from pdan_plugin.training.interruption import stop_requested

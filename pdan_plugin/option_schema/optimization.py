@@ -15,7 +15,6 @@ from basicsr.models.base_model import BaseModel
 from basicsr.models.lr_scheduler import CosineAnnealingRestartLR, MultiStepRestartLR
 from basicsr.utils.registry import MODEL_REGISTRY
 
-from pdan_plugin.models.plateau_schedule import PlateauSchedule
 from pdan_plugin.option_schema.constructors import (
     Problem,
     check_keywords,
@@ -25,6 +24,7 @@ from pdan_plugin.option_schema.constructors import (
     is_own,
     wrong_value,
 )
+from pdan_plugin.training.plateau_schedule import PlateauSchedule
 
 _SCHEDULERS = {
     'MultiStepLR': MultiStepRestartLR,

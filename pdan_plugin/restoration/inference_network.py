@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.precision import AUTOCAST_DTYPES, autocast, full_float32
+from pdan_plugin.machine.precision import AUTOCAST_DTYPES, autocast, full_float32
 
 Restoring = Callable[[Tensor], Tensor]
 

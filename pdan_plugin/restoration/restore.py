@@ -18,20 +18,20 @@ import torch
 from tqdm import tqdm
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.precision import slowness
-from pdan_plugin.restoration.packaged_weights import find_weights
-from pdan_plugin.restoration.picture_files import PictureFileError, picture_size, read_picture
-from pdan_plugin.restoration.picture_writing import (
+from pdan_plugin.machine.precision import slowness
+from pdan_plugin.media.picture_files import PictureFileError, picture_size, read_picture
+from pdan_plugin.media.picture_writing import (
     what_ending_cannot_hold,
     what_ending_leaves_out,
     write_picture,
 )
+from pdan_plugin.media.transparency import restore_layers
+from pdan_plugin.media.video import restore_video
+from pdan_plugin.media.video_source import VideoFileError, describe
 from pdan_plugin.restoration.restore_plan import RECORD, Job, Plan, begin, file_digest, make_plan
 from pdan_plugin.restoration.restorer import Restorer
-from pdan_plugin.restoration.trained_network import load_recorded_network
-from pdan_plugin.restoration.transparency import restore_layers
-from pdan_plugin.restoration.video import restore_video
-from pdan_plugin.restoration.video_source import VideoFileError, describe
+from pdan_plugin.weights.packaged_weights import find_weights
+from pdan_plugin.weights.trained_network import load_recorded_network
 
 _DISK_IS_LOST = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # what one result meets, all further ones will
 _OF_WRITING = (*_DISK_IS_LOST, errno.EFBIG)  # where the system does not say which file
@@ -60,7 +60,7 @@ def restore_path(
         source: A picture, a video, or a folder of both.
         target: A folder; for one file also a file's name. In a folder pictures are PNG and videos .mp4, or .mkv where
             their sound needs it, and ``restore.json`` records how they were made. Results that were made so are left.
-        weights: See :func:`~pdan_plugin.restoration.trained_network.load_trained_network`, as for ``option_file``; or
+        weights: See :func:`~pdan_plugin.weights.trained_network.load_trained_network`, as for ``option_file``; or
             the name of weights that come with this package. None for ``pdan_small``.
         precision: And the arguments after it, see :class:`~pdan_plugin.restoration.restorer.Restorer`.
         device: Such as 'cuda:1'; None for the GPU if there is one.

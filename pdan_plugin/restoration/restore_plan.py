@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pdan_plugin.errors import RequestError, refusing_unwritable
-from pdan_plugin.restoration.picture_files import PICTURE_SUFFIXES
-from pdan_plugin.restoration.picture_writing import WRITTEN_SUFFIXES, partial_path
-from pdan_plugin.restoration.video_source import (
+from pdan_plugin.media.picture_files import PICTURE_SUFFIXES
+from pdan_plugin.media.picture_writing import WRITTEN_SUFFIXES, partial_path
+from pdan_plugin.media.video_source import (
     VIDEO_SUFFIXES,
     WRITTEN_VIDEO_SUFFIXES,
     VideoFileError,

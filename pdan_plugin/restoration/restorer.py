@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pdan_plugin.errors import RequestError, WorkError
-from pdan_plugin.memory import readable_size
+from pdan_plugin.machine.memory import readable_size
+from pdan_plugin.machine.working_memory import (
+    SHARE,
+    bytes_per_pixel,
+    free_memory,
+    held_memory,
+    is_out_of_memory,
+)
 from pdan_plugin.restoration.inference_network import inference_network
 from pdan_plugin.restoration.receptive_field import Reach, measure_reach, network_shape
 from pdan_plugin.restoration.self_ensemble import GEOMETRIC_FORMS, GeometricForm
@@ -28,13 +35,6 @@ from pdan_plugin.restoration.tiling import (
     reflected,
     smallest_tile,
     tile_layout,
-)
-from pdan_plugin.restoration.working_memory import (
-    SHARE,
-    bytes_per_pixel,
-    free_memory,
-    held_memory,
-    is_out_of_memory,
 )
 
 _SHRINKING = 0.7  # of a tile's side after running out of memory: half its area

@@ -17,7 +17,7 @@ __all__ = ['FIXES', 'Fix', 'applied', 'apply', 'other_basicsr_commands', 'requir
 _SUBJECTS = (
     'run_log',
     'registries',
-    'process_group',
+    'joining_ranks',
     'options',
     'experiment_folders',
     'checkpoints',

@@ -14,8 +14,8 @@ from basicsr.models.base_model import BaseModel
 from torch.utils.data import DataLoader
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.processes.process_group import restarts
 from pdan_plugin.toolbox_fixes.patching import SILENT, fix, probe, replace, swapped
-from pdan_plugin.toolbox_fixes.process_group import restarts
 
 
 def iterations_per_epoch(images: int, enlarge_ratio: float, batch_size: int, world_size: int) -> int:

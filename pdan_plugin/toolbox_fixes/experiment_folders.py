@@ -16,9 +16,10 @@ import torch
 from basicsr.utils import get_root_logger, misc
 
 from pdan_plugin.errors import RequestError, refusing_unwritable
+from pdan_plugin.processes.process_group import from_rank_zero, restarts
 from pdan_plugin.toolbox_fixes.checkpoints import loading_reason, refuse_code
+from pdan_plugin.toolbox_fixes.joining_ranks import pretended_second_rank
 from pdan_plugin.toolbox_fixes.patching import fix, probe, replace, swapped
-from pdan_plugin.toolbox_fixes.process_group import from_rank_zero, pretended_second_rank, restarts
 from pdan_plugin.training.history import run_history
 
 _FOLDER_KEYS = ('models', 'training_states', 'log', 'visualization')

@@ -11,8 +11,9 @@ from basicsr.models import base_model
 from basicsr.models.base_model import BaseModel
 from torch import nn
 
+from pdan_plugin.processes.process_group import wait_for_rank_zero
+from pdan_plugin.toolbox_fixes.joining_ranks import pretended_second_rank
 from pdan_plugin.toolbox_fixes.patching import fix, probe, replace, swapped
-from pdan_plugin.toolbox_fixes.process_group import pretended_second_rank, wait_for_rank_zero
 
 
 @fix(

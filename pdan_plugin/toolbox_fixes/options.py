@@ -19,9 +19,9 @@ from basicsr.utils import options as toolbox_options
 from basicsr.utils.dist_util import get_dist_info, master_only
 
 from pdan_plugin.errors import RequestError, refusing_unwritable
-from pdan_plugin.option_file import read_option_file
+from pdan_plugin.option_schema.option_file import read_option_file
+from pdan_plugin.processes.process_group import from_rank_zero
 from pdan_plugin.toolbox_fixes.patching import fix, probe, replace, swapped
-from pdan_plugin.toolbox_fixes.process_group import from_rank_zero
 
 
 class OptionPath(str):

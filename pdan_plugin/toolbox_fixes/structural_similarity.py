@@ -15,7 +15,7 @@ from basicsr.metrics.metric_util import reorder_image, to_y_channel
 from basicsr.utils.registry import METRIC_REGISTRY, Registry
 from numpy.typing import NDArray
 
-from pdan_plugin.cores import cores_of_this_rank
+from pdan_plugin.machine.cores import cores_of_this_rank
 from pdan_plugin.toolbox_fixes.patching import fix, probe, replace, swapped
 
 _SIDE, _SIGMA = 11, 1.5

@@ -15,7 +15,7 @@ from basicsr.models.base_model import BaseModel
 from basicsr.utils import logger as toolbox_logger
 from basicsr.utils.dist_util import get_dist_info, master_only
 
-from pdan_plugin.memory import peak_memory, peak_memory_text
+from pdan_plugin.machine.memory import peak_memory, peak_memory_text
 from pdan_plugin.toolbox_fixes.patching import fix, probe, replace, swapped
 from pdan_plugin.training import history, progress
 

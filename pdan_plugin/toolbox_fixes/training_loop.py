@@ -17,8 +17,8 @@ import torch
 from basicsr.models.base_model import BaseModel
 from basicsr.utils import get_root_logger
 
+from pdan_plugin.processes.process_group import any_rank, from_rank_zero
 from pdan_plugin.toolbox_fixes.patching import SILENT, fix, probe, replace, swapped
-from pdan_plugin.toolbox_fixes.process_group import any_rank, from_rank_zero
 from pdan_plugin.training.history import run_history
 from pdan_plugin.training.interruption import listening, run_stopped, stop_requested, training_begins
 

@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from pdan_plugin.memory import peak_memory
+from pdan_plugin.machine.memory import peak_memory
 
 _SECONDS_BETWEEN_DRAWINGS = 0.25
 # the bar tells the pace of the last so many drawings: 15 seconds, or as many iterations where they are slower

@@ -6,7 +6,7 @@ import yaml
 from drn_of_its_authors import AuthorsDRN
 
 from pdan_plugin.archs.drn_arch import DRN
-from pdan_plugin.restoration.trained_network import load_trained_network
+from pdan_plugin.weights.trained_network import load_trained_network
 
 
 def parameters_of_4x(features, blocks):

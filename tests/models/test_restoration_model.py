@@ -55,7 +55,7 @@ def seeded(opt):
 
 def test_a_precision_that_slows_this_processor_is_told_before_training(model_opt, log, monkeypatch):
     """A mock, because the processor at hand may have the instructions."""
-    monkeypatch.setattr('pdan_plugin.precision.cost_on_cpu', lambda _: 9.0)
+    monkeypatch.setattr('pdan_plugin.machine.precision.cost_on_cpu', lambda _: 9.0)
     seeded(model_opt('RestorationModel', 'EDSR'))
     assert 'is slow' not in log.text
     seeded(model_opt('RestorationModel', 'EDSR', precision='bf16'))

@@ -1,4 +1,4 @@
-"""A run killed in the middle of its work goes on to the very bits of one that was not: tests/kills.py, small."""
+"""A run killed in its work goes on to the very bits of one that was not: tests/support/kills.py, small."""
 
 import random
 

@@ -16,8 +16,8 @@ from PIL import Image
 from repeating_network import Repeating, make_weights
 from skimage import data
 
-from pdan_plugin import cli
 from pdan_plugin.archs import PDAN
+from pdan_plugin.commands import main as cli
 from pdan_plugin.errors import RequestError
 from pdan_plugin.restoration import load_trained_network, restore_path
 
@@ -157,7 +157,7 @@ def test_compiling_is_told_before_it_begins(weights, photo, tmp_path, capsys):
 
 def test_a_precision_that_slows_this_processor_is_told_before_it_begins(weights, photo, tmp_path, capsys, monkeypatch):
     """A mock, because the processor at hand may have the instructions."""
-    monkeypatch.setattr('pdan_plugin.precision.cost_on_cpu', lambda _: 9.0)
+    monkeypatch.setattr('pdan_plugin.machine.precision.cost_on_cpu', lambda _: 9.0)
     Image.fromarray(photo).save(tmp_path / 'a.png')
     restore_path(tmp_path / 'a.png', tmp_path / 'fp32', weights, device='cpu')
     assert 'is slow' not in capsys.readouterr().out

@@ -1,9 +1,6 @@
 """A few small pictures, an option file for the toolbox's own model, and a process to run it in."""
 
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,7 +8,6 @@ import pytest
 import yaml
 from skimage.data import astronaut
 
-REPOSITORY = Path(__file__).parents[2]
 TRAIN_SCRIPT = """
 import os
 import pdan_plugin
@@ -73,22 +69,6 @@ def sr_options(tmp_path, picture_pairs):
         return path
 
     return write
-
-
-@pytest.fixture
-def python(tmp_path):
-    """run(script text, *arguments, launcher=()) -> the finished process, started in tmp_path."""
-
-    def run(text, *arguments, launcher=(), environment=None):
-        script = tmp_path / 'script.py'
-        script.write_text(text)
-        return subprocess.run(
-            [sys.executable, *launcher, str(script), *map(str, arguments)],
-            cwd=tmp_path, capture_output=True, text=True, timeout=600,
-            env=os.environ | {'PYTHONPATH': str(REPOSITORY), 'OMP_NUM_THREADS': '1'} | (environment or {}),
-        )  # fmt: skip
-
-    return run
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import yaml
 from basicsr.utils import options as toolbox_options
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.option_file import read_option_file
+from pdan_plugin.option_schema.option_file import read_option_file
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from basicsr.models.base_model import BaseModel
 from basicsr.models.lr_scheduler import CosineAnnealingRestartLR, MultiStepRestartLR
 from basicsr.utils import get_root_logger
 
-from pdan_plugin.models.plateau_schedule import PlateauSchedule
+from pdan_plugin.training.plateau_schedule import PlateauSchedule
 
 
 def _model(make_scheduler, lr=1.0):

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pdan_plugin.memory import peak_memory, peak_memory_text, readable_size
+from pdan_plugin.machine.memory import peak_memory, peak_memory_text, readable_size
 from pdan_plugin.training import progress
 from pdan_plugin.training.progress import Pace, RunProgress, following_a_run
 

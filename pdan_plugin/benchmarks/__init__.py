@@ -1,1 +1,0 @@
-"""Ours against the plain way, measured on one machine in one run: what ``scripts/benchmark.py`` calls."""

@@ -1,0 +1,74 @@
+"""A picture with transparency through a network that knows only colours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pdan_plugin.media.picture_files import Picture
+from pdan_plugin.synthesis.bicubic import imresize
+
+if TYPE_CHECKING:
+    from pdan_plugin.restoration.restorer import Restorer
+
+_BAND = 256  # rows of the input resized at a time
+_MARGIN = 4  # rows a cubic kernel can reach, and more
+
+
+def restore_layers(restorer: Restorer, picture: Picture, on_tile: Callable[[int, int], None] | None = None) -> Picture:
+    """A picture restored: colour by the network, transparency by MATLAB's bicubic, grey from the three channels' mean.
+
+    Colours under fully transparent pixels are never seen, and are often black. They are replaced by those of the
+    nearest visible pixel first; else the network would draw an edge there and carry it into what is seen.
+    """
+    colour = picture.colour if picture.alpha is None else with_hidden_colours_filled(picture.colour, picture.alpha)
+    restored = restorer.restore_picture(colour, on_tile)
+    if picture.is_grey:
+        restored = _grey(restored)
+    alpha = None if picture.alpha is None else enlarged(picture.alpha, restorer.scale)
+    return replace(picture, colour=restored, alpha=alpha)
+
+
+def with_hidden_colours_filled(colour: NDArray[Any], alpha: NDArray[Any]) -> NDArray[Any]:
+    """(h, w, 3) with the colour of every pixel where alpha is 0 taken from the nearest where it is not."""
+    hidden = alpha == 0
+    if not hidden.any() or hidden.all():
+        return colour
+    _, labels = cv2.distanceTransformWithLabels(
+        hidden.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    # every visible pixel has a label of its own; hidden ones bear that of the nearest
+    colours = np.empty((int(labels.max()) + 1, colour.shape[2]), colour.dtype)
+    colours[labels[~hidden]] = colour[~hidden]
+    return colours[labels]
+
+
+def enlarged(plane: NDArray[Any], scale: int) -> NDArray[Any]:
+    """(h, w) uint8 or uint16 -> (scale * h, scale * w), bicubic as MATLAB's ``imresize``, band by band of rows."""
+    if scale == 1:
+        return plane
+    height, width = plane.shape
+    top_value = int(np.iinfo(plane.dtype).max)
+    result = np.empty((height * scale, width * scale), plane.dtype)
+    for start in range(0, height, _BAND):
+        stop = min(start + _BAND, height)
+        above, below = max(0, start - _MARGIN), min(height, stop + _MARGIN)
+        band = imresize(torch.from_numpy(plane[above:below].astype(np.float32)), scale)
+        band = band[(start - above) * scale : (stop - above) * scale]
+        result[start * scale : stop * scale] = band.clamp_(0, top_value).round_().numpy().astype(plane.dtype)
+    return result
+
+
+def _grey(colour: NDArray[Any]) -> NDArray[Any]:
+    """Three equal channels, the mean of the three."""
+    grey = np.empty(colour.shape[:2], colour.dtype)
+    for start in range(0, len(colour), _BAND):
+        rows = slice(start, start + _BAND)
+        grey[rows] = ((colour[rows].sum(axis=2, dtype=np.uint32) + 1) // 3).astype(colour.dtype)
+    return np.repeat(grey[..., None], 3, axis=2)

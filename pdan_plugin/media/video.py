@@ -1,0 +1,304 @@
+"""A video through a trained network: its frames restored one by one, its times and its sound as they were."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pdan_plugin.media.picture_writing import partial_path
+from pdan_plugin.media.video_frames import FrameReader, TimedFrame
+from pdan_plugin.media.video_source import (
+    MATRIX_NAMES,
+    SourceVideo,
+    VideoFileError,
+    copied_streams,
+    describe,
+    import_av,
+    open_video,
+    picture_stream,
+    refused_streams,
+)
+
+if TYPE_CHECKING:
+    from av.container import InputContainer, OutputContainer
+    from av.stream import Stream
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+    from pdan_plugin.restoration.restorer import Restorer
+
+_QUALITY = '14'  # constant rate factor: to the eye as good as lossless
+_LARGEST = 139264  # blocks of 16x16 in a frame: the highest levels, 6.2, of H.264 and of H.265
+_BT709 = 1
+# bicubic, accurate rounding, chroma interpolated fully: without these every picture becomes a grey level darker
+_EXACT = 0x4 | 0x40000 | 0x2000 | 0x4000
+_CONTAINER_TAGS = ('major_brand', 'minor_version', 'compatible_brands', 'encoder', 'duration')
+
+
+@dataclass
+class VideoOutcome:
+    """What became of a video.
+
+    Attributes:
+        frames: Written.
+        notes: What the user should know although it went well.
+        problems: What of the source could not be read; the result stands in for it as the text says.
+    """
+
+    frames: int = 0
+    notes: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def restore_video(
+    restorer: Restorer,
+    source: Path,
+    target: Path,
+    on_frame: Callable[[int, int], None] | None = None,
+    on_tile: Callable[[int, int], None] | None = None,
+) -> VideoOutcome:
+    """Restores a video into ``target``, .mp4 or .mkv, which appears when it is whole.
+
+    The pictures become H.264 in 4:2:0, or H.265 where they have more than 8 bits. Times
+    of frames are those of the source to a tick; rotation is done to the pixels. Sound and subtitles are copied. A frame
+    that cannot be decoded is stood in for by the last good one, so that sound and picture stay together.
+
+    Args:
+        on_frame: Told (frames written, frames in all, 0 if unknown).
+        on_tile: As of :meth:`Restorer.restore_picture`.
+
+    Raises:
+        VideoFileError: Nothing of it can be restored.
+        OSError: It cannot be read, or the result cannot be written.
+    """
+    av = import_av()
+    video = describe(source)
+    suffix = target.suffix.lower()
+    refused = {stream.index for stream in refused_streams(source, suffix)}
+    partial = partial_path(target)
+    try:
+        with (
+            open_video(source) as container,
+            av.open(str(partial), 'w', options=_muxing(suffix)) as output,
+        ):
+            writer = _Writer(av, video, restorer, container, output, refused, on_tile)
+            for item in writer.reader:
+                if isinstance(item, TimedFrame):
+                    writer.add(item)
+                    if on_frame is not None:
+                        on_frame(writer.outcome.frames, video.frames)
+                else:
+                    writer.copy(item)
+            outcome = writer.finish()
+        os.replace(partial, target)
+    except av.FFmpegError as error:
+        if isinstance(error, OSError) and error.errno:
+            raise OSError(error.errno, f'cannot be written: {error.strerror}', str(target)) from error
+        raise VideoFileError(f'cannot be written as {target.suffix}: {error}') from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return outcome
+
+
+class _Writer:
+    """Frames in, the result's streams out."""
+
+    def __init__(
+        self,
+        av: Any,
+        video: SourceVideo,
+        restorer: Restorer,
+        container: InputContainer,
+        output: OutputContainer,
+        refused: set[int],
+        on_tile: Callable[[int, int], None] | None,
+    ) -> None:
+        self.outcome = VideoOutcome()
+        self._av, self._video, self._restorer, self._output, self._on_tile = av, video, restorer, output, on_tile
+        self._container = container
+        self._start = Fraction(container.start_time or 0, av.time_base)  # every result begins at 0
+        self._is_deep = video.bits > 8
+        self._matrix = video.matrix if video.matrix in MATRIX_NAMES else _BT709
+        source = picture_stream(container)
+        kept = [stream for stream in copied_streams(container) if stream.index not in refused]
+        self.reader = FrameReader(container, source, kept, video.rate)
+        self._stream = self._picture_stream(source)
+        self._copies = {stream.index: self._copy_of(stream) for stream in kept}
+        tags = {key: value for key, value in container.metadata.items() if key.lower() not in _CONTAINER_TAGS}
+        output.metadata.update(tags)
+        self._good: VideoFrame | None = None
+        self._waiting: list[TimedFrame] = []  # holes before the first good frame
+        self._holes: list[int] = []
+        self._seen_through: list[int] = []  # times of frames that were not opaque
+        self._tell_left_out(source, container, refused)
+
+    def add(self, item: TimedFrame) -> None:
+        if item.frame is None:
+            self._holes.append(item.time)
+            if self._good is None:
+                self._waiting.append(item)
+                return
+        else:
+            if self._video.may_be_transparent and not _is_opaque(item.frame):
+                self._seen_through.append(item.time)
+            self._good = self._restored(item.frame)
+            for hole in self._waiting:
+                self._encode(hole)
+            self._waiting.clear()
+        self._encode(item)
+
+    def copy(self, packet: Any) -> None:
+        shift = round(self._start / packet.time_base)
+        packet.pts = None if packet.pts is None else packet.pts - shift
+        packet.dts = None if packet.dts is None else packet.dts - shift
+        packet.stream = self._copies[packet.stream.index]
+        self._output.mux(packet)
+
+    def finish(self) -> VideoOutcome:
+        if self._good is None:
+            raise VideoFileError('holds no frame that can be decoded')
+        self._output.mux(self._stream.encode(None))
+        if self._holes:
+            self.outcome.problems.append(
+                f'{self._told(self._holes, "could not be decoded")}; the last good picture stands there'
+            )
+        if self._seen_through:
+            self.outcome.notes.append(
+                f'{self._told(self._seen_through, "are not opaque")}: transparency is left out, as the result can hold '
+                'none, and colours that were hidden show; to keep it, take the frames out as PNG and restore the folder'
+            )
+        self._tell_early_end()
+        return self.outcome
+
+    def _told(self, times: list[int], what: str) -> str:
+        first = float(times[0] * self._video.time_base - self._start)
+        return f'{len(times)} frame{"s" if len(times) > 1 else ""} {what}, the first at {first:.2f} s'
+
+    def _tell_early_end(self) -> None:
+        """Compares where the pictures, and all streams together, end with where the header says they do."""
+        base, container, stream = self._video.time_base, self._container, self.reader.stream
+        ended, latest = self.reader.end * base, self.reader.latest
+        told = [(ended, ((stream.start_time or 0) + stream.duration) * base)] if stream.duration else []
+        if container.duration:
+            told.append((latest, self._start + Fraction(container.duration, self._av.time_base)))
+        tolerance = max(Fraction(1, 10), 2 / self._video.rate)
+        lengths = [should - self._start for did, should in told if should - did > tolerance]
+        if lengths or self.reader.broke_off:
+            length = f' of {float(max(lengths)):.2f} s' if lengths else ''
+            why = f' ({self.reader.broke_off})' if self.reader.broke_off else ''
+            self.outcome.problems.append(
+                f'the file breaks off at {float(ended - self._start):.2f} s{length}{why}; restored up to there'
+            )
+
+    def _picture_stream(self, source: VideoStream) -> VideoStream:
+        height, width = (size * self._restorer.scale for size in self._video.upright_size)
+        if height % 2 or width % 2:
+            self.outcome.notes.append(f'{width}x{height} is odd: a line was repeated at the border, as 4:2:0 needs')
+        height, width = height + height % 2, width + width % 2
+        if -(-height // 16) * -(-width // 16) > _LARGEST:
+            raise VideoFileError(
+                f'frames would be {width}x{height}, more than a video can hold ({_LARGEST * 256:,} pixels); take its '
+                'frames out as pictures and restore the folder'
+            )
+        uses_h265 = self._is_deep
+        options = {'crf': _QUALITY, **({'x265-params': 'log-level=error'} if uses_h265 else {})}
+        stream = self._output.add_stream('libx265' if uses_h265 else 'libx264', rate=self._video.rate, options=options)
+        coding = stream.codec_context
+        coding.width, coding.height = width, height
+        coding.pix_fmt = 'yuv420p10le' if self._is_deep else 'yuv420p'
+        coding.time_base = stream.time_base = self._video.time_base
+        coding.sample_aspect_ratio = self._video.pixel_aspect
+        coding.colorspace, coding.color_range = self._matrix, self._video.color_range
+        coding.color_primaries, coding.color_trc = self._video.primaries, self._video.transfer
+        if uses_h265:
+            coding.codec_tag = 'hvc1'  # the one that Apple's players take
+        stream.metadata.update({key: value for key, value in source.metadata.items() if key == 'language'})
+        return stream
+
+    def _copy_of(self, stream: Stream) -> Stream:
+        copy = self._output.add_stream_from_template(stream)
+        copy.metadata.update({key: value for key, value in stream.metadata.items() if key in ('language', 'title')})
+        return copy
+
+    def _restored(self, frame: VideoFrame) -> VideoFrame:
+        video = self._video
+        if (frame.width, frame.height) != (video.width, video.height):
+            raise VideoFileError(
+                f'changes its size from {video.width}x{video.height} to {frame.width}x{frame.height} on the way; '
+                'cut it there'
+            )
+        packed = 'rgb48le' if self._is_deep else 'rgb24'
+        name = MATRIX_NAMES[self._matrix]
+        source = frame.reformat(
+            format=packed,
+            src_colorspace=name,
+            dst_colorspace=name,
+            src_color_range=video.color_range,
+            dst_color_range=2,
+            interpolation=_EXACT,
+        )
+        pixels = np.ascontiguousarray(np.rot90(source.to_ndarray(), video.rotation))
+        restored = _even(self._restorer.restore_picture(pixels, self._on_tile))
+        result = self._av.VideoFrame.from_ndarray(restored, format=packed).reformat(
+            format=self._stream.codec_context.pix_fmt,
+            src_colorspace=name,
+            dst_colorspace=name,
+            src_color_range=2,
+            dst_color_range=video.color_range,
+            interpolation=_EXACT,
+        )
+        result.colorspace, result.color_range = self._matrix, video.color_range
+        result.color_primaries, result.color_trc = video.primaries, video.transfer
+        return result
+
+    def _encode(self, item: TimedFrame) -> None:
+        assert self._good is not None
+        frame = self._good
+        frame.time_base = self._video.time_base
+        frame.pts = item.time - round(self._start / self._video.time_base)
+        frame.duration = item.duration
+        frame.pict_type = 0  # the encoder's choice
+        self._output.mux(self._stream.encode(frame))
+        self.outcome.frames += 1
+
+    def _tell_left_out(self, source: VideoStream, container: InputContainer, refused: set[int]) -> None:
+        for stream in container.streams:
+            if stream.index == source.index or stream.index in self._copies:
+                continue
+            name = f'{stream.type} stream {stream.index}'
+            if stream.index in refused and stream.type == 'audio':
+                self.outcome.problems.append(f'its sound ({name}) cannot be copied into this kind of file')
+            else:
+                self.outcome.notes.append(f'left out: {name}')
+        if self._video.hides_transparency:
+            self.outcome.notes.append(
+                f'left out: the transparency of video stream {source.index}, which the decoder does not give; colours '
+                'that were hidden show'
+            )
+        if self._video.is_interlaced:
+            self.outcome.notes.append('is interlaced: each frame holds two moments; deinterlace it first')
+
+
+def _muxing(suffix: str) -> dict[str, str]:
+    return {'movflags': '+faststart'} if suffix == '.mp4' else {}  # plays while it is still being fetched
+
+
+def _is_opaque(frame: VideoFrame) -> bool:
+    deep = any(each.is_alpha and each.bits > 8 for each in frame.format.components)
+    alpha = frame.reformat(format='rgba64le' if deep else 'rgba').to_ndarray()[..., 3]
+    # scaled from fewer bits, the highest value may come out below the top
+    return bool(alpha.min() >= (65535 - 256 if deep else 255))
+
+
+def _even(pixels: NDArray[Any]) -> NDArray[Any]:
+    height, width = pixels.shape[:2]
+    if height % 2 or width % 2:
+        pixels = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode='edge')
+    return np.ascontiguousarray(pixels)

@@ -1,0 +1,113 @@
+"""The frames of a video one after another, with the holes that broken data leaves."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from pdan_plugin.media.video_source import import_av
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.stream import Stream
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+
+@dataclass(frozen=True)
+class TimedFrame:
+    """A frame to be shown at ``time``, in ticks of its stream; ``frame`` is None where it could not be decoded."""
+
+    time: int
+    duration: int
+    frame: VideoFrame | None
+
+
+@dataclass
+class FrameReader:
+    """Reads a video once, from start to end; one frame is held at a time.
+
+    A packet tells when its frame is to be shown. Where the decoder goes on to a later frame without having given that
+    one, or marks what it gives as damaged, there is a hole. A packet that adds nothing to the regular course of frames
+    (a hidden reference frame) leaves none.
+
+    Attributes:
+        end: When the last frame ends, in ticks.
+        latest: When the last of anything ends, in seconds.
+        broke_off: Why reading stopped before the end of the file; None if it did not.
+    """
+
+    container: InputContainer
+    stream: VideoStream
+    copied: list[Stream]
+    rate: Fraction
+    end: int = 0
+    latest: Fraction = Fraction(0)
+    broke_off: str | None = None
+    _expected: list[int] = field(default_factory=list)
+    _last: int | None = None
+
+    def __post_init__(self) -> None:
+        time_base = self.stream.time_base or Fraction(1, 1000)
+        self._regular = max(1, round(1 / (self.rate * time_base)))
+
+    def __iter__(self) -> Iterator[Packet | TimedFrame]:
+        """Packets of the copied streams, and frames, in the order of the file."""
+        av = import_av()
+        packets = self.container.demux([self.stream, *self.copied])
+        while True:
+            try:
+                packet = next(packets, None)
+            except (av.FFmpegError, OSError) as error:
+                self.broke_off = getattr(error, 'strerror', None) or str(error)
+                packet = None
+            if packet is None:
+                break
+            if packet.stream.index != self.stream.index:
+                if packet.size:
+                    self._reach(((packet.pts or 0) + (packet.duration or 0)) * packet.time_base)
+                    yield packet
+                continue
+            yield from self._decoded(av, packet)
+        yield from self._decoded(av, None)
+        yield from self._missing(None)
+
+    def _decoded(self, av: Any, packet: Packet | None) -> Iterator[TimedFrame]:
+        if packet is not None and packet.pts is not None and not packet.is_discard and packet.size:
+            heapq.heappush(self._expected, packet.pts)
+        if packet is not None and not packet.size:
+            return  # the end of the stream, which comes once more below
+        try:
+            frames = self.stream.decode(packet)
+        except (av.FFmpegError, OSError):
+            return  # what it would have given turns out to be missing
+        for frame in frames:
+            time = frame.pts
+            if time is None:
+                time = 0 if self._last is None else self._last + self._regular
+            if self._last is not None and time <= self._last:
+                time = self._last + 1
+            yield from self._missing(time)
+            yield self._timed(time, frame.duration or self._regular, None if frame.is_corrupt else frame)
+
+    def _missing(self, until: int | None) -> Iterator[TimedFrame]:
+        """The frames expected before ``until`` that never came."""
+        while self._expected and (until is None or self._expected[0] <= until):
+            time = heapq.heappop(self._expected)
+            after_last = self._last is None or time - self._last > self._regular // 2
+            before_next = until is None or until - time > self._regular // 2
+            if after_last and before_next:
+                yield self._timed(time, self._regular, None)
+
+    def _timed(self, time: int, duration: int, frame: VideoFrame | None) -> TimedFrame:
+        self._last = time
+        self.end = max(self.end, time + duration)
+        self._reach(self.end * Fraction(self.stream.time_base or 0))
+        return TimedFrame(time, duration, frame)
+
+    def _reach(self, seconds: Fraction) -> None:
+        self.latest = max(self.latest, seconds)

@@ -1,0 +1,286 @@
+"""Several processes: how they meet, and how they wait for the first of them."""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import itertools
+import json
+import os
+import subprocess
+import threading
+import time
+import uuid
+import warnings
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing
+from torch.distributed.rendezvous import rendezvous
+
+from pdan_plugin.errors import RequestError
+
+Result = TypeVar('Result')
+
+_waits = itertools.count()
+# how long a collective may take, where the options say so
+_timeout: timedelta | None = None
+# the default group and the one beside it, over which CPU tensors go
+_cpu_group: tuple[Any, Any] | None = None
+# restarts so far, where torchrun's own count is not the same on all machines
+_agreed_restarts: int | None = None
+_PATIENCE = timedelta(minutes=30)
+# for leaving the group at the end of the process: it takes milliseconds, or waits for ranks that will not answer
+_LEAVING_SECONDS = 5
+
+
+def init_dist(launcher: str, backend: str | None = None, **dist_params: Any) -> None:
+    """Joins the process group this process was started for; does nothing in one that has joined already.
+
+    The start method of data loader workers is left as it is, where the toolbox sets 'spawn'. Workers only read and
+    augment on the CPU; a fork is safe for a process that holds a CUDA context as long as the child makes no CUDA call,
+    while a spawned worker imports torch and the toolbox anew (seconds, each worker, each epoch). Who wants 'spawn' sets
+    it; `spawned_workers` makes it work.
+
+    A process that ends in a gloo group leaves it by itself: otherwise it may die of SIGABRT when all its work is done
+    (pytorch #190489; on a busy machine 7 of 25 groups of two ranks did).
+
+    Args:
+        launcher: 'pytorch' (torchrun's environment variables) or 'slurm' (srun's).
+        backend: Default: nccl where there is a CUDA device, else gloo. nccl asked for without a CUDA device, as the
+            toolbox's own option files do, becomes gloo with a warning.
+        dist_params: `port` (the meeting port where the environment has no MASTER_PORT; slurm: wins over it),
+            `timeout` (seconds a collective may take), anything else as `init_process_group` takes it.
+
+    Raises:
+        RequestError: The environment lacks what the launcher sets, or slurm cannot name the first node.
+    """
+    if dist.is_initialized():
+        return
+    if launcher == 'pytorch':
+        _read_torchrun_environment(dist_params.pop('port', None))
+    elif launcher == 'slurm':
+        _read_slurm_environment(dist_params.pop('port', None))
+    else:
+        raise RequestError(f"launcher {launcher!r}: expected 'pytorch' or 'slurm'")
+    if torch.cuda.is_available():
+        # a slurm task may see its own device alone, as number 0, whatever its local rank
+        torch.cuda.set_device(int(os.environ['LOCAL_RANK']) % torch.cuda.device_count())
+        backend = backend or 'nccl'
+    else:
+        if backend == 'nccl':
+            warnings.warn('dist_params: backend: nccl needs CUDA devices, here are none; gloo is used', stacklevel=2)
+        backend = 'gloo' if backend in (None, 'nccl') else backend
+    if dist_params.get('timeout') is not None:
+        dist_params['timeout'] = timedelta(seconds=float(dist_params['timeout']))
+    global _timeout
+    _timeout = dist_params.get('timeout')
+    if launcher == 'pytorch' and _agents() > 1:
+        dist_params |= _meeting_of_several_agents(_timeout or _PATIENCE)
+    elif launcher == 'pytorch' and restarts():
+        dist_params |= _meeting_of_this_restart(_timeout)
+    dist.init_process_group(backend=backend, **dist_params)
+    if backend == 'gloo':
+        atexit.register(_leave_at_exit)
+
+
+def leave_process_group() -> None:
+    """Destroys the groups this process is in, if any, and lets their threads end.
+
+    A gloo group's threads run for as long as anything refers to it, as a network wrapped for several processes does,
+    and an exception refers to the networks of all functions it passed. One that still holds a tensor of a finished
+    collective when Python ends takes the process down with it.
+    """
+    global _cpu_group
+    if dist.is_available() and dist.is_initialized():
+        _cpu_group = None
+        gc.collect()  # a model's own references go round in a circle
+        dist.destroy_process_group()
+
+
+def _leave_at_exit() -> None:
+    """Waits a few seconds at most: the process may have failed within a collective, which its peers still wait in."""
+    leaving = threading.Thread(target=leave_process_group, daemon=True)
+    leaving.start()
+    leaving.join(_LEAVING_SECONDS)
+
+
+def restarts() -> int:
+    """How often torchrun (`--max-restarts`) has started this process's group anew after one of its workers ended.
+
+    On several machines the ranks agree on it as they meet; before that, it is what this machine's torchrun counts.
+    """
+    if _agreed_restarts is not None:
+        return _agreed_restarts
+    return int(os.environ.get('TORCHELASTIC_RESTART_COUNT', '0'))
+
+
+def _meeting_of_this_restart(timeout: timedelta | None) -> dict[str, Any]:
+    """Arguments of `init_process_group` by which the ranks meet under names of their own.
+
+    torchrun keeps its key-value store over a restart, and newer versions of torch no longer keep the keys apart: a rank
+    would read where another listened before it died, and fail to connect (pytorch #167288).
+    """
+    arguments: dict[str, Any] = {} if timeout is None else {'timeout': timeout}
+    store, rank, world_size = next(rendezvous('env://', **arguments))
+    store = dist.distributed_c10d.PrefixStore(f'pdan_plugin/restart_{restarts()}', store)
+    return {'store': store, 'rank': rank, 'world_size': world_size}
+
+
+def _agents() -> int:
+    """The torchruns of this group, one a machine, where they keep a key-value store for the workers."""
+    keeps_store = os.environ.get('TORCHELASTIC_USE_AGENT_STORE') == 'True'
+    return int(os.environ.get('GROUP_WORLD_SIZE', '1')) if keeps_store else 1
+
+
+def _meeting_of_several_agents(timeout: timedelta) -> dict[str, Any]:
+    """Like `_meeting_of_this_restart`, where torchrun's count of restarts will not do for a name.
+
+    Each torchrun counts the deaths of its own workers alone: after one has died, the workers of the other machines are
+    started anew with the count they had. So rank 0 names each start and counts them in the store that outlives them.
+    """
+    global _agreed_restarts
+    rank, world_size = int(os.environ['RANK']), int(os.environ['WORLD_SIZE'])
+    address, port = os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT'])
+    store = dist.TCPStore(  # pyright: ignore[reportPrivateImportUsage]
+        address, port, is_master=False, timeout=timeout
+    )
+    name, starts = _name_start(store, world_size) if rank == 0 else _join_start(store, rank, timeout)
+    _agreed_restarts = starts - 1
+    named = dist.distributed_c10d.PrefixStore(f'pdan_plugin/start_{name}', store)
+    return {'store': named, 'rank': rank, 'world_size': world_size}
+
+
+def _name_start(store: Any, world_size: int) -> tuple[str, int]:
+    name, starts = uuid.uuid4().hex, store.add('pdan_plugin/starts', 1)
+    store.set('pdan_plugin/start', f'{name} {starts}')
+    joined = [store.get(f'pdan_plugin/{name}/{rank}').decode() for rank in range(1, world_size)]
+    store.set(f'pdan_plugin/{name}/all', json.dumps(['', *joined]))
+    return name, starts
+
+
+def _join_start(store: Any, rank: int, timeout: timedelta) -> tuple[str, int]:
+    """The start of which rank 0 confirms that this very process is part; what else is found is an earlier one."""
+    own, give_up = uuid.uuid4().hex, time.monotonic() + timeout.total_seconds()
+    while time.monotonic() < give_up:
+        name, starts = store.get('pdan_plugin/start').decode().split()
+        store.set(f'pdan_plugin/{name}/{rank}', own)
+        try:
+            store.wait([f'pdan_plugin/{name}/all'], timedelta(seconds=1))
+        except RuntimeError as error:
+            if 'timeout' not in str(error).lower():
+                raise
+            continue
+        if json.loads(store.get(f'pdan_plugin/{name}/all'))[rank] == own:
+            return name, int(starts)
+        time.sleep(0.1)
+    raise RuntimeError(f'rank {rank} waited {timeout} for rank 0 to join the process group')
+
+
+def _read_torchrun_environment(port: int | None) -> None:
+    if port is not None:
+        os.environ.setdefault('MASTER_PORT', str(port))
+    missing = [name for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT') if name not in os.environ]
+    if missing:
+        raise RequestError(
+            f'--launcher pytorch: the environment has no {", ".join(missing)}; start the command through torchrun '
+            '(`basicsr train --nproc N` does)'
+        )
+    os.environ.setdefault('LOCAL_RANK', '0' if os.environ['WORLD_SIZE'] == '1' else os.environ['RANK'])
+
+
+def _read_slurm_environment(port: int | None) -> None:
+    missing = [name for name in ('SLURM_PROCID', 'SLURM_NTASKS') if name not in os.environ]
+    if missing:
+        raise RequestError(f'--launcher slurm: the environment has no {", ".join(missing)}; start the command by srun')
+    rank = os.environ['SLURM_PROCID']
+    if 'MASTER_ADDR' not in os.environ:
+        os.environ['MASTER_ADDR'] = _first_slurm_node(os.environ.get('SLURM_NODELIST', ''))
+    if port is not None:
+        os.environ['MASTER_PORT'] = str(port)
+    os.environ.setdefault('MASTER_PORT', '29500')
+    os.environ['RANK'], os.environ['WORLD_SIZE'] = rank, os.environ['SLURM_NTASKS']
+    os.environ['LOCAL_RANK'] = os.environ.get('SLURM_LOCALID', rank)
+
+
+def _first_slurm_node(node_list: str) -> str:
+    command = ['scontrol', 'show', 'hostname', node_list]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = getattr(error, 'stderr', None) or error
+        raise RequestError(
+            f'--launcher slurm: `{" ".join(command)}` failed ({reason}); set MASTER_ADDR to the first node'
+        ) from error
+    if not answer:
+        raise RequestError(f'--launcher slurm: `{" ".join(command)}` named no node; set MASTER_ADDR to the first node')
+    return answer[0]
+
+
+def from_rank_zero(function: Callable[[], Result]) -> Result:
+    """Calls the function on rank 0 alone and returns its result, or raises its exception, on every rank.
+
+    Without a process group it is a plain call. The result must be picklable.
+    """
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return function()
+    answer: list[Any] = [None, None]
+    if dist.get_rank() == 0:
+        try:
+            answer[0] = function()
+        except Exception as error:
+            answer[1] = error
+    dist.broadcast_object_list(answer, src=0)
+    if answer[1] is not None:
+        raise answer[1]
+    return answer[0]
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether the flag is set on any rank; the same answer on every rank, all of which must call it.
+
+    Goes over gloo, so under nccl no rank waits for its GPU. Without a process group it is the flag itself.
+
+    Raises:
+        RuntimeError: Another rank has ended.
+    """
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return flag
+    answer = torch.tensor([flag], dtype=torch.int32)
+    dist.all_reduce(answer, op=dist.ReduceOp.MAX, group=_group_of_cpus())
+    return bool(answer.item())
+
+
+def _group_of_cpus() -> Any:
+    """The default group where it is gloo's, else a gloo group of the same ranks, made once a default group."""
+    global _cpu_group
+    default = dist.group.WORLD
+    if _cpu_group is None or _cpu_group[0] is not default:
+        beside = default if dist.get_backend() == 'gloo' else dist.new_group(backend='gloo', timeout=_timeout)
+        _cpu_group = default, beside
+    return _cpu_group[1]
+
+
+def wait_for_rank_zero() -> None:
+    """Waits, for as long as it takes, until rank 0 is here too. Every rank must call it.
+
+    A barrier is a collective and fails after the group's timeout (10 to 30 minutes); this asks the group's key-value
+    store instead. The store's end is the end of the wait: it goes with the launcher or with rank 0.
+    """
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return
+    store = dist.distributed_c10d._get_default_store()
+    key = f'pdan_plugin/rank_zero_is_here/{next(_waits)}'
+    if dist.get_rank() == 0:
+        store.set(key, '1')
+        return
+    while True:
+        try:
+            store.wait([key], timedelta(minutes=1))
+            return
+        except RuntimeError as error:  # torch names its store errors from 2.3 on
+            if 'timeout' not in str(error).lower():
+                raise

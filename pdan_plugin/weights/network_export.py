@@ -1,0 +1,64 @@
+"""`scripts/export_onnx.py`: a trained network as one file for use elsewhere, of the kind its ending names."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from pdan_plugin.errors import RequestError
+from pdan_plugin.weights.onnx_export import DEFAULT_OPSET, OPSETS, export_onnx, require_packages
+from pdan_plugin.weights.packaged_weights import find_weights
+from pdan_plugin.weights.trained_network import load_recorded_network, save_trained_network
+
+
+def export_network(
+    weights: Path,
+    output: Path,
+    option_file: Path | None = None,
+    *,
+    float16: bool = False,
+    opset: int | None = None,
+    tell: Callable[[str], None] = print,
+) -> str:
+    """Writes ``output``, FILE.onnx or FILE.safetensors; see :func:`~pdan_plugin.weights.onnx_export.export_onnx`
+    and :func:`~pdan_plugin.weights.trained_network.save_trained_network`.
+
+    Args:
+        weights: A file, or the name of weights that come with this package.
+
+    Returns:
+        What was made, and the next command.
+
+    Raises:
+        RequestError: as these two, and where the request itself is wrong; nothing is written then.
+        WorkError: the ONNX model does not compute what torch does.
+    """
+    kind = output.suffix.lower()
+    weights, _ = find_weights(weights)
+    if kind not in ('.onnx', '.safetensors'):
+        raise RequestError(f'-o {output}: expected a name that ends in .onnx or .safetensors.')
+    if output.is_dir():
+        raise RequestError(f'-o {output} is a folder; give the name of a file.')
+    if output.resolve() == weights.resolve():
+        raise RequestError(f'-o {output} is the weights file itself; give another name.')
+    if kind == '.safetensors' and opset is not None:
+        raise RequestError('--opset is for an ONNX model; leave it out, or give -o FILE.onnx.')
+    if opset is not None and opset not in OPSETS:
+        raise RequestError(f'--opset {opset}: expected {OPSETS.start} to {OPSETS.stop - 1}.')
+    if kind == '.onnx':
+        require_packages()
+    network, record = load_recorded_network(weights, option_file)
+    if kind == '.safetensors':
+        save_trained_network(network, record, output, float16=float16)
+        return f'{_described(output)}\nNext: basicsr restore INPUT -o OUTPUT -w {shlex.quote(str(output))}'
+    worst = export_onnx(network, record, output, float16=float16, opset=opset or DEFAULT_OPSET, tell=tell)
+    return (
+        f'{_described(output)}, within {worst:.2g} grey levels of torch\n'
+        'Next, in any program that runs ONNX: '
+        f"onnxruntime.InferenceSession({str(output)!r}).run(None, {{'input': PICTURES}})"
+    )
+
+
+def _described(output: Path) -> str:
+    return f'{output}: {output.stat().st_size / 2**20:.1f} MiB'

@@ -1,0 +1,283 @@
+"""A trained network as an ONNX model for pictures of any size, held against torch before it gets its name.
+
+torch's newer exporter (torch.export, then onnxscript) is used: it traces PDAN's own autograd functions as the plain
+operations they are made of, which the older one cannot, and refuses or shows a size that is no longer free.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pdan_plugin.errors import RequestError, WorkError
+from pdan_plugin.machine.precision import full_float32
+from pdan_plugin.weights.float16_network import float16_network
+from pdan_plugin.weights.trained_network import NetworkRecord
+from pdan_plugin.weights.weights_file import in_float16, written_whole
+
+PACKAGES = ('onnx', 'onnxruntime', 'onnxscript')
+DEFAULT_OPSET = 18
+OPSETS = range(18, 24)
+INPUT, OUTPUT = 'input', 'output'
+
+# (batch, height, width): traced at the first; compared at the others, of which some are odd and one lies on its side
+TRACED_SIZE = (2, 24, 40)
+CHECKED_SIZES = ((1, 32, 48), (1, 33, 47), (2, 45, 23))
+# in units of the picture's range, [0, 1]: rounding of sums in another order, and one grey level
+TOLERANCE = {'fp32': 0.1 / 255, 'fp16': 1 / 255}
+_FLOAT32_SUMS = ('ReduceMean', 'ReduceSum', 'GlobalAveragePool')
+
+
+def export_onnx(
+    network: nn.Module,
+    record: NetworkRecord,
+    path: Path,
+    *,
+    float16: bool = False,
+    opset: int = DEFAULT_OPSET,
+    tell: Callable[[str], None] = print,
+) -> float:
+    """Writes a network as an ONNX model, if onnxruntime computes with it what torch computes.
+
+    The model takes ``input`` (batch, c, height, width), float32 RGB in [0, 1], all but c free, and gives ``output``
+    (batch, c, scale * height, scale * width), float32, not clipped. With ``float16`` its inner layers are float16
+    (:func:`~pdan_plugin.weights.float16_network.float16_network`) and means over the picture are summed in
+    float32, whatever the program that runs it; input and output stay float32, so that it takes the place of the other.
+    Its metadata: scale, color_order, value_range, precision, and the record's texts.
+
+    Args:
+        network: in eval mode, on the CPU, in float32; takes and gives one batch of pictures.
+        tell: is called with a line at each step.
+
+    Returns:
+        By how much an output differed from float32 in torch at most, in grey levels (1/255); of float16, also
+        torch's own, as onnxruntime's CPU layers may compute in float32.
+
+    Raises:
+        RequestError: a package is missing; the network is no such network, cannot be exported or is not free in its
+            size; a weight is beyond float16's range; the place cannot be written to.
+        WorkError: the model's output is not torch's. In every case ``path`` holds what it held before.
+    """
+    require_packages()
+    if opset not in OPSETS:
+        raise RequestError(f'--opset {opset}: expected {OPSETS.start} to {OPSETS.stop - 1}.')
+    channels = int(record.options.get('num_in_ch', 3))
+    pictures = [_test_pictures(channels, *size) for size in CHECKED_SIZES]
+    expected = [_reference(network, record, batch) for batch in pictures]
+    scale = _scale(record, pictures, expected)
+    traced, example = network, _test_pictures(channels, *TRACED_SIZE)
+    worst = 0.0
+    if float16:
+        in_float16(network.state_dict(), record.source)
+        traced = float16_network(network, example)
+        for batch, wanted in zip(pictures, expected, strict=True):
+            # onnxruntime may compute float16 layers in float32 on a CPU; torch does not
+            worst = max(worst, 255 * _compare('float16 in torch', _run(traced, batch).numpy(), wanted, batch, 'fp16'))
+        tell(f'float16 in torch differs from float32 by at most {worst:.2g} grey levels')
+
+    facts = {
+        'scale': str(scale),
+        'color_order': 'RGB',
+        'value_range': '[0, 1]',
+        'precision': 'fp16' if float16 else 'fp32',
+        **record.metadata(),
+    }
+    with written_whole(path) as partial:
+        tell(f'Tracing {record.options["type"]} (a network of hundreds of layers takes minutes) ...')
+        model = _traced(traced, example, record, opset)
+        if float16:
+            _sum_in_float32(model)
+        _write(model, facts, partial)
+        session = _session(partial)
+        for batch, wanted in zip(pictures, expected, strict=True):
+            found = _computed(session, batch, record)
+            difference = 255 * _compare('onnxruntime', found, wanted, batch, facts['precision'])
+            tell(f'{tuple(batch.shape)}: differs from torch by at most {difference:.2g} grey levels')
+            worst = max(worst, difference)
+    return worst
+
+
+def require_packages() -> None:
+    """A RequestError that names the pip command, where a package for ONNX is missing."""
+    missing = []
+    for package in PACKAGES:
+        try:
+            importlib.import_module(package)
+        except ImportError:
+            missing.append(package)
+    if missing:
+        raise RequestError(
+            f'an ONNX model needs the package{"s" * (len(missing) > 1)} {", ".join(missing)}: '
+            'pip install "pdan-plugin[onnx]"'
+        )
+
+
+def _test_pictures(channels: int, b: int, h: int, w: int) -> Tensor:
+    """(b, channels, h, w) in [0, 1]: shading, stripes that get finer, a hard edge, and a little noise."""
+    rows, columns = np.mgrid[0:h, 0:w] / max(h, w)
+    pictures = np.empty((b, channels, h, w))
+    noise = np.random.default_rng(0)
+    for index in np.ndindex(b, channels):
+        phase = 1.3 * index[0] + 0.7 * index[1]
+        pictures[index] = 0.5 + 0.2 * (rows - columns) + 0.15 * np.sin(40 * columns**2 + phase)
+        pictures[index] += 0.2 * (rows + 0.5 * columns > 0.4 + 0.1 * phase)
+    pictures += noise.normal(scale=0.02, size=pictures.shape)
+    return torch.from_numpy(pictures.clip(0, 1).astype(np.float32))
+
+
+def _run(network: nn.Module, batch: Tensor) -> Tensor:
+    with torch.no_grad(), full_float32():
+        return network(batch)
+
+
+def _reference(network: nn.Module, record: NetworkRecord, batch: Tensor) -> np.ndarray:
+    told = f'{record.options["type"]} given {tuple(batch.shape)}'
+    try:
+        output = _run(network, batch)
+    except Exception as error:
+        raise RequestError(
+            f'{told} fails in torch itself ({_first_line(error)}), so no model for pictures of any size can be made of '
+            'it. A network is exported that takes one batch of pictures (b, c, h, w) of any size.'
+        ) from error
+    if not isinstance(output, Tensor) or output.dim() != 4 or output.dtype != torch.float32:
+        raise RequestError(f'{told} does not give one batch of pictures (b, c, h, w), which is what can be exported.')
+    if not output.isfinite().all():
+        raise RequestError(f'{told} gives numbers that are not finite: the weights of {record.source} are of no use.')
+    return output.numpy()
+
+
+def _scale(record: NetworkRecord, pictures: Sequence[Tensor], outputs: Sequence[np.ndarray]) -> int:
+    scale = outputs[0].shape[-1] // pictures[0].shape[-1]
+    for batch, output in zip(pictures, outputs, strict=True):
+        b, _, h, w = batch.shape
+        if (b, scale * h, scale * w) != (output.shape[0], *output.shape[2:]):
+            raise RequestError(
+                f'{record.options["type"]} makes {output.shape} of {tuple(batch.shape)}, which is no whole multiple '
+                'of the size; it cannot be exported.'
+            )
+    return scale
+
+
+def _traced(network: nn.Module, example: Tensor, record: NetworkRecord, opset: int) -> Any:
+    """The model as onnx's ModelProto, with names for the free sizes."""
+    free = {axis: torch.export.Dim(name) for axis, name in ((0, 'batch'), (2, 'height'), (3, 'width'))}
+    try:
+        with torch.no_grad(), _quiet():
+            program = torch.onnx.export(
+                network, (example,), dynamo=True, dynamic_shapes=(free,), opset_version=opset,
+                input_names=[INPUT], output_names=[OUTPUT], verbose=False,
+            )  # fmt: skip
+    except Exception as error:
+        raise RequestError(
+            f'{record.options["type"]} cannot be exported to ONNX for pictures of any size: '
+            f'{_first_line(error.__cause__ or error)}'
+        ) from error
+    assert program is not None
+    model = program.model_proto
+    written = next(each.version for each in model.opset_import if each.domain == '')
+    if written != opset:
+        raise RequestError(
+            f'{record.options["type"]} has layers that cannot be put as opset {opset}; leave --opset out, or give '
+            f'{written}.'
+        )
+    return model
+
+
+def _sum_in_float32(model: Any) -> None:
+    """Puts casts around sums over many values: over a large picture they are beyond float16, where a program that runs
+    the model sums in it."""
+    from onnx import TensorProto, helper
+
+    # every value of the graph that is not float16 reaches such a node through no layer: only float16 is recast
+    types = {each.name: each.type.tensor_type.elem_type for each in model.graph.value_info}
+    nodes = []
+    for node in model.graph.node:
+        if node.op_type not in _FLOAT32_SUMS or types.get(node.input[0]) != TensorProto.FLOAT16:
+            nodes.append(node)
+            continue
+        source, result = node.input[0], node.output[0]
+        node.input[0], node.output[0] = f'{result}_float32_terms', f'{result}_float32'
+        nodes += [
+            helper.make_node('Cast', [source], [node.input[0]], f'{node.name}_to_float32', to=TensorProto.FLOAT),
+            node,
+            helper.make_node('Cast', [node.output[0]], [result], f'{node.name}_to_float16', to=TensorProto.FLOAT16),
+        ]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def _write(model: Any, facts: dict[str, str], path: Path) -> None:
+    import onnx
+
+    for part in (*model.graph.node, *model.graph.initializer, *model.graph.value_info):
+        del part.metadata_props[:]  # the exporter's notes: source lines, and the paths of this machine
+    onnx.helper.set_model_props(model, facts)
+    onnx.checker.check_model(model)
+    try:
+        path.write_bytes(model.SerializeToString())
+    except ValueError as error:  # protobuf's limit of 2 GiB
+        raise RequestError(
+            f'the model is too large for one file ({error}); with --fp16 it takes half of it.'
+        ) from error
+
+
+def _session(path: Path) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # its errors come as exceptions too
+    options.intra_op_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else 0
+    return onnxruntime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
+
+
+def _computed(session: Any, batch: Tensor, record: NetworkRecord) -> np.ndarray:
+    try:
+        return session.run([OUTPUT], {INPUT: batch.numpy()})[0]
+    except Exception as error:
+        raise RequestError(
+            f'{record.options["type"]} is bound to the size it was traced at: the model fails at {tuple(batch.shape)} '
+            f'({_first_line(error)}). Networks with fixed windows, such as SwinIR, cannot be exported for pictures of '
+            'any size; use `basicsr restore`, or save safetensors.'
+        ) from error
+
+
+def _compare(which: str, found: np.ndarray, expected: np.ndarray, batch: Tensor, precision: str) -> float:
+    """The largest difference; a WorkError where it is too large."""
+    if found.shape != expected.shape:
+        raise WorkError(f'{which}: {found.shape} for {tuple(batch.shape)}, expected {expected.shape}; nothing is kept.')
+    difference = float(np.abs(found.astype(np.float64) - expected).max())
+    if not difference <= TOLERANCE[precision]:  # not a number is too large, too
+        raise WorkError(
+            f'{which}: the output for {tuple(batch.shape)} differs from float32 in torch by up to '
+            f'{255 * difference:.3g} grey levels, and {255 * TOLERANCE[precision]:g} is allowed for {precision}; '
+            f'nothing is kept.{" Leave --fp16 out." if precision == "fp16" else ""}'
+        )
+    return difference
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's notes about itself; what goes wrong comes as an exception."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition('\n')[0][:300] or type(error).__name__

@@ -1,0 +1,185 @@
+"""Builds the network a weights file belongs to, ready for use, and writes it as a file that says so itself."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import nn
+
+from pdan_plugin import __version__
+from pdan_plugin.errors import RequestError
+from pdan_plugin.machine import network_size
+from pdan_plugin.option_schema.constructors import find_registered, unknown_name
+from pdan_plugin.option_schema.option_file import read_option_file
+from pdan_plugin.weights.weights_file import (
+    in_float16,
+    is_safetensors,
+    read_any_weights,
+    read_metadata,
+    refuse_what_is_no_file,
+    write_safetensors,
+)
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class NetworkRecord:
+    """Which network a weights file is for, and where it comes from.
+
+    Attributes:
+        options: ``network_g`` of its training, ``type`` and the arguments of its constructor.
+        source: the file that says so.
+        name: of the training; None if unknown, as ``iteration``.
+        iteration: after which the weights were saved.
+        param_key: which of the training's two sets of weights they are, 'params_ema' or 'params'; None if unknown.
+    """
+
+    options: dict[str, Any]
+    source: Path
+    name: str | None = None
+    iteration: int | None = None
+    param_key: str | None = None
+
+    def metadata(self) -> dict[str, str]:
+        """The record as texts, for a file's metadata; :func:`network_record` reads it again."""
+        known = {'name': self.name, 'iteration': self.iteration, 'param_key': self.param_key}
+        return {
+            'format_version': str(FORMAT_VERSION),
+            'network_g': json.dumps(self.options),
+            'pdan_plugin': __version__,
+            **{key: str(value) for key, value in known.items() if value is not None},
+        }
+
+
+def load_trained_network(
+    weights: Path, option_file: Path | None = None, device: torch.device | str = 'cpu'
+) -> nn.Module:
+    """The network in eval mode on ``device`` in float32, with its moving-average weights where the file has them.
+
+    A deblurring branch, which only training needs, is not built. Which network it is: see :func:`network_record`.
+
+    Raises:
+        RequestError: the network is unknown or cannot be built, or the weights do not fit; the message names the file.
+    """
+    return load_recorded_network(weights, option_file, device)[0]
+
+
+def load_recorded_network(
+    weights: Path, option_file: Path | None = None, device: torch.device | str = 'cpu'
+) -> tuple[nn.Module, NetworkRecord]:
+    """:func:`load_trained_network`, and the record of the network as it was built."""
+    record = network_record(weights, option_file)
+    network = _built(record)
+    state, param_key = read_any_weights(str(weights))
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise RequestError(
+            f'{weights} does not fit network_g of {record.source}:\n{error}\n'
+            'Give the option file the weights were trained with: -opt FILE.'
+        ) from error
+    return network.eval().requires_grad_(False).to(device), replace(record, param_key=param_key)
+
+
+def network_record(weights: Path, option_file: Path | None = None) -> NetworkRecord:
+    """Which network a weights file is for, as it is used: a deblurring branch is left out.
+
+    ``network_g`` is read from ``option_file``; without one from the metadata of a safetensors file that
+    :func:`save_trained_network` wrote, else from the option file the trainer left in the experiment folder
+    (``experiments/NAME/*.yml`` beside ``experiments/NAME/models/``).
+
+    Raises:
+        RequestError: no such weights file; no option file, or none that says which network; metadata that cannot be
+            read. The message names the file.
+    """
+    refuse_what_is_no_file(weights)
+    record = _record_inside(weights) if option_file is None and is_safetensors(weights) else None
+    if record is None:
+        option_file = option_file or _option_file_of(weights)
+        options = read_option_file(option_file)
+        name, iteration = options.get('name'), re.search(r'_(\d+)\.\w+$', weights.name)
+        record = NetworkRecord(
+            _network_options(options.get('network_g'), option_file),
+            option_file,
+            name if isinstance(name, str) else None,
+            int(iteration[1]) if iteration else None,
+        )
+    network = find_registered(ARCH_REGISTRY, record.options['type'])
+    if network is None:
+        told = unknown_name(ARCH_REGISTRY, 'arch', record.options['type'])
+        raise RequestError(f'{record.source}: network_g.type: {told}')
+    if 'deblur_branch' in inspect.signature(network).parameters:
+        record.options['deblur_branch'] = False
+    return record
+
+
+def save_trained_network(network: nn.Module, record: NetworkRecord, path: Path, *, float16: bool = False) -> None:
+    """Writes a network as safetensors that carries its record, so that it can be loaded from this file alone.
+
+    With ``float16`` the weights take half the space; the network loaded from them is a float32 network again.
+
+    Raises:
+        RequestError: a weight is beyond float16's range, or the place cannot be written to; what was there is kept.
+    """
+    weights = network.state_dict()
+    write_safetensors(path, in_float16(weights, path) if float16 else weights, record.metadata())
+
+
+def _built(record: NetworkRecord) -> nn.Module:
+    try:
+        return network_size.build(record.options, 'network_g')
+    except RequestError as error:
+        raise RequestError(f'{record.source}: {error}') from error
+
+
+def _network_options(found: Any, source: Path) -> dict[str, Any]:
+    if not isinstance(found, dict) or 'type' not in found:
+        raise RequestError(f'{source}: network_g with a type is missing; it says which network the weights are for.')
+    return dict(found)
+
+
+def _record_inside(weights: Path) -> NetworkRecord | None:
+    """The record in a safetensors file's metadata; None where it has none, as files of other makers."""
+    metadata = read_metadata(weights)
+    if 'network_g' not in metadata:
+        return None
+    way_out = 'Give the option file the weights were trained with: -opt FILE.'
+    version = metadata.get('format_version', '')
+    if version != str(FORMAT_VERSION):
+        raise RequestError(
+            f'{weights}: its metadata has format_version {version or "(none)"}, and this pdan_plugin ({__version__}) '
+            f'reads {FORMAT_VERSION}; it was written by {metadata.get("pdan_plugin", "another program")}. {way_out}'
+        )
+    try:
+        options = _network_options(json.loads(metadata['network_g']), weights)
+        iteration = int(metadata['iteration']) if 'iteration' in metadata else None
+    except RequestError as error:
+        raise RequestError(f'{error} {way_out}') from error
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f'{weights}: its metadata about the network cannot be read ({error}). {way_out}') from error
+    return NetworkRecord(options, weights, metadata.get('name'), iteration)
+
+
+def _option_file_of(weights: Path) -> Path:
+    folder = weights.resolve().parent.parent
+    found = sorted(folder.glob('*.yml'))
+    if weights.resolve().parent.name != 'models' or not found:
+        read_any_weights(str(weights))  # who gives no weights at all is told that, not asked for an option file
+        raise RequestError(
+            f'{weights} lies in no experiment folder, so the network it is for is unknown. Give the option file '
+            'it was trained with: -opt FILE.'
+        )
+    if len(found) > 1:
+        raise RequestError(
+            f'{folder} holds several option files ({", ".join(file.name for file in found)}). Say which one '
+            f'belongs to {weights.name}: -opt FILE.'
+        )
+    return found[0]

@@ -1,0 +1,170 @@
+"""What would keep a run from starting is found before anything is written."""
+
+import json
+
+import pytest
+import torch
+from small_run import changed, test_options, train_options, without, write_pictures
+
+from pdan_plugin.commands import preflight
+from pdan_plugin.errors import RequestError
+
+
+@pytest.fixture(autouse=True)
+def _working_folder(tmp_path, monkeypatch):
+    """Every run starts where the pictures are; what it leaves there is looked at."""
+    write_pictures(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    yield
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['gt', 'lq']
+
+
+def check(options, *, is_train=True, world_size=1, **further):
+    return preflight.check_run(
+        options, 'my.yml', is_train=is_train, world_size=world_size, distributed=world_size > 1, **further
+    )
+
+
+def refusal(options, **further) -> str:
+    with pytest.raises(RequestError) as refused:
+        check(options, **further)
+    return str(refused.value)
+
+
+def test_a_run_that_can_start_is_described_and_its_options_left_as_they_are():
+    options = train_options()
+    before = json.dumps(options)
+    facts = check(options)
+    assert json.dumps(options) == before
+    train, val = facts.data
+    assert (train.samples, train.lq_shape, train.gt_shape) == (6, (3, 8, 8), (3, 32, 32))
+    assert (val.samples, val.lq_shape, val.gt_shape) == (6, (3, 24, 32), (3, 96, 128))
+    assert facts.iterations == 3
+
+
+@pytest.mark.parametrize(
+    ('root', 'advice'),
+    [
+        ('datasets/REDS/train_sharp.lmdb', '`python scripts/prepare_reds.py SOURCE datasets/REDS` makes it'),
+        ('datasets/quickstart/train_sharp.lmdb', '`bash scripts/quickstart.sh` makes it'),
+        ('datasets/small_video/val_sharp.lmdb', '`bash scripts/prepare_small_set.sh PHOTOS VIDEOS` makes it'),
+        ('pictures/gt', 'give the right path'),
+    ],
+)
+def test_missing_data_are_told_with_the_command_that_makes_them(root, advice):
+    text = refusal(changed(train_options(), 'datasets.train.dataroot_gt', root))
+    assert f'my.yml: datasets.train.dataroot_gt: {root} does not exist' in text
+    assert advice in text
+
+
+def test_validation_data_are_looked_at_too():
+    assert 'my.yml: datasets.val.dataroot_lq: nowhere' in refusal(
+        changed(train_options(), 'datasets.val.dataroot_lq', 'nowhere')
+    )
+
+
+def test_whole_batches_are_counted_over_all_workers():
+    options = changed(train_options(), 'datasets.train.batch_size_per_gpu', 4)
+    assert check(options).iterations == 1
+    text = refusal(options, world_size=2)
+    assert '6 images x dataset_enlarge_ratio 1 over 2 rank(s)' in text
+    assert 'dataset_enlarge_ratio to 2 or more' in text
+    assert check(changed(options, 'datasets.train.dataset_enlarge_ratio', 2), world_size=2).iterations == 1
+
+
+def test_pictures_of_another_scale_are_told_by_the_first_sample():
+    options = changed(train_options(), 'scale', 2)
+    assert 'my.yml: datasets.train: the first sample cannot be read: ' in refusal(options)
+    del options['datasets']['train']  # validation crops nothing, so only the sizes tell
+    options['datasets'] = {'test': options['datasets']['val']}
+    options['datasets']['test']['dataroot_gt'] = 'lq'
+    text = refusal(options, is_train=False)
+    assert 'the first sample is 32x24 in lq and 32x24 in gt' in text
+    assert 'expected gt 2 times lq' in text
+
+
+def test_an_option_the_data_set_misses_is_named():
+    options = train_options()
+    options['datasets']['val'] |= {'type': 'FFHQDataset', 'dataroot_gt': 'gt'}
+    text = refusal(options)
+    assert "my.yml: datasets.val: FFHQDataset cannot be built: it reads the key 'mean', which is not given" in text
+
+
+def test_an_unreadable_first_picture_is_named(tmp_path):
+    (tmp_path / 'lq' / '000.png').write_bytes(b'no picture')
+    assert '000.png' in refusal(train_options())
+
+
+@pytest.mark.parametrize('is_train', [True, False])
+def test_missing_weights_are_told(is_train):
+    options = train_options() if is_train else test_options()
+    options['path']['pretrain_network_g'] = 'experiments/pdan_phase1/models/net_g_latest.pth'
+    text = refusal(options, is_train=is_train)
+    assert 'my.yml: path.pretrain_network_g: experiments/pdan_phase1/models/net_g_latest.pth does not exist' in text
+    assert 'whose name: is pdan_phase1 makes it' in text
+
+
+def test_all_missing_weights_are_told_at_once():
+    options = changed(train_options(), 'path.pretrain_network_g', 'absent_g.pth')
+    text = refusal(changed(options, 'path.pretrain_network_d', 'absent_d.pth'))
+    assert 'path.pretrain_network_g: absent_g.pth does not exist' in text
+    assert 'path.pretrain_network_d: absent_d.pth does not exist' in text
+
+
+def test_a_missing_state_is_told():
+    text = refusal(changed(train_options(), 'path.resume_state', 'experiments/small/training_states/8.state'))
+    assert 'my.yml: path.resume_state: experiments/small/training_states/8.state does not exist' in text
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='tells what a machine without a GPU cannot do')
+def test_devices_that_are_not_here_are_told():
+    assert 'num_gpu: auto' in refusal(changed(train_options(), 'num_gpu', 1))
+    options = changed(train_options(), 'datasets.train.prefetch_mode', 'cuda')
+    assert 'my.yml: datasets.train.pin_memory' in refusal(options)
+    assert 'needs a CUDA device' in refusal(changed(options, 'datasets.train.pin_memory', True))
+
+
+@pytest.mark.parametrize(
+    ('section', 'values', 'told'),
+    [
+        ('train.pixel_opt', {'type': 'HPEMLoss', 'hard_ratio': 2}, 'hard_ratio'),
+        ('train.pixel_opt', {'type': 'L1Loss', 'reduction': 'none'}, 'reduction: mean'),
+        ('train.dual_opt', {'type': 'L1Loss', 'reduction': 'none'}, 'reduction: mean'),
+        ('network_g', {'type': 'PDAN', 'fuse_levels': 9, 'num_group': 2, 'deblur_branch': False}, 'fuse_levels'),
+    ],
+)
+def test_losses_and_networks_are_built_before_a_folder_is_made(section, values, told):
+    said = refusal(changed(train_options(), section, values))
+    assert said.startswith('my.yml: ')
+    assert section in said
+    assert told in said
+
+
+def test_an_iteration_takes_the_samples_of_all_its_parts():
+    options = {**train_options(), 'model_type': 'RestorationModel'}
+    facts = check(changed(options, 'train.accumulation_steps', 3))
+    assert (facts.batch_size, facts.iterations) == (6, 1)
+    assert 'less than one batch of 8' in refusal(changed(options, 'train.accumulation_steps', 4))
+
+
+def test_compiling_without_a_compiler_is_told_before_the_run(monkeypatch):
+    options = {**train_options(), 'model_type': 'RestorationModel', 'num_gpu': 0}
+    options['train']['compile'] = True
+    check(options)
+    monkeypatch.setattr(torch._inductor.config.cpp, 'cxx', (None, 'nowhere/g++'))
+    text = refusal(options)
+    assert text.startswith('my.yml: train.compile: true: needs a C++ compiler')
+    assert 'leave it out' in text
+
+
+@pytest.mark.parametrize(('word', 'value'), [('precision', 'bf16'), ('precision', 'fp16'), ('compile', True)])
+def test_what_gpus_that_share_a_process_cannot_do_is_told(monkeypatch, word, value):
+    """Two GPUs are feigned."""
+    monkeypatch.setattr(preflight, 'device_count', lambda *_: 2)
+    options = {**train_options(), 'model_type': 'RestorationModel'}
+    options['train'][word] = value
+    text = refusal(options)
+    assert f'my.yml: train.{word}: {str(value).lower()} on 2 GPUs' in text
+    assert '--nproc 2' in text
+    check(options, world_size=2)
+    check(without(options, f'train.{word}'))

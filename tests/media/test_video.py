@@ -1,0 +1,268 @@
+"""Videos through a network: times, sound, colours and size are kept, and what is broken is told."""
+
+import struct
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+from repeating_network import Repeating, make_weights
+from skimage import data
+
+from pdan_plugin.errors import RequestError
+from pdan_plugin.media.video import restore_video
+from pdan_plugin.media.video_source import VideoFileError, result_suffix
+from pdan_plugin.restoration import restore_path
+from pdan_plugin.restoration.restore_plan import make_plan
+from pdan_plugin.restoration.restorer import Restorer
+
+HEIGHT, WIDTH = 48, 64
+TICKS = Fraction(1, 600)
+PHOTO = np.ascontiguousarray(data.astronaut()[::4, ::4])  # 128 x 128
+
+
+def restorer(upscale=2):
+    return Restorer(Repeating(upscale).eval(), 'cpu')
+
+
+def view(number, height=HEIGHT, width=WIDTH):
+    """A window that glides over a photograph."""
+    return np.ascontiguousarray(PHOTO[number : number + height, 10 + number : 10 + number + width])
+
+
+def make_video(path, times, *, codec='mpeg4', sound=None, height=HEIGHT, width=WIDTH, pix_fmt='yuv420p', **tags):
+    """A video with a frame at each of ``times`` (in 600ths of a second), and with a tone."""
+    with av.open(str(path), 'w') as output:
+        stream = output.add_stream(codec, rate=20, options={'qscale': '2'} if codec == 'mpeg4' else {})
+        coding = stream.codec_context
+        coding.width, coding.height, coding.pix_fmt, coding.time_base = width, height, pix_fmt, TICKS
+        coding.gop_size, coding.max_b_frames = 1, 0  # each frame by itself: a broken one breaks no other
+        if codec == 'mpeg4':
+            coding.flags |= 1 << 1  # quantizer as in the options
+            coding.global_quality = 2 * 118
+        for name, value in tags.items():
+            setattr(coding, name, value)
+        tone = output.add_stream(sound, rate=16000, layout='mono') if sound else None
+        for number, time in enumerate(times):
+            frame = av.VideoFrame.from_ndarray(view(number, height, width), format='rgb24')
+            frame.pts, frame.time_base = time, TICKS
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+        if tone is not None:
+            _add_tone(output, tone, seconds=(times[-1] + 30) * TICKS)
+    return path
+
+
+def _add_tone(output, stream, seconds):
+    wave = (np.sin(np.arange(int(16000 * seconds)) * 0.2) * 8000).astype(np.int16)
+    fifo = av.AudioFifo()
+    frame = av.AudioFrame.from_ndarray(wave[None], format='s16', layout='mono')
+    frame.rate = 16000
+    resampler = av.AudioResampler(stream.codec_context.format, 'mono', 16000, frame_size=1024)
+    for part in [*resampler.resample(frame), *resampler.resample(None)]:
+        output.mux(stream.encode(part))
+    output.mux(stream.encode(None))
+    del fifo
+
+
+def read(path):
+    """Times in seconds, pictures and the packets of the sound."""
+    with av.open(str(path)) as container:
+        frames = list(container.decode(video=0))
+        times = [float(frame.pts * frame.time_base) for frame in frames]
+        pictures = [
+            np.rot90(frame.to_ndarray(format='rgb24'), round(frame.rotation / 90) % 4).astype(int) for frame in frames
+        ]
+    with av.open(str(path)) as container:
+        sound = [bytes(packet) for packet in container.demux(audio=0) if packet.size] if container.streams.audio else []
+    return times, pictures, sound
+
+
+def break_packets(path, which):
+    """Overwrites the contents of some pictures' packets."""
+    with av.open(str(path)) as container:
+        packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    content = bytearray(path.read_bytes())
+    for number in which:
+        start, size = packets[number]
+        content[start : start + size] = bytes(size)
+    path.write_bytes(content)
+
+
+REGULAR = [30 * number for number in range(12)]
+VARIABLE = [0, 30, 45, 120, 130, 200, 290]
+
+
+@pytest.mark.parametrize('times', [REGULAR, VARIABLE])
+@pytest.mark.parametrize('ending', ['.mp4', '.mkv'])
+def test_times_length_sound_and_pictures_are_kept(tmp_path, times, ending):
+    source = make_video(tmp_path / 'in.mp4', times, sound='aac')
+    outcome = restore_video(restorer(), source, tmp_path / f'out{ending}')
+    assert (outcome.frames, outcome.problems) == (len(times), [])
+    (shown, pictures, sound), (old_shown, old_pictures, old_sound) = read(tmp_path / f'out{ending}'), read(source)
+    assert shown == pytest.approx(old_shown, abs=0.001)
+    assert sound == old_sound
+    for picture, old in zip(pictures, old_pictures, strict=True):
+        assert picture.shape == (2 * HEIGHT, 2 * WIDTH, 3)
+        assert np.abs(picture[::2, ::2] - old).mean() < 4
+    with av.open(str(source)) as before, av.open(str(tmp_path / f'out{ending}')) as after:
+        assert after.duration == pytest.approx(before.duration, abs=60_000)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['in.mp4', f'out{ending}']
+
+
+def test_a_broken_frame_is_stood_in_for_and_told(tmp_path, capsys):
+    source = make_video(tmp_path / 'in.mp4', REGULAR, sound='aac')
+    _, whole, old_sound = read(source)
+    break_packets(source, [5, 6])
+    weights = make_weights(tmp_path, 'repeating')
+    assert restore_path(source, tmp_path / 'out', weights) == 1
+    assert '2 frames could not be decoded, the first at 0.25 s' in capsys.readouterr().err
+    times, pictures, sound = read(tmp_path / 'out/in.mp4')
+    assert times == pytest.approx([time / 600 for time in REGULAR])
+    assert sound == old_sound
+    for number, shown in [(4, 4), (5, 4), (6, 4), (7, 7), (11, 11)]:
+        assert np.abs(pictures[number][::2, ::2] - whole[shown]).mean() < 4
+
+
+def test_broken_frames_at_the_ends_do_not_shorten_it(tmp_path):
+    source = make_video(tmp_path / 'in.mp4', REGULAR)
+    break_packets(source, [0, 11])
+    outcome = restore_video(restorer(), source, tmp_path / 'out.mp4')
+    assert 'the first at 0.00 s' in outcome.problems[0]
+    assert read(tmp_path / 'out.mp4')[0] == pytest.approx([time / 600 for time in REGULAR])
+
+
+def test_a_file_that_breaks_off_is_restored_up_to_there(tmp_path):
+    source = make_video(tmp_path / 'in.mkv', REGULAR)
+    source.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
+    outcome = restore_video(restorer(), source, tmp_path / 'out.mp4')
+    assert 'breaks off at' in outcome.problems[-1]
+    assert 3 < outcome.frames < 9
+    assert len(read(tmp_path / 'out.mp4')[0]) == outcome.frames
+
+
+def test_what_is_no_video_says_why_and_leaves_nothing(tmp_path):
+    (tmp_path / 'empty.mp4').write_bytes(b'')
+    (tmp_path / 'text.mp4').write_text('Dear reader,\n' * 50)
+    lost = make_video(tmp_path / 'lost.mp4', REGULAR)
+    break_packets(lost, range(12))
+    for name, reason in [('empty', 'is empty'), ('text', 'cannot be opened'), ('lost', 'no frame that can be')]:
+        with pytest.raises(VideoFileError, match=reason):
+            restore_video(restorer(), tmp_path / f'{name}.mp4', tmp_path / 'out.mp4')
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['empty.mp4', 'lost.mp4', 'text.mp4']
+
+
+def test_a_turned_video_is_upright(tmp_path):
+    """The matrix in the track header, as telephones write it: a quarter turn."""
+    source = make_video(tmp_path / 'in.mp4', REGULAR[:3])
+    content = bytearray(source.read_bytes())
+    matrix = content.find(b'tkhd') + 4 + 40
+    content[matrix : matrix + 36] = struct.pack('>9i', 0, 1 << 16, 0, -(1 << 16), 0, 0, HEIGHT << 16, 0, 1 << 30)
+    source.write_bytes(content)
+    restore_video(restorer(), source, tmp_path / 'out.mp4')
+    picture = read(tmp_path / 'out.mp4')[1][0]
+    assert picture.shape == (2 * WIDTH, 2 * HEIGHT, 3)
+    assert np.abs(picture[::2, ::2] - np.rot90(view(0), -1)).mean() < 8
+
+
+@pytest.mark.parametrize(('colorspace', 'color_range', 'primaries'), [(1, 1, 1), (5, 2, 2), (9, 1, 9)])
+def test_colour_tags_are_kept_and_colours_are_right(tmp_path, colorspace, color_range, primaries):
+    tags = {'colorspace': colorspace, 'color_range': color_range, 'color_primaries': primaries, 'color_trc': 1}
+    source = make_video(tmp_path / 'in.mp4', REGULAR[:4], codec='libx264', **tags)
+    restore_video(restorer(), source, tmp_path / 'out.mp4')
+    with av.open(str(source)) as before, av.open(str(tmp_path / 'out.mp4')) as after:
+        old, new = (next(container.decode(video=0)) for container in (before, after))
+        names = ('colorspace', 'color_range', 'color_primaries', 'color_trc')
+        assert [int(getattr(new, name)) for name in names] == [colorspace, color_range, primaries, 1]
+        # the mean of a plane, as it is stored: no conversion of this test's own stands between
+        for old_plane, new_plane in zip(old.planes, new.planes, strict=True):
+            old_mean, new_mean = (plane_of(plane).mean() for plane in (old_plane, new_plane))
+            assert abs(old_mean - new_mean) < 0.8
+
+
+def plane_of(plane):
+    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
+
+
+def test_frames_larger_than_a_video_holds_are_refused_before_the_work(tmp_path):
+    wide = make_video(tmp_path / 'wide.mkv', REGULAR[:1], codec='ffv1', height=1088, width=2080)
+    with pytest.raises(VideoFileError, match='8320x4352, more than a video can hold'):
+        restore_video(restorer(4), wide, tmp_path / 'wide.mp4')
+    assert [path.name for path in tmp_path.iterdir() if 'wide.mp4' in path.name] == []
+
+
+def test_odd_sizes_and_ten_bits(tmp_path):
+    odd = make_video(tmp_path / 'odd.mkv', REGULAR[:3], codec='ffv1', height=33, width=47, pix_fmt='yuv444p')
+    outcome = restore_video(restorer(1), odd, tmp_path / 'odd.mp4')
+    assert 'odd' in outcome.notes[0]
+    assert read(tmp_path / 'odd.mp4')[1][0].shape == (34, 48, 3)
+    deep = make_video(tmp_path / 'deep.mkv', REGULAR[:3], codec='ffv1', pix_fmt='yuv420p10le')
+    restore_video(restorer(), deep, tmp_path / 'deep.mp4')
+    with av.open(str(tmp_path / 'deep.mp4')) as after, av.open(str(deep)) as before:
+        assert after.streams.video[0].codec_context.pix_fmt == 'yuv420p10le'
+        old, new = (next(container.decode(video=0)).to_ndarray(format='gray16le') for container in (before, after))
+    assert np.abs(new[::2, ::2].astype(int) - old).mean() < 3 * 256
+
+
+def test_sound_that_mp4_cannot_hold_asks_for_mkv(tmp_path):
+    source = make_video(tmp_path / 'in.mkv', REGULAR[:3], sound='wavpack')
+    assert result_suffix(source) == '.mkv'
+    with pytest.raises(RequestError, match=r'sound of .* ends in \.mkv'):
+        make_plan(source, tmp_path / 'out.mp4')
+    restore_video(restorer(), source, tmp_path / 'out.mkv')
+    assert read(tmp_path / 'out.mkv')[2] == read(source)[2]
+
+
+def test_a_folder_of_both(tmp_path, capsys):
+    source = tmp_path / 'in'
+    source.mkdir()
+    make_video(source / 'clip.mp4', REGULAR[:3])
+    (source / 'text.mov').write_text('Dear reader,')
+    Image.fromarray(view(0)).save(source / 'photo.png')
+    weights = make_weights(tmp_path, 'repeating')
+    assert restore_path(source, tmp_path / 'out', weights) == 1
+    told = capsys.readouterr()
+    assert '2 of 3 restored' in told.out
+    assert 'text.mov: cannot be opened as a video' in told.err
+    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['clip.mp4', 'photo.png', 'restore.json']
+    (source / 'text.mov').unlink()
+    assert restore_path(source, tmp_path / 'out', weights) == 0
+    assert '2 there already' in capsys.readouterr().out
+
+
+def test_without_pyav_the_request_is_refused_with_advice(tmp_path, monkeypatch):
+    source = make_video(tmp_path / 'in.mp4', REGULAR[:2])
+    monkeypatch.setitem(__import__('sys').modules, 'av', None)
+    with pytest.raises(RequestError, match='pip install av'):
+        make_plan(source, tmp_path / 'out')
+
+
+@pytest.mark.parametrize(
+    ('first', 'told'), [(2, '3 frames are not opaque, the first at 0.10 s: transparency is left out'), (5, None)]
+)
+def test_transparency_that_is_lost_is_told(tmp_path, first, told):
+    """PNG in QuickTime, of five frames opaque up to ``first``; one that is opaque all through loses nothing."""
+    with av.open(str(tmp_path / 'in.mov'), 'w') as output:
+        stream = output.add_stream('png', rate=20)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, 'rgba'
+        for number in range(5):
+            alpha = np.full((HEIGHT, WIDTH, 1), 255, np.uint8)
+            alpha[:5] = 40 if number >= first else 255
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(np.dstack([view(number), alpha]), format='rgba')))
+        output.mux(stream.encode(None))
+    outcome = restore_video(restorer(), tmp_path / 'in.mov', tmp_path / 'out.mp4')
+    assert outcome.frames == 5
+    assert [note.startswith(told) for note in outcome.notes] == ([True] if told else [])
+
+
+def test_transparency_that_is_not_decoded_is_told(tmp_path):
+    """VP9 in WebM keeps it beside the pictures, and says so."""
+    with av.open(str(tmp_path / 'in.webm'), 'w') as output:
+        stream = output.add_stream('libvpx-vp9', rate=20)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, 'yuv420p'
+        stream.metadata['alpha_mode'] = '1'
+        output.mux(stream.encode(av.VideoFrame.from_ndarray(view(0), format='rgb24')))
+        output.mux(stream.encode(None))
+    outcome = restore_video(restorer(), tmp_path / 'in.webm', tmp_path / 'out.mp4')
+    assert any('transparency of video stream 0' in note for note in outcome.notes)

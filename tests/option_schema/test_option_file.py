@@ -1,0 +1,120 @@
+"""Option files as people write them, and overrides that are read, not run."""
+
+import pytest
+
+from pdan_plugin.errors import RequestError
+from pdan_plugin.option_schema.option_file import read_option_file
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(text):
+        path = tmp_path / 'options.yml'
+        path.write_text(text, encoding='utf-8')
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ('text', 'value'),
+    [('1e-4', 1e-4), ('1E3', 1000.0), ('-2.5e+3', -2500.0), ('.5', 0.5), ('1.', 1.0), ('!!float 1e-3', 1e-3)],
+)
+def test_floats_are_floats_in_the_file_and_in_an_override(written, text, value):
+    options = read_option_file(written(f'lr: {text}\nother: 0\n'), [f'other={text}'])
+    assert options == {'lr': value, 'other': value}
+    assert isinstance(options['lr'], float)
+
+
+def test_what_is_not_a_float_stays_what_it_was(written):
+    options = read_option_file(written("a: 1\nb: 001_RCAN\nc: '1e-4'\nd: ~\ne: 1e\nf: +\ng: auto\n"))
+    assert options == {'a': 1, 'b': '001_RCAN', 'c': '1e-4', 'd': None, 'e': '1e', 'f': '+', 'g': 'auto'}
+    assert isinstance(options['a'], int)
+
+
+def test_a_key_written_twice_is_refused_with_both_lines(written):
+    with pytest.raises(RequestError, match=r"'lr' is written twice \(first on line 2\)(.|\n)*line 4"):
+        read_option_file(written('train:\n  lr: 1\n  total_iter: 5\n  lr: 2\n'))
+
+
+def test_anchors_are_copies_and_merges_may_repeat_a_key(written):
+    options = read_option_file(written('val: &v {name: a, size: 1}\nval_2: *v\nval_3:\n  <<: *v\n  name: b\n'))
+    options['val']['phase'] = 'val'
+    assert options['val_2'] == {'name': 'a', 'size': 1}
+    assert options['val_3'] == {'name': 'b', 'size': 1}
+
+
+@pytest.mark.parametrize(
+    ('text', 'said'),
+    [
+        ('a: [1', 'not readable as YAML'),
+        ('a: !!python/object/apply:os.system [true]', 'not readable as YAML'),
+        ('- a', 'expected a mapping of options at the top, found list'),
+        ('', 'found nothing'),
+        ('a: &x {b: *x}', 'an anchor contains itself'),
+    ],
+)
+def test_what_is_no_option_file_is_refused(written, text, said):
+    path = written(text)
+    with pytest.raises(RequestError, match=said) as refused:
+        read_option_file(path)
+    assert str(path) in str(refused.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(RequestError, match=r'nowhere\.yml: cannot read'):
+        read_option_file(tmp_path / 'nowhere.yml')
+
+
+OPTIONS = """
+name: small
+train: {optim_g: {lr: 1e-4}, total_iter: 5}
+datasets: {train: {sources: [{dataroot_gt: a}, {dataroot_gt: b}]}}
+"""
+
+
+def test_overrides_reach_every_depth(written):
+    options = read_option_file(
+        written(OPTIONS),
+        ['train:optim_g:lr=2e-5', 'train:milestones=[1, 2]', 'datasets:train:sources:1:dataroot_gt=a=b',
+         'name=None', 'datasets:train:use_hflip=true', 'seed=07'],
+    )  # fmt: skip
+    assert options['train'] == {'optim_g': {'lr': 2e-5}, 'total_iter': 5, 'milestones': [1, 2]}
+    assert options['datasets']['train'] == {
+        'sources': [{'dataroot_gt': 'a'}, {'dataroot_gt': 'a=b'}],
+        'use_hflip': True,
+    }
+    assert options['name'] is None
+
+
+def test_overrides_are_not_evaluated(written, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = '[open("made", "w")]'
+    with pytest.raises(RequestError, match='not readable as YAML'):
+        read_option_file(written(OPTIONS), [f'train:total_iter={text}'])
+    assert not (tmp_path / 'made').exists()
+    read_option_file(written(OPTIONS), ['train"]; open("made", "w")#=1'])
+    assert not (tmp_path / 'made').exists()
+
+
+@pytest.mark.parametrize(
+    ('entry', 'said'),
+    [
+        ('trian:total_iter=1', "no 'trian' in the top level .*did you mean 'train'"),
+        ('train:optim:lr=1', "no 'optim' in section 'train' .*did you mean 'optim_g'"),
+        ('name:x=1', "'name' is the value 'small', not a section"),
+        ('datasets:train:sources:2:dataroot_gt=c', 'a list of 2; expected a number from 0 to 1'),
+        ('train', 'expected key:sub=value'),
+        ('train:=1', 'expected key:sub=value'),
+        ('train:total_iter=[1', 'not readable as YAML'),
+    ],
+)
+def test_a_wrong_override_is_named_with_what_would_be_right(written, entry, said):
+    with pytest.raises(RequestError, match=said):
+        read_option_file(written(OPTIONS), [entry])
+
+
+def test_keys_joined_by_dots_are_answered_with_the_right_form(tmp_path):
+    (tmp_path / 'small.yml').write_text('train: {total_iter: 3}')
+    with pytest.raises(RequestError, match=r'train:total_iter=5'):
+        read_option_file(tmp_path / 'small.yml', ['train.total_iter=5'])

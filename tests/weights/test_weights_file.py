@@ -1,0 +1,234 @@
+"""What is read out of a weights file, and how everything else is refused."""
+
+import contextlib
+import os
+import pickle
+
+import pytest
+import torch
+from basicsr.models.base_model import BaseModel
+from safetensors.torch import save_file
+from torch import nn
+
+from pdan_plugin.errors import RequestError
+from pdan_plugin.models.restoration_model import RestorationModel
+from pdan_plugin.models.result_names import result_name
+from pdan_plugin.toolbox_fixes.experiment_folders import read_state
+from pdan_plugin.weights.weights_file import (
+    in_float16,
+    read_any_weights,
+    read_metadata,
+    read_weights,
+    write_safetensors,
+)
+
+WEIGHTS = {'conv.weight': torch.ones(2)}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    def save(content):
+        torch.save(content, tmp_path / 'net_g.pth')
+        return str(tmp_path / 'net_g.pth')
+
+    return save
+
+
+@pytest.mark.parametrize('prefix', ['', 'module.', '_orig_mod.'])
+def test_wrapping_prefixes_are_taken_off(saved, prefix):
+    path = saved({'params': {f'{prefix}conv.weight': torch.ones(2)}})
+    assert list(read_weights(path)) == ['conv.weight']
+
+
+def test_average_falls_back_to_params(saved):
+    assert list(read_weights(saved({'params': WEIGHTS}), 'params_ema')) == ['conv.weight']
+
+
+@pytest.mark.parametrize('content', [WEIGHTS, {'params': WEIGHTS}, {'params': {}, 'params_ema': WEIGHTS}])
+def test_any_form_is_read_for_use(saved, content):
+    weights, key = read_any_weights(saved(content))
+    assert list(weights) == ['conv.weight']
+    assert key == next((name for name in ('params_ema', 'params') if name in content), None)
+
+
+@pytest.mark.parametrize(
+    ('content', 'complaint'),
+    [
+        ({'params_ema': WEIGHTS}, 'params_ema'),
+        (torch.ones(3), 'table of names and tensors'),
+        ({'params': [1]}, 'table of names and tensors'),
+        ({'params': {1: torch.ones(2)}}, 'table of names and tensors'),
+        ({'iter': 3, 'epoch': 0, 'optimizers': [], 'schedulers': []}, 'training state'),
+        (nn.Conv2d(1, 1, 1), 'Python objects'),
+    ],
+)
+def test_other_files_are_refused_by_name(saved, content, complaint):
+    with pytest.raises(RequestError, match=rf'net_g\.pth.*{complaint}'):
+        read_weights(saved(content))
+
+
+@pytest.mark.parametrize('content', [b'', b'PK\x03\x04 half a file', b'text'])
+def test_a_damaged_file_is_refused_with_a_reason(tmp_path, content):
+    (tmp_path / 'broken.pth').write_bytes(content)
+    with pytest.raises(RequestError, match=r'broken\.pth.*\w{3}'):
+        read_weights(str(tmp_path / 'broken.pth'))
+
+
+class Harmful:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.system, (f'touch {self.marker}',)
+
+
+def harmful_file(form, path, marker):
+    content = {'params': {'conv.weight': torch.ones(2)}, 'note': Harmful(marker)}
+    if form == 'pickle':
+        path.write_bytes(pickle.dumps({'note': Harmful(marker)}, protocol=2))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=form == 'zip')
+
+
+def of_model(path):
+    model = RestorationModel.__new__(RestorationModel)  # a network as train and test load it, without a run around
+    model.opt, model.device = {'dist': False}, torch.device('cpu')
+    model.load_network(nn.Conv2d(1, 1, 1), path)
+
+
+def of_stock_model(path):
+    model = BaseModel({'num_gpu': 0, 'is_train': False})
+    model.load_network(nn.Conv2d(1, 1, 1), path)
+
+
+@pytest.mark.parametrize('form', ['zip', 'legacy', 'pickle'])
+@pytest.mark.parametrize(
+    ('load', 'name', 'error'),
+    [
+        (read_any_weights, 'net_g.pth', RequestError),
+        (read_any_weights, 'net_g.safetensors', RequestError),
+        (of_model, 'net_g.pth', RequestError),
+        (of_model, 'net_g.safetensors', RequestError),
+        (read_state, '8.state', RequestError),
+        (of_stock_model, 'net_g.pth', RequestError),
+        (of_stock_model, 'net_g.safetensors', RequestError),
+    ],
+)
+def test_code_in_a_file_is_never_run(tmp_path, form, load, name, error):
+    path = tmp_path / name
+    harmful_file(form, path, tmp_path / 'ran')
+    with pytest.raises(error):
+        load(str(path))
+    assert not (tmp_path / 'ran').exists()
+
+
+@pytest.mark.parametrize('form', ['zip', 'legacy', 'pickle'])
+def test_the_harmful_file_is_one(tmp_path, form):
+    harmful_file(form, tmp_path / 'net_g.pth', tmp_path / 'ran')
+    with contextlib.suppress(RuntimeError):  # a bare pickle is no file of torch's, which it learns too late
+        torch.load(tmp_path / 'net_g.pth', weights_only=False)
+    assert (tmp_path / 'ran').exists()
+
+
+@pytest.mark.parametrize('form', ['zip', 'legacy', 'pickle'])
+@pytest.mark.parametrize(
+    ('load', 'way_out'),
+    [
+        (read_weights, 'state_dict.*safetensors'),
+        (of_stock_model, 'state_dict.*safetensors'),
+        (read_state, 'begin anew'),
+    ],
+)
+def test_a_file_with_code_is_refused_with_the_reason_and_what_to_do(tmp_path, form, load, way_out):
+    harmful_file(form, tmp_path / 'net_g.pth', tmp_path / 'ran')
+    with pytest.raises(RequestError, match=rf'net_g\.pth carries code.*\(\w+\.system\).*{way_out}') as refused:
+        load(str(tmp_path / 'net_g.pth'))
+    assert 'weights_only' not in str(refused.value)
+
+
+@pytest.mark.parametrize('name', ['net_g.safetensors', 'renamed.pth'])
+def test_a_stock_model_names_the_one_that_reads_safetensors(tmp_path, name):
+    save_file(WEIGHTS, tmp_path / name)
+    with pytest.raises(RequestError, match=rf'{name}.*BaseModel.*RestorationModel'):
+        of_stock_model(str(tmp_path / name))
+
+
+@pytest.mark.parametrize('param_key', ['params', 'params_ema', None])
+def test_safetensors_are_weights_under_no_key(tmp_path, param_key):
+    save_file({'module.conv.weight': torch.ones(2)}, tmp_path / 'net_g.safetensors')
+    weights = read_weights(str(tmp_path / 'net_g.safetensors'), param_key)
+    assert weights['conv.weight'].tolist() == [1, 1]
+
+
+def test_a_key_that_safetensors_cannot_have_is_refused(tmp_path):
+    save_file(WEIGHTS, tmp_path / 'net_g.safetensors')
+    with pytest.raises(RequestError, match=r"no 'teacher' in it.*param_key_g"):
+        read_weights(str(tmp_path / 'net_g.safetensors'), 'teacher')
+
+
+def test_safetensors_under_another_name_are_read(tmp_path):
+    save_file(WEIGHTS, tmp_path / 'net_g.bin')
+    assert list(read_weights(str(tmp_path / 'net_g.bin'))) == ['conv.weight']
+
+
+def test_a_model_loads_float16_safetensors_as_pretrained(tmp_path):
+    network, other = nn.Conv2d(2, 3, 3), nn.Conv2d(2, 3, 3)
+    path = tmp_path / 'net_g.safetensors'
+    write_safetensors(path, in_float16(network.state_dict(), path), {})
+    model = RestorationModel.__new__(RestorationModel)
+    model.load_network(other, str(path))
+    assert other.weight.dtype == torch.float32
+    assert torch.equal(other.weight, network.weight.half().float())
+
+
+def test_tensors_of_any_layout_are_written(tmp_path):
+    shared = torch.rand(4, 3, 3, 3).to(memory_format=torch.channels_last)
+    path = tmp_path / 'net_g.safetensors'
+    write_safetensors(path, {'a': shared, 'b': shared, 'c': shared[:2]}, {'name': 'small'})
+    found = read_weights(str(path))
+    assert torch.equal(found['a'], shared)
+    assert torch.equal(found['c'], shared[:2])
+    assert read_metadata(path)['name'] == 'small'
+
+
+def test_a_failed_write_keeps_what_was_there(tmp_path):
+    path = tmp_path / 'net_g.safetensors'
+    write_safetensors(path, WEIGHTS, {})
+    before = path.read_bytes()
+    with pytest.raises(TypeError):
+        write_safetensors(path, WEIGHTS, {'name': 3})
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize('kept', [0, 5, 60, -1])
+def test_safetensors_cut_short_are_refused(tmp_path, kept):
+    path = tmp_path / 'net_g.safetensors'
+    save_file(WEIGHTS, path)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(RequestError, match=r'net_g\.safetensors is not a whole safetensors file \(.+\).*copy it again'):
+        read_weights(str(path))
+
+
+@pytest.mark.parametrize('name', ['folder.pth', 'folder.safetensors'])
+def test_a_folder_is_no_weights_file(tmp_path, name):
+    (tmp_path / name).mkdir()
+    with pytest.raises(RequestError, match=f'{name} is a folder'):
+        read_weights(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ('lq_path', 'roots', 'name'),
+    [
+        ('/data/X4/000/00000009.png', ['/data/X4'], '000_00000009'),
+        ('000/00000009', ['datasets/lq.lmdb'], '000_00000009'),
+        ('datasets/b.lmdb/000/00000009', ['datasets/a.lmdb', 'datasets/b.lmdb'], '000_00000009'),
+        ('datasets/Set5/LR/baby.png', ['datasets/Set5/LR'], 'baby'),
+        ('baby.v1', ['datasets/lq.lmdb'], 'baby.v1'),
+        ('/elsewhere/000/00000009.png', ['datasets/lq'], '000_00000009'),
+    ],
+)
+def test_results_are_named_by_the_path_below_the_root(lq_path, roots, name):
+    assert result_name(lq_path, roots) == name
