@@ -25,7 +25,7 @@ from pdan_plugin.commands import plugin_table, preflight, run_report
 from pdan_plugin.commands.restore_arguments import add_restore_arguments
 from pdan_plugin.errors import RequestError, WorkError
 from pdan_plugin.option_schema.check import check_options
-from pdan_plugin.option_schema.option_file import read_option_file
+from pdan_plugin.option_schema.option_file import load_option_file
 from pdan_plugin.plugins import load_plugins
 from pdan_plugin.processes import launch
 from pdan_plugin.processes.command_start import WRONG_REQUEST, print_refusal, started_as_module, started_as_script
@@ -201,14 +201,16 @@ def _toolbox_flags(arguments: argparse.Namespace) -> list[str]:
 
 def _checked_options(path: str, overrides: Sequence[str], *, is_train: bool | None = None) -> dict[str, Any]:
     """The options of a file, its plugins loaded and every word checked; ``is_train=None`` goes by what is in it."""
-    opt = read_option_file(path, overrides)
+    read = load_option_file(path, overrides)
+    opt = read.options
     names = opt.get('plugins')
     if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise RequestError(
-            f'{path}: plugins: found {names!r}; expected a list of names, such as [pdan, my_project.archs]'
+            f'{read.place("plugins")}: plugins: found {names!r}; expected a list of names, such as '
+            '[pdan, my_project.archs]'
         )
     load_plugins(names)
-    check_options(opt, path, is_train=preflight.is_training(opt) if is_train is None else is_train)
+    check_options(opt, path, is_train=preflight.is_training(opt) if is_train is None else is_train, place=read.place)
     return opt
 
 

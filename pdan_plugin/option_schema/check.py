@@ -7,7 +7,7 @@ source (keys_read.py); which keywords a network, loss, metric or optimizer takes
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,9 @@ _IDLE_WORDS: dict[tuple[str, str], set[str]] = {
 }
 
 
-def check_options(opt: dict[str, Any], path: str | Path, *, is_train: bool) -> None:
+def check_options(
+    opt: dict[str, Any], path: str | Path, *, is_train: bool, place: Callable[[str], str] | None = None
+) -> None:
     """Check a whole option file, as read by ``option_file.read_option_file``, after the plugins were loaded.
 
     Keys that nothing reads are refused. The exception are keys of a plugin's own model or data set: one that its source
@@ -85,6 +87,7 @@ def check_options(opt: dict[str, Any], path: str | Path, *, is_train: bool) -> N
         path: Their file, for the message.
         is_train: Whether they are to train (``datasets.train``, ``train`` and ``logger`` must be there) or to test
             (``val`` must be there; ``train`` and ``logger`` are not used).
+        place: Which file a dotted key is written in, ``OptionFile.place``; without it, ``path`` for every key.
 
     Raises:
         RequestError: Lists every problem, one a line: file, dotted key, what was found, what was expected, and the
@@ -92,7 +95,7 @@ def check_options(opt: dict[str, Any], path: str | Path, *, is_train: bool) -> N
     """
     problems = list(dict.fromkeys(_problems(opt, is_train)))
     if problems:
-        lines = [f'{path}: {problem.key}: {problem.text}' for problem in problems]
+        lines = [f'{place(problem.key) if place else path}: {problem.key}: {problem.text}' for problem in problems]
         count = 'one problem' if len(lines) == 1 else f'{len(lines)} problems'
         raise RequestError(f'{count} in the options:\n' + '\n'.join(lines))
 

@@ -1,51 +1,71 @@
-"""Reading an option file: YAML as people write it, with command-line overrides, and nothing evaluated."""
+"""Reading an option file: with the files that it extends and the overrides, and nothing evaluated."""
 
 from __future__ import annotations
 
 import difflib
-import re
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pdan_plugin.errors import RequestError
-
-_FLOAT_1_2 = re.compile(r'^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$')
-
-
-class _OptionLoader(yaml.SafeLoader):
-    """YAML's safe rules, floats as YAML 1.2 reads them, and no key twice in one mapping."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        first_seen: dict[Any, yaml.Mark] = {}
-        for key_node, _ in node.value:
-            if key_node.tag == 'tag:yaml.org,2002:merge':
-                continue
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str) and key in first_seen:
-                raise yaml.constructor.ConstructorError(
-                    f'while reading the mapping that starts on line {node.start_mark.line + 1}',
-                    node.start_mark,
-                    f'the key {key!r} is written twice (first on line {first_seen[key].line + 1}); keep one of them',
-                    key_node.start_mark,
-                )
-            if isinstance(key, str):
-                first_seen[key] = key_node.start_mark
-        return super().construct_mapping(node, deep=deep)
+from pdan_plugin.option_schema import inheritance, option_yaml
 
 
-# `1` must stay an integer: the resolvers are tried in order and PyYAML's own integer rule comes first.
-_OptionLoader.add_implicit_resolver('tag:yaml.org,2002:float', _FLOAT_1_2, list('-+.0123456789'))
+@dataclass(frozen=True)
+class OptionFile:
+    """An option file as it was read.
+
+    Attributes:
+        path: The file that was given.
+        options: Merged with the files that it extends and the overrides; without the keys `extends` and `without`.
+        overrides: As given.
+        chain: The file itself, the file that it extends, and so on.
+        text: A YAML text of the same options that needs no other file: the file's own text, with its comments, or the
+            merged options where it extends a file or has overrides.
+    """
+
+    path: Path
+    options: dict[str, Any]
+    overrides: tuple[str, ...]
+    chain: tuple[inheritance.WrittenFile, ...]
+    text: str
+
+    def place(self, key: str) -> str:
+        """The file that a dotted key of the options is written in, for a message."""
+        for entry in self.overrides:
+            dotted = '.'.join(word.strip() for word in entry.partition('=')[0].split(':'))
+            if key == dotted or key.startswith(f'{dotted}.'):
+                return str(self.path)
+        return inheritance.place(self.chain, self.options, key)
+
+    def provenance(self) -> list[str]:
+        """What the merged options of :attr:`text` were merged from, in lines for a comment; empty for a plain file."""
+        lines = []
+        if len(self.chain) > 1:
+            files = [os.path.abspath(file.path) for file in reversed(self.chain)]
+            lines += ['merged from these files, each laid over the one above it:', *(f'  {file}' for file in files)]
+        if self.overrides:
+            file = 'laid over them' if lines else os.path.abspath(self.path)
+            lines += [f'{file} with --force_yml:', *(f'  {entry}' for entry in self.overrides)]
+        return lines
 
 
 def read_option_file(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Reads an option file and lays the overrides over it.
+    """The options of a file; :func:`load_option_file` without what is known about them."""
+    return load_option_file(path, overrides).options
+
+
+def load_option_file(path: str | Path, overrides: Sequence[str] = ()) -> OptionFile:
+    """Reads an option file and the files that it extends, merges them, and lays the overrides over them.
 
     YAML is read by its safe rules with two differences from PyYAML: `1e-4` is a number (YAML 1.2; PyYAML reads a
     string), and a key written twice in one mapping is refused (PyYAML keeps the last). An anchor used in several
     places gives each place its own copy, so that nothing set for one data set appears in another.
+
+    `extends: FILE` at the top level names the file to build on, from the folder of the file that names it;
+    `without: [KEYS]` takes inherited keys out. How files are merged: :func:`~.inheritance.merge`.
 
     Args:
         path: The option file.
@@ -54,43 +74,17 @@ def read_option_file(path: str | Path, overrides: Sequence[str] = ()) -> dict[st
             created, its parent section is not.
 
     Raises:
-        RequestError: The file is missing, is not YAML, is not a mapping, writes a key twice, or an override has
-            another form, an unreadable value or a parent section that does not exist.
+        RequestError: A file is missing, is not YAML, is not a mapping, or writes a key twice; files extend each other
+            in a circle, or do not fit together; or an override has another form, an unreadable value or a parent
+            section that does not exist.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding='utf-8')
-    except OSError as error:
-        raise RequestError(
-            f'{path}: cannot read the option file ({error.strerror}); give the path of a YAML file with -opt'
-        ) from error
-    except UnicodeDecodeError as error:
-        raise RequestError(f'{path}: is not UTF-8 text ({error}); an option file is YAML') from error
-    options = _parse(text, str(path))
-    if not isinstance(options, dict):
-        found = 'nothing' if options is None else type(options).__name__
-        raise RequestError(f'{path}: expected a mapping of options at the top, found {found}')
+    chain = inheritance.read_chain(path)
+    options = inheritance.merge(chain)
     for entry in overrides:
         _apply_override(options, entry, path)
-    return options
-
-
-def _parse(text: str, source: str) -> Any:
-    try:
-        return _unshared(yaml.load(text, Loader=_OptionLoader))
-    except yaml.YAMLError as error:
-        raise RequestError(f'{source}: not readable as YAML: {error}') from error
-    except RecursionError as error:
-        raise RequestError(f'{source}: an anchor contains itself; options cannot be endless') from error
-
-
-def _unshared(value: Any) -> Any:
-    """A copy in which places that shared an anchor no longer share an object."""
-    if isinstance(value, dict):
-        return {key: _unshared(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_unshared(item) for item in value]
-    return value
+    text = option_yaml.dump(options) if len(chain) > 1 or overrides else chain[0].text
+    return OptionFile(path, options, tuple(overrides), tuple(chain), text)
 
 
 def _apply_override(options: dict[str, Any], entry: str, path: Path) -> None:
@@ -102,8 +96,10 @@ def _apply_override(options: dict[str, Any], entry: str, path: Path) -> None:
         raise RequestError(
             f'--force_yml {entry!r}: keys are joined by colons: {keys[0].replace(".", ":")}={text.strip()}'
         )
+    if inheritance.EXTENDS in keys or keys[0] == inheritance.WITHOUT:
+        raise RequestError(f'--force_yml {entry!r}: which file {path} extends can be set in that file alone')
     text = text.strip()
-    value = None if text.lower() == 'none' else _parse(text, f'--force_yml {entry!r}')
+    value = None if text.lower() == 'none' else option_yaml.parse(text, f'--force_yml {entry!r}')
     section: Any = options
     for depth, key in enumerate(keys[:-1]):
         section = _step(section, key, ':'.join(keys[:depth]), entry, path)

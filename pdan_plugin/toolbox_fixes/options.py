@@ -14,12 +14,11 @@ from os import path as osp
 from typing import Any
 
 import torch
-import yaml
 from basicsr.utils import options as toolbox_options
 from basicsr.utils.dist_util import get_dist_info, master_only
 
 from pdan_plugin.errors import RequestError, refusing_unwritable
-from pdan_plugin.option_schema.option_file import read_option_file
+from pdan_plugin.option_schema.option_file import load_option_file, read_option_file
 from pdan_plugin.processes.process_group import from_rank_zero
 from pdan_plugin.toolbox_fixes.patching import fix, probe, replace, swapped
 
@@ -156,8 +155,8 @@ def _complete_paths(opt: dict[str, Any], root_path: str) -> None:
 def copy_opt_file(opt_file: str, experiments_root: str) -> None:
     """Leaves in the experiment's folder an option file that, run again, is the same run.
 
-    Without overrides it is the file as written. With overrides it is the merged options; a seed that was drawn is
-    told in the comment at its top.
+    A plain file is kept as written. A file that extends others, or has overrides, is kept as its merged options, which
+    need no other file; the comment at the top says what they were merged from. It also gives a seed that was drawn.
 
     Raises:
         RequestError: It cannot be written; an earlier one is as it was.
@@ -166,12 +165,8 @@ def copy_opt_file(opt_file: str, experiments_root: str) -> None:
     header = [f'GENERATE TIME: {time.asctime()}', f'CMD: {shlex.join(sys.argv)}']
     if getattr(opt_file, 'drawn_seed', None) is not None:
         header.append(f'manual_seed was not given; this run drew {getattr(opt_file, "drawn_seed")}')  # noqa: B009
-    if overrides:
-        header += [f'{osp.abspath(opt_file)} with --force_yml:', *(f'  {entry}' for entry in overrides)]
-        body = yaml.safe_dump(read_option_file(opt_file, overrides), sort_keys=False, allow_unicode=True)
-    else:
-        with open(opt_file, encoding='utf-8') as file:
-            body = file.read()
+    read = load_option_file(opt_file, overrides)
+    header += read.provenance()
     path = osp.join(experiments_root, osp.basename(opt_file))
     unfinished = osp.join(experiments_root, f'.{osp.basename(opt_file)}.saving')
     with refusing_unwritable(path):
@@ -179,7 +174,7 @@ def copy_opt_file(opt_file: str, experiments_root: str) -> None:
         try:
             with open(unfinished, 'w', encoding='utf-8') as file:
                 file.writelines(f'# {" ".join(line.splitlines())}\n' for line in header)
-                file.write(f'\n{body}')
+                file.write(f'\n{read.text}')
             os.replace(unfinished, path)
         except OSError:
             with contextlib.suppress(OSError):

@@ -131,7 +131,7 @@ def test_the_group_a_process_was_started_in_is_joined(parse, monkeypatch, enviro
     assert joined == ([(launcher, {'backend': 'gloo', 'port': 29500, 'timeout': 5})] if launcher else [])
 
 
-def test_kept_options_are_those_that_ran(stock, parse, tmp_path):
+def test_kept_options_are_those_that_ran(stock, parse, tmp_path, monkeypatch):
     flags = ('--force_yml', 'train:total_iter=7', 'train:optim_g:lr=2e-5')
     kept = tmp_path / 'kept' / 'small.yml'
     kept.parent.mkdir()
@@ -143,6 +143,24 @@ def test_kept_options_are_those_that_ran(stock, parse, tmp_path):
     again = read_option_file(kept)
     assert again['train'] == opt['train']
     assert '#   train:total_iter=7\n' in kept.read_text()
+
+    (tmp_path / 'mine.yml').write_text("extends: small.yml\nname: '1e-4'\ntrain: {total_iter: 8}\n")
+    monkeypatch.setattr(sys, 'argv', ['train', '-opt', str(tmp_path / 'mine.yml'), *flags[:1], 'train:optim_g:lr=3e-5'])
+    opt, args = toolbox_options.parse_options(str(tmp_path / 'root'))
+    assert not {'extends', 'without'} & opt.keys()
+    toolbox_options.copy_opt_file(args.opt, str(kept.parent))
+    (tmp_path / 'small.yml').rename(tmp_path / 'base_is_gone.yml')
+    kept_alone = kept.with_name('mine.yml')
+    again = read_option_file(kept_alone)
+    assert (again['name'], again['train']) == ('1e-4', opt['train'])
+    assert again['train']['total_iter'] == 8
+    lines = kept_alone.read_text().splitlines()
+    start = lines.index('# merged from these files, each laid over the one above it:')
+    assert lines[start + 1 : start + 5] == [
+        f'#   {tmp_path / "small.yml"}', f'#   {tmp_path / "mine.yml"}', '# laid over them with --force_yml:',
+        '#   train:optim_g:lr=3e-5',
+    ]  # fmt: skip
+    (tmp_path / 'base_is_gone.yml').rename(tmp_path / 'small.yml')
 
     _, args = parse(manual_seed=None)
     toolbox_options.copy_opt_file(args.opt, str(kept.parent))
