@@ -11,9 +11,9 @@ from typing import Any
 import lmdb
 from basicsr.utils.file_client import FileClient, LmdbBackend
 
+from pdan_plugin.data.lmdb_environments import close_shared_environment, shared_environment
 from pdan_plugin.errors import RequestError
 from pdan_plugin.toolbox_fixes.image_io import SourcedBytes
-from pdan_plugin.toolbox_fixes.lmdb_environments import close_shared_environment, shared_environment
 from pdan_plugin.toolbox_fixes.patching import fix, probe, replace, swapped
 
 _NEIGHBOURS = 200

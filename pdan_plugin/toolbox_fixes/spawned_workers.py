@@ -12,8 +12,8 @@ from typing import Any
 import torch.utils.data
 from basicsr import data as toolbox_data
 
+from pdan_plugin.processes.worker_signals import IS_SUPPORTED, FollowsItsParent
 from pdan_plugin.toolbox_fixes.patching import fix, probe, replace, swapped
-from pdan_plugin.training.worker_signals import IS_SUPPORTED, FollowsItsParent
 
 
 class SpawnedWorker(FollowsItsParent, multiprocessing.context.SpawnProcess):

@@ -10,8 +10,8 @@ from basicsr.data import build_dataset
 from basicsr.utils import FileClient, imfrombytes
 from torch.utils.data import DataLoader
 
+from pdan_plugin.data.lmdb_environments import close_shared_environment, shared_environment
 from pdan_plugin.errors import RequestError
-from pdan_plugin.toolbox_fixes.lmdb_environments import close_shared_environment, shared_environment
 
 
 @pytest.fixture
