@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import glob
 import os
 import pickle
-import re
-from collections import OrderedDict
 from collections.abc import Callable
 from os import path as osp
 from types import SimpleNamespace
@@ -21,100 +17,10 @@ from basicsr.utils.dist_util import master_only
 from torch import nn
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.files.torch_files import SAVED_ANEW, loading_reason, refuse_code, save_atomically
 from pdan_plugin.toolbox_fixes.patching import SILENT, fix, probe, replace, swapped
-
-_UNFINISHED = '.saving'
-# what torch says of an object that is no part of a state dict: its module and name
-_NAMED_OBJECT = re.compile(r'(?:GLOBAL|global|class|function) ([A-Za-z_]\w*(?:\.\w+)+)')
-
-SAVED_ANEW = (
-    'Ask who made it to save it anew as what it is, tensors by name: torch.save(network.state_dict(), FILE), or as '
-    'safetensors.'
-)
-
-
-def save_atomically(content: Any, path: str) -> None:
-    """torch.save, after which the path holds either the whole new file or what it held before.
-
-    The content is written to a hidden file in the same folder, flushed to the disk, and renamed. Such files that a
-    killed process left in the folder are removed first; one process saves into a folder.
-
-    Raises:
-        OSError: The content could not be written; what was there before still is.
-    """
-    folder, name = osp.split(osp.abspath(path))
-    unfinished = osp.join(folder, f'.{name}{_UNFINISHED}')
-    try:
-        os.makedirs(folder, exist_ok=True)
-        for left_over in glob.glob(osp.join(glob.escape(folder), f'.*{_UNFINISHED}')):
-            os.remove(left_over)
-        with open(unfinished, 'wb') as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-        _sync_folder(folder)
-    except Exception as error:
-        with contextlib.suppress(OSError):
-            os.remove(unfinished)
-        kept = 'the file of that name from before is untouched' if osp.exists(path) else 'no file of that name is left'
-        raise OSError(
-            f'cannot save {path}: {_reason(error)}; {kept}. Is the disk full, or the folder not writable?'
-        ) from error
-
-
-def _reason(error: BaseException) -> str:
-    """What the system said: torch closes its archive over a failed write, and tells of that instead."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError):
-            return cause.strerror or str(cause)
-        cause = cause.__context__
-    return str(error)
-
-
-def refuse_code(path: str, error: Exception, way_out: str) -> None:
-    """A RequestError where torch's safe reader refused ``path`` for a Python object in it, such as posix.system."""
-    named = _NAMED_OBJECT.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
-    if named:
-        raise RequestError(
-            f'{path} carries code: it holds Python objects ({named[1]}), which loading could run, and is not loaded. '
-            f'{way_out}'
-        ) from error
-
-
-def loading_reason(error: Exception) -> str:
-    """The first line of what torch says, of its safe reader the line that says why."""
-    text = str(error)
-    _, found, reason = text.partition('WeightsUnpickler error: ')
-    return (reason if found else text).strip().partition('\n')[0] or type(error).__name__
-
-
-def _sync_folder(folder: str) -> None:
-    """Makes a rename last through a power cut, where the system can open folders."""
-    if not hasattr(os, 'O_DIRECTORY'):
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def bare_state_dict(net: nn.Module) -> OrderedDict[str, torch.Tensor]:
-    """The network's state on the CPU, under the names it has unwrapped and uncompiled."""
-    state = net.state_dict()
-    bare = OrderedDict((_bare_name(name), value.cpu()) for name, value in state.items())
-    metadata = getattr(state, '_metadata', None)
-    if metadata is not None:  # modules read their own version from it when they load
-        vars(bare)['_metadata'] = OrderedDict(
-            (_bare_name(f'{name}.').removesuffix('.'), value) for name, value in metadata.items()
-        )
-    return bare
-
-
-def _bare_name(name: str) -> str:
-    return name.replace('_orig_mod.', '').removeprefix('module.')
+from pdan_plugin.training.checkpoints import best_iterations, remove_older_checkpoints
+from pdan_plugin.weights.bare_state import bare_state_dict
 
 
 @probe
@@ -276,43 +182,3 @@ def training_states_are_saved_whole() -> bool:
     replace(BaseModel, 'training_state', training_state)
     replace(BaseModel, 'save_training_state', save_training_state)
     return True
-
-
-def best_iterations(model: BaseModel) -> set[int]:
-    """The iterations at which a validation metric was best so far."""
-    best = getattr(model, 'best_metric_results', None) or {}
-    return {int(record['iter']) for metrics in best.values() for record in metrics.values()}
-
-
-def remove_older_checkpoints(paths: dict[str, str], iteration: int, keep: int, best: set[int]) -> None:
-    """Removes what is older than the newest `keep` checkpoints, of which the one just saved is the first.
-
-    A checkpoint is a training state with its networks, `net_LABEL_ITERATION.pth`. The state goes first: one that is
-    there has its networks. `net_LABEL_latest.pth` stays. What cannot be removed is warned of.
-
-    Args:
-        paths: The folders `models` and `training_states`.
-        iteration: The checkpoint just saved.
-        keep: How many stay, 1 or more.
-        best: Iterations whose checkpoints stay in any case.
-    """
-    states = _by_iteration(paths['training_states'], r'(\d+)\.state')
-    networks = _by_iteration(paths['models'], r'net_\w+_(\d+)\.pth')
-    older = sorted((each for each in states if each < iteration), reverse=True)
-    kept = {*older[: max(keep, 1) - 1], *best}
-    for each in sorted(each for each in {*states, *networks} if each < iteration and each not in kept):
-        for path in [*states.get(each, []), *networks.get(each, [])]:
-            try:
-                os.remove(path)
-            except OSError as error:
-                base_model.get_root_logger().warning(f'logger: keep_checkpoints: cannot remove {path}: {error}')
-                break
-
-
-def _by_iteration(folder: str, pattern: str) -> dict[int, list[str]]:
-    files: dict[int, list[str]] = {}
-    for name in sorted(os.listdir(folder)) if osp.isdir(folder) else []:
-        match = re.fullmatch(pattern, name)
-        if match:
-            files.setdefault(int(match[1]), []).append(osp.join(folder, name))
-    return files

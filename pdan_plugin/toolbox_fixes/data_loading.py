@@ -13,32 +13,10 @@ from basicsr.data.data_sampler import EnlargedSampler
 from basicsr.models.base_model import BaseModel
 from torch.utils.data import DataLoader
 
+from pdan_plugin.data.epochs import SampleIndex, iterations_per_epoch
 from pdan_plugin.errors import RequestError
 from pdan_plugin.processes.process_group import restarts
 from pdan_plugin.toolbox_fixes.patching import SILENT, fix, probe, replace, swapped
-
-
-def iterations_per_epoch(images: int, enlarge_ratio: float, batch_size: int, world_size: int) -> int:
-    """Whole batches a rank gets in an epoch: the loader drops the rest.
-
-    Args:
-        images: Length of the data set.
-        enlarge_ratio: `dataset_enlarge_ratio`.
-        batch_size: Images in one batch of one rank.
-        world_size: Number of ranks.
-
-    Raises:
-        RequestError: Not one whole batch.
-    """
-    batches = math.ceil(images * enlarge_ratio / world_size) // batch_size
-    if batches == 0:
-        needed = math.ceil(((batch_size - 1) * world_size + 1) / max(images, 1))
-        raise RequestError(
-            f'datasets: train: {images} images x dataset_enlarge_ratio {enlarge_ratio} over {world_size} rank(s) are '
-            f'less than one batch of {batch_size}, so there is nothing to train on; lower batch_size_per_gpu, or set '
-            f'dataset_enlarge_ratio to {needed} or more'
-        )
-    return batches
 
 
 @fix(
@@ -165,24 +143,6 @@ def epoch_follows_the_iteration() -> bool:
 
     replace(BaseModel, 'resume_training', resume_training)
     return True
-
-
-class SampleIndex(int):
-    """An index into a data set that knows the epoch and how many-th use of the index in that epoch it is.
-
-    A data set that draws its augmentation from (seed, epoch, repeat, index) makes the same draws in any worker.
-    """
-
-    epoch: int
-    repeat: int
-
-    def __new__(cls, index: int, epoch: int, repeat: int) -> SampleIndex:
-        sample = super().__new__(cls, index)
-        sample.epoch, sample.repeat = epoch, repeat
-        return sample
-
-    def __reduce__(self) -> tuple[type[SampleIndex], tuple[int, int, int]]:
-        return SampleIndex, (int(self), self.epoch, self.repeat)
 
 
 @fix(

@@ -14,20 +14,6 @@ from pdan_plugin.errors import RequestError
 from pdan_plugin.toolbox_fixes.patching import fix, replace
 
 
-class SourcedBytes(bytes):
-    """Bytes that know where they were read: a path, or a key and its store."""
-
-    source: str
-
-    def __new__(cls, content: bytes, source: str) -> SourcedBytes:
-        sourced = super().__new__(cls, content)
-        sourced.source = source
-        return sourced
-
-    def __reduce__(self) -> tuple[type[SourcedBytes], tuple[bytes, str]]:
-        return SourcedBytes, (bytes(self), self.source)
-
-
 @fix(
     where='utils/img_util.py:129',
     upstream='#254',

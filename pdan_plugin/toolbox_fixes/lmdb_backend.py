@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import itertools
 import os
 from types import SimpleNamespace
 from typing import Any
@@ -11,12 +9,10 @@ from typing import Any
 import lmdb
 from basicsr.utils.file_client import FileClient, LmdbBackend
 
-from pdan_plugin.data.lmdb_environments import close_shared_environment, shared_environment
+from pdan_plugin.data.lmdb_environments import close_keys, close_shared_environment, shared_environment
+from pdan_plugin.data.sourced_bytes import SourcedBytes
 from pdan_plugin.errors import RequestError
-from pdan_plugin.toolbox_fixes.image_io import SourcedBytes
 from pdan_plugin.toolbox_fixes.patching import fix, probe, replace, swapped
-
-_NEIGHBOURS = 200
 
 
 class MissingKeyError(RequestError, KeyError):
@@ -67,7 +63,7 @@ def lmdb_stores_are_shared() -> bool:
         if content is None:
             raise MissingKeyError(
                 f'{self._paths[client_key]}: the store has no key {str(filepath)!r}; '
-                f'{_close_keys(environment, str(filepath))}. Make the store again, or mend its meta_info.txt'
+                f'{close_keys(environment, str(filepath))}. Make the store again, or mend its meta_info.txt'
             )
         return content
 
@@ -111,21 +107,6 @@ def _environment(backend: Any, name: str) -> lmdb.Environment:
     if name not in backend._client:
         backend._client[name] = shared_environment(backend._paths[name])
     return backend._client[name]
-
-
-def _close_keys(environment: lmdb.Environment, key: str) -> str:
-    """Keys that look like the one asked for, among its neighbours in the store's order."""
-    with environment.begin(write=False) as transaction:
-        cursor = transaction.cursor()
-        found = cursor.set_range(key.encode()) or cursor.last()
-        if not found:
-            return 'it is empty'
-        after = [each.decode() for each in itertools.islice(cursor.iternext(values=False), _NEIGHBOURS)]
-        cursor.set_range(after[0].encode())
-        before = [each.decode() for each in itertools.islice(cursor.iterprev(values=False), _NEIGHBOURS)]
-    neighbours = sorted({*before, *after})
-    close = difflib.get_close_matches(key, neighbours, n=3, cutoff=0.5)
-    return f'close keys: {", ".join(close)}' if close else f'its keys look like {neighbours[0]!r}'
 
 
 @fix(

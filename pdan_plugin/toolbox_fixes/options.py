@@ -20,6 +20,7 @@ from basicsr.utils.dist_util import get_dist_info, master_only
 
 from pdan_plugin.errors import RequestError, refusing_unwritable
 from pdan_plugin.option_schema.option_file import read_option_file
+from pdan_plugin.processes.launch import launcher_in_environment
 from pdan_plugin.processes.process_group import from_rank_zero
 from pdan_plugin.toolbox_fixes.patching import fix, probe, replace, swapped
 
@@ -93,17 +94,6 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any]
         opt['logger']['print_freq'] = 1
         opt['logger']['save_checkpoint_freq'] = 8
     return opt, args
-
-
-def launcher_in_environment() -> str | None:
-    """Whose process group this process was started in, as far as the environment tells; None for none."""
-    if all(name in os.environ for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR')):
-        return 'pytorch'
-    # a batch script's own step has the job's SLURM_NTASKS but is one task
-    tasks = os.environ.get('SLURM_STEP_NUM_TASKS') or os.environ.get('SLURM_NTASKS') or '1'
-    if 'SLURM_PROCID' in os.environ and int(tasks) > 1:
-        return 'slurm'
-    return None
 
 
 def device_count(num_gpu: Any, dist: bool, path: str) -> int:

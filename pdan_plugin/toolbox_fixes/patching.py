@@ -13,6 +13,7 @@ from typing import Any, ParamSpec
 Arguments = ParamSpec('Arguments')
 
 _ABSENT = object()
+_REBOUND = ('basicsr', 'pdan_plugin')
 
 # What a probe hands to the toolbox in place of its logger.
 SILENT = logging.Logger('probe', logging.CRITICAL + 1)
@@ -78,15 +79,15 @@ def probe(function: Callable[Arguments, bool]) -> Callable[Arguments, bool]:
 def replace(owner: Any, name: str, new: Any) -> None:
     """Sets an attribute of a toolbox module or class and remembers what was there.
 
-    The toolbox imports by name, so a replaced module attribute is also rebound in every loaded `basicsr` module that
-    holds the same object.
+    The toolbox and this package import by name, so a replaced module attribute is also rebound in every loaded module
+    of theirs that holds the same object.
     """
     original = owner.__dict__.get(name, _ABSENT)
     _set(_Replacement(owner, name, original, new))
     if isinstance(owner, type) or original is _ABSENT:
         return
     for module_name, module in list(sys.modules.items()):
-        if module is owner or module is None or module_name.partition('.')[0] != 'basicsr':
+        if module is owner or module is None or module_name.partition('.')[0] not in _REBOUND:
             continue
         for bound_name, value in list(vars(module).items()):
             if value is original:

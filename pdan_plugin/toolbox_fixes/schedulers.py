@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import torch
@@ -11,9 +10,7 @@ from basicsr.models.base_model import BaseModel
 from basicsr.models.lr_scheduler import CosineAnnealingRestartLR, MultiStepRestartLR
 
 from pdan_plugin.toolbox_fixes.patching import SILENT, fix, replace, swapped
-
-# The name under which torch keeps a group's base rate, and the one the option file has for it.
-_WORDS = {'initial_lr': 'lr'}
+from pdan_plugin.training.resumed_settings import OptionFileSettings
 
 
 def _probe_optimizer() -> torch.optim.Optimizer:
@@ -92,64 +89,12 @@ def option_file_schedule_wins() -> bool:
     published = BaseModel.resume_training
 
     def resume_training(self: BaseModel, resume_state: dict[str, Any]) -> None:
-        asked_groups = [_settings(each) for each in self.optimizers]
-        asked_schedules = [_constructor_arguments(each) for each in self.schedulers]
-        states = [
-            _fitting_state(each, state, resume_state)
-            for each, state in zip(self.schedulers, resume_state['schedulers'], strict=False)
-        ]
+        asked = OptionFileSettings(
+            self.optimizers, self.schedulers, lambda text: base_model.get_root_logger().warning(text)
+        )
+        states = asked.fitting_states(resume_state['schedulers'], resume_state.get('iter'))
         published(self, {**resume_state, 'schedulers': states or resume_state['schedulers']})
-        for optimizer, asked in zip(self.optimizers, asked_groups, strict=True):
-            for group, settings in zip(optimizer.param_groups, asked, strict=True):
-                for name, value in settings.items():
-                    _use_asked(optimizer, group, name, value)
-        for scheduler, asked in zip(self.schedulers, asked_schedules, strict=True):
-            for name, value in asked.items():
-                _use_asked(scheduler, vars(scheduler), name, value)
-            if hasattr(scheduler, 'base_lrs'):
-                scheduler.base_lrs = [group['initial_lr'] for group in scheduler.optimizer.param_groups]
+        asked.put_back()
 
     replace(BaseModel, 'resume_training', resume_training)
     return True
-
-
-def _use_asked(owner: Any, saved: dict[str, Any], name: str, asked: Any) -> None:
-    """Sets what the option file says, and says so where the state said otherwise."""
-    if name in saved and _plain(saved[name]) != _plain(asked):
-        base_model.get_root_logger().warning(
-            f'Resuming: {type(owner).__name__} has {_WORDS.get(name, name)} {_plain(asked)} in the option file, '
-            f"{_plain(saved[name])} in the state; the option file's is used."
-        )
-    saved[name] = asked
-
-
-def _fitting_state(scheduler: Any, state: dict[str, Any], resume_state: dict[str, Any]) -> dict[str, Any]:
-    """The state; or, where it is of another kind of scheduler, the scheduler's own at the run's iteration."""
-    own = scheduler.state_dict()
-    position = 'last_epoch' if 'last_epoch' in own else 'iteration'
-    if position in state or position not in own:
-        return state
-    base_model.get_root_logger().warning(
-        f'Resuming: the state is of another kind of scheduler than {type(scheduler).__name__} in the option file, '
-        f'which starts as at iteration {resume_state["iter"]}.'
-    )
-    return {**own, position: resume_state['iter']}
-
-
-def _settings(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
-    """What the option file says of each parameter group; `lr` is where its schedule stands, and not of the file."""
-    return [
-        {name: value for name, value in group.items() if name not in ('params', 'lr')}
-        for group in optimizer.param_groups
-    ]
-
-
-def _constructor_arguments(scheduler: Any) -> dict[str, Any]:
-    names = set(inspect.signature(type(scheduler).__init__).parameters) - {'self', 'optimizer', 'last_epoch'}
-    return {name: vars(scheduler)[name] for name in sorted({*names, 'cumulative_period'}) if name in vars(scheduler)}
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, 'elements'):
-        return sorted(value.elements())
-    return list(value) if isinstance(value, tuple) else value
