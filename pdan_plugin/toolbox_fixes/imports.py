@@ -32,7 +32,10 @@ def require_real_toolbox() -> Path:
         RequestError: No `basicsr` is installed, another folder is found before it, or what is installed under its
             name is not the toolbox.
     """
-    spec = importlib.util.find_spec('basicsr')
+    try:
+        spec = importlib.util.find_spec('basicsr')
+    except ImportError:  # an import hook keeps it away
+        spec = None
     found = Path(os.path.realpath(spec.origin)).parent if spec is not None and spec.origin else None
     try:
         distribution = importlib.metadata.distribution('basicsr')
