@@ -23,6 +23,12 @@ from pdan_plugin.training.checkpoints import best_iterations, remove_older_check
 from pdan_plugin.weights.bare_state import bare_state_dict
 
 
+def _compiled_network() -> nn.Module:
+    compiled = nn.Module()
+    compiled.add_module('_orig_mod', nn.BatchNorm1d(1))
+    return compiled
+
+
 @probe
 def _saves_whole(save: Callable[..., None], *arguments: Any) -> bool:
     """Whether a failure to write comes out of a method of BaseModel, the final path never opened before it.
@@ -68,13 +74,10 @@ def _saves_whole(save: Callable[..., None], *arguments: Any) -> bool:
     where='models/base_model.py:217,229',
     upstream='none',
     symptom='a failed save only warns; a kill during a save leaves half a file; a compiled network loads nowhere else',
+    behaves=lambda: _saves_whole(BaseModel.save_network, _compiled_network(), 'g', 1),
 )
-def networks_are_saved_whole() -> bool:
+def networks_are_saved_whole() -> None:
     """Replaces `save_network`. The form of the file stays: one state dict under each of `params`, `params_ema`."""
-    compiled = nn.Module()
-    compiled.add_module('_orig_mod', nn.BatchNorm1d(1))
-    if _saves_whole(BaseModel.save_network, compiled, 'g', 1):
-        return False
 
     @master_only
     def save_network(
@@ -93,7 +96,6 @@ def networks_are_saved_whole() -> bool:
         save_atomically(content, osp.join(self.opt['path']['models'], f'{net_label}_{iteration}.pth'))
 
     replace(BaseModel, 'save_network', save_network)
-    return True
 
 
 @probe
@@ -114,12 +116,11 @@ def _tells_unreadable(load: Callable[..., None]) -> bool:
     where='models/base_model.py:293',
     upstream='none',
     symptom='weights that carry code, or safetensors, end in a traceback, and its text says how to load them unsafely',
+    behaves=lambda: _tells_unreadable(BaseModel.load_network),
 )
-def unreadable_weights_are_told() -> bool:
+def unreadable_weights_are_told() -> None:
     """Wraps `load_network`, which the toolbox's own models use; RestorationModel has its own."""
     original = BaseModel.load_network
-    if _tells_unreadable(original):
-        return False
 
     @functools.wraps(original)
     def load_network(
@@ -142,7 +143,6 @@ def unreadable_weights_are_told() -> bool:
             ) from error
 
     replace(BaseModel, 'load_network', load_network)
-    return True
 
 
 def training_state(self: BaseModel, epoch: int, current_iter: int) -> dict[str, Any]:
@@ -159,15 +159,14 @@ def training_state(self: BaseModel, epoch: int, current_iter: int) -> dict[str, 
     where='models/base_model.py:309-338',
     upstream='none',
     symptom='a training state that could not be written is only warned of, one half written breaks the resume',
+    behaves=lambda: _saves_whole(BaseModel.save_training_state, 0, 1),
 )
-def training_states_are_saved_whole() -> bool:
+def training_states_are_saved_whole() -> None:
     """Replaces `save_training_state`. Models call it after `save_network`: a whole state has its networks.
 
     What it saves comes from the model's `training_state`. Older checkpoints than `logger: keep_checkpoints` says are
     then removed.
     """
-    if _saves_whole(BaseModel.save_training_state, 0, 1):
-        return False
 
     @master_only
     def save_training_state(self: BaseModel, epoch: int, current_iter: int) -> None:
@@ -181,4 +180,3 @@ def training_states_are_saved_whole() -> bool:
 
     replace(BaseModel, 'training_state', training_state)
     replace(BaseModel, 'save_training_state', save_training_state)
-    return True

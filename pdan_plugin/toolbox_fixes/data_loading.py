@@ -23,15 +23,14 @@ from pdan_plugin.toolbox_fixes.patching import SILENT, fix, probe, replace, swap
     where='train.py:45 against data/__init__.py:72',
     upstream='#113',
     symptom='training stops before total_iter, or trains 0 iterations and saves untrained weights, with exit status 0',
+    behaves=lambda: _counts_whole_batches(),
 )
-def epochs_of_whole_batches() -> bool:
+def epochs_of_whole_batches() -> None:
     """Replaces `create_train_val_dataloader`: epochs are counted by the batches the loader yields.
 
     With `train: accumulation_steps` the loader yields so many times the batch, all the samples of an iteration.
     """
     train = importlib.import_module('basicsr.train')
-    if _counts_whole_batches(train):
-        return False
 
     def create_train_val_dataloader(
         opt: dict[str, Any], logger: Any
@@ -88,12 +87,12 @@ def epochs_of_whole_batches() -> bool:
         return train_loader, sampler, val_loaders, total_epochs, total_iters
 
     replace(train, 'create_train_val_dataloader', create_train_val_dataloader)
-    return True
 
 
 @probe
-def _counts_whole_batches(train: Any) -> bool:
+def _counts_whole_batches() -> bool:
     """12 iterations of batches of 4 take 12 epochs of 6 images, and are refused of 3."""
+    train = importlib.import_module('basicsr.train')
 
     def total_epochs(images: int) -> int:
         opt = {
@@ -122,17 +121,13 @@ def _counts_whole_batches(train: Any) -> bool:
     where='train.py:117,139',
     upstream='none',
     symptom='a resume with another batch or number of ranks trains 0 iterations, or repeats what it has seen',
+    behaves=lambda: _recomputes_the_epoch(),
 )
-def epoch_follows_the_iteration() -> bool:
+def epoch_follows_the_iteration() -> None:
     """A state's epoch counts in the batches of the run that saved it; the resumed run counts in its own.
 
     The trainer begins at the state's epoch and stops after the last one by the new count, which may come first.
     """
-    model = BaseModel({'num_gpu': 0, 'is_train': True, 'iterations_per_epoch': 5})
-    state = {'epoch': 7, 'iter': 12, 'optimizers': [], 'schedulers': []}
-    model.resume_training(state)
-    if state['epoch'] == 2:
-        return False
     published = BaseModel.resume_training
 
     @functools.wraps(published)
@@ -142,19 +137,24 @@ def epoch_follows_the_iteration() -> bool:
             resume_state['epoch'] = resume_state['iter'] // self.opt['iterations_per_epoch']
 
     replace(BaseModel, 'resume_training', resume_training)
-    return True
+
+
+@probe
+def _recomputes_the_epoch() -> bool:
+    model = BaseModel({'num_gpu': 0, 'is_train': True, 'iterations_per_epoch': 5})
+    state = {'epoch': 7, 'iter': 12, 'optimizers': [], 'schedulers': []}
+    model.resume_training(state)
+    return state['epoch'] == 2
 
 
 @fix(
     where='data/data_sampler.py:33',
     upstream='none',
     symptom='a data set cannot tell epochs apart, so its draws hang on the number of workers',
+    behaves=lambda: _indices_have_an_epoch(),
 )
-def indices_know_their_epoch() -> bool:
+def indices_know_their_epoch() -> None:
     """The sampler's order is the published one; its indices are `SampleIndex`."""
-    first = next(iter(EnlargedSampler(range(1), 1, 0)))  # pyright: ignore[reportArgumentType]
-    if hasattr(first, 'epoch') and hasattr(first, 'repeat'):
-        return False
 
     def __iter__(self: EnlargedSampler) -> Iterator[SampleIndex]:
         generator = torch.Generator()
@@ -165,4 +165,9 @@ def indices_know_their_epoch() -> bool:
         return (SampleIndex(place % images, epoch, place // images) for place in order.tolist())
 
     replace(EnlargedSampler, '__iter__', __iter__)
-    return True
+
+
+@probe
+def _indices_have_an_epoch() -> bool:
+    first = next(iter(EnlargedSampler(range(1), 1, 0)))  # pyright: ignore[reportArgumentType]
+    return hasattr(first, 'epoch') and hasattr(first, 'repeat')

@@ -85,24 +85,22 @@ def _make_folder(path: str) -> None:
     upstream='#107 (CPU runs)',
     symptom='a resume without CUDA crashes; --auto_resume from another folder archives the run and begins again',
 )
-def resume_from_the_newest_whole_state() -> bool:
+def resume_from_the_newest_whole_state() -> None:
     """Replaces `load_resume_state`: looks where the run saves, reads onto the CPU, passes over what is not whole.
 
     Not probed: it would take a folder of states to choose from.
     """
     replace(importlib.import_module('basicsr.train'), 'load_resume_state', load_resume_state)
-    return True
 
 
 @fix(
     where='utils/misc.py:40-51',
     upstream='none',
     symptom='any unknown key under path: becomes a folder; other ranks may look before rank 0 has renamed the old one',
+    behaves=lambda: _makes_known_folders_and_waits(),
 )
-def known_folders_only() -> bool:
+def known_folders_only() -> None:
     """Only the folders `parse_options` names are made, by rank 0, and every rank waits until they are there."""
-    if _makes_known_folders_and_waits():
-        return False
 
     def make_exp_dirs(opt: dict[str, Any]) -> None:
         def make() -> None:
@@ -116,7 +114,6 @@ def known_folders_only() -> bool:
         from_rank_zero(make)
 
     replace(misc, 'make_exp_dirs', make_exp_dirs)
-    return True
 
 
 @probe

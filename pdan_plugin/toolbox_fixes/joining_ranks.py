@@ -41,10 +41,8 @@ def pretended_second_rank() -> Iterator[list[str]]:
     where='utils/dist_util.py:10,23; utils/options.py:106',
     upstream='none',
     symptom='--launcher pytorch: nccl always, dist_params ignored, RANK taken for LOCAL_RANK, division by 0 on a CPU',
+    behaves=lambda: dist_util.init_dist.__defaults__ != ('nccl',),
 )
-def join_process_group() -> bool:
+def join_process_group() -> None:
     """Probed on the signature, since behaviour shows only in a process group: a hard-wired nccl is the defect."""
-    if dist_util.init_dist.__defaults__ != ('nccl',):
-        return False
     replace(dist_util, 'init_dist', init_dist)
-    return True

@@ -25,14 +25,13 @@ class MissingKeyError(RequestError, KeyError):
     where='utils/file_client.py:112',
     upstream='none',
     symptom="lmdb: 'The environment is already open in this process' when train and val read one store",
+    behaves=lambda: _opens_a_store_once(),
 )
-def lmdb_stores_are_shared() -> bool:
+def lmdb_stores_are_shared() -> None:
     """Every backend of a process reads a store through one environment; a forked or unpickled one opens its own.
 
     Probed on how often two backends open one store.
     """
-    if _opens_a_store_once():
-        return False
 
     def __init__(
         self: Any,
@@ -72,7 +71,6 @@ def lmdb_stores_are_shared() -> bool:
 
     for method in (__init__, get, __getstate__):
         replace(LmdbBackend, method.__name__, method)
-    return True
 
 
 @probe
@@ -113,13 +111,10 @@ def _environment(backend: Any, name: str) -> lmdb.Environment:
     where='utils/file_client.py:158',
     upstream='#254',
     symptom='a broken image is reported without a word on which file or key it was',
+    behaves=lambda: _bytes_have_a_source(),
 )
-def bytes_know_their_source() -> bool:
+def bytes_know_their_source() -> None:
     """`FileClient.get` hands out bytes with a `.source`, which `imfrombytes` names when it cannot decode them."""
-    client = FileClient()
-    client.client = SimpleNamespace(get=lambda path: b'content')
-    if 'probe.png' in str(getattr(client.get('probe.png'), 'source', '')):
-        return False
     published = FileClient.get
 
     def get(self: Any, filepath: Any, client_key: str = 'default') -> Any:
@@ -130,4 +125,10 @@ def bytes_know_their_source() -> bool:
         return SourcedBytes(content, f'key {filepath}{store}' if store else str(filepath))
 
     replace(FileClient, 'get', get)
-    return True
+
+
+@probe
+def _bytes_have_a_source() -> bool:
+    client = FileClient()
+    client.client = SimpleNamespace(get=lambda path: b'content')
+    return 'probe.png' in str(getattr(client.get('probe.png'), 'source', ''))

@@ -181,13 +181,11 @@ def copy_opt_file(opt_file: str, experiments_root: str) -> None:
     where='utils/options.py:81-167',
     upstream='none',
     symptom='`lr: 1e-3` is a TypeError; --local-rank is refused; --force_yml is evaluated, and too late for the seed',
+    behaves=lambda: _reads_by_safe_rules(),
 )
-def options_read_by_safe_rules() -> bool:
+def options_read_by_safe_rules() -> None:
     """Replaces `parse_options` as a whole: its defects sit in one function."""
-    if _reads_by_safe_rules():
-        return False
     replace(toolbox_options, 'parse_options', parse_options)
-    return True
 
 
 @fix(
@@ -195,10 +193,9 @@ def options_read_by_safe_rules() -> bool:
     upstream='none',
     symptom='the option file kept with an experiment lacks the overrides it was run with',
 )
-def kept_options_are_those_run() -> bool:
+def kept_options_are_those_run() -> None:
     """Replaces `copy_opt_file`. Not probed: it would have to write a file."""
     replace(toolbox_options, 'copy_opt_file', copy_opt_file)
-    return True
 
 
 @probe

@@ -21,13 +21,39 @@ SILENT = logging.Logger('probe', logging.CRITICAL + 1)
 
 @dataclass(frozen=True)
 class Fix:
-    """One defect of the toolbox and the function that mends it."""
+    """One defect of the toolbox and the function that mends it.
+
+    Attributes:
+        name: Of the function.
+        where: File and line in BasicSR 1.4.2, relative to its package.
+        upstream: The issue on BasicSR's tracker, or 'none'.
+        symptom: What a user saw, in one line.
+        is_called_for: Whether this computer and the packages beside the toolbox call for the fix.
+        behaves: The probe: whether the toolbox behaves without the fix. None where no probe is possible.
+        make: Makes the fix.
+    """
 
     name: str
     where: str
     upstream: str
     symptom: str
-    apply: Callable[[], bool]
+    is_called_for: Callable[[], bool]
+    behaves: Callable[[], bool] | None
+    make: Callable[[], None]
+
+    def apply(self, known: bool | None = None) -> bool:
+        """Makes the fix where it is needed, and returns whether it was.
+
+        Args:
+            known: Whether the toolbox is known to need it; None asks the probe.
+        """
+        if not self.is_called_for():
+            return False
+        if known is None:
+            known = self.behaves is None or not self.behaves()
+        if known:
+            self.make()
+        return known
 
 
 @dataclass(frozen=True)
@@ -42,19 +68,18 @@ FIXES: list[Fix] = []
 _replacements: list[_Replacement] = []
 
 
-def fix(*, where: str, upstream: str, symptom: str) -> Callable[[Callable[[], bool]], Callable[[], bool]]:
-    """Enters a function in FIXES.
+def fix(
+    *,
+    where: str,
+    upstream: str,
+    symptom: str,
+    is_called_for: Callable[[], bool] = lambda: True,
+    behaves: Callable[[], bool] | None = None,
+) -> Callable[[Callable[[], None]], Callable[[], None]]:
+    """Enters the function that makes a fix in FIXES; the arguments are those of :class:`Fix`."""
 
-    The function returns True when it changed something and False when the installed toolbox behaves already.
-
-    Args:
-        where: File and line in BasicSR 1.4.2, relative to its package.
-        upstream: The issue on BasicSR's tracker, or 'none'.
-        symptom: What a user saw, in one line.
-    """
-
-    def enter(function: Callable[[], bool]) -> Callable[[], bool]:
-        FIXES.append(Fix(function.__name__, where, upstream, symptom, function))
+    def enter(function: Callable[[], None]) -> Callable[[], None]:
+        FIXES.append(Fix(function.__name__, where, upstream, symptom, is_called_for, behaves, function))
         return function
 
     return enter

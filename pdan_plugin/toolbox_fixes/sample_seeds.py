@@ -22,8 +22,9 @@ from pdan_plugin.training.random_state import random_state_kept
     where='data/__init__.py:99',
     upstream='none',
     symptom='every epoch repeats the same crops and flips, which hang on the number of workers; torch is not seeded',
+    behaves=lambda: _draws_hang_on_the_sample(),
 )
-def every_sample_has_its_seed() -> bool:
+def every_sample_has_its_seed() -> None:
     """The training loader reads through `SeededSamples`, but for data sets that say `draws_from_sample_index`.
 
     No loader takes from the training's own draws.
@@ -31,8 +32,6 @@ def every_sample_has_its_seed() -> bool:
     `prefetch_mode: cpu` without workers reads in a thread beside the training, whose draws would mix with the
     network's; such a loader reads in the training's own thread, and a warning says so.
     """
-    if _draws_hang_on_the_sample():
-        return False
     published = toolbox_data.build_dataloader
 
     @functools.wraps(published)
@@ -59,7 +58,6 @@ def every_sample_has_its_seed() -> bool:
         return loader
 
     replace(toolbox_data, 'build_dataloader', build_dataloader)
-    return True
 
 
 @probe

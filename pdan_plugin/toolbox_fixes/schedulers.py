@@ -9,7 +9,7 @@ from basicsr.models import base_model
 from basicsr.models.base_model import BaseModel
 from basicsr.models.lr_scheduler import CosineAnnealingRestartLR, MultiStepRestartLR
 
-from pdan_plugin.toolbox_fixes.patching import SILENT, fix, replace, swapped
+from pdan_plugin.toolbox_fixes.patching import SILENT, fix, probe, replace, swapped
 from pdan_plugin.training.resumed_settings import OptionFileSettings
 
 
@@ -21,14 +21,10 @@ def _probe_optimizer() -> torch.optim.Optimizer:
     where='models/lr_scheduler.py:30',
     upstream='none',
     symptom='after a warm-up of w iterations the learning rate stays at (w-1)/w of what was asked for',
+    behaves=lambda: _multistep_begins_at_the_base_rate(),
 )
-def multistep_reaches_base_rate() -> bool:
+def multistep_reaches_base_rate() -> None:
     """The rate was taken from the last one, which warm-up had set; now it follows from the base rate in closed form."""
-    scheduler = MultiStepRestartLR(_probe_optimizer(), milestones=[100])
-    scheduler.optimizer.param_groups[0]['lr'] = 0.5
-    scheduler.last_epoch = 1
-    if scheduler.get_lr() == [1.0]:
-        return False
 
     def get_lr(self: MultiStepRestartLR) -> list[float]:
         past = [
@@ -41,23 +37,24 @@ def multistep_reaches_base_rate() -> bool:
         return [group['initial_lr'] * weight * self.gamma**drops for group in self.optimizer.param_groups]
 
     replace(MultiStepRestartLR, 'get_lr', get_lr)
-    return True
+
+
+@probe
+def _multistep_begins_at_the_base_rate() -> bool:
+    scheduler = MultiStepRestartLR(_probe_optimizer(), milestones=[100])
+    scheduler.optimizer.param_groups[0]['lr'] = 0.5
+    scheduler.last_epoch = 1
+    return scheduler.get_lr() == [1.0]
 
 
 @fix(
     where='models/lr_scheduler.py:91',
     upstream='#728',
     symptom='TypeError: list indices must be integers, once training runs past the last period of the cosine',
+    behaves=lambda: _cosine_has_an_end(),
 )
-def cosine_stays_at_its_end() -> bool:
+def cosine_stays_at_its_end() -> None:
     """Past the sum of its periods the rate stays at the last period's final value."""
-    scheduler = CosineAnnealingRestartLR(_probe_optimizer(), periods=[2])
-    scheduler.last_epoch = 3
-    try:
-        scheduler.get_lr()
-        return False
-    except TypeError:
-        pass
     published = CosineAnnealingRestartLR.get_lr
 
     def get_lr(self: CosineAnnealingRestartLR) -> list[float]:
@@ -69,6 +66,13 @@ def cosine_stays_at_its_end() -> bool:
             self.last_epoch = iteration
 
     replace(CosineAnnealingRestartLR, 'get_lr', get_lr)
+
+
+@probe
+def _cosine_has_an_end() -> bool:
+    scheduler = CosineAnnealingRestartLR(_probe_optimizer(), periods=[2])
+    scheduler.last_epoch = 3
+    scheduler.get_lr()
     return True
 
 
@@ -76,16 +80,10 @@ def cosine_stays_at_its_end() -> bool:
     where='models/base_model.py:352',
     upstream='#327',
     symptom='lr, milestones, gamma or periods changed in the option file have no effect on a resumed run',
+    behaves=lambda: _keeps_the_milestones(),
 )
-def option_file_schedule_wins() -> bool:
+def option_file_schedule_wins() -> None:
     """What optimizers and schedulers were built with stays on resume; where the state differs, a warning says so."""
-    model = BaseModel({'num_gpu': 0, 'is_train': True})
-    model.schedulers = [MultiStepRestartLR(_probe_optimizer(), milestones=[5])]
-    other = MultiStepRestartLR(_probe_optimizer(), milestones=[7]).state_dict()
-    with swapped(base_model, get_root_logger=lambda *args, **kwargs: SILENT):
-        model.resume_training({'optimizers': [], 'schedulers': [other]})
-    if 5 in model.schedulers[0].milestones:
-        return False
     published = BaseModel.resume_training
 
     def resume_training(self: BaseModel, resume_state: dict[str, Any]) -> None:
@@ -97,4 +95,13 @@ def option_file_schedule_wins() -> bool:
         asked.put_back()
 
     replace(BaseModel, 'resume_training', resume_training)
-    return True
+
+
+@probe
+def _keeps_the_milestones() -> bool:
+    model = BaseModel({'num_gpu': 0, 'is_train': True})
+    model.schedulers = [MultiStepRestartLR(_probe_optimizer(), milestones=[5])]
+    other = MultiStepRestartLR(_probe_optimizer(), milestones=[7]).state_dict()
+    with swapped(base_model, get_root_logger=lambda *args, **kwargs: SILENT):
+        model.resume_training({'optimizers': [], 'schedulers': [other]})
+    return 5 in model.schedulers[0].milestones

@@ -19,30 +19,28 @@ from pdan_plugin.toolbox_fixes.patching import fix, probe, replace, swapped
     where='data/__init__.py:79',
     upstream='#533',
     symptom='a spawned worker dies while it unpickles a stock dataset: its own import of basicsr has no shim',
+    is_called_for=lambda: _import_is_shimmed(),
+    behaves=lambda: _workers_have_a_context('spawn'),
 )
-def spawned_workers_import_the_fixes() -> bool:
+def spawned_workers_import_the_fixes() -> None:
     """Workers that start in a fresh interpreter unpickle the process object first and the dataset after it.
 
     A process class of this package makes the child import the package, hence the fixes, before the dataset's class.
     Without shims a worker imports the toolbox by itself.
     """
-    if not _import_is_shimmed() or _workers_have_a_context('spawn'):
-        return False
     _give_context_to({'spawn', 'forkserver'})
-    return True
 
 
 @fix(
     where='data/__init__.py:79',
     upstream='none',
     symptom='SIGTERM or Ctrl-C to all processes of a run kills its workers, and so the run, before it can save',
+    is_called_for=lambda: IS_SUPPORTED,
+    behaves=lambda: _workers_have_a_context('fork'),
 )
-def workers_heed_their_parent_alone() -> bool:
+def workers_heed_their_parent_alone() -> None:
     """The workers' process class blocks the signals that a launcher, a terminal or slurm sends to all processes."""
-    if not IS_SUPPORTED or _workers_have_a_context('fork'):
-        return False
     _give_context_to({'fork', 'spawn', 'forkserver'})
-    return True
 
 
 def _give_context_to(methods: set[str]) -> None:

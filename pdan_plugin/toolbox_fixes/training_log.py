@@ -24,24 +24,21 @@ from pdan_plugin.training.training_log import TrainingLog
     where='utils/logger.py:116-120',
     upstream='none',
     symptom='a negative ETA at the last iteration; after a resume an ETA that counts the loading; no speed, no memory',
+    behaves=lambda: _last_line_has_nothing_left(),
 )
-def log_lines_tell_time_and_pace() -> bool:
+def log_lines_tell_time_and_pace() -> None:
     """Replaces `MessageLogger`."""
-    if _last_line_has_nothing_left():
-        return False
     replace(toolbox_logger, 'MessageLogger', TrainingLog)
-    return True
 
 
 @fix(
     where='train.py:160-203',
     upstream='none',
     symptom='between two lines of the log nothing tells how far the run is, or what it waits for',
+    behaves=lambda: _steps_are_followed(),
 )
-def progress_is_followed() -> bool:
+def progress_is_followed() -> None:
     """The steps of the trainer are told to the run's progress, which times them and draws the bar."""
-    if _steps_are_followed():
-        return False
     train = importlib.import_module('basicsr.train')
     replace(train, 'train_pipeline', _followed_run(train.train_pipeline))
     replace(BaseModel, 'update_learning_rate', _beginning_an_iteration(BaseModel.update_learning_rate))
@@ -50,7 +47,6 @@ def progress_is_followed() -> bool:
         replace(prefetcher, 'next', _ending_an_iteration(_timed(prefetcher.next, 'waiting')))
     for name in ('validation', 'save_network', 'save_training_state'):
         replace(BaseModel, name, _timed(getattr(BaseModel, name), 'set_aside'))
-    return True
 
 
 def _followed_run(published: Callable[..., None]) -> Callable[..., None]:

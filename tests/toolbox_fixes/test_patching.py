@@ -15,7 +15,7 @@ def test_every_fix_is_described_and_was_needed_by_1_4_2():
     for each in toolbox_fixes.FIXES:
         assert each.where
         assert each.symptom
-        assert each.apply.__doc__
+        assert each.make.__doc__
     if basicsr.__version__ == '1.4.2':
         assert [name for name, changed in toolbox_fixes.applied().items() if not changed] in ([], ['distutils_version'])
 
