@@ -31,7 +31,7 @@ def iterations_per_epoch(images: int, enlarge_ratio: float, batch_size: int, wor
 
 
 class SampleIndex(int):
-    """An index into a data set that knows the epoch and how many-th use of the index in that epoch it is.
+    """An index into a data set that knows its epoch and which use of the index in that epoch it is, from 0.
 
     A data set that draws its augmentation from (seed, epoch, repeat, index) makes the same draws in any worker.
     """

@@ -21,7 +21,7 @@ def shared_environment(path: str | Path) -> lmdb.Environment:
     """The process's read-only environment of an LMDB store, opened at the first call.
 
     lmdb refuses to open a store twice in a process, and an environment should not be used across a fork: the key is
-    (process, real path, inode), so a forked worker and a store that was written anew each get their own. A forked
+    (process, real path, inode), so a forked worker and a store that was replaced each get their own. A forked
     worker's first call closes, in the worker alone, what it inherited. No lock file is used; a store must not be
     written while it is read.
 

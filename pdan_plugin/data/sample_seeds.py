@@ -27,7 +27,7 @@ class SeededSamples(Dataset):
     In a worker process the generators are simply seeded before each sample. In the training process they are the
     network's too (dropout), so they are put back after each batch.
 
-    It answers for the data set it holds: other attributes than the data set's and the seed are that one's.
+    All attributes but `dataset` and `seed` are those of the data set it holds.
 
     Args:
         dataset: Any data set with lengths and indices.

@@ -1,4 +1,4 @@
-"""Files of torch.save: written whole or not at all, and what torch's safe reader says of those it rejects."""
+"""Files of torch.save: written whole or not at all, and why torch's safe reader rejects one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from pdan_plugin.errors import RequestError
 
 _UNFINISHED = '.saving'
-# what torch says of an object that is no part of a state dict: its module and name
+# how torch names an object that does not belong in a state dict: its module and name
 _NAMED_OBJECT = re.compile(r'(?:GLOBAL|global|class|function) ([A-Za-z_]\w*(?:\.\w+)+)')
 
 SAVED_ANEW = (
@@ -55,7 +55,7 @@ def save_atomically(content: Any, path: str) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """What the system said: torch closes its archive over a failed write, and tells of that instead."""
+    """The system's reason: after a failed write torch also fails to close its archive, and raises that error."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError):
@@ -65,7 +65,7 @@ def _reason(error: BaseException) -> str:
 
 
 def refuse_code(path: str, error: Exception, way_out: str) -> None:
-    """A RequestError where torch's safe reader refused ``path`` for a Python object in it, such as posix.system."""
+    """Raises a RequestError if torch's safe reader rejected ``path`` for a Python object, such as posix.system."""
     named = _NAMED_OBJECT.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
     if named:
         raise RequestError(
@@ -75,7 +75,7 @@ def refuse_code(path: str, error: Exception, way_out: str) -> None:
 
 
 def loading_reason(error: Exception) -> str:
-    """The first line of what torch says, of its safe reader the line that says why."""
+    """The line of torch's error that holds the reason: the first, or the one of its safe reader."""
     text = str(error)
     _, found, reason = text.partition('WeightsUnpickler error: ')
     return (reason if found else text).strip().partition('\n')[0] or type(error).__name__

@@ -26,7 +26,7 @@ _CONTEXTS: dict[str, type[multiprocessing.context.BaseContext]] = {'spawn': Spaw
 if 'forkserver' in multiprocessing.get_all_start_methods():
 
     class ForkServerWorker(FollowsItsParent, multiprocessing.context.ForkServerProcess):
-        """Likewise for a process the fork server starts."""
+        """A process of the fork server, which also begins with `import pdan_plugin`."""
 
         def start(self) -> None:
             resource_tracker.ensure_running()
@@ -40,7 +40,7 @@ if 'forkserver' in multiprocessing.get_all_start_methods():
 if 'fork' in multiprocessing.get_all_start_methods():
 
     class ForkedWorker(FollowsItsParent, multiprocessing.context.ForkProcess):
-        """It has all of its parent; only signals are its own."""
+        """A forked process: it has the memory of its parent, and blocks signals as the others do."""
 
     class ForkedWorkerContext(multiprocessing.context.ForkContext):
         Process = ForkedWorker

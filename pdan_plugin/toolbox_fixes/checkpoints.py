@@ -99,7 +99,7 @@ def networks_are_saved_whole() -> None:
 
 
 @probe
-def _tells_unreadable(load: Callable[..., None]) -> bool:
+def _reports_what_it_cannot_read(load: Callable[..., None]) -> bool:
     def fail_to_load(*args: Any, **kwargs: Any) -> None:
         raise pickle.UnpicklingError('probe')
 
@@ -115,10 +115,10 @@ def _tells_unreadable(load: Callable[..., None]) -> bool:
 @fix(
     where='models/base_model.py:293',
     upstream='none',
-    symptom='weights that carry code, or safetensors, end in a traceback, and its text says how to load them unsafely',
-    behaves=lambda: _tells_unreadable(BaseModel.load_network),
+    symptom='weights that carry code, or safetensors, end in a traceback, and its text suggests loading them unsafely',
+    behaves=lambda: _reports_what_it_cannot_read(BaseModel.load_network),
 )
-def unreadable_weights_are_told() -> None:
+def unreadable_weights_are_reported() -> None:
     """Wraps `load_network`, which the toolbox's own models use; RestorationModel has its own."""
     original = BaseModel.load_network
 
@@ -164,8 +164,8 @@ def training_state(self: BaseModel, epoch: int, current_iter: int) -> dict[str, 
 def training_states_are_saved_whole() -> None:
     """Replaces `save_training_state`. Models call it after `save_network`: a whole state has its networks.
 
-    What it saves comes from the model's `training_state`. Older checkpoints than `logger: keep_checkpoints` says are
-    then removed.
+    The content comes from the model's `training_state`. Then the checkpoints beyond `logger: keep_checkpoints` are
+    removed.
     """
 
     @master_only

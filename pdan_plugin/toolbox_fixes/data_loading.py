@@ -150,7 +150,7 @@ def _recomputes_the_epoch() -> bool:
 @fix(
     where='data/data_sampler.py:33',
     upstream='none',
-    symptom='a data set cannot tell epochs apart, so its draws hang on the number of workers',
+    symptom='a data set does not know the epoch, so its draws depend on the number of workers',
     behaves=lambda: _indices_have_an_epoch(),
 )
 def indices_know_their_epoch() -> None:

@@ -20,7 +20,7 @@ _FOLDER_KEYS = ('models', 'training_states', 'log', 'visualization')
 
 
 def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
-    """The training state to go on from, on the CPU, with the networks' paths set in `opt`; None to begin anew.
+    """The training state to resume from, on the CPU, with the networks' paths set in `opt`; None for a new run.
 
     With `auto_resume` it is the newest whole state of the experiment's folder: one that loads, and whose networks are
     there. Newer ones that are not whole are passed over with a warning. Without one there, and without `auto_resume`,
@@ -67,7 +67,7 @@ def _go_back(opt: dict[str, Any], iteration: int, state: str) -> None:
 
 
 def _use_keys_of_checkpoints(opt: dict[str, Any]) -> None:
-    """`param_key_...` tells of the pretrained weights; a checkpoint has its networks under `params` in any case."""
+    """`param_key_...` is for the pretrained weights; a checkpoint always has its networks under `params`."""
     ignored = opt['path'].get('ignore_resume_networks') or []
     for key in opt:
         name = f'param_key_{key.removeprefix("network_")}'

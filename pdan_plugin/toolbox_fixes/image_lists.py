@@ -84,7 +84,7 @@ def meta_info_keeps_the_clip() -> None:
     behaves=lambda: _explains_a_missing_store(),
 )
 def missing_stores_and_keys() -> None:
-    """A missing store is an error that says how to make one; keys that one store lacks are listed.
+    """The error for a missing store explains how to make one; keys that one store lacks are listed.
 
     Probed on a missing store alone; the keys would take two stores.
     """
@@ -150,14 +150,14 @@ def _refuses_an_empty_dataset() -> bool:
 
 @probe
 def _pairs_nested_folders() -> bool:
-    """Whether a folder that holds one clip of one frame, as os.scandir tells it for the duration, has one pair."""
+    """Whether a folder with one clip of one frame has one pair; for the duration os.scandir lists such a folder."""
     root = osp.dirname(osp.realpath(__file__))
     clip, frame = osp.join(root, '000'), osp.join(root, '000', '0.png')
-    told = {root: [_entry(clip, is_file=False)], clip: [_entry(frame, is_file=True)]}
+    listed = {root: [_entry(clip, is_file=False)], clip: [_entry(frame, is_file=True)]}
     real_scandir = os.scandir
 
     def scandir(path: Any = '.') -> Any:
-        return _Listing(told[path]) if path in told else real_scandir(path)
+        return _Listing(listed[path]) if path in listed else real_scandir(path)
 
     with swapped(os, scandir=scandir):
         pairs = data_util.paired_paths_from_folder([root, root], ['lq', 'gt'], '{}')

@@ -15,7 +15,7 @@ from pdan_plugin.toolbox_fixes.patching import fix, replace, swapped
 
 @contextmanager
 def pretended_second_rank() -> Iterator[list[str]]:
-    """For probes: this process takes itself for rank 1 of 2, and the list tells by what it waited for rank 0."""
+    """For probes: this process acts as rank 1 of 2; the list collects the calls by which it waited for rank 0."""
     waits: list[str] = []
 
     def waiting(name: str) -> Callable[..., None]:

@@ -1,8 +1,8 @@
 """Toolboxes that are known, and which fixes each needs.
 
-A probe swaps parts of the whole process while it asks: `os.environ`, `os.stat`, `sys.argv`, `torch.load`. A program that
-imports the package may be using them in another thread. So the answers for the toolboxes that people have are kept
-here, and probes run for any other toolbox alone, such as one that was edited.
+A probe swaps parts of the whole process while it asks: `os.environ`, `os.stat`, `sys.argv`, `torch.load`. A program
+that imports the package may use them in another thread at that moment. So the answers for the toolboxes that people
+have are kept here, and probes run for any other toolbox alone, such as one that was edited.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NEEDED: dict[str, tuple[bool, bool]] = {
     'resume_from_the_newest_whole_state': (True, True),
     'known_folders_only': (True, True),
     'networks_are_saved_whole': (True, True),
-    'unreadable_weights_are_told': (True, True),
+    'unreadable_weights_are_reported': (True, True),
     'training_states_are_saved_whole': (True, True),
     'wrap_without_cuda': (True, True),
     'ema_copies_buffers': (True, True),
@@ -60,7 +60,7 @@ NEEDED: dict[str, tuple[bool, bool]] = {
     'ssim_filters_rows_and_columns': (True, True),
     'spawned_workers_import_the_fixes': (True, True),
     'workers_heed_their_parent_alone': (True, True),
-    'log_lines_tell_time_and_pace': (True, True),
+    'log_lines_have_time_and_pace': (True, True),
     'progress_is_followed': (True, True),
     'runs_stop_when_asked': (True, True),
     'owed_validations_are_made': (True, True),

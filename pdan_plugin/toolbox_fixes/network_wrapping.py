@@ -23,7 +23,7 @@ from pdan_plugin.toolbox_fixes.patching import fix, probe, replace, swapped
     behaves=lambda: _wraps_on_a_cpu(),
 )
 def wrap_without_cuda() -> None:
-    """DistributedDataParallel is told a device only for a network that lies on one."""
+    """DistributedDataParallel gets a device only for a network on a GPU."""
     published = BaseModel.model_to_device
 
     @functools.wraps(published)
@@ -99,7 +99,7 @@ def ranks_wait_for_validation() -> None:
 
 @probe
 def _wraps_on_a_cpu() -> bool:
-    """Whether DistributedDataParallel would be told no device; it is not built, which would take a process group."""
+    """Whether DistributedDataParallel would get no device; it is not built, which would take a process group."""
     asked: list[dict[str, Any]] = []
     model: Any = SimpleNamespace(opt={'dist': True, 'num_gpu': 0}, device=torch.device('cpu'))
     with swapped(

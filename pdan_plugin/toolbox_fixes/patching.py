@@ -86,7 +86,7 @@ def fix(
 
 
 def probe(function: Callable[Arguments, bool]) -> Callable[Arguments, bool]:
-    """A question about how the toolbox behaves; where asking ends in an error, it does not behave as wanted.
+    """Marks a probe: it asks whether the toolbox behaves, and an error while asking means that it does not.
 
     A probe takes milliseconds and leaves nothing behind: no file, no output, generators and CUDA as they were.
     """

@@ -99,8 +99,8 @@ def _resetting_first(published: Any) -> Any:
         batch = published(self)
         for value in batch.values() if isinstance(batch, dict) else ():
             if torch.is_tensor(value) and value.is_cuda:
-                # It was made on the copying stream. Unless told who uses it, torch may hand its memory to the next
-                # copy while the kernels that read it are still waiting.
+                # It was made on the copying stream. Without a record of its use, torch may give its memory to the
+                # next copy while the kernels that read it are still waiting.
                 value.record_stream(torch.cuda.current_stream())
         return batch
 

@@ -67,7 +67,7 @@ def _open_log_file(logger: logging.Logger, log_level: int, log_file: str) -> Non
     behaves=lambda: getattr(_pipeline(), '__test__', True) is False,
 )
 def pipeline_is_no_test() -> None:
-    """pytest leaves alone what says `__test__ = False`."""
+    """pytest does not collect what has `__test__ = False`."""
     replace(_pipeline(), '__test__', False)
 
 

@@ -21,16 +21,16 @@ from pdan_plugin.training.random_state import random_state_kept
 @fix(
     where='data/__init__.py:99',
     upstream='none',
-    symptom='every epoch repeats the same crops and flips, which hang on the number of workers; torch is not seeded',
+    symptom='every epoch repeats the same crops and flips, which depend on the number of workers; torch is not seeded',
     behaves=lambda: _draws_hang_on_the_sample(),
 )
 def every_sample_has_its_seed() -> None:
-    """The training loader reads through `SeededSamples`, but for data sets that say `draws_from_sample_index`.
+    """The training loader reads through `SeededSamples`, except for data sets with `draws_from_sample_index`.
 
     No loader takes from the training's own draws.
 
     `prefetch_mode: cpu` without workers reads in a thread beside the training, whose draws would mix with the
-    network's; such a loader reads in the training's own thread, and a warning says so.
+    network's. Such a loader reads in the training's own thread, with a warning.
     """
     published = toolbox_data.build_dataloader
 

@@ -83,7 +83,7 @@ def _cosine_has_an_end() -> bool:
     behaves=lambda: _keeps_the_milestones(),
 )
 def option_file_schedule_wins() -> None:
-    """What optimizers and schedulers were built with stays on resume; where the state differs, a warning says so."""
+    """What optimizers and schedulers were built with stays on resume; where the state differs, a warning is logged."""
     published = BaseModel.resume_training
 
     def resume_training(self: BaseModel, resume_state: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Data loader workers: what those that are not forked must import first, and whose signals they all heed."""
+"""Data loader workers: the first import of those that are not forked, and the signals that end them."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _import_is_shimmed() -> bool:
 
 @probe
 def _workers_have_a_context(start_method: str) -> bool:
-    """Of a loader that starts no worker, in a process that is told it has this start method."""
+    """Of a loader that starts no worker; for the duration the process reports this start method."""
     dataset_opt = {'phase': 'train', 'batch_size_per_gpu': 1, 'num_worker_per_gpu': 1}
     with swapped(multiprocessing, get_start_method=lambda *args, **kwargs: start_method):
         loader = toolbox_data.build_dataloader(range(1), dataset_opt, num_gpu=0)

@@ -1,4 +1,4 @@
-"""What a run tells while it trains: the lines of its log, its tensorboard, its history and its progress bar."""
+"""The log of a run: its lines and its progress bar."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pdan_plugin.training.training_log import TrainingLog
     symptom='a negative ETA at the last iteration; after a resume an ETA that counts the loading; no speed, no memory',
     behaves=lambda: _last_line_has_nothing_left(),
 )
-def log_lines_tell_time_and_pace() -> None:
+def log_lines_have_time_and_pace() -> None:
     """Replaces `MessageLogger`."""
     replace(toolbox_logger, 'MessageLogger', TrainingLog)
 
@@ -34,11 +34,11 @@ def log_lines_tell_time_and_pace() -> None:
 @fix(
     where='train.py:160-203',
     upstream='none',
-    symptom='between two lines of the log nothing tells how far the run is, or what it waits for',
+    symptom='between two lines of the log nothing shows how far the run is, or what it waits for',
     behaves=lambda: _steps_are_followed(),
 )
 def progress_is_followed() -> None:
-    """The steps of the trainer are told to the run's progress, which times them and draws the bar."""
+    """The run's progress follows the steps of the trainer, times them and draws the bar."""
     train = importlib.import_module('basicsr.train')
     replace(train, 'train_pipeline', _followed_run(train.train_pipeline))
     replace(BaseModel, 'update_learning_rate', _beginning_an_iteration(BaseModel.update_learning_rate))

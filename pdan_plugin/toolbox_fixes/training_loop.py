@@ -172,7 +172,7 @@ class _Reached(Exception):
 
 
 class _PretendedModel(BaseModel):
-    """Of a run resumed at iteration 1; tells what happens until iteration 2 is trained."""
+    """Of a run resumed at iteration 1; records what happens until iteration 2 is trained."""
 
     def __init__(self, opt: dict[str, Any]) -> None:
         super().__init__(opt)

@@ -27,6 +27,11 @@ _NUMPY_SCALARS = [
 
 
 def choose_state(opt: dict[str, Any]) -> str | None:
+    """The path of the training state that a run resumes from; None for a new run. See `load_resume_state`.
+
+    Raises:
+        RequestError: `path: resume_state` is not there, does not load, or its networks are missing.
+    """
     given = opt['path'].get('resume_state')
     if opt['auto_resume']:
         found = _newest_whole_state(opt)

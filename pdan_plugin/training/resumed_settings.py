@@ -1,4 +1,4 @@
-"""On a resume: what the option file says of optimizers and schedules, against what the training state says."""
+"""On a resume: the option file's settings of optimizers and schedules win over those of the training state."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class OptionFileSettings:
         ]
 
     def put_back(self) -> None:
-        """Sets what the option file says, after the state was loaded."""
+        """Sets the option file's values again, after the state was loaded."""
         for optimizer, groups in self._optimizers:
             for group, settings in zip(optimizer.param_groups, groups, strict=True):
                 for name, value in settings.items():
@@ -73,7 +73,7 @@ class OptionFileSettings:
 
 
 def _group_settings(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
-    """Settings of each parameter group; `lr` is where its schedule stands, and the option file does not say it."""
+    """Settings of each parameter group; `lr` is left out: it is where the schedule stands."""
     return [
         {name: value for name, value in group.items() if name not in ('params', 'lr')}
         for group in optimizer.param_groups

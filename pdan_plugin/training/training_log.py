@@ -23,13 +23,13 @@ class TrainingLog:
 
     Between `time (data)` and the losses a line has a bracket of its own: samples per second over all ranks, the share
     of the time spent waiting for batches, and the peak memory of rank 0. The means are over the iterations since the
-    line before, and leave validations and saving out. The time that is left is reckoned from the iterations of this
+    line before, and leave validations and saving out. The remaining time is estimated from the iterations of this
     process. Losses and learning rates also go to the run's history.
 
     Args:
         opt: The options of the run.
         start_iter: Iterations done before this process.
-        tb_logger: A tensorboard writer, used as `logger: use_tb_logger` says.
+        tb_logger: A tensorboard writer, used if `logger: use_tb_logger` is set.
     """
 
     def __init__(self, opt: dict[str, Any], start_iter: int = 1, tb_logger: Any = None) -> None:
@@ -42,7 +42,7 @@ class TrainingLog:
         )
         self.is_followed = progress.begin(self.progress)
         if self.is_followed:
-            history.run_history(opt)  # what cannot be gone on with is said before the first iteration
+            history.run_history(opt)  # a record that cannot be continued is reported before the first iteration
             if get_dist_info()[0] == 0 and progress.can_show_a_bar():
                 self.progress.show_bar(self.logger)
 
@@ -55,7 +55,7 @@ class TrainingLog:
         """Writes what is known of an iteration that is done.
 
         Args:
-            log_vars: `epoch`, `iter`, `lrs`; `time` and `data_time`, seconds, which the line tells where the steps of
+            log_vars: `epoch`, `iter`, `lrs`; `time` and `data_time`, seconds, for the line where the steps of
                 the trainer are not followed; all else is logged by its name.
         """
         values = dict(log_vars)
