@@ -1,7 +1,21 @@
-"""Networks, each registered under its class name in the toolbox's arch registry."""
+"""Networks, which need torch alone; with the toolbox each is registered under its class name."""
 
 from pdan_plugin.archs.bicubic_arch import Bicubic
 from pdan_plugin.archs.drn_arch import DRN
 from pdan_plugin.archs.pdan_arch import PDAN
 
-__all__ = ['DRN', 'PDAN', 'Bicubic']
+__all__ = ['DRN', 'PDAN', 'Bicubic', 'register']
+
+
+def register() -> None:
+    """Enters every network of this room in the toolbox's arch registry; a second call does nothing.
+
+    Raises:
+        AssertionError: Another class has one of the names.
+    """
+    from basicsr.utils.registry import ARCH_REGISTRY
+
+    registered = dict(iter(ARCH_REGISTRY))
+    for network in (PDAN, DRN, Bicubic):
+        if registered.get(network.__name__) is not network:
+            ARCH_REGISTRY.register(network)

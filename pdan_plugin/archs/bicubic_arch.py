@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import torch
-from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
 from pdan_plugin.synthesis.bicubic import imresize
 
 
-@ARCH_REGISTRY.register()  # pyright: ignore[reportOptionalCall]
 class Bicubic(nn.Module):
     """MATLAB's ``imresize(x, upscale, 'bicubic')``: Keys's cubic with a = -0.5, the border's pixels mirrored.
 

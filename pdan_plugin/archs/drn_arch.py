@@ -13,11 +13,10 @@ from collections.abc import Mapping
 from typing import Literal, overload
 
 import torch
-from basicsr.archs.arch_util import Upsample
-from basicsr.archs.rcan_arch import RCAB
-from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional
+
+from pdan_plugin.archs.rcan_layers import RCAB, Upsample
 
 
 class DownBlock(nn.Sequential):
@@ -31,7 +30,6 @@ class DownBlock(nn.Sequential):
         )
 
 
-@ARCH_REGISTRY.register()  # pyright: ignore[reportOptionalCall]
 class DRN(nn.Module):
     """A U-shaped network over the bicubic enlargement that predicts every scale on its way up.
 

@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from typing import Literal, overload
 
 import torch
-from basicsr.archs.arch_util import Upsample
-from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -25,6 +23,7 @@ from pdan_plugin.archs.fast_layers import (
     projection,
     spatial_mean,
 )
+from pdan_plugin.archs.rcan_layers import Upsample
 
 ATTENTIONS = ('rsca', 'ca')
 
@@ -139,7 +138,6 @@ class DeblurBranch(nn.Module):
         return self.activation(upsampled[..., : skip.shape[-2], : skip.shape[-1]])
 
 
-@ARCH_REGISTRY.register()  # pyright: ignore[reportOptionalCall]
 class PDAN(nn.Module):
     """The dual-branch network: shared features, a reconstruction tail (HR), and a deblurring branch for training (LR).
 

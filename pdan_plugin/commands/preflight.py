@@ -21,14 +21,14 @@ import torch
 from basicsr.losses import build_loss
 from basicsr.utils.registry import DATASET_REGISTRY, LOSS_REGISTRY, MODEL_REGISTRY
 
+from pdan_plugin.data.epochs import iterations_per_epoch
 from pdan_plugin.errors import RequestError
-from pdan_plugin.machine import network_size
 from pdan_plugin.machine.compiler_check import require_compiler
 from pdan_plugin.metrics.preparation import prepare_metrics
 from pdan_plugin.models.distinct_results import require_distinct_results, require_distinct_tables
 from pdan_plugin.models.submission import require_challenge_frames
 from pdan_plugin.option_schema.constructors import find_registered
-from pdan_plugin.toolbox_fixes.data_loading import iterations_per_epoch
+from pdan_plugin.option_schema.network_section import build_network
 from pdan_plugin.toolbox_fixes.options import complete_datasets, device_count
 
 _SMALL_SET = re.compile(r'datasets/small(_synthesised|_video)?/')
@@ -120,7 +120,7 @@ def check_run(
         for key, values in opt.items():
             if key.startswith('network_') and (is_train or key == 'network_g'):
                 with _as_request(path):
-                    network_size.build(values, key)
+                    build_network(values, key)
         if not is_train:
             return RunFacts(data, 1, world_size, 0, min(devices, 1))
         _try_losses(opt['train'], path)

@@ -18,6 +18,7 @@ from pdan_plugin.machine.precision import slowness
 from pdan_plugin.machine.step_memory import step_memory
 from pdan_plugin.option_schema.constructors import find_registered
 from pdan_plugin.option_schema.keys_read import keys_read
+from pdan_plugin.option_schema.network_section import build_network
 from pdan_plugin.weights.weights_file import read_weights
 
 _PAPERS_BATCH = 128  # of PDAN
@@ -75,7 +76,7 @@ def report(
 def _network_lines(opt: Mapping[str, Any], facts: RunFacts, is_train: bool) -> list[str]:
     with toolbox_silent():
         networks = {
-            key: network_size.build(values, key)
+            key: build_network(values, key)
             for key, values in opt.items()
             if key.startswith('network_') and (is_train or key == 'network_g')
         }

@@ -21,9 +21,9 @@ from pdan_plugin.data.frame_codec import (
     picture_shape,
     row_extent,
 )
+from pdan_plugin.data.lmdb_environments import data_file
 from pdan_plugin.data.lmdb_values import MappedValues, UnknownLayout
 from pdan_plugin.errors import RequestError
-from pdan_plugin.toolbox_fixes.lmdb_environments import data_file
 
 META_INFO = 'meta_info.txt'
 _META_LINE = re.compile(r'(\S+?)(?:\.\w+)? \((\d+),(\d+),(\d+)\) \d+')

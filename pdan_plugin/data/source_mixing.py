@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from basicsr.data.data_sampler import EnlargedSampler
 
-from pdan_plugin.toolbox_fixes.data_loading import SampleIndex
+from pdan_plugin.data.epochs import SampleIndex
 
 _LONGEST_PATTERN = 1_000_000
 

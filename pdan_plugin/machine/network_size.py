@@ -9,12 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
-
-from pdan_plugin.errors import RequestError
-from pdan_plugin.option_schema.constructors import find_registered
 
 _SMALL = 48  # pixels: the side of the crop measured where the true size cannot be
 
@@ -25,21 +21,6 @@ class Measured:
 
     value: int
     is_scaled: bool
-
-
-def build(values: Mapping[str, Any], key: str) -> nn.Module:
-    """The network of an option section ``{type: NAME, ...}``, on the CPU.
-
-    Raises:
-        RequestError: The constructor refuses its arguments.
-    """
-    target: Any = find_registered(ARCH_REGISTRY, values['type'])
-    try:
-        return target(**{word: copy.deepcopy(value) for word, value in values.items() if word != 'type'})
-    except RequestError:
-        raise
-    except Exception as error:
-        raise RequestError(f'{key}: {values["type"]} cannot be built: {type(error).__name__}: {error}') from error
 
 
 def count_parameters(network: nn.Module) -> int:

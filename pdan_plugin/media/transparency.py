@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,16 +12,16 @@ import torch
 from numpy.typing import NDArray
 
 from pdan_plugin.media.picture_files import Picture
+from pdan_plugin.media.picture_restorer import PictureRestorer
 from pdan_plugin.synthesis.bicubic import imresize
-
-if TYPE_CHECKING:
-    from pdan_plugin.restoration.restorer import Restorer
 
 _BAND = 256  # rows of the input resized at a time
 _MARGIN = 4  # rows a cubic kernel can reach, and more
 
 
-def restore_layers(restorer: Restorer, picture: Picture, on_tile: Callable[[int, int], None] | None = None) -> Picture:
+def restore_layers(
+    restorer: PictureRestorer, picture: Picture, on_tile: Callable[[int, int], None] | None = None
+) -> Picture:
     """A picture restored: colour by the network, transparency by MATLAB's bicubic, grey from the three channels' mean.
 
     Colours under fully transparent pixels are never seen, and are often black. They are replaced by those of the

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pdan_plugin.media.picture_restorer import PictureRestorer
 from pdan_plugin.media.picture_writing import partial_path
 from pdan_plugin.media.video_frames import FrameReader, TimedFrame
 from pdan_plugin.media.video_source import (
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-    from pdan_plugin.restoration.restorer import Restorer
 
 _QUALITY = '14'  # constant rate factor: to the eye as good as lossless
 _LARGEST = 139264  # blocks of 16x16 in a frame: the highest levels, 6.2, of H.264 and of H.265
@@ -58,7 +58,7 @@ class VideoOutcome:
 
 
 def restore_video(
-    restorer: Restorer,
+    restorer: PictureRestorer,
     source: Path,
     target: Path,
     on_frame: Callable[[int, int], None] | None = None,
@@ -72,7 +72,7 @@ def restore_video(
 
     Args:
         on_frame: Told (frames written, frames in all, 0 if unknown).
-        on_tile: As of :meth:`Restorer.restore_picture`.
+        on_tile: As of :meth:`PictureRestorer.restore_picture`.
 
     Raises:
         VideoFileError: Nothing of it can be restored.
@@ -114,7 +114,7 @@ class _Writer:
         self,
         av: Any,
         video: SourceVideo,
-        restorer: Restorer,
+        restorer: PictureRestorer,
         container: InputContainer,
         output: OutputContainer,
         refused: set[int],

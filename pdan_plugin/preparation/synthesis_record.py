@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 import torch
 
-import pdan_plugin
+from pdan_plugin import __version__
 from pdan_plugin.data.reds_layout import SCALE
 from pdan_plugin.errors import RequestError, WorkError
 from pdan_plugin.preparation.sample_stores import store_paths
@@ -82,7 +82,7 @@ def describe(
             'split': settings.split,
         },
         'versions': {
-            'pdan_plugin': pdan_plugin.__version__,
+            'pdan_plugin': __version__,
             'synthesis': SYNTHESIS_VERSION,
             'numpy': np.__version__,
             'opencv': cv2.__version__,

@@ -25,11 +25,11 @@ from pdan_plugin.errors import RequestError, WorkError
 from pdan_plugin.preparation.sample_stores import Sample
 from pdan_plugin.preparation.synthesis_plan import Run, Settings, sharp_shape
 from pdan_plugin.preparation.synthesis_record import RunResult
+from pdan_plugin.processes.worker_contexts import SpawnedWorker
 from pdan_plugin.synthesis.camera_response import Response
 from pdan_plugin.synthesis.frame_interpolation import Interpolator, interpolator
 from pdan_plugin.synthesis.motion_blur import WindowAverage
 from pdan_plugin.synthesis.scene_cuts import is_cut
-from pdan_plugin.toolbox_fixes.spawned_workers import SpawnedWorker
 
 
 @dataclass(frozen=True)

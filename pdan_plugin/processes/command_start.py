@@ -1,12 +1,13 @@
-"""The door of the ``basicsr`` command: what is refused before the command itself can be imported.
+"""The start of the ``basicsr`` command, and of every process: what happens before the toolbox is imported.
 
-Importing the package checks that the real toolbox is there. When that is refused inside the command, the user is to see
-the message and exit status 2, not a traceback; inside a program that imports the package, the exception. This module
-needs nothing but the standard library.
+Preparing the toolbox checks that the real one is there. When that fails inside the command, the user sees the message
+and exit status 2, not a traceback; a program that imports the package gets the exception. This module needs nothing but
+the standard library.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,23 @@ def started_as_module() -> bool:
     """Whether this process is ``python -m pdan_plugin``."""
     given = getattr(sys, 'orig_argv', [])
     return any(pair == ('-m', 'pdan_plugin') for pair in pairwise(given))
+
+
+def prepares_the_toolbox_itself() -> bool:
+    """Whether this process is the command, which calls `prepare_toolbox` once a subcommand needs the toolbox.
+
+    A worker that multiprocessing spawns has the command's ``sys.argv`` without being the command.
+    """
+    return started_as_module() or (started_as_script() and sys.argv[0] in getattr(sys, 'orig_argv', []))
+
+
+def toolbox_can_be_found() -> bool:
+    """Whether `import basicsr` finds a package; nothing is imported. Python takes any folder for one without a file."""
+    try:
+        found = importlib.util.find_spec('basicsr')
+    except ImportError:  # an import hook keeps it away
+        return False
+    return found is not None and found.origin is not None
 
 
 def print_refusal(error: RequestError) -> None:

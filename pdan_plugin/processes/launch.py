@@ -15,7 +15,6 @@ import torch
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.machine.cores import cores_of_this_rank
-from pdan_plugin.toolbox_fixes.options import launcher_in_environment
 from pdan_plugin.training import interruption
 
 LAUNCHERS = ('none', 'pytorch', 'slurm')
@@ -30,6 +29,17 @@ class Group:
     launcher: str
     rank: int
     world_size: int
+
+
+def launcher_in_environment() -> str | None:
+    """Whose process group this process was started in, as far as the environment tells; None for none."""
+    if all(name in os.environ for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR')):
+        return 'pytorch'
+    # a batch script's own step has the job's SLURM_NTASKS but is one task
+    tasks = os.environ.get('SLURM_STEP_NUM_TASKS') or os.environ.get('SLURM_NTASKS') or '1'
+    if 'SLURM_PROCID' in os.environ and int(tasks) > 1:
+        return 'slurm'
+    return None
 
 
 def find_group(launcher: str | None) -> Group:

@@ -11,7 +11,6 @@ sepconv   Adaptive separable convolution, the paper's method, with the user's we
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -84,28 +83,32 @@ def interpolator(name: str, *, weights: Path | None = None, device: str = 'cpu')
     return _METHODS[name](weights, device)
 
 
+# Each method is imported when it is asked for: nobody waits for one that is not used.
+
+
 @register('flow')
 def _flow(weights: Path | None, device: str) -> Interpolator:
     if weights is not None:
         raise RequestError(f'the interpolator flow has no weights; leave {weights} out, or choose another method')
     if device != 'cpu':
         raise RequestError(f'the interpolator flow computes on the CPU alone, got the device {device!r}')
-    return _made_in('flow_interpolation', 'FlowInterpolation')()
+    from pdan_plugin.synthesis.flow_interpolation import FlowInterpolation
+
+    return FlowInterpolation()
 
 
 @register('rife')
 def _rife(weights: Path | None, device: str) -> Interpolator:
-    return _made_in('rife_interpolation', 'RifeInterpolation')(weights, checked_device(device))
+    from pdan_plugin.synthesis.rife_interpolation import RifeInterpolation
+
+    return RifeInterpolation(weights, checked_device(device))
 
 
 @register('sepconv')
 def _sepconv(weights: Path | None, device: str) -> Interpolator:
-    return _made_in('sepconv_interpolation', 'SepconvInterpolation')(weights, checked_device(device))
+    from pdan_plugin.synthesis.sepconv_interpolation import SepconvInterpolation
 
-
-def _made_in(module: str, name: str) -> Any:
-    """Imported when it is asked for: nobody waits for a method that is not used."""
-    return getattr(importlib.import_module(f'pdan_plugin.synthesis.{module}'), name)
+    return SepconvInterpolation(weights, checked_device(device))
 
 
 def checked_device(name: str) -> str:

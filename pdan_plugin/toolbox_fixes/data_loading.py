@@ -13,47 +13,24 @@ from basicsr.data.data_sampler import EnlargedSampler
 from basicsr.models.base_model import BaseModel
 from torch.utils.data import DataLoader
 
+from pdan_plugin.data.epochs import SampleIndex, iterations_per_epoch
 from pdan_plugin.errors import RequestError
 from pdan_plugin.processes.process_group import restarts
 from pdan_plugin.toolbox_fixes.patching import SILENT, fix, probe, replace, swapped
-
-
-def iterations_per_epoch(images: int, enlarge_ratio: float, batch_size: int, world_size: int) -> int:
-    """Whole batches a rank gets in an epoch: the loader drops the rest.
-
-    Args:
-        images: Length of the data set.
-        enlarge_ratio: `dataset_enlarge_ratio`.
-        batch_size: Images in one batch of one rank.
-        world_size: Number of ranks.
-
-    Raises:
-        RequestError: Not one whole batch.
-    """
-    batches = math.ceil(images * enlarge_ratio / world_size) // batch_size
-    if batches == 0:
-        needed = math.ceil(((batch_size - 1) * world_size + 1) / max(images, 1))
-        raise RequestError(
-            f'datasets: train: {images} images x dataset_enlarge_ratio {enlarge_ratio} over {world_size} rank(s) are '
-            f'less than one batch of {batch_size}, so there is nothing to train on; lower batch_size_per_gpu, or set '
-            f'dataset_enlarge_ratio to {needed} or more'
-        )
-    return batches
 
 
 @fix(
     where='train.py:45 against data/__init__.py:72',
     upstream='#113',
     symptom='training stops before total_iter, or trains 0 iterations and saves untrained weights, with exit status 0',
+    behaves=lambda: _counts_whole_batches(),
 )
-def epochs_of_whole_batches() -> bool:
+def epochs_of_whole_batches() -> None:
     """Replaces `create_train_val_dataloader`: epochs are counted by the batches the loader yields.
 
     With `train: accumulation_steps` the loader yields so many times the batch, all the samples of an iteration.
     """
     train = importlib.import_module('basicsr.train')
-    if _counts_whole_batches(train):
-        return False
 
     def create_train_val_dataloader(
         opt: dict[str, Any], logger: Any
@@ -110,12 +87,12 @@ def epochs_of_whole_batches() -> bool:
         return train_loader, sampler, val_loaders, total_epochs, total_iters
 
     replace(train, 'create_train_val_dataloader', create_train_val_dataloader)
-    return True
 
 
 @probe
-def _counts_whole_batches(train: Any) -> bool:
+def _counts_whole_batches() -> bool:
     """12 iterations of batches of 4 take 12 epochs of 6 images, and are refused of 3."""
+    train = importlib.import_module('basicsr.train')
 
     def total_epochs(images: int) -> int:
         opt = {
@@ -144,17 +121,13 @@ def _counts_whole_batches(train: Any) -> bool:
     where='train.py:117,139',
     upstream='none',
     symptom='a resume with another batch or number of ranks trains 0 iterations, or repeats what it has seen',
+    behaves=lambda: _recomputes_the_epoch(),
 )
-def epoch_follows_the_iteration() -> bool:
+def epoch_follows_the_iteration() -> None:
     """A state's epoch counts in the batches of the run that saved it; the resumed run counts in its own.
 
     The trainer begins at the state's epoch and stops after the last one by the new count, which may come first.
     """
-    model = BaseModel({'num_gpu': 0, 'is_train': True, 'iterations_per_epoch': 5})
-    state = {'epoch': 7, 'iter': 12, 'optimizers': [], 'schedulers': []}
-    model.resume_training(state)
-    if state['epoch'] == 2:
-        return False
     published = BaseModel.resume_training
 
     @functools.wraps(published)
@@ -164,37 +137,24 @@ def epoch_follows_the_iteration() -> bool:
             resume_state['epoch'] = resume_state['iter'] // self.opt['iterations_per_epoch']
 
     replace(BaseModel, 'resume_training', resume_training)
-    return True
 
 
-class SampleIndex(int):
-    """An index into a data set that knows the epoch and how many-th use of the index in that epoch it is.
-
-    A data set that draws its augmentation from (seed, epoch, repeat, index) makes the same draws in any worker.
-    """
-
-    epoch: int
-    repeat: int
-
-    def __new__(cls, index: int, epoch: int, repeat: int) -> SampleIndex:
-        sample = super().__new__(cls, index)
-        sample.epoch, sample.repeat = epoch, repeat
-        return sample
-
-    def __reduce__(self) -> tuple[type[SampleIndex], tuple[int, int, int]]:
-        return SampleIndex, (int(self), self.epoch, self.repeat)
+@probe
+def _recomputes_the_epoch() -> bool:
+    model = BaseModel({'num_gpu': 0, 'is_train': True, 'iterations_per_epoch': 5})
+    state = {'epoch': 7, 'iter': 12, 'optimizers': [], 'schedulers': []}
+    model.resume_training(state)
+    return state['epoch'] == 2
 
 
 @fix(
     where='data/data_sampler.py:33',
     upstream='none',
-    symptom='a data set cannot tell epochs apart, so its draws hang on the number of workers',
+    symptom='a data set does not know the epoch, so its draws depend on the number of workers',
+    behaves=lambda: _indices_have_an_epoch(),
 )
-def indices_know_their_epoch() -> bool:
+def indices_know_their_epoch() -> None:
     """The sampler's order is the published one; its indices are `SampleIndex`."""
-    first = next(iter(EnlargedSampler(range(1), 1, 0)))  # pyright: ignore[reportArgumentType]
-    if hasattr(first, 'epoch') and hasattr(first, 'repeat'):
-        return False
 
     def __iter__(self: EnlargedSampler) -> Iterator[SampleIndex]:
         generator = torch.Generator()
@@ -205,4 +165,9 @@ def indices_know_their_epoch() -> bool:
         return (SampleIndex(place % images, epoch, place // images) for place in order.tolist())
 
     replace(EnlargedSampler, '__iter__', __iter__)
-    return True
+
+
+@probe
+def _indices_have_an_epoch() -> bool:
+    first = next(iter(EnlargedSampler(range(1), 1, 0)))  # pyright: ignore[reportArgumentType]
+    return hasattr(first, 'epoch') and hasattr(first, 'repeat')

@@ -11,37 +11,18 @@ import torch
 from basicsr.utils import img_util
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.toolbox_fixes.patching import fix, replace
-
-
-class SourcedBytes(bytes):
-    """Bytes that know where they were read: a path, or a key and its store."""
-
-    source: str
-
-    def __new__(cls, content: bytes, source: str) -> SourcedBytes:
-        sourced = super().__new__(cls, content)
-        sourced.source = source
-        return sourced
-
-    def __reduce__(self) -> tuple[type[SourcedBytes], tuple[bytes, str]]:
-        return SourcedBytes, (bytes(self), self.source)
+from pdan_plugin.toolbox_fixes.patching import fix, probe, replace
 
 
 @fix(
     where='utils/img_util.py:129',
     upstream='#254',
     symptom="a corrupt image: AttributeError: 'NoneType' object has no attribute 'astype', no file named",
+    behaves=lambda: _names_what_it_cannot_read(),
 )
-def unreadable_images_are_named() -> bool:
+def unreadable_images_are_named() -> None:
     """An empty or undecodable image raises RequestError with its file, or its key and store."""
     published = img_util.imfrombytes
-    try:
-        published(b'not an image')
-    except RequestError:
-        return False
-    except cv2.error:
-        pass
 
     @functools.wraps(published)
     def imfrombytes(content: bytes, flag: str = 'color', float32: bool = False) -> np.ndarray:
@@ -61,23 +42,34 @@ def unreadable_images_are_named() -> bool:
         return image.astype(np.float32) / 255.0 if float32 else image
 
     replace(img_util, 'imfrombytes', imfrombytes)
-    return True
+
+
+@probe
+def _names_what_it_cannot_read() -> bool:
+    try:
+        img_util.imfrombytes(b'not an image')
+        return False
+    except RequestError:
+        return True
 
 
 @fix(
     where='utils/img_util.py:66,107',
     upstream='none',
     symptom="on a CPU, showing a network's output clamps the output itself: metrics and losses after it see the clamp",
+    behaves=lambda: _leaves_the_tensor(),
 )
-def shown_tensors_stay_as_they_are() -> bool:
+def shown_tensors_stay_as_they_are() -> None:
     """`tensor2img` and `tensor2img_fast` clamp in place what, on a CPU, still is the caller's memory."""
-    bright = torch.full((1, 3, 2, 2), 2.0)
-    img_util.tensor2img(bright)
-    if bright.max() == 2:
-        return False
     for name in ('tensor2img', 'tensor2img_fast'):
         replace(img_util, name, _on_a_copy(getattr(img_util, name)))
-    return True
+
+
+@probe
+def _leaves_the_tensor() -> bool:
+    bright = torch.full((1, 3, 2, 2), 2.0)
+    img_util.tensor2img(bright)
+    return bool(bright.max() == 2)
 
 
 def _on_a_copy(published: Any) -> Any:

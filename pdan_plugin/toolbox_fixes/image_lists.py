@@ -22,15 +22,14 @@ _SHOWN = 10
     where='data/data_util.py:219',
     upstream='none',
     symptom="folders of clips, REDS's own layout: 0 images, then ZeroDivisionError",
+    behaves=lambda: _pairs_nested_folders(),
 )
-def nested_folders() -> bool:
+def nested_folders() -> None:
     """Where a folder holds no files of its own, the files of its subfolders are paired by their path.
 
     A folder with files of its own is read as before, without its subfolders. The order is sorted by path: the
     published one is the file system's, which may differ between the machines of one run.
     """
-    if _pairs_nested_folders():
-        return False
 
     def paired_paths_from_folder(folders: list[str], keys: list[str], filename_tmpl: str) -> list[dict[str, str]]:
         (input_folder, gt_folder), (input_key, gt_key) = folders, keys
@@ -50,18 +49,16 @@ def nested_folders() -> bool:
         ]
 
     replace(data_util, 'paired_paths_from_folder', paired_paths_from_folder)
-    return True
 
 
 @fix(
     where='data/data_util.py:190',
     upstream='none',
     symptom='a meta-info line CLIP/FRAME.png is looked for as FRAME.png in the LQ folder',
+    behaves=lambda: _keeps_the_clip(),
 )
-def meta_info_keeps_the_clip() -> bool:
+def meta_info_keeps_the_clip() -> None:
     """The LQ path keeps the folder of the name the meta-info file gives."""
-    if _keeps_the_clip():
-        return False
 
     def paired_paths_from_meta_info_file(
         folders: list[str], keys: list[str], meta_info_file: str, filename_tmpl: str
@@ -78,26 +75,19 @@ def meta_info_keeps_the_clip() -> bool:
         ]
 
     replace(data_util, 'paired_paths_from_meta_info_file', paired_paths_from_meta_info_file)
-    return True
 
 
 @fix(
     where='data/data_util.py:132',
     upstream='#16',
     symptom='a store that is not there: FileNotFoundError on its meta_info.txt; keys that differ are not listed',
+    behaves=lambda: _explains_a_missing_store(),
 )
-def missing_stores_and_keys() -> bool:
-    """A missing store is an error that says how to make one; keys that one store lacks are listed.
+def missing_stores_and_keys() -> None:
+    """The error for a missing store explains how to make one; keys that one store lacks are listed.
 
     Probed on a missing store alone; the keys would take two stores.
     """
-    missing = osp.join(os.devnull, 'probe.lmdb')
-    try:
-        data_util.paired_paths_from_lmdb([missing, missing], ['lq', 'gt'])
-    except OSError:
-        pass  # the bare error of open()
-    except Exception:
-        return False
     published = data_util.paired_paths_from_lmdb
 
     @functools.wraps(published)
@@ -109,22 +99,28 @@ def missing_stores_and_keys() -> bool:
         return published(folders, keys)
 
     replace(data_util, 'paired_paths_from_lmdb', paired_paths_from_lmdb)
-    return True
+
+
+@probe
+def _explains_a_missing_store() -> bool:
+    missing = osp.join(os.devnull, 'probe.lmdb')
+    try:
+        data_util.paired_paths_from_lmdb([missing, missing], ['lq', 'gt'])
+    except OSError:  # the bare error of open()
+        return False
+    except Exception:
+        return True
+    return False
 
 
 @fix(
     where='data/__init__.py:38',
     upstream='none',
     symptom='a data set without a single image: ZeroDivisionError in training, NameError (idx) in a test',
+    behaves=lambda: _refuses_an_empty_dataset(),
 )
-def empty_datasets() -> bool:
+def empty_datasets() -> None:
     """`build_dataset` refuses a data set of length 0 and names its folders."""
-    registry = SimpleNamespace(get=lambda name: lambda dataset_opt: [])
-    with swapped(toolbox_data, DATASET_REGISTRY=registry, get_root_logger=lambda *args, **kwargs: SILENT):
-        try:
-            toolbox_data.build_dataset({'type': 'probe', 'name': 'probe', 'dataroot_gt': 'probe'})
-        except Exception:
-            return False
     published = toolbox_data.build_dataset
 
     @functools.wraps(published)
@@ -139,19 +135,29 @@ def empty_datasets() -> bool:
         return dataset
 
     replace(toolbox_data, 'build_dataset', build_dataset)
-    return True
+
+
+@probe
+def _refuses_an_empty_dataset() -> bool:
+    registry = SimpleNamespace(get=lambda name: lambda dataset_opt: [])
+    with swapped(toolbox_data, DATASET_REGISTRY=registry, get_root_logger=lambda *args, **kwargs: SILENT):
+        try:
+            toolbox_data.build_dataset({'type': 'probe', 'name': 'probe', 'dataroot_gt': 'probe'})
+            return False
+        except Exception:
+            return True
 
 
 @probe
 def _pairs_nested_folders() -> bool:
-    """Whether a folder that holds one clip of one frame, as os.scandir tells it for the duration, has one pair."""
+    """Whether a folder with one clip of one frame has one pair; for the duration os.scandir lists such a folder."""
     root = osp.dirname(osp.realpath(__file__))
     clip, frame = osp.join(root, '000'), osp.join(root, '000', '0.png')
-    told = {root: [_entry(clip, is_file=False)], clip: [_entry(frame, is_file=True)]}
+    listed = {root: [_entry(clip, is_file=False)], clip: [_entry(frame, is_file=True)]}
     real_scandir = os.scandir
 
     def scandir(path: Any = '.') -> Any:
-        return _Listing(told[path]) if path in told else real_scandir(path)
+        return _Listing(listed[path]) if path in listed else real_scandir(path)
 
     with swapped(os, scandir=scandir):
         pairs = data_util.paired_paths_from_folder([root, root], ['lq', 'gt'], '{}')

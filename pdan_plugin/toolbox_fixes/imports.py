@@ -12,7 +12,9 @@ import re
 import sys
 import types
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
@@ -20,6 +22,8 @@ from pdan_plugin.errors import RequestError
 from pdan_plugin.toolbox_fixes.patching import fix
 
 OWN_DISTRIBUTION = 'pdan-plugin'
+_FUNCTIONAL_TENSOR = 'torchvision.transforms.functional_tensor'
+_SCIPY_FILTERS = 'scipy.ndimage.filters'
 
 
 def require_real_toolbox() -> Path:
@@ -32,7 +36,10 @@ def require_real_toolbox() -> Path:
         RequestError: No `basicsr` is installed, another folder is found before it, or what is installed under its
             name is not the toolbox.
     """
-    spec = importlib.util.find_spec('basicsr')
+    try:
+        spec = importlib.util.find_spec('basicsr')
+    except ImportError:  # an import hook keeps it away
+        spec = None
     found = Path(os.path.realpath(spec.origin)).parent if spec is not None and spec.origin else None
     try:
         distribution = importlib.metadata.distribution('basicsr')
@@ -84,54 +91,66 @@ def other_basicsr_commands() -> list[str]:
     where='data/degradations.py:8',
     upstream='#533, #663, #711',
     symptom="import basicsr fails: No module named 'torchvision.transforms.functional_tensor'",
+    is_called_for=lambda: importlib.util.find_spec(_FUNCTIONAL_TENSOR) is None,
 )
-def torchvision_functional_tensor() -> bool:
+def torchvision_functional_tensor() -> None:
     """torchvision 0.17 took the module away; `rgb_to_grayscale`, all the toolbox takes from it, is public elsewhere."""
-    name = 'torchvision.transforms.functional_tensor'
-    if importlib.util.find_spec(name) is not None:
-        return False
     functional = importlib.import_module('torchvision.transforms.functional')
-    shim = types.ModuleType(name, 'Stands in for the module torchvision took away.')
-    setattr(shim, 'rgb_to_grayscale', functional.rgb_to_grayscale)  # noqa: B010 (a module takes no attributes by type)
-    shim.__spec__ = importlib.machinery.ModuleSpec(name, loader=None)
-    sys.modules[name] = shim
-    return True
+    _stand_in(_FUNCTIONAL_TENSOR, {'rgb_to_grayscale': functional.rgb_to_grayscale})
 
 
-@fix(where='metrics/niqe.py:5', upstream='none', symptom='-W error: scipy.ndimage.filters is deprecated')
-def scipy_ndimage_filters() -> bool:
+@fix(
+    where='metrics/niqe.py:5',
+    upstream='none',
+    symptom='-W error: scipy.ndimage.filters is deprecated',
+    is_called_for=lambda: _scipy_warns_or_fails(),
+)
+def scipy_ndimage_filters() -> None:
     """The names moved to `scipy.ndimage`; the old module warns at each name taken and is to be removed."""
-    name = 'scipy.ndimage.filters'
     ndimage = importlib.import_module('scipy.ndimage')
+    shim = _stand_in(_SCIPY_FILTERS, {public: getattr(ndimage, public) for public in ndimage.__all__})
+    setattr(ndimage, 'filters', shim)  # noqa: B010 (a module takes no attributes by type)
+
+
+def _scipy_warns_or_fails() -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('error')
-            importlib.import_module(name).convolve  # noqa: B018 (taking the name is what warns)
+            importlib.import_module(_SCIPY_FILTERS).convolve  # noqa: B018 (taking the name is what warns)
     except (ImportError, AttributeError, DeprecationWarning):
-        shim = types.ModuleType(name, 'Stands in for the module whose names moved to scipy.ndimage.')
-        vars(shim).update({public: getattr(ndimage, public) for public in ndimage.__all__})
-        shim.__spec__ = importlib.machinery.ModuleSpec(name, loader=None)
-        sys.modules[name] = shim
-        setattr(ndimage, 'filters', shim)  # noqa: B010
         return True
     return False
 
 
-@fix(where='archs/arch_util.py:6', upstream='none', symptom="Python 3.12: No module named 'distutils'")
-def distutils_version() -> bool:
+@fix(
+    where='archs/arch_util.py:6',
+    upstream='none',
+    symptom="Python 3.12: No module named 'distutils'",
+    is_called_for=lambda: _has_no_distutils(),
+)
+def distutils_version() -> None:
     """Python 3.12 took distutils away; setuptools brings it back where it is installed, which it need not be."""
+    version = _stand_in('distutils.version', {'LooseVersion': LooseVersion})
+    _stand_in('distutils', {'__path__': [], 'version': version})
+
+
+def _has_no_distutils() -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # up to 3.11 its import warns; the toolbox can do nothing about it
         try:
             importlib.import_module('distutils.version')
         except ImportError:
-            package, version = types.ModuleType('distutils'), types.ModuleType('distutils.version')
-            package.__path__ = []
-            vars(version)['LooseVersion'] = LooseVersion
-            vars(package)['version'] = version
-            sys.modules.update({'distutils': package, 'distutils.version': version})
             return True
     return False
+
+
+def _stand_in(name: str, content: Mapping[str, Any]) -> types.ModuleType:
+    """A module that can be imported under the name from now on."""
+    shim = types.ModuleType(name, 'Stands in for a module that was taken away.')
+    vars(shim).update(content)
+    shim.__spec__ = importlib.machinery.ModuleSpec(name, loader=None)
+    sys.modules[name] = shim
+    return shim
 
 
 class LooseVersion:

@@ -15,7 +15,7 @@ from pdan_plugin.toolbox_fixes.patching import fix, replace, swapped
 
 @contextmanager
 def pretended_second_rank() -> Iterator[list[str]]:
-    """For probes: this process takes itself for rank 1 of 2, and the list tells by what it waited for rank 0."""
+    """For probes: this process acts as rank 1 of 2; the list collects the calls by which it waited for rank 0."""
     waits: list[str] = []
 
     def waiting(name: str) -> Callable[..., None]:
@@ -41,10 +41,8 @@ def pretended_second_rank() -> Iterator[list[str]]:
     where='utils/dist_util.py:10,23; utils/options.py:106',
     upstream='none',
     symptom='--launcher pytorch: nccl always, dist_params ignored, RANK taken for LOCAL_RANK, division by 0 on a CPU',
+    behaves=lambda: dist_util.init_dist.__defaults__ != ('nccl',),
 )
-def join_process_group() -> bool:
+def join_process_group() -> None:
     """Probed on the signature, since behaviour shows only in a process group: a hard-wired nccl is the defect."""
-    if dist_util.init_dist.__defaults__ != ('nccl',):
-        return False
     replace(dist_util, 'init_dist', init_dist)
-    return True

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import itertools
 import os
 from types import SimpleNamespace
 from typing import Any
@@ -11,12 +9,10 @@ from typing import Any
 import lmdb
 from basicsr.utils.file_client import FileClient, LmdbBackend
 
+from pdan_plugin.data.lmdb_environments import close_keys, close_shared_environment, shared_environment
+from pdan_plugin.data.sourced_bytes import SourcedBytes
 from pdan_plugin.errors import RequestError
-from pdan_plugin.toolbox_fixes.image_io import SourcedBytes
-from pdan_plugin.toolbox_fixes.lmdb_environments import close_shared_environment, shared_environment
 from pdan_plugin.toolbox_fixes.patching import fix, probe, replace, swapped
-
-_NEIGHBOURS = 200
 
 
 class MissingKeyError(RequestError, KeyError):
@@ -29,14 +25,13 @@ class MissingKeyError(RequestError, KeyError):
     where='utils/file_client.py:112',
     upstream='none',
     symptom="lmdb: 'The environment is already open in this process' when train and val read one store",
+    behaves=lambda: _opens_a_store_once(),
 )
-def lmdb_stores_are_shared() -> bool:
+def lmdb_stores_are_shared() -> None:
     """Every backend of a process reads a store through one environment; a forked or unpickled one opens its own.
 
     Probed on how often two backends open one store.
     """
-    if _opens_a_store_once():
-        return False
 
     def __init__(
         self: Any,
@@ -67,7 +62,7 @@ def lmdb_stores_are_shared() -> bool:
         if content is None:
             raise MissingKeyError(
                 f'{self._paths[client_key]}: the store has no key {str(filepath)!r}; '
-                f'{_close_keys(environment, str(filepath))}. Make the store again, or mend its meta_info.txt'
+                f'{close_keys(environment, str(filepath))}. Make the store again, or mend its meta_info.txt'
             )
         return content
 
@@ -76,7 +71,6 @@ def lmdb_stores_are_shared() -> bool:
 
     for method in (__init__, get, __getstate__):
         replace(LmdbBackend, method.__name__, method)
-    return True
 
 
 @probe
@@ -113,32 +107,14 @@ def _environment(backend: Any, name: str) -> lmdb.Environment:
     return backend._client[name]
 
 
-def _close_keys(environment: lmdb.Environment, key: str) -> str:
-    """Keys that look like the one asked for, among its neighbours in the store's order."""
-    with environment.begin(write=False) as transaction:
-        cursor = transaction.cursor()
-        found = cursor.set_range(key.encode()) or cursor.last()
-        if not found:
-            return 'it is empty'
-        after = [each.decode() for each in itertools.islice(cursor.iternext(values=False), _NEIGHBOURS)]
-        cursor.set_range(after[0].encode())
-        before = [each.decode() for each in itertools.islice(cursor.iterprev(values=False), _NEIGHBOURS)]
-    neighbours = sorted({*before, *after})
-    close = difflib.get_close_matches(key, neighbours, n=3, cutoff=0.5)
-    return f'close keys: {", ".join(close)}' if close else f'its keys look like {neighbours[0]!r}'
-
-
 @fix(
     where='utils/file_client.py:158',
     upstream='#254',
     symptom='a broken image is reported without a word on which file or key it was',
+    behaves=lambda: _bytes_have_a_source(),
 )
-def bytes_know_their_source() -> bool:
+def bytes_know_their_source() -> None:
     """`FileClient.get` hands out bytes with a `.source`, which `imfrombytes` names when it cannot decode them."""
-    client = FileClient()
-    client.client = SimpleNamespace(get=lambda path: b'content')
-    if 'probe.png' in str(getattr(client.get('probe.png'), 'source', '')):
-        return False
     published = FileClient.get
 
     def get(self: Any, filepath: Any, client_key: str = 'default') -> Any:
@@ -149,4 +125,10 @@ def bytes_know_their_source() -> bool:
         return SourcedBytes(content, f'key {filepath}{store}' if store else str(filepath))
 
     replace(FileClient, 'get', get)
-    return True
+
+
+@probe
+def _bytes_have_a_source() -> bool:
+    client = FileClient()
+    client.client = SimpleNamespace(get=lambda path: b'content')
+    return 'probe.png' in str(getattr(client.get('probe.png'), 'source', ''))

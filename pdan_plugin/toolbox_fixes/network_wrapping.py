@@ -20,11 +20,10 @@ from pdan_plugin.toolbox_fixes.patching import fix, probe, replace, swapped
     where='models/base_model.py:97',
     upstream='none',
     symptom='several processes on a CPU: AssertionError, Torch not compiled with CUDA enabled',
+    behaves=lambda: _wraps_on_a_cpu(),
 )
-def wrap_without_cuda() -> bool:
-    """DistributedDataParallel is told a device only for a network that lies on one."""
-    if _wraps_on_a_cpu():
-        return False
+def wrap_without_cuda() -> None:
+    """DistributedDataParallel gets a device only for a network on a GPU."""
     published = BaseModel.model_to_device
 
     @functools.wraps(published)
@@ -35,22 +34,16 @@ def wrap_without_cuda() -> bool:
         return base_model.DistributedDataParallel(net.to(self.device), find_unused_parameters=unused)
 
     replace(BaseModel, 'model_to_device', model_to_device)
-    return True
 
 
 @fix(
     where='models/base_model.py:75',
     upstream='none',
     symptom="the averaged network keeps the buffers it was built with: BatchNorm's statistics never reach it",
+    behaves=lambda: _averages_have_the_buffers(),
 )
-def ema_copies_buffers() -> bool:
+def ema_copies_buffers() -> None:
     """Buffers are copied as they are; an average of counters and statistics over steps would mean nothing."""
-    net, average = nn.BatchNorm1d(1), nn.BatchNorm1d(1)
-    vars(net)['_buffers']['running_mean'].fill_(1.0)
-    probe = SimpleNamespace(net_g=net, net_g_ema=average, get_bare_model=lambda each: each)
-    BaseModel.model_ema(probe, decay=0.5)  # pyright: ignore[reportArgumentType]
-    if vars(average)['_buffers']['running_mean'].item() == 1.0:
-        return False
     published = BaseModel.model_ema
 
     @functools.wraps(published)
@@ -62,18 +55,16 @@ def ema_copies_buffers() -> bool:
                 buffer.copy_(buffers[name])
 
     replace(BaseModel, 'model_ema', model_ema)
-    return True
 
 
 @fix(
     where='train.py:164',
     upstream='none',
     symptom='the last validation is logged at iteration total + 1, which never was',
+    behaves=lambda: _last_validation_is_at_the_end(),
 )
-def last_validation_at_the_last_iteration() -> bool:
+def last_validation_at_the_last_iteration() -> None:
     """The trainer's counter has passed the end by then; a test run's `current_iter` is its name and stays."""
-    if _last_validation_is_at_the_end():
-        return False
     published = BaseModel.validation
 
     @functools.wraps(published)
@@ -85,19 +76,17 @@ def last_validation_at_the_last_iteration() -> bool:
         published(self, dataloader, current_iter, tb_logger, save_img)
 
     replace(BaseModel, 'validation', validation)
-    return True
 
 
 @fix(
     where='models/sr_model.py:132',
     upstream='none',
     symptom='rank 0 validates alone while the others wait in the next collective, and fail when it times out',
+    behaves=lambda: _waits_after_validation(),
 )
-def ranks_wait_for_validation() -> bool:
+def ranks_wait_for_validation() -> None:
     """After a validation the other ranks wait for rank 0, however long it takes; between two collectives they would
     wait no longer than the group's timeout."""
-    if _waits_after_validation():
-        return False
     published = BaseModel.validation
 
     @functools.wraps(published)
@@ -106,12 +95,11 @@ def ranks_wait_for_validation() -> bool:
         wait_for_rank_zero()
 
     replace(BaseModel, 'validation', validation)
-    return True
 
 
 @probe
 def _wraps_on_a_cpu() -> bool:
-    """Whether DistributedDataParallel would be told no device; it is not built, which would take a process group."""
+    """Whether DistributedDataParallel would get no device; it is not built, which would take a process group."""
     asked: list[dict[str, Any]] = []
     model: Any = SimpleNamespace(opt={'dist': True, 'num_gpu': 0}, device=torch.device('cpu'))
     with swapped(
@@ -121,6 +109,15 @@ def _wraps_on_a_cpu() -> bool:
     ):
         BaseModel.model_to_device(model, nn.Identity())
     return not asked[0].get('device_ids')
+
+
+@probe
+def _averages_have_the_buffers() -> bool:
+    net, average = nn.BatchNorm1d(1), nn.BatchNorm1d(1)
+    vars(net)['_buffers']['running_mean'].fill_(1.0)
+    model: Any = SimpleNamespace(net_g=net, net_g_ema=average, get_bare_model=lambda each: each)
+    BaseModel.model_ema(model, decay=0.5)
+    return vars(average)['_buffers']['running_mean'].item() == 1.0
 
 
 @probe

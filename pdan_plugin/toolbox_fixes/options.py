@@ -19,6 +19,7 @@ from basicsr.utils.dist_util import get_dist_info, master_only
 
 from pdan_plugin.errors import RequestError, refusing_unwritable
 from pdan_plugin.option_schema.option_file import load_option_file, read_option_file
+from pdan_plugin.processes.launch import launcher_in_environment
 from pdan_plugin.processes.process_group import from_rank_zero
 from pdan_plugin.toolbox_fixes.patching import fix, probe, replace, swapped
 
@@ -92,17 +93,6 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any]
         opt['logger']['print_freq'] = 1
         opt['logger']['save_checkpoint_freq'] = 8
     return opt, args
-
-
-def launcher_in_environment() -> str | None:
-    """Whose process group this process was started in, as far as the environment tells; None for none."""
-    if all(name in os.environ for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR')):
-        return 'pytorch'
-    # a batch script's own step has the job's SLURM_NTASKS but is one task
-    tasks = os.environ.get('SLURM_STEP_NUM_TASKS') or os.environ.get('SLURM_NTASKS') or '1'
-    if 'SLURM_PROCID' in os.environ and int(tasks) > 1:
-        return 'slurm'
-    return None
 
 
 def device_count(num_gpu: Any, dist: bool, path: str) -> int:
@@ -186,13 +176,11 @@ def copy_opt_file(opt_file: str, experiments_root: str) -> None:
     where='utils/options.py:81-167',
     upstream='none',
     symptom='`lr: 1e-3` is a TypeError; --local-rank is refused; --force_yml is evaluated, and too late for the seed',
+    behaves=lambda: _reads_by_safe_rules(),
 )
-def options_read_by_safe_rules() -> bool:
+def options_read_by_safe_rules() -> None:
     """Replaces `parse_options` as a whole: its defects sit in one function."""
-    if _reads_by_safe_rules():
-        return False
     replace(toolbox_options, 'parse_options', parse_options)
-    return True
 
 
 @fix(
@@ -200,10 +188,9 @@ def options_read_by_safe_rules() -> bool:
     upstream='none',
     symptom='the option file kept with an experiment lacks the overrides it was run with',
 )
-def kept_options_are_those_run() -> bool:
+def kept_options_are_those_run() -> None:
     """Replaces `copy_opt_file`. Not probed: it would have to write a file."""
     replace(toolbox_options, 'copy_opt_file', copy_opt_file)
-    return True
 
 
 @probe

@@ -13,6 +13,7 @@ from typing import Any, ParamSpec
 Arguments = ParamSpec('Arguments')
 
 _ABSENT = object()
+_REBOUND = ('basicsr', 'pdan_plugin')
 
 # What a probe hands to the toolbox in place of its logger.
 SILENT = logging.Logger('probe', logging.CRITICAL + 1)
@@ -20,13 +21,39 @@ SILENT = logging.Logger('probe', logging.CRITICAL + 1)
 
 @dataclass(frozen=True)
 class Fix:
-    """One defect of the toolbox and the function that mends it."""
+    """One defect of the toolbox and the function that mends it.
+
+    Attributes:
+        name: Of the function.
+        where: File and line in BasicSR 1.4.2, relative to its package.
+        upstream: The issue on BasicSR's tracker, or 'none'.
+        symptom: What a user saw, in one line.
+        is_called_for: Whether this computer and the packages beside the toolbox call for the fix.
+        behaves: The probe: whether the toolbox behaves without the fix. None where no probe is possible.
+        make: Makes the fix.
+    """
 
     name: str
     where: str
     upstream: str
     symptom: str
-    apply: Callable[[], bool]
+    is_called_for: Callable[[], bool]
+    behaves: Callable[[], bool] | None
+    make: Callable[[], None]
+
+    def apply(self, known: bool | None = None) -> bool:
+        """Makes the fix where it is needed, and returns whether it was.
+
+        Args:
+            known: Whether the toolbox is known to need it; None asks the probe.
+        """
+        if not self.is_called_for():
+            return False
+        if known is None:
+            known = self.behaves is None or not self.behaves()
+        if known:
+            self.make()
+        return known
 
 
 @dataclass(frozen=True)
@@ -41,26 +68,25 @@ FIXES: list[Fix] = []
 _replacements: list[_Replacement] = []
 
 
-def fix(*, where: str, upstream: str, symptom: str) -> Callable[[Callable[[], bool]], Callable[[], bool]]:
-    """Enters a function in FIXES.
+def fix(
+    *,
+    where: str,
+    upstream: str,
+    symptom: str,
+    is_called_for: Callable[[], bool] = lambda: True,
+    behaves: Callable[[], bool] | None = None,
+) -> Callable[[Callable[[], None]], Callable[[], None]]:
+    """Enters the function that makes a fix in FIXES; the arguments are those of :class:`Fix`."""
 
-    The function returns True when it changed something and False when the installed toolbox behaves already.
-
-    Args:
-        where: File and line in BasicSR 1.4.2, relative to its package.
-        upstream: The issue on BasicSR's tracker, or 'none'.
-        symptom: What a user saw, in one line.
-    """
-
-    def enter(function: Callable[[], bool]) -> Callable[[], bool]:
-        FIXES.append(Fix(function.__name__, where, upstream, symptom, function))
+    def enter(function: Callable[[], None]) -> Callable[[], None]:
+        FIXES.append(Fix(function.__name__, where, upstream, symptom, is_called_for, behaves, function))
         return function
 
     return enter
 
 
 def probe(function: Callable[Arguments, bool]) -> Callable[Arguments, bool]:
-    """A question about how the toolbox behaves; where asking ends in an error, it does not behave as wanted.
+    """Marks a probe: it asks whether the toolbox behaves, and an error while asking means that it does not.
 
     A probe takes milliseconds and leaves nothing behind: no file, no output, generators and CUDA as they were.
     """
@@ -78,15 +104,15 @@ def probe(function: Callable[Arguments, bool]) -> Callable[Arguments, bool]:
 def replace(owner: Any, name: str, new: Any) -> None:
     """Sets an attribute of a toolbox module or class and remembers what was there.
 
-    The toolbox imports by name, so a replaced module attribute is also rebound in every loaded `basicsr` module that
-    holds the same object.
+    The toolbox and this package import by name, so a replaced module attribute is also rebound in every loaded module
+    of theirs that holds the same object.
     """
     original = owner.__dict__.get(name, _ABSENT)
     _set(_Replacement(owner, name, original, new))
     if isinstance(owner, type) or original is _ABSENT:
         return
     for module_name, module in list(sys.modules.items()):
-        if module is owner or module is None or module_name.partition('.')[0] != 'basicsr':
+        if module is owner or module is None or module_name.partition('.')[0] not in _REBOUND:
             continue
         for bound_name, value in list(vars(module).items()):
             if value is original:

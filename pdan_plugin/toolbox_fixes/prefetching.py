@@ -6,7 +6,6 @@ import contextlib
 import functools
 import queue
 import threading
-import weakref
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -15,84 +14,30 @@ import torch
 from basicsr.data import prefetch_dataloader
 from torch.utils.data import DataLoader
 
+from pdan_plugin.data.prefetching import PrefetchIterator
 from pdan_plugin.errors import RequestError
 from pdan_plugin.toolbox_fixes.patching import fix, probe, replace, swapped
-
-_END = object()
-
-
-class PrefetchIterator:
-    """Takes batches from an iterator in a thread of its own, a few ahead.
-
-    What the iterator raises is raised by `next`, with its traceback. The thread ends when this object is dropped.
-    """
-
-    def __init__(self, generator: Iterator[Any], num_prefetch_queue: int) -> None:
-        self._batches: queue.Queue[Any] = queue.Queue(num_prefetch_queue)
-        self._ended = False
-        dropped = threading.Event()
-        # the thread must not hold this object, or it would never be dropped
-        threading.Thread(target=_prefetch, args=(generator, self._batches, dropped), daemon=True).start()
-        weakref.finalize(self, dropped.set)
-
-    def __iter__(self) -> PrefetchIterator:
-        return self
-
-    def __next__(self) -> Any:
-        if self._ended:
-            raise StopIteration
-        batch, error = self._batches.get()
-        if batch is not _END:
-            return batch
-        self._ended = True
-        if error is not None:
-            raise error
-        raise StopIteration
-
-
-def _prefetch(generator: Iterator[Any], batches: queue.Queue[Any], dropped: threading.Event) -> None:
-    def put(entry: tuple[Any, BaseException | None]) -> None:
-        while not dropped.is_set():
-            try:
-                return batches.put(entry, timeout=0.1)
-            except queue.Full:
-                continue
-
-    try:
-        for batch in generator:
-            put((batch, None))
-            if dropped.is_set():
-                return
-        put((_END, None))
-    except BaseException as error:
-        put((_END, error))
 
 
 @fix(
     where='data/prefetch_dataloader.py:27',
     upstream='none',
     symptom='prefetch_mode: cpu hangs for ever when a sample raises',
+    behaves=lambda: _error_of_a_sample_comes_out(),
 )
-def prefetching_passes_errors_on() -> bool:
+def prefetching_passes_errors_on() -> None:
     """Replaces `PrefetchGenerator`, a thread that died with the error and left the trainer waiting for it."""
-    if _error_of_a_sample_comes_out():
-        return False
     replace(prefetch_dataloader, 'PrefetchGenerator', PrefetchIterator)
-    return True
 
 
 @fix(
     where='data/prefetch_dataloader.py:100',
     upstream='none',
     symptom='prefetch_mode: cuda on a CPU fails with a message about torch, not about the option',
+    behaves=lambda: _names_prefetch_mode(),
 )
-def cuda_prefetcher_needs_cuda() -> bool:
+def cuda_prefetcher_needs_cuda() -> None:
     """The option is named in the error."""
-    try:
-        _cuda_prefetcher(_NothingYet())
-    except Exception as error:
-        if 'prefetch_mode' in str(error):
-            return False
     published = prefetch_dataloader.CUDAPrefetcher.__init__
 
     @functools.wraps(published)
@@ -105,27 +50,28 @@ def cuda_prefetcher_needs_cuda() -> bool:
         published(self, loader, opt)
 
     replace(prefetch_dataloader.CUDAPrefetcher, '__init__', __init__)
-    return True
+
+
+@probe
+def _names_prefetch_mode() -> bool:
+    try:
+        _cuda_prefetcher(_NothingYet())
+        return False
+    except Exception as error:
+        return 'prefetch_mode' in str(error)
 
 
 @fix(
     where='data/prefetch_dataloader.py:73,102',
     upstream='none',
     symptom='workers start and read for an epoch that is thrown away before the first iteration',
+    behaves=lambda: _read_nothing_when_built(),
 )
-def no_epoch_before_the_first() -> bool:
+def no_epoch_before_the_first() -> None:
     """The prefetchers took an iterator when built; the trainer calls `set_epoch` and `reset` before the first batch."""
-    changed = False
-    for prefetcher, build in (
-        (prefetch_dataloader.CPUPrefetcher, prefetch_dataloader.CPUPrefetcher),
-        (prefetch_dataloader.CUDAPrefetcher, _cuda_prefetcher),
-    ):
-        if not _begins_when_built(build):
-            continue
-        changed = True
+    for prefetcher in (prefetch_dataloader.CPUPrefetcher, prefetch_dataloader.CUDAPrefetcher):
         replace(prefetcher, '__init__', _with_a_deferred_loader(prefetcher.__init__))
         replace(prefetcher, 'next', _resetting_first(prefetcher.next))
-    return changed
 
 
 class _NothingYet:
@@ -153,8 +99,8 @@ def _resetting_first(published: Any) -> Any:
         batch = published(self)
         for value in batch.values() if isinstance(batch, dict) else ():
             if torch.is_tensor(value) and value.is_cuda:
-                # It was made on the copying stream. Unless told who uses it, torch may hand its memory to the next
-                # copy while the kernels that read it are still waiting.
+                # It was made on the copying stream. Without a record of its use, torch may give its memory to the
+                # next copy while the kernels that read it are still waiting.
                 value.record_stream(torch.cuda.current_stream())
         return batch
 
@@ -205,6 +151,11 @@ def _cuda_prefetcher(loader: Any) -> Any:
     cuda = SimpleNamespace(is_available=lambda: False, Stream=lambda: None)
     with swapped(prefetch_dataloader, torch=SimpleNamespace(cuda=cuda, device=torch.device)):
         return prefetch_dataloader.CUDAPrefetcher(loader, {'num_gpu': 0})
+
+
+@probe
+def _read_nothing_when_built() -> bool:
+    return not any(_begins_when_built(each) for each in (prefetch_dataloader.CPUPrefetcher, _cuda_prefetcher))
 
 
 def _begins_when_built(build: Any) -> bool:

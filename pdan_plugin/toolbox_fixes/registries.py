@@ -10,7 +10,7 @@ from typing import Any
 from basicsr.utils.registry import Registry
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.toolbox_fixes.patching import fix, replace
+from pdan_plugin.toolbox_fixes.patching import fix, probe, replace
 
 
 class UnknownNameError(RequestError, KeyError):
@@ -42,15 +42,19 @@ def get(self: Registry, name: str, suffix: str = 'basicsr') -> Any:
     where='utils/registry.py:69',
     upstream='none (HAT#87, SRFormer#22, SAFMN#30 report it)',
     symptom='an unknown name prints "use name: X_basicsr!" and ends in a KeyError that does not help',
+    behaves=lambda: _hints_at_a_plugin(),
 )
-def unknown_names() -> bool:
+def unknown_names() -> None:
     """Close matches and the missing plugin in the error; nothing printed when the suffixed name is used."""
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stdout(said):
-            Registry('probe').get('absent')
-    except KeyError as error:
-        if not said.getvalue() and 'plugin' in str(error):
-            return False
     replace(Registry, 'get', get)
-    return True
+
+
+@probe
+def _hints_at_a_plugin() -> bool:
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            Registry('probe').get('absent')
+        return False
+    except KeyError as error:
+        return not printed.getvalue() and 'plugin' in str(error)

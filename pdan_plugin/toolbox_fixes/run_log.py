@@ -6,6 +6,7 @@ import functools
 import importlib
 import logging
 import os
+from typing import Any
 
 from basicsr.utils import logger as toolbox_logger
 from basicsr.utils.dist_util import get_dist_info
@@ -21,7 +22,7 @@ _FORMAT = '%(asctime)s %(levelname)s: %(message)s'
     upstream='none',
     symptom='no log file once anything has logged before the pipeline; a second run writes into the log of the first',
 )
-def every_run_has_its_log_file() -> bool:
+def every_run_has_its_log_file() -> None:
     """`get_root_logger(log_file=...)` opens that file, whenever it is called, and closes the one before it.
 
     The rank too is asked at each call, since the first may come before the process group.
@@ -42,7 +43,6 @@ def every_run_has_its_log_file() -> bool:
         return logger
 
     replace(toolbox_logger, 'get_root_logger', get_root_logger)
-    return True
 
 
 def _open_log_file(logger: logging.Logger, log_level: int, log_file: str) -> None:
@@ -60,11 +60,16 @@ def _open_log_file(logger: logging.Logger, log_level: int, log_file: str) -> Non
     logger.setLevel(log_level)
 
 
-@fix(where='test.py:11', upstream='none', symptom='pytest collects an imported test_pipeline as a test')
-def pipeline_is_no_test() -> bool:
-    """pytest leaves alone what says `__test__ = False`."""
-    pipeline = importlib.import_module('basicsr.test').test_pipeline
-    if getattr(pipeline, '__test__', True) is False:
-        return False
-    replace(pipeline, '__test__', False)
-    return True
+@fix(
+    where='test.py:11',
+    upstream='none',
+    symptom='pytest collects an imported test_pipeline as a test',
+    behaves=lambda: getattr(_pipeline(), '__test__', True) is False,
+)
+def pipeline_is_no_test() -> None:
+    """pytest does not collect what has `__test__ = False`."""
+    replace(_pipeline(), '__test__', False)
+
+
+def _pipeline() -> Any:
+    return importlib.import_module('basicsr.test').test_pipeline

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import torch
@@ -10,10 +9,8 @@ from basicsr.models import base_model
 from basicsr.models.base_model import BaseModel
 from basicsr.models.lr_scheduler import CosineAnnealingRestartLR, MultiStepRestartLR
 
-from pdan_plugin.toolbox_fixes.patching import SILENT, fix, replace, swapped
-
-# The name under which torch keeps a group's base rate, and the one the option file has for it.
-_WORDS = {'initial_lr': 'lr'}
+from pdan_plugin.toolbox_fixes.patching import SILENT, fix, probe, replace, swapped
+from pdan_plugin.training.resumed_settings import OptionFileSettings
 
 
 def _probe_optimizer() -> torch.optim.Optimizer:
@@ -24,14 +21,10 @@ def _probe_optimizer() -> torch.optim.Optimizer:
     where='models/lr_scheduler.py:30',
     upstream='none',
     symptom='after a warm-up of w iterations the learning rate stays at (w-1)/w of what was asked for',
+    behaves=lambda: _multistep_begins_at_the_base_rate(),
 )
-def multistep_reaches_base_rate() -> bool:
+def multistep_reaches_base_rate() -> None:
     """The rate was taken from the last one, which warm-up had set; now it follows from the base rate in closed form."""
-    scheduler = MultiStepRestartLR(_probe_optimizer(), milestones=[100])
-    scheduler.optimizer.param_groups[0]['lr'] = 0.5
-    scheduler.last_epoch = 1
-    if scheduler.get_lr() == [1.0]:
-        return False
 
     def get_lr(self: MultiStepRestartLR) -> list[float]:
         past = [
@@ -44,23 +37,24 @@ def multistep_reaches_base_rate() -> bool:
         return [group['initial_lr'] * weight * self.gamma**drops for group in self.optimizer.param_groups]
 
     replace(MultiStepRestartLR, 'get_lr', get_lr)
-    return True
+
+
+@probe
+def _multistep_begins_at_the_base_rate() -> bool:
+    scheduler = MultiStepRestartLR(_probe_optimizer(), milestones=[100])
+    scheduler.optimizer.param_groups[0]['lr'] = 0.5
+    scheduler.last_epoch = 1
+    return scheduler.get_lr() == [1.0]
 
 
 @fix(
     where='models/lr_scheduler.py:91',
     upstream='#728',
     symptom='TypeError: list indices must be integers, once training runs past the last period of the cosine',
+    behaves=lambda: _cosine_has_an_end(),
 )
-def cosine_stays_at_its_end() -> bool:
+def cosine_stays_at_its_end() -> None:
     """Past the sum of its periods the rate stays at the last period's final value."""
-    scheduler = CosineAnnealingRestartLR(_probe_optimizer(), periods=[2])
-    scheduler.last_epoch = 3
-    try:
-        scheduler.get_lr()
-        return False
-    except TypeError:
-        pass
     published = CosineAnnealingRestartLR.get_lr
 
     def get_lr(self: CosineAnnealingRestartLR) -> list[float]:
@@ -72,6 +66,13 @@ def cosine_stays_at_its_end() -> bool:
             self.last_epoch = iteration
 
     replace(CosineAnnealingRestartLR, 'get_lr', get_lr)
+
+
+@probe
+def _cosine_has_an_end() -> bool:
+    scheduler = CosineAnnealingRestartLR(_probe_optimizer(), periods=[2])
+    scheduler.last_epoch = 3
+    scheduler.get_lr()
     return True
 
 
@@ -79,77 +80,28 @@ def cosine_stays_at_its_end() -> bool:
     where='models/base_model.py:352',
     upstream='#327',
     symptom='lr, milestones, gamma or periods changed in the option file have no effect on a resumed run',
+    behaves=lambda: _keeps_the_milestones(),
 )
-def option_file_schedule_wins() -> bool:
-    """What optimizers and schedulers were built with stays on resume; where the state differs, a warning says so."""
+def option_file_schedule_wins() -> None:
+    """What optimizers and schedulers were built with stays on resume; where the state differs, a warning is logged."""
+    published = BaseModel.resume_training
+
+    def resume_training(self: BaseModel, resume_state: dict[str, Any]) -> None:
+        asked = OptionFileSettings(
+            self.optimizers, self.schedulers, lambda text: base_model.get_root_logger().warning(text)
+        )
+        states = asked.fitting_states(resume_state['schedulers'], resume_state.get('iter'))
+        published(self, {**resume_state, 'schedulers': states or resume_state['schedulers']})
+        asked.put_back()
+
+    replace(BaseModel, 'resume_training', resume_training)
+
+
+@probe
+def _keeps_the_milestones() -> bool:
     model = BaseModel({'num_gpu': 0, 'is_train': True})
     model.schedulers = [MultiStepRestartLR(_probe_optimizer(), milestones=[5])]
     other = MultiStepRestartLR(_probe_optimizer(), milestones=[7]).state_dict()
     with swapped(base_model, get_root_logger=lambda *args, **kwargs: SILENT):
         model.resume_training({'optimizers': [], 'schedulers': [other]})
-    if 5 in model.schedulers[0].milestones:
-        return False
-    published = BaseModel.resume_training
-
-    def resume_training(self: BaseModel, resume_state: dict[str, Any]) -> None:
-        asked_groups = [_settings(each) for each in self.optimizers]
-        asked_schedules = [_constructor_arguments(each) for each in self.schedulers]
-        states = [
-            _fitting_state(each, state, resume_state)
-            for each, state in zip(self.schedulers, resume_state['schedulers'], strict=False)
-        ]
-        published(self, {**resume_state, 'schedulers': states or resume_state['schedulers']})
-        for optimizer, asked in zip(self.optimizers, asked_groups, strict=True):
-            for group, settings in zip(optimizer.param_groups, asked, strict=True):
-                for name, value in settings.items():
-                    _use_asked(optimizer, group, name, value)
-        for scheduler, asked in zip(self.schedulers, asked_schedules, strict=True):
-            for name, value in asked.items():
-                _use_asked(scheduler, vars(scheduler), name, value)
-            if hasattr(scheduler, 'base_lrs'):
-                scheduler.base_lrs = [group['initial_lr'] for group in scheduler.optimizer.param_groups]
-
-    replace(BaseModel, 'resume_training', resume_training)
-    return True
-
-
-def _use_asked(owner: Any, saved: dict[str, Any], name: str, asked: Any) -> None:
-    """Sets what the option file says, and says so where the state said otherwise."""
-    if name in saved and _plain(saved[name]) != _plain(asked):
-        base_model.get_root_logger().warning(
-            f'Resuming: {type(owner).__name__} has {_WORDS.get(name, name)} {_plain(asked)} in the option file, '
-            f"{_plain(saved[name])} in the state; the option file's is used."
-        )
-    saved[name] = asked
-
-
-def _fitting_state(scheduler: Any, state: dict[str, Any], resume_state: dict[str, Any]) -> dict[str, Any]:
-    """The state; or, where it is of another kind of scheduler, the scheduler's own at the run's iteration."""
-    own = scheduler.state_dict()
-    position = 'last_epoch' if 'last_epoch' in own else 'iteration'
-    if position in state or position not in own:
-        return state
-    base_model.get_root_logger().warning(
-        f'Resuming: the state is of another kind of scheduler than {type(scheduler).__name__} in the option file, '
-        f'which starts as at iteration {resume_state["iter"]}.'
-    )
-    return {**own, position: resume_state['iter']}
-
-
-def _settings(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
-    """What the option file says of each parameter group; `lr` is where its schedule stands, and not of the file."""
-    return [
-        {name: value for name, value in group.items() if name not in ('params', 'lr')}
-        for group in optimizer.param_groups
-    ]
-
-
-def _constructor_arguments(scheduler: Any) -> dict[str, Any]:
-    names = set(inspect.signature(type(scheduler).__init__).parameters) - {'self', 'optimizer', 'last_epoch'}
-    return {name: vars(scheduler)[name] for name in sorted({*names, 'cumulative_period'}) if name in vars(scheduler)}
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, 'elements'):
-        return sorted(value.elements())
-    return list(value) if isinstance(value, tuple) else value
+    return 5 in model.schedulers[0].milestones

@@ -1,93 +1,46 @@
-"""Data loader workers: what those that are not forked must import first, and whose signals they all heed."""
+"""Data loader workers: the first import of those that are not forked, and the signals that end them."""
 
 from __future__ import annotations
 
 import functools
 import multiprocessing
-import multiprocessing.context
 import sys
-from multiprocessing import resource_tracker
 from typing import Any
 
 import torch.utils.data
 from basicsr import data as toolbox_data
 
+from pdan_plugin.processes.worker_contexts import worker_context
+from pdan_plugin.processes.worker_signals import IS_SUPPORTED
 from pdan_plugin.toolbox_fixes.patching import fix, probe, replace, swapped
-from pdan_plugin.training.worker_signals import IS_SUPPORTED, FollowsItsParent
-
-
-class SpawnedWorker(FollowsItsParent, multiprocessing.context.SpawnProcess):
-    """A spawned process whose unpickling begins with this module, and so with `import pdan_plugin`."""
-
-    def start(self) -> None:
-        resource_tracker.ensure_running()  # starting it unblocks the signals that are to be blocked
-        super().start()
-
-
-class SpawnedWorkerContext(multiprocessing.context.SpawnContext):
-    Process = SpawnedWorker
-
-
-_CONTEXTS: dict[str, type[multiprocessing.context.BaseContext]] = {'spawn': SpawnedWorkerContext}
-
-if 'forkserver' in multiprocessing.get_all_start_methods():
-
-    class ForkServerWorker(FollowsItsParent, multiprocessing.context.ForkServerProcess):
-        """Likewise for a process the fork server starts."""
-
-        def start(self) -> None:
-            resource_tracker.ensure_running()
-            super().start()
-
-    class ForkServerWorkerContext(multiprocessing.context.ForkServerContext):
-        Process = ForkServerWorker
-
-    _CONTEXTS['forkserver'] = ForkServerWorkerContext
-
-if 'fork' in multiprocessing.get_all_start_methods():
-
-    class ForkedWorker(FollowsItsParent, multiprocessing.context.ForkProcess):
-        """It has all of its parent; only signals are its own."""
-
-    class ForkedWorkerContext(multiprocessing.context.ForkContext):
-        Process = ForkedWorker
-
-    _CONTEXTS['fork'] = ForkedWorkerContext
-
-
-def worker_context() -> multiprocessing.context.BaseContext:
-    """The context for data loader workers under the process's start method."""
-    return _CONTEXTS[multiprocessing.get_start_method()]()
 
 
 @fix(
     where='data/__init__.py:79',
     upstream='#533',
     symptom='a spawned worker dies while it unpickles a stock dataset: its own import of basicsr has no shim',
+    is_called_for=lambda: _import_is_shimmed(),
+    behaves=lambda: _workers_have_a_context('spawn'),
 )
-def spawned_workers_import_the_fixes() -> bool:
+def spawned_workers_import_the_fixes() -> None:
     """Workers that start in a fresh interpreter unpickle the process object first and the dataset after it.
 
     A process class of this package makes the child import the package, hence the fixes, before the dataset's class.
     Without shims a worker imports the toolbox by itself.
     """
-    if not _import_is_shimmed() or _workers_have_a_context('spawn'):
-        return False
     _give_context_to({'spawn', 'forkserver'})
-    return True
 
 
 @fix(
     where='data/__init__.py:79',
     upstream='none',
     symptom='SIGTERM or Ctrl-C to all processes of a run kills its workers, and so the run, before it can save',
+    is_called_for=lambda: IS_SUPPORTED,
+    behaves=lambda: _workers_have_a_context('fork'),
 )
-def workers_heed_their_parent_alone() -> bool:
+def workers_heed_their_parent_alone() -> None:
     """The workers' process class blocks the signals that a launcher, a terminal or slurm sends to all processes."""
-    if not IS_SUPPORTED or _workers_have_a_context('fork'):
-        return False
     _give_context_to({'fork', 'spawn', 'forkserver'})
-    return True
 
 
 def _give_context_to(methods: set[str]) -> None:
@@ -113,7 +66,7 @@ def _import_is_shimmed() -> bool:
 
 @probe
 def _workers_have_a_context(start_method: str) -> bool:
-    """Of a loader that starts no worker, in a process that is told it has this start method."""
+    """Of a loader that starts no worker; for the duration the process reports this start method."""
     dataset_opt = {'phase': 'train', 'batch_size_per_gpu': 1, 'num_worker_per_gpu': 1}
     with swapped(multiprocessing, get_start_method=lambda *args, **kwargs: start_method):
         loader = toolbox_data.build_dataloader(range(1), dataset_opt, num_gpu=0)

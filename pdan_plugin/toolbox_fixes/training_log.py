@@ -1,4 +1,4 @@
-"""What a run tells while it trains: the lines of its log, its tensorboard, its history and its progress bar."""
+"""The log of a run: its lines and its progress bar."""
 
 from __future__ import annotations
 
@@ -13,116 +13,32 @@ from typing import Any
 from basicsr.data import prefetch_dataloader
 from basicsr.models.base_model import BaseModel
 from basicsr.utils import logger as toolbox_logger
-from basicsr.utils.dist_util import get_dist_info, master_only
 
-from pdan_plugin.machine.memory import peak_memory, peak_memory_text
+from pdan_plugin.machine.memory import peak_memory_text
 from pdan_plugin.toolbox_fixes.patching import fix, probe, replace, swapped
 from pdan_plugin.training import history, progress
-
-
-def samples_per_iteration(opt: dict[str, Any]) -> int:
-    """Training samples that one optimizer step takes on all ranks together."""
-    in_process = 1 if opt['dist'] else max(opt['num_gpu'], 1)
-    per_rank = opt['datasets']['train']['batch_size_per_gpu'] * in_process
-    return per_rank * opt['world_size'] * (opt['train'].get('accumulation_steps') or 1)
-
-
-class TrainingLog:
-    """The toolbox's `MessageLogger`, by its call signature and the form of its lines.
-
-    Between `time (data)` and the losses a line has a bracket of its own: samples per second over all ranks, the share
-    of the time spent waiting for batches, and the peak memory of rank 0. The means are over the iterations since the
-    line before, and leave validations and saving out. The time that is left is reckoned from the iterations of this
-    process. Losses and learning rates also go to the run's history.
-
-    Args:
-        opt: The options of the run.
-        start_iter: Iterations done before this process.
-        tb_logger: A tensorboard writer, used as `logger: use_tb_logger` says.
-    """
-
-    def __init__(self, opt: dict[str, Any], start_iter: int = 1, tb_logger: Any = None) -> None:
-        self.opt = opt
-        self.tb_logger = tb_logger
-        self.writes_tensorboard = opt['logger'].get('use_tb_logger') and 'debug' not in opt['name']
-        self.logger = toolbox_logger.get_root_logger()
-        self.progress = progress.RunProgress(
-            opt['name'], start_iter, int(opt['train']['total_iter']), samples_per_iteration(opt)
-        )
-        self.is_followed = progress.begin(self.progress)
-        if self.is_followed:
-            history.run_history(opt)  # what cannot be gone on with is said before the first iteration
-            if get_dist_info()[0] == 0 and progress.can_show_a_bar():
-                self.progress.show_bar(self.logger)
-
-    def reset_start_time(self) -> None:
-        """The trainer calls it after a run's first iteration, to leave that out of the time that is left."""
-        # which is done in resumed runs too, so there is nothing to do here
-
-    @master_only
-    def __call__(self, log_vars: dict[str, Any]) -> None:
-        """Writes what is known of an iteration that is done.
-
-        Args:
-            log_vars: `epoch`, `iter`, `lrs`; `time` and `data_time`, seconds, which the line tells where the steps of
-                the trainer are not followed; all else is logged by its name.
-        """
-        values = dict(log_vars)
-        epoch, iteration, learning_rates = values.pop('epoch'), values.pop('iter'), values.pop('lrs')
-        seconds, waiting = values.pop('time', None), values.pop('data_time', 0.0)
-        values = {name: float(value) for name, value in values.items()}
-        self.progress.done(iteration)
-        if self.is_followed:
-            pace = self.progress.pace_of_line()
-        else:
-            pace = None if seconds is None else progress.Pace(seconds, waiting)
-        rates = ''.join(f'{rate:.3e},' for rate in learning_rates)
-        message = f'[{self.opt["name"][:5]}..][epoch:{epoch:3d}, iter:{iteration:8,d}, lr:({rates})] '
-        scalars = {f'losses/{name}' if name.startswith('l_') else name: value for name, value in values.items()}
-        several = len(learning_rates) > 1
-        scalars |= {f'lr/{group}' if several else 'lr': rate for group, rate in enumerate(learning_rates)}
-        if pace is not None:
-            message += f'[eta: {progress.readable_time(self.progress.seconds_left())}, '
-            message += f'time (data): {pace.iteration_seconds:.3f} ({pace.waiting_seconds:.3f})] '
-            speed = self.progress.samples_per_second(pace)
-            message += f'[{progress.readable_rate(speed)} samples/s, data wait: {pace.waiting_share:.0%}'
-            scalars |= {'speed/samples_per_second': speed, 'speed/data_wait_share': pace.waiting_share}
-            peak = peak_memory()
-            if peak is not None:
-                message += f', peak memory: {peak}'
-                scalars['memory/peak_gib'] = peak.size / 2**30
-            message += '] '
-        message += ''.join(f'{name}: {value:.4e} ' for name, value in values.items())
-        if self.writes_tensorboard:
-            for tag, value in scalars.items():
-                self.tb_logger.add_scalar(tag, value, iteration)
-        self.progress.show_losses({name: value for name, value in values.items() if name.startswith('l_')})
-        self.logger.info(message)
-        history.run_history(self.opt).add_training(iteration, epoch, learning_rates, values)
+from pdan_plugin.training.training_log import TrainingLog
 
 
 @fix(
     where='utils/logger.py:116-120',
     upstream='none',
     symptom='a negative ETA at the last iteration; after a resume an ETA that counts the loading; no speed, no memory',
+    behaves=lambda: _last_line_has_nothing_left(),
 )
-def log_lines_tell_time_and_pace() -> bool:
+def log_lines_have_time_and_pace() -> None:
     """Replaces `MessageLogger`."""
-    if _last_line_has_nothing_left():
-        return False
     replace(toolbox_logger, 'MessageLogger', TrainingLog)
-    return True
 
 
 @fix(
     where='train.py:160-203',
     upstream='none',
-    symptom='between two lines of the log nothing tells how far the run is, or what it waits for',
+    symptom='between two lines of the log nothing shows how far the run is, or what it waits for',
+    behaves=lambda: _steps_are_followed(),
 )
-def progress_is_followed() -> bool:
-    """The steps of the trainer are told to the run's progress, which times them and draws the bar."""
-    if _steps_are_followed():
-        return False
+def progress_is_followed() -> None:
+    """The run's progress follows the steps of the trainer, times them and draws the bar."""
     train = importlib.import_module('basicsr.train')
     replace(train, 'train_pipeline', _followed_run(train.train_pipeline))
     replace(BaseModel, 'update_learning_rate', _beginning_an_iteration(BaseModel.update_learning_rate))
@@ -131,7 +47,6 @@ def progress_is_followed() -> bool:
         replace(prefetcher, 'next', _ending_an_iteration(_timed(prefetcher.next, 'waiting')))
     for name in ('validation', 'save_network', 'save_training_state'):
         replace(BaseModel, name, _timed(getattr(BaseModel, name), 'set_aside'))
-    return True
 
 
 def _followed_run(published: Callable[..., None]) -> Callable[..., None]:

@@ -51,15 +51,14 @@ def _followed() -> Iterator[None]:
     where='train.py:92,148',
     upstream='none',
     symptom='SIGTERM or Ctrl-C loses everything since the last saved state',
+    behaves=lambda: _hears_signals(),
 )
-def runs_stop_when_asked() -> bool:
+def runs_stop_when_asked() -> None:
     """A run that is asked to stop finishes its iteration, saves that iteration's state, and ends with `RunStopped`.
 
     The ranks agree on it at the start of each iteration. `net_g_latest.pth`, the weights of a run that is done, is not
     written.
     """
-    if _hears_signals():
-        return False
     train = importlib.import_module('basicsr.train')
     published, published_update = train.train_pipeline, BaseModel.update_learning_rate
 
@@ -82,7 +81,6 @@ def runs_stop_when_asked() -> bool:
 
     replace(train, 'train_pipeline', train_pipeline)
     replace(BaseModel, 'update_learning_rate', update_learning_rate)
-    return True
 
 
 def _save_and_stop(model: BaseModel, iteration: int) -> None:
@@ -108,14 +106,13 @@ def _save_and_stop(model: BaseModel, iteration: int) -> None:
     where='train.py:186',
     upstream='none',
     symptom='a run that is killed between a save and the end of the validation due after it never has its results',
+    behaves=lambda: _makes_what_is_owed(),
 )
-def owed_validations_are_made() -> bool:
+def owed_validations_are_made() -> None:
     """A resumed run makes the validation of the iteration that it goes on from, where the run's history has none.
 
     The history has none of models that do not write one; with those it is made again.
     """
-    if _makes_what_is_owed():
-        return False
     train = importlib.import_module('basicsr.train')
     published, published_update = train.train_pipeline, BaseModel.update_learning_rate
 
@@ -135,7 +132,6 @@ def owed_validations_are_made() -> bool:
     for name, take in (('create_train_val_dataloader', _take_val_loaders), ('init_tb_loggers', _take_tb_logger)):
         replace(train, name, _handing_on(getattr(train, name), take))
     replace(BaseModel, 'update_learning_rate', update_learning_rate)
-    return True
 
 
 def _make_up_validations(model: BaseModel, iteration: int, run: _Run) -> None:
@@ -176,7 +172,7 @@ class _Reached(Exception):
 
 
 class _PretendedModel(BaseModel):
-    """Of a run resumed at iteration 1; tells what happens until iteration 2 is trained."""
+    """Of a run resumed at iteration 1; records what happens until iteration 2 is trained."""
 
     def __init__(self, opt: dict[str, Any]) -> None:
         super().__init__(opt)

@@ -15,8 +15,8 @@ from torch import nn
 
 from pdan_plugin import __version__
 from pdan_plugin.errors import RequestError
-from pdan_plugin.machine import network_size
 from pdan_plugin.option_schema.constructors import find_registered, unknown_name
+from pdan_plugin.option_schema.network_section import build_network
 from pdan_plugin.option_schema.option_file import read_option_file
 from pdan_plugin.weights.weights_file import (
     in_float16,
@@ -135,7 +135,7 @@ def save_trained_network(network: nn.Module, record: NetworkRecord, path: Path, 
 
 def _built(record: NetworkRecord) -> nn.Module:
     try:
-        return network_size.build(record.options, 'network_g')
+        return build_network(record.options, 'network_g')
     except RequestError as error:
         raise RequestError(f'{record.source}: {error}') from error
 

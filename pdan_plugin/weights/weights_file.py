@@ -16,7 +16,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from pdan_plugin.errors import RequestError, refusing_unwritable
-from pdan_plugin.toolbox_fixes.checkpoints import SAVED_ANEW, loading_reason, refuse_code
+from pdan_plugin.files.torch_files import SAVED_ANEW, loading_reason, refuse_code
 
 _HEADER_LENGTH = 8  # bytes a safetensors file begins with: the length of its JSON header, little-endian
 FLOAT16_MAX = torch.finfo(torch.float16).max

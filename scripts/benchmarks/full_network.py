@@ -12,7 +12,8 @@ from benchmarks.contenders import Contender, ours, stock
 from benchmarks.pictures import LR_SIZE, training_batch
 from benchmarks.timing import Candidate, medians, memory_of, times_in_turn
 from pdan_plugin.machine.memory import readable_size
-from pdan_plugin.machine.network_size import build, multiply_accumulates
+from pdan_plugin.machine.network_size import multiply_accumulates
+from pdan_plugin.option_schema.network_section import build_network
 
 BATCH = 16
 SETTING = 'bf16+channels_last+compile'
@@ -64,7 +65,7 @@ def measure_full_network(device: torch.device, rounds: int) -> dict[str, Any]:
     torch.compiler.reset()
     _free()
 
-    counted = multiply_accumulates(build(full_pdan(), 'network_g'), (BATCH, 3, LR_SIZE, LR_SIZE))
+    counted = multiply_accumulates(build_network(full_pdan(), 'network_g'), (BATCH, 3, LR_SIZE, LR_SIZE))
     assert counted is not None, 'PDAN takes any picture'
     reached = 2 * _PRODUCTS_OF_A_STEP * counted.value / seconds[SETTING]
     rate = bf16_matrix_rate(device, rounds)

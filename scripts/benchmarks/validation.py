@@ -22,8 +22,8 @@ from torch import distributed
 from benchmarks.contenders import rcan
 from benchmarks.pictures import SCALE, WHOLE_PICTURE, write_validation_pictures
 from benchmarks.timing import Candidate, medians, times_in_turn
+from pdan_plugin.processes.worker_contexts import SpawnedWorkerContext
 from pdan_plugin.toolbox_fixes import stock_toolbox
-from pdan_plugin.toolbox_fixes.spawned_workers import SpawnedWorkerContext
 
 ONE, TWO, STOCK = '1 process', '2 processes', 'stock toolbox, 1 process'
 _METRICS = {

@@ -18,6 +18,7 @@ from comparison.records import has_scores, read_records, training_seconds
 from comparison.rows import BICUBIC, PDAN, Comparison, Row
 from pdan_plugin.machine import network_size
 from pdan_plugin.models.test_record import write_atomically
+from pdan_plugin.option_schema.network_section import build_network
 
 _SIZE = (1, 3, 180, 320)
 Records = dict[str, dict[int, dict[str, Any]]]  # row -> seed -> record of a finished run
@@ -140,7 +141,7 @@ def _size(network: str) -> dict[str, int | None]:
     options = json.loads(network)
     if 'deblur_branch' in inspect.signature(ARCH_REGISTRY.get(options['type'])).parameters:
         options['deblur_branch'] = False
-    built = network_size.build(options, 'network_g')
+    built = build_network(options, 'network_g')
     parameters = network_size.count_parameters(built)
     counted = network_size.multiply_accumulates(built, _SIZE) if parameters else None
     return {'parameters': parameters, 'macs': counted.value if counted else None}

@@ -13,6 +13,7 @@ from pdan_plugin.commands.preflight import DataFacts, RunFacts
 from pdan_plugin.errors import RequestError
 from pdan_plugin.machine import network_size
 from pdan_plugin.machine.step_memory import step_memory
+from pdan_plugin.option_schema.network_section import build_network
 
 PDAN = {'type': 'PDAN', 'num_feat': 16, 'num_group': 1, 'num_block': 2, 'fuse_levels': 1, 'deblur_branch': False}
 
@@ -42,7 +43,7 @@ def test_the_report_tells_sizes_epochs_and_the_next_command():
     options = train_options()
     options['train']['total_iter'] = 30
     text = run_report.report(options, 'my.yml')
-    network = network_size.build(options['network_g'], 'network_g')
+    network = build_network(options['network_g'], 'network_g')
     assert f'network_g: EDSR, {network_size.count_parameters(network):,} parameters' in text
     assert '3 iterations an epoch (batches of 2 in 1 worker), 30 iterations: 10.0 epochs' in text
     assert 'multiply-accumulates for an input of 32x24' in text
@@ -57,8 +58,7 @@ def test_the_next_command_has_what_was_changed():
 
 def test_a_deblurring_branch_is_counted_apart():
     both, alone = (
-        network_size.count_parameters(network_size.build(PDAN | {'deblur_branch': on}, 'network_g'))
-        for on in (True, False)
+        network_size.count_parameters(build_network(PDAN | {'deblur_branch': on}, 'network_g')) for on in (True, False)
     )
     options = pdan_options()
     options['network_g']['deblur_branch'] = True
@@ -79,7 +79,7 @@ def test_a_precision_that_slows_this_processor_is_told(monkeypatch, times, is_to
 def test_the_memory_is_that_of_one_part_and_adds_up():
     text = run_report.report(pdan_options(accumulation_steps=3, precision='bf16', channels_last=True), 'my.yml')
     assert 'batches of 6, worked through in 3 parts, in 1 worker' in text
-    network = network_size.build(PDAN, 'network_g')
+    network = build_network(PDAN, 'network_g')
     step = step_memory(
         network, (2, 3, 8, 8), 'bf16', pictures=[(2, 3, 32, 32)], channels_last=True, accumulates=True
     )  # fmt: skip
@@ -112,7 +112,7 @@ def test_a_gpu_s_memory_is_held_against_it(monkeypatch, gibibytes, told):
     options = changed(pdan_options(accumulation_steps=2), 'datasets.train.batch_size_per_gpu', 16)
     crop, target = (3, 128, 128), (3, 512, 512)
     facts = RunFacts([DataFacts('train', 'PairedImageDataset', 640, crop, target)], 32, 1, 20, devices=1)
-    network = network_size.build(PDAN, 'network_g')
+    network = build_network(PDAN, 'network_g')
     parameters = {'network_g': network_size.count_parameters(network)}
     lines = run_report._memory_lines(options, facts, network, parameters, crop)
     assert re.search(told, '\n'.join(lines))

@@ -11,9 +11,9 @@ from skimage import data
 from torch.utils.data import DataLoader
 
 from pdan_plugin.data.degradation import DegradationDraws, LQDegradation, resampling_filter
+from pdan_plugin.data.epochs import SampleIndex
 from pdan_plugin.data.reds_paired_dataset import REDSPairedDataset
 from pdan_plugin.errors import RequestError
-from pdan_plugin.toolbox_fixes.data_loading import SampleIndex
 
 EVERYTHING = {
     'resize': ['area', 'bilinear'],

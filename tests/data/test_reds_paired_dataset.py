@@ -11,9 +11,9 @@ from basicsr.utils.matlab_functions import imresize as toolbox_imresize
 from torch.utils.data import DataLoader
 
 from pdan_plugin.data.augmentation import draw
+from pdan_plugin.data.epochs import SampleIndex
 from pdan_plugin.data.reds_paired_dataset import REDSPairedDataset
 from pdan_plugin.errors import RequestError
-from pdan_plugin.toolbox_fixes.data_loading import SampleIndex
 
 KINDS = ('lq', 'gt', 'lq_sharp')
 

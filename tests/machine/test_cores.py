@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-import pdan_plugin.toolbox_fixes.structural_similarity as similarity
+import pdan_plugin.metrics.structural_similarity as similarity
 from pdan_plugin.machine.cores import cores_of_this_rank
 
 

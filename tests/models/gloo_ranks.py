@@ -7,7 +7,7 @@ from typing import Any
 import torch.distributed as distributed
 
 from pdan_plugin.processes.process_group import leave_process_group
-from pdan_plugin.toolbox_fixes.spawned_workers import SpawnedWorkerContext
+from pdan_plugin.processes.worker_contexts import SpawnedWorkerContext
 
 _PATIENCE = 600  # seconds; a guard against hanging, on a machine with other work
 

@@ -16,7 +16,7 @@ from pdan_plugin.archs.drn_arch import DRN
 from pdan_plugin.errors import RequestError
 from pdan_plugin.option_schema.check import check_options
 from pdan_plugin.synthesis.bicubic import imresize
-from pdan_plugin.toolbox_fixes.experiment_folders import read_state
+from pdan_plugin.training.checkpoints import read_state
 
 DUAL = {'dual_opt': {'type': 'L1Loss', 'loss_weight': 0.1}, 'optim_dual': {'type': 'Adam', 'lr': 2e-3}}
 NARROW = {'num_feat': 4, 'squeeze_factor': 4}

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.models.restoration_model import RestorationModel
-from pdan_plugin.toolbox_fixes.experiment_folders import read_state
+from pdan_plugin.training.checkpoints import read_state
 from pdan_plugin.training.gradient_guard import NonFiniteTraining
 from pdan_plugin.training.history import forget_runs
 

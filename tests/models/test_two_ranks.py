@@ -8,7 +8,7 @@ from basicsr.models import build_model
 from basicsr.utils import get_root_logger
 from gloo_ranks import answers_of_ranks
 
-from pdan_plugin.toolbox_fixes.experiment_folders import read_state
+from pdan_plugin.training.checkpoints import read_state
 
 
 def pictures(rank):

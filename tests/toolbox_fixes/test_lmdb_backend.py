@@ -10,8 +10,8 @@ from basicsr.data import build_dataset
 from basicsr.utils import FileClient, imfrombytes
 from torch.utils.data import DataLoader
 
+from pdan_plugin.data.lmdb_environments import close_shared_environment, shared_environment
 from pdan_plugin.errors import RequestError
-from pdan_plugin.toolbox_fixes.lmdb_environments import close_shared_environment, shared_environment
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_train_and_val_read_one_store(stock, paired):
 
 @pytest.mark.parametrize('start', ['fork', 'spawn'])
 def test_a_data_set_that_was_read_here_is_read_in_workers(paired, start):
-    from pdan_plugin.toolbox_fixes.spawned_workers import SpawnedWorkerContext
+    from pdan_plugin.processes.worker_contexts import SpawnedWorkerContext
 
     dataset = paired()
     here = dataset[2]['gt']

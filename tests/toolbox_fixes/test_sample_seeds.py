@@ -1,7 +1,6 @@
 """A sample is drawn the same whoever reads it, and the training's own draws are left alone."""
 
 import logging
-import pickle
 import random
 
 import numpy as np
@@ -10,9 +9,6 @@ import torch
 from basicsr import data
 from basicsr.data.data_sampler import EnlargedSampler
 from torch.utils.data import Dataset
-
-from pdan_plugin.toolbox_fixes.data_loading import SampleIndex
-from pdan_plugin.toolbox_fixes.sample_seeds import SeededSamples
 
 
 class Draws(Dataset):
@@ -112,11 +108,3 @@ def test_prefetching_in_a_thread_beside_the_training_is_left_out(caplog, monkeyp
     assert type(loader) is torch.utils.data.DataLoader
     assert 'set num_worker_per_gpu to 1 or more' in caplog.text
     assert len(list(loader)) == 4
-
-
-def test_the_data_set_is_answered_for_and_travels_to_a_spawned_worker():
-    samples = pickle.loads(pickle.dumps(SeededSamples(Draws(3), 5)))
-    assert (len(samples), samples.length, samples.opt['name']) == (3, 3, 'draws')
-    assert torch.equal(samples[SampleIndex(1, 2, 0)], SeededSamples(Draws(), 5)[SampleIndex(1, 2, 0)])
-    with pytest.raises(AttributeError, match='absent'):
-        _ = samples.absent

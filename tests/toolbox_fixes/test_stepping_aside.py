@@ -53,4 +53,5 @@ def test_the_fixes_that_do_not_ask_are_known():
     assert {each.name for each in FIXES} >= NOT_PROBED | IMPORTS
     for each in FIXES:
         if each.name in NOT_PROBED:
-            assert 'Not probed' in str(each.apply.__doc__)
+            assert each.behaves is None
+            assert 'Not probed' in str(each.make.__doc__)

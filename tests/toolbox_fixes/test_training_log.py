@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from basicsr.utils import logger as toolbox_logger
 
-from pdan_plugin.toolbox_fixes.training_log import samples_per_iteration
 from pdan_plugin.training.history import TrainingLine, read_history
 
 REPOSITORY = Path(__file__).parents[2]
@@ -75,20 +74,6 @@ def test_the_stock_eta_is_negative_at_the_last_iteration(stock, sr_options, monk
         with caplog.at_level(logging.INFO, logger.name):
             log({'epoch': 0, 'iter': 20, 'lrs': [1.0], 'time': 1.0, 'data_time': 0.5})
     assert '[eta: -1 day, ' in caplog.text
-
-
-@pytest.mark.parametrize(
-    ('changes', 'samples'),
-    [
-        ({}, 4),
-        ({'num_gpu': 2}, 8),  # DataParallel: one process, a loader for all its GPUs
-        ({'num_gpu': 2, 'dist': True, 'world_size': 3}, 12),
-        ({'train': {'accumulation_steps': 5}}, 20),
-    ],
-)
-def test_samples_of_an_iteration_are_those_of_all_ranks_and_parts(changes, samples):
-    opt = {'datasets': {'train': {'batch_size_per_gpu': 4}}, 'num_gpu': 0, 'dist': False, 'world_size': 1, 'train': {}}
-    assert samples_per_iteration({**opt, **changes}) == samples
 
 
 def test_on_a_terminal_a_bar_follows_the_run(sr_options, tmp_path):

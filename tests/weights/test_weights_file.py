@@ -13,7 +13,7 @@ from torch import nn
 from pdan_plugin.errors import RequestError
 from pdan_plugin.models.restoration_model import RestorationModel
 from pdan_plugin.models.result_names import result_name
-from pdan_plugin.toolbox_fixes.experiment_folders import read_state
+from pdan_plugin.training.checkpoints import read_state
 from pdan_plugin.weights.weights_file import (
     in_float16,
     read_any_weights,

@@ -6,6 +6,7 @@ import pytest
 
 from comparison.rows import FULL, SMALL
 from pdan_plugin.machine import network_size
+from pdan_plugin.option_schema.network_section import build_network
 from pdan_plugin.option_schema.option_file import read_option_file
 
 OPTIONS = Path(__file__).parents[3] / 'options'
@@ -98,7 +99,7 @@ def macs(name):
     network = dict(read_option_file(OPTIONS / 'baselines/small' / f'{name}.yml')['network_g'])
     if network['type'] == 'PDAN':
         network['deblur_branch'] = False
-    return network_size.multiply_accumulates(network_size.build(network, 'network_g'), (1, 3, 180, 320)).value
+    return network_size.multiply_accumulates(build_network(network, 'network_g'), (1, 3, 180, 320)).value
 
 
 def test_small_networks_are_as_large_as_pdan_or_what_the_paper_compares():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import itertools
 import os
 import threading
 from pathlib import Path
@@ -12,13 +14,14 @@ from pdan_plugin.errors import RequestError
 
 _open_environments: dict[tuple[int, str, int], lmdb.Environment] = {}
 _opening = threading.Lock()
+_NEIGHBOURS = 200
 
 
 def shared_environment(path: str | Path) -> lmdb.Environment:
     """The process's read-only environment of an LMDB store, opened at the first call.
 
     lmdb refuses to open a store twice in a process, and an environment should not be used across a fork: the key is
-    (process, real path, inode), so a forked worker and a store that was written anew each get their own. A forked
+    (process, real path, inode), so a forked worker and a store that was replaced each get their own. A forked
     worker's first call closes, in the worker alone, what it inherited. No lock file is used; a store must not be
     written while it is read.
 
@@ -57,6 +60,21 @@ def close_shared_environment(path: str | Path) -> None:
     """Closes what `shared_environment` opened for a store in this process, so that the store can be opened to write."""
     with _opening:
         _close(os.path.realpath(path), inherited_only=False)
+
+
+def close_keys(environment: lmdb.Environment, key: str) -> str:
+    """A hint for a key that a store lacks: keys that look like it, among its neighbours in the store's order."""
+    with environment.begin(write=False) as transaction:
+        cursor = transaction.cursor()
+        found = cursor.set_range(key.encode()) or cursor.last()
+        if not found:
+            return 'it is empty'
+        after = [each.decode() for each in itertools.islice(cursor.iternext(values=False), _NEIGHBOURS)]
+        cursor.set_range(after[0].encode())
+        before = [each.decode() for each in itertools.islice(cursor.iterprev(values=False), _NEIGHBOURS)]
+    neighbours = sorted({*before, *after})
+    close = difflib.get_close_matches(key, neighbours, n=3, cutoff=0.5)
+    return f'close keys: {", ".join(close)}' if close else f'its keys look like {neighbours[0]!r}'
 
 
 def _close(folder: str, inherited_only: bool) -> None:

@@ -1,4 +1,4 @@
-"""Data loader workers that end when their process tells them to, and by nobody else's signal.
+"""Data loader workers that end by the signal of their own parent, and by no other.
 
 slurm, torchrun and service managers send SIGTERM to every process of a run, a terminal sends Ctrl-C to them all. The
 training process then has an iteration to finish and a state to save, which it cannot when a worker dies under it:
@@ -26,7 +26,7 @@ _SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
 
 class FollowsItsParent(_Process):
-    """A mixin for multiprocessing's process classes: SIGINT is left alone, SIGTERM heeded from the parent only.
+    """A mixin for multiprocessing's process classes: SIGINT is ignored, SIGTERM counts from the parent only.
 
     The parent sends it through `terminate()` and when it exits. When the parent is killed, torch's worker loop notices
     within seconds by itself. What such a process starts in turn has both signals blocked.

@@ -1,0 +1,48 @@
+"""Epochs of the training data: how many batches one has, and indices that know which epoch they belong to."""
+
+from __future__ import annotations
+
+import math
+
+from pdan_plugin.errors import RequestError
+
+
+def iterations_per_epoch(images: int, enlarge_ratio: float, batch_size: int, world_size: int) -> int:
+    """Whole batches a rank gets in an epoch: the loader drops the rest.
+
+    Args:
+        images: Length of the data set.
+        enlarge_ratio: `dataset_enlarge_ratio`.
+        batch_size: Images in one batch of one rank.
+        world_size: Number of ranks.
+
+    Raises:
+        RequestError: Not one whole batch.
+    """
+    batches = math.ceil(images * enlarge_ratio / world_size) // batch_size
+    if batches == 0:
+        needed = math.ceil(((batch_size - 1) * world_size + 1) / max(images, 1))
+        raise RequestError(
+            f'datasets: train: {images} images x dataset_enlarge_ratio {enlarge_ratio} over {world_size} rank(s) are '
+            f'less than one batch of {batch_size}, so there is nothing to train on; lower batch_size_per_gpu, or set '
+            f'dataset_enlarge_ratio to {needed} or more'
+        )
+    return batches
+
+
+class SampleIndex(int):
+    """An index into a data set that knows its epoch and which use of the index in that epoch it is, from 0.
+
+    A data set that draws its augmentation from (seed, epoch, repeat, index) makes the same draws in any worker.
+    """
+
+    epoch: int
+    repeat: int
+
+    def __new__(cls, index: int, epoch: int, repeat: int) -> SampleIndex:
+        sample = super().__new__(cls, index)
+        sample.epoch, sample.repeat = epoch, repeat
+        return sample
+
+    def __reduce__(self) -> tuple[type[SampleIndex], tuple[int, int, int]]:
+        return SampleIndex, (int(self), self.epoch, self.repeat)

@@ -1,0 +1,22 @@
+"""What media needs of whatever restores pictures; `pdan_plugin.restoration.Restorer` is one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+
+class PictureRestorer(Protocol):
+    """Restores one picture at a time.
+
+    Attributes:
+        scale: Of the result to the input.
+    """
+
+    scale: int
+
+    def restore_picture(self, picture: NDArray[Any], on_tile: Callable[[int, int], None] | None = None) -> NDArray[Any]:
+        """(h, w, 3) uint8 or uint16 -> (scale * h, scale * w, 3) of the same type."""
+        ...

@@ -1,0 +1,118 @@
+"""SSIM at a fraction of the time, to the same value: separable windows, less memory, all cores this rank has."""
+
+from __future__ import annotations
+
+import functools
+import math
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import cv2
+import numpy as np
+from basicsr.metrics.metric_util import reorder_image, to_y_channel
+from numpy.typing import NDArray
+
+from pdan_plugin.machine.cores import cores_of_this_rank
+
+_SIDE, _SIGMA = 11, 1.5
+_C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+_KERNEL = cv2.getGaussianKernel(_SIDE, _SIGMA, cv2.CV_64F)
+_BAND, _WIDTH = 96, 256  # rows and columns of windows in one piece
+
+
+def calculate_ssim(
+    img: NDArray,
+    img2: NDArray,
+    crop_border: int,
+    input_order: str = 'HWC',
+    test_y_channel: bool = False,
+    **kwargs: Any,
+) -> float:
+    """The mean SSIM index (Wang et al., 2004) over the channels of a picture, as the authors' MATLAB code has it.
+
+    Windows of 11 x 11 pixels with Gaussian weights (sigma 1.5); only those that lie wholly inside the picture count,
+    (h - 10) x (w - 10) of them. scikit-image's ``structural_similarity`` with such a window drops the same five pixels
+    at each border before it takes the mean.
+
+    Args:
+        img: (h, w), (h, w, c) or (c, h, w), [0, 255].
+        img2: The same shape.
+        crop_border: Pixels to leave out at each border, before windows are laid.
+        input_order: 'HWC' or 'CHW'.
+        test_y_channel: Of Y of YCbCr alone; the pictures are BGR.
+        kwargs: Not used.
+
+    Raises:
+        ValueError: ``input_order`` is neither, or nothing is left that a window fits into.
+    """
+    assert img.shape == img2.shape, f'Image shapes are different: {img.shape}, {img2.shape}.'
+    pictures = [reorder_image(each, input_order=input_order) for each in (img, img2)]
+    if crop_border != 0:
+        pictures = [each[crop_border:-crop_border, crop_border:-crop_border] for each in pictures]
+    if test_y_channel:
+        pictures = [to_y_channel(each) for each in pictures]
+    height, width, channels = pictures[0].shape
+    inner = height - _SIDE + 1
+    if inner < 1 or width < _SIDE:
+        raise ValueError(f'SSIM needs at least {_SIDE}x{_SIDE} pixels, found {width}x{height} without the border')
+    return _sum_of_index(*pictures) / (inner * (width - _SIDE + 1) * channels)
+
+
+def _sum_of_index(img: NDArray, img2: NDArray) -> float:
+    """The sum of the index over the windows of two pictures (h, w, c)."""
+    windows = img.shape[0] - _SIDE + 1
+    bands = [(top, min(_BAND, windows - top)) for top in range(0, windows, _BAND)]
+    if len(bands) == 1:
+        return _sum_of_band(img, img2, *bands[0])
+    return math.fsum(_threads().map(lambda band: _sum_of_band(img, img2, *band), bands))
+
+
+@functools.cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(cores_of_this_rank(), thread_name_prefix='ssim')
+
+
+def _sum_of_band(img: NDArray, img2: NDArray, top: int, rows: int) -> float:
+    """Of so many rows of windows, from a row of the pictures on."""
+    windows, channels = img.shape[1] - _SIDE + 1, img.shape[2]
+    # memory that is taken once for all tiles, and small enough to stay in the processor's cache: fresh memory costs
+    # more than the arithmetic on it
+    shape = rows + _SIDE - 1, min(_WIDTH, windows) + _SIDE - 1
+    memory = np.empty((6, *shape, channels) if channels > 1 else (6, *shape))
+    total = 0.0
+    for left in range(0, windows, _WIDTH):
+        columns = min(_WIDTH, windows - left) + _SIDE - 1
+        tiles = memory[:, :, :columns]
+        for tile, picture in zip(tiles[:2], (img, img2), strict=True):
+            part = picture[top : top + shape[0], left : left + columns]
+            np.copyto(tile, part if channels > 1 else part[..., 0])
+        total += _sum_of_tile(tiles)
+    return total
+
+
+def _sum_of_tile(tiles: NDArray[np.float64]) -> float:
+    """Of the two pictures in ``tiles[:2]``; (6, h, w) or (6, h, w, c), all overwritten."""
+    # Means, variances and covariance of a and b are sums and differences of those of a + b and a - b: four pictures to
+    # filter in place of five. Both fractions are twice the published ones above and below.
+    a, b, plus, minus, *_ = tiles
+    cv2.add(a, b, plus)
+    cv2.subtract(a, b, minus)
+    for values, square, mean in ((plus, a, tiles[4]), (minus, b, tiles[5])):
+        cv2.sepFilter2D(values, cv2.CV_64F, _KERNEL, _KERNEL, mean)
+        cv2.multiply(values, values, values)
+        cv2.sepFilter2D(values, cv2.CV_64F, _KERNEL, _KERNEL, square)
+    half = _SIDE // 2
+    square_plus, square_minus, first, second, mean_plus, mean_minus = tiles[:, half:-half, half:-half]
+    for mean, square in ((mean_plus, square_plus), (mean_minus, square_minus)):
+        cv2.multiply(mean, mean, mean)
+        cv2.subtract(square, mean, square)  # the variance
+    mean_plus += 2 * _C1
+    square_plus += 2 * _C2
+    cv2.subtract(mean_plus, mean_minus, first)  # 4 mu1 mu2 + 2 c1
+    cv2.subtract(square_plus, square_minus, second)  # 4 sigma12 + 2 c2
+    cv2.multiply(first, second, first)
+    mean_plus += mean_minus
+    square_plus += square_minus
+    cv2.multiply(mean_plus, square_plus, second)
+    cv2.divide(first, second, first)
+    return float(first.sum())

@@ -1,0 +1,28 @@
+"""The network that a section of the options asks for."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import nn
+
+from pdan_plugin.errors import RequestError
+from pdan_plugin.option_schema.constructors import find_registered
+
+
+def build_network(values: Mapping[str, Any], key: str) -> nn.Module:
+    """The network of an option section ``{type: NAME, ...}``, on the CPU.
+
+    Raises:
+        RequestError: The constructor refuses its arguments.
+    """
+    target: Any = find_registered(ARCH_REGISTRY, values['type'])
+    try:
+        return target(**{word: copy.deepcopy(value) for word, value in values.items() if word != 'type'})
+    except RequestError:
+        raise
+    except Exception as error:
+        raise RequestError(f'{key}: {values["type"]} cannot be built: {type(error).__name__}: {error}') from error
