@@ -59,7 +59,8 @@ setup(
             'scikit-image>=0.22',
             'tensorboard>=2.16',
         ],
-        'docs': ['mkdocs>=1.6', 'mkdocs-material>=9.5', 'mkdocstrings[python]>=0.26'],
+        # mkdocs 2 has no plugins
+        'docs': ['mkdocs>=1.6,<2', 'mkdocs-material>=9.5', 'mkdocstrings[python]>=0.26'],
         'lint': ['ruff>=0.6', 'pyright>=1.1.380'],
     },
     entry_points={
