@@ -12,6 +12,7 @@ from typing import Any
 
 import pdan_plugin  # noqa: F401  (registers its parts)
 
+from basicsr.models.lr_scheduler import CosineAnnealingRestartLR, MultiStepRestartLR  # isort: skip
 from basicsr.utils.registry import (  # isort: skip
     ARCH_REGISTRY,
     DATASET_REGISTRY,
@@ -27,7 +28,7 @@ from pdan_plugin.option_schema.keys_read import keys_read
 from pdan_plugin.option_schema.validation import check_values
 from pdan_plugin.training.plateau_schedule import PlateauSchedule
 
-# Heading; the section's schema; the same when training and when testing, where more is required then.
+# Heading; the section's schema; its schema in training and in a test, where more keys are required then.
 _SECTIONS: list[tuple[str, type[sections.Options], type[sections.Options] | None, type[sections.Options] | None]] = [
     ('Top level', sections.Top, sections.TrainTop, sections.TestTop),
     ('datasets', sections.DataSet, sections.TrainDataSet, None),
@@ -46,6 +47,8 @@ _REGISTRIES: list[tuple[str, str, Registry, tuple[str, ...]]] = [
     ('Metrics', '`val: metrics: ANY_NAME: {type: NAME, ...}`', METRIC_REGISTRY, ('img', 'img2', 'kwargs')),
 ]
 
+_TOOLBOX_SCHEDULERS = [('MultiStepLR', MultiStepRestartLR), ('CosineAnnealingRestartLR', CosineAnnealingRestartLR)]
+
 
 class _Nothing:
     """A value of no kind, to ask the schema what it expects."""
@@ -62,9 +65,10 @@ def reference() -> str:
         parts += [f'### {heading}', f'In an option file: {form}.']
         for name, target in _own(registry):
             parts += [f'#### {name}', _first_sentence(target), keyword_table(target, provided)]
-        parts += [f'#### {heading} of the toolbox', _keyword_list(registry, provided)]
+        parts += [f'#### {heading} of the toolbox', _keyword_list(_toolbox(registry), provided)]
     parts += ['### Schedulers', _SCHEDULERS, '#### ReduceLROnPlateau', _first_sentence(PlateauSchedule)]
-    parts += [keyword_table(PlateauSchedule, ('optimizer',))]
+    parts += [keyword_table(PlateauSchedule, ('optimizer',)), '#### Schedulers of the toolbox']
+    parts += [_keyword_list(_TOOLBOX_SCHEDULERS, ('optimizer', 'last_epoch'))]
     parts += [
         '## What each model and data set reads',
         _MINED,
@@ -77,7 +81,10 @@ def reference() -> str:
 
 
 _FURTHER = {
-    'datasets': ['A data set reads further keys: see [Data sets](#data-sets).'],
+    'datasets': [
+        'A data set reads further keys: see [Data sets](#data-sets). `REDSPairedDataset` takes a list of `sources` in place '
+        'of one; each has `dataroot_gt`, `dataroot_lq`, `dataroot_lq_sharp` (optional) and `weight` (optional).'
+    ],
     'path, for each network': ['The keys end in the letter of the network: `pretrain_network_g` is for `network_g`.'],
     'train': [
         'A model reads further keys: losses (`pixel_opt`, `deblur_opt` and so on), optimizers (`optim_g`) and a '
@@ -103,7 +110,7 @@ def section_table(
     training: type[sections.Options] | None = None,
     testing: type[sections.Options] | None = None,
 ) -> str:
-    """A table of a section's keys: value, default and meaning.
+    """A table of a section's keys: meaning, value and default.
 
     Args:
         schema: The section.
@@ -120,8 +127,8 @@ def section_table(
             default = '**required** in a test'
         else:
             default = _value(field.default)
-        rows.append((f'`{key}`', expected_value(schema, key), default, field.description or ''))
-    return _table(('key', 'value', 'default', 'meaning'), rows)
+        rows.append((f'`{key}`', field.description or '', expected_value(schema, key), default))
+    return _table(('key', 'meaning', 'value', 'default'), rows)
 
 
 def expected_value(schema: type[sections.Options], key: str) -> str:
@@ -133,13 +140,13 @@ def expected_value(schema: type[sections.Options], key: str) -> str:
 
 
 def keyword_table(target: Callable[..., Any], provided: Iterable[str] = ()) -> str:
-    """A table of a constructor's or function's keywords: kind, default and the meaning that its docstring gives."""
+    """A table of a constructor's or function's keywords: the meaning that its docstring gives, type and default."""
     meanings = documented_arguments(inspect.getdoc(target) or '')
     rows = [
-        (f'`{name}`', f'`{_annotation(parameter)}`', _default(parameter), meanings.get(name, ''))
+        (f'`{name}`', meanings.get(name, ''), f'`{_annotation(parameter)}`', _default(parameter))
         for name, parameter in _keywords(target, provided)
     ]
-    return _table(('keyword', 'type', 'default', 'meaning'), rows)
+    return _table(('keyword', 'meaning', 'type', 'default'), rows)
 
 
 def documented_arguments(docstring: str) -> dict[str, str]:
@@ -166,9 +173,9 @@ def _toolbox(registry: Registry) -> list[tuple[str, Any]]:
     return sorted((name.removesuffix('_basicsr'), target) for name, target in found)
 
 
-def _keyword_list(registry: Registry, provided: Iterable[str]) -> str:
+def _keyword_list(named: Iterable[tuple[str, Callable[..., Any]]], provided: Iterable[str]) -> str:
     rows = []
-    for name, target in _toolbox(registry):
+    for name, target in named:
         words = [
             f'`{word}`' if parameter.default is parameter.empty else f'`{word}: {_plain(parameter.default)}`'
             for word, parameter in _keywords(target, provided)
@@ -210,7 +217,8 @@ def _annotation(parameter: inspect.Parameter) -> str:
     if parameter.annotation is parameter.empty:
         return 'any'
     written = parameter.annotation
-    return written if isinstance(written, str) else getattr(written, '__name__', str(written))
+    text = written if isinstance(written, str) else getattr(written, '__name__', str(written))
+    return text.replace(' | None', ' or ~').replace(' | ', ' or ')
 
 
 def _default(parameter: inspect.Parameter) -> str:

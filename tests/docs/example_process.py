@@ -148,13 +148,17 @@ def _parse(words: list[str]) -> None:
 
 def _parse_only(program: Callable[[], int | None]) -> None:
     """Runs a program up to where it has read its arguments."""
-    read = argparse.ArgumentParser.parse_args
+    published = {name: getattr(argparse.ArgumentParser, name) for name in ('parse_args', 'parse_intermixed_args')}
 
-    def parse_args(self: argparse.ArgumentParser, *arguments: Any, **further: Any) -> Any:
-        read(self, *arguments, **further)
-        raise _Parsed
+    def ending(read: Callable[..., Any]) -> Callable[..., Any]:
+        def parse(*arguments: Any, **further: Any) -> Any:
+            read(*arguments, **further)
+            raise _Parsed
 
-    argparse.ArgumentParser.parse_args = parse_args  # pyright: ignore[reportAttributeAccessIssue]
+        return parse
+
+    for name, read in published.items():
+        setattr(argparse.ArgumentParser, name, ending(read))
     try:
         program()
     except _Parsed:
@@ -164,5 +168,6 @@ def _parse_only(program: Callable[[], int | None]) -> None:
             raise
         return
     finally:
-        argparse.ArgumentParser.parse_args = read
+        for name, read in published.items():
+            setattr(argparse.ArgumentParser, name, read)
     raise AssertionError('the program has not read its arguments')

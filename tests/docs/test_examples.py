@@ -43,8 +43,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(5):  # five exposures of one scene, each twice as long as the one before
         levels = np.round((light * 2.0**number / 4).clip(0, 1) ** (1 / 2.2) * 255)
         cv2.imwrite(str(folder / f'exposures/{number}.png'), levels.astype(np.uint8))
-    (folder / 'ORIG').symlink_to('clips')
-    np.save(folder / 'crf.npy', np.linspace(0, 1, 256))
     write_video(folder / 'clip.mp4', frames[:2])
     status, output = in_process(run_commands, QUICKSTART.short, folder=folder, log=folder / 'quickstart.log')
     assert status == 0, output
@@ -70,7 +68,7 @@ def identifier(example: Example) -> str:
 def test_commands(example: Example, folder: Path, tmp_path: Path) -> None:
     """As they are written, or in their short form; those with a short form are also read as they are written."""
     if example.test == 'short':
-        status, output = in_process(parse_commands, example.text, folder=folder, log=tmp_path / 'parsed')
+        status, output = in_process(parse_commands, example.text, folder=tmp_path, log=tmp_path / 'parsed')
         assert status == 0, output
     if example == QUICKSTART:
         return  # the fixture has run it
@@ -80,8 +78,8 @@ def test_commands(example: Example, folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('example', [each for each in blocks('bash') if each.test == 'parse'], ids=identifier)
-def test_arguments_of_what_cannot_be_run_here(example: Example, folder: Path, tmp_path: Path) -> None:
-    status, output = in_process(parse_commands, example.text, folder=folder, log=tmp_path / 'log')
+def test_arguments_of_what_cannot_be_run_here(example: Example, tmp_path: Path) -> None:
+    status, output = in_process(parse_commands, example.text, folder=tmp_path, log=tmp_path / 'log')
     assert status == 0, output
 
 
@@ -101,10 +99,10 @@ def test_options_can_be_read(example: Example, tmp_path: Path) -> None:
     assert read_option_file(tmp_path / 'part.yml')
 
 
-def test_commands_in_sentences_can_be_read(folder: Path, tmp_path: Path) -> None:
+def test_commands_in_sentences_can_be_read(tmp_path: Path) -> None:
     """The commands between backticks in sentences and tables."""
     commands = commands_in_sentences()
     assert len(commands) > 10
     text = '\n'.join(command for _, command in commands)
-    status, output = in_process(parse_commands, text, folder=folder, log=tmp_path / 'log')
+    status, output = in_process(parse_commands, text, folder=tmp_path, log=tmp_path / 'log')
     assert status == 0, '\n'.join([*(f'{place}: {command}' for place, command in commands), output])
