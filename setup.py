@@ -36,7 +36,7 @@ setup(
         'numpy>=1.24',
         'opencv-python>=4.8',
         'pillow>=9.1',
-        'pydantic>=2.6',
+        'pydantic>=2.7',
         'pyyaml>=6.0',
         'safetensors>=0.4',
         'torch>=2.6',
@@ -59,6 +59,8 @@ setup(
             'scikit-image>=0.22',
             'tensorboard>=2.16',
         ],
+        # mkdocs 2 has no plugins
+        'docs': ['mkdocs>=1.6,<2', 'mkdocs-material>=9.5', 'mkdocstrings[python]>=0.26'],
         'lint': ['ruff>=0.6', 'pyright>=1.1.380'],
     },
     entry_points={

@@ -44,7 +44,7 @@ _READ_FOR_ANY_MODEL = {
     sections.Val: {'val_freq', 'save_img', 'pbar', 'suffix', 'metrics'},
     sections.TrainVal: {'val_freq', 'save_img', 'pbar', 'suffix', 'metrics'},
 }
-_LOADER_KEYS = {
+LOADER_KEYS = {
     'name',
     'type',
     'io_backend',
@@ -60,7 +60,7 @@ _LOADER_KEYS = {
     'use_shuffle',
 }
 # It sets these itself; written in a file they would be overwritten.
-_SET_BY_TOOLBOX = {'dist', 'rank', 'world_size', 'is_train', 'auto_resume', 'root_path'}
+SET_BY_TOOLBOX = {'dist', 'rank', 'world_size', 'is_train', 'auto_resume', 'root_path'}
 _FOLDERS_SET_BY_TOOLBOX = {'models', 'training_states', 'visualization', 'log', 'experiments_root', 'results_root'}
 # Words that the toolbox's own option files carry although the class does not read them: (class, section).
 _IDLE_WORDS: dict[tuple[str, str], set[str]] = {
@@ -154,7 +154,7 @@ def _check_section(
     known = set(schema.model_fields) | set(also_known)
     if reader is not None:
         known = set(_READ_FOR_ANY_MODEL.get(schema, known))
-        known |= keys_read(reader).read.get(key, set()) - _SET_BY_TOOLBOX
+        known |= keys_read(reader).read.get(key, set()) - SET_BY_TOOLBOX
         for base in reader.__mro__:
             known |= _IDLE_WORDS.get((base.__name__, key), set())
     lenient = not is_read or (reader is None and not key) or (reader is not None and not is_own(reader))
@@ -225,7 +225,7 @@ def _check_dataset(values: Mapping[str, Any], key: str, schema: type[sections.Da
         return [Problem(f'{key}.type', unknown_name(DATASET_REGISTRY, 'data set', values['type']))]
     keys, own = keys_read(owner), is_own(owner)
     declared = getattr(owner, 'option_keys', None)  # a class may say which keys it takes
-    known = _LOADER_KEYS | set(keys.read.get('', ()) if declared is None else declared)
+    known = LOADER_KEYS | set(keys.read.get('', ()) if declared is None else declared)
     known |= _IDLE_WORDS.get((owner.__name__, 'datasets'), set())
     problems = [
         Problem(f'{key}.{word}', text)

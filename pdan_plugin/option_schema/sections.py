@@ -1,7 +1,7 @@
 """The sections of an option file: their keys, and what kind of value each takes.
 
-A section allows further keys here; which of them something reads is decided in option_schema.py. Whole numbers may be
-written 5e3, and no text is ever taken for a number.
+A section allows further keys here; which of them something reads is decided in check.py. Whole numbers may be written
+5e3, and no text is ever taken for a number. The docstring below a key is its description in the options reference.
 """
 
 from __future__ import annotations
@@ -92,24 +92,40 @@ Resampling = Literal['bicubic', 'area', 'bilinear']
 
 
 class Options(BaseModel):
-    model_config = ConfigDict(extra='allow', protected_namespaces=())
+    model_config = ConfigDict(extra='allow', protected_namespaces=(), use_attribute_docstrings=True)
 
 
 class Top(Options):
+    """The top level of an option file."""
+
     name: Text
+    """The run's name: its folder is `experiments/NAME` or `results/NAME`."""
     model_type: Text
+    """A registered model."""
     num_gpu: GpuCount
+    """GPUs to use; 0 is the CPU, `auto` is every GPU that is visible."""
     datasets: Section
+    """`train` and `val` for training, `test`, `test_2` and so on for a test; see `datasets`."""
     network_g: Section
+    """The network: `type`, a registered arch, and the keywords of its constructor."""
     path: Section
+    """Where weights and states are read from; see `path`."""
     scale: Factor | None = None
+    """HR size divided by LR size."""
     manual_seed: Whole | None = None
+    """The seed of every draw. Without it, one is drawn and logged."""
     plugins: Names | None = None
+    """The plugins to load, exactly these. Without it, every installed plugin is loaded."""
     train: Section | None = None
+    """See `train`."""
     val: Section | None = None
+    """See `val`."""
     logger: Section | None = None
+    """See `logger`."""
     dist_params: Section | None = None
+    """See `dist_params`."""
     find_unused_parameters: StrictBool = False
+    """For DistributedDataParallel: whether some parameters get no gradient in some iterations."""
 
 
 class TrainTop(Top):
@@ -122,31 +138,57 @@ class TestTop(Top):
 
 
 class Train(Options):
+    """How a network is trained."""
+
     total_iter: Positive
+    """Iterations of the run."""
     warmup_iter: AnyWhole = -1
+    """Iterations in which the learning rate rises linearly from 0; -1 for none."""
     ema_decay: Fraction = 0.0
+    """Decay of the moving average of the weights; 0 for no average."""
     precision: Precision = 'fp32'
+    """Number format of the forward pass. Weights, losses and the optimizer stay in float32."""
     tf32: StrictBool = True
+    """Whether float32 on CUDA may use TF32 in training. Validation never does."""
     channels_last: StrictBool = False
+    """Memory layout channels-last: faster on tensor cores and on a CPU."""
     compile: StrictBool = False
+    """Whether torch.compile is used for the training steps."""
     accumulation_steps: Positive = 1
+    """An iteration computes this many batches of `batch_size_per_gpu` before its one optimizer step."""
     grad_clip_norm: Factor | None = None
+    """A gradient with a larger norm is scaled down to this norm."""
     max_skipped_steps: Positive = 25
+    """So many skipped steps in a row, whose loss or gradient was not finite, end the run."""
     net_d_iters: Positive = 1
+    """GAN models: the generator is trained in every iteration that is a multiple of it."""
     net_d_init_iters: Whole = 0
+    """GAN models: iterations at the start in which only the discriminator is trained."""
 
 
 class Val(Options):
+    """Validation during training, and scoring in a test."""
+
     save_img: StrictBool
+    """Whether the restored pictures are written."""
     val_freq: Positive | None = None
+    """Iterations between two validations."""
     suffix: Text | None = None
+    """A suffix of the restored pictures' names."""
     pbar: StrictBool = False
+    """Whether a progress bar is shown."""
     metrics: Section | None = None
+    """Metrics, each under a name of your choice: `type`, its keywords, and `better: higher` or `lower`."""
     precision: Precision = 'fp32'
+    """Number format of the network. fp32 keeps scores comparable with papers."""
     self_ensemble: StrictBool = False
+    """Whether the results of all eight flips and rotations are averaged: eight times the time."""
     tile: TileSize | None = None
+    """Largest side of the tiles; `auto` for what the memory allows. Without it, pictures are restored whole."""
     tile_overlap: Whole | None = None
+    """Pixels of the input that tiles share. Without it, what the network needs is measured."""
     submission: StrictBool = False
+    """Whether a zip in the form of the REDS challenge is written."""
 
 
 class TrainVal(Val):
@@ -154,53 +196,97 @@ class TrainVal(Val):
 
 
 class Wandb(Options):
+    """Weights & Biases."""
+
     project: Text | None = None
+    """The project; without it, wandb is not used."""
     resume_id: Text | None = None
+    """The run to continue."""
 
 
 class Logger(Options):
+    """What a training run logs and saves."""
+
     print_freq: Positive
+    """Iterations between two lines of the log."""
     save_checkpoint_freq: Positive
+    """Iterations between two checkpoints."""
     use_tb_logger: StrictBool
+    """Whether events for tensorboard are written."""
     keep_checkpoints: StrictPositive | None = None
+    """How many of the newest checkpoints are kept, beside the best of each metric. Without it, all."""
     wandb: Section | None = None
+    """See `logger.wandb`."""
 
 
 class Distributed(Options):
+    """Several processes."""
+
     backend: Literal['nccl', 'gloo', 'mpi'] | None = None
+    """Without it: nccl on GPUs, gloo on a CPU."""
     port: Positive | None = None
+    """The port on which the processes meet."""
     timeout: Number | None = None
+    """Seconds after which a rank stops waiting for another one."""
 
 
 class Paths(Options):
+    """Where a run starts from."""
+
     resume_state: Text | None = None
+    """The training state to continue from; `--auto_resume` finds the newest."""
     ignore_resume_networks: Any = None
+    """Networks that are not taken from the checkpoint of `resume_state`, such as `[network_d]`."""
 
 
 class NetworkPaths(Options):
+    """For each network `network_X`, with its letter as suffix: `pretrain_network_g` and so on."""
+
     pretrain_network: Text | None = None
+    """The weights to start from, or to test."""
     param_key: Text | None = None
+    """The key in the file: `params`, `params_ema` for the moving average, `~` for a file without keys."""
     strict_load: StrictBool = True
+    """Whether the weights must fit the network exactly."""
 
 
 class DataSet(Options):
+    """A data set."""
+
     name: Text
+    """Its name in logs and results."""
     type: Text
+    """A registered data set."""
     io_backend: Section | None = None
+    """How files are read: `type: disk` or `type: lmdb`."""
     gt_size: Positive | None = None
+    """Side of the HR crop in training, in pixels."""
     use_hflip: StrictBool | None = None
+    """Whether crops are mirrored, half of the time."""
     use_rot: StrictBool | None = None
+    """Whether crops are flipped upside down and transposed, each half of the time."""
     pin_memory: StrictBool = False
+    """Whether batches are put into pinned memory, for faster copies to a GPU."""
     persistent_workers: StrictBool = False
+    """Whether the workers stay from epoch to epoch."""
     prefetch_mode: Literal['cpu', 'cuda'] | None = None
+    """`cpu` or `cuda`: batches are prepared ahead."""
     num_prefetch_queue: Positive = 1
+    """Batches that `prefetch_mode: cpu` prepares ahead."""
     dataroot_gt: Any = None
+    """The ground truth: a folder or a store (`.lmdb`)."""
     dataroot_lq: Any = None
+    """The input pictures: a folder or a store."""
     dataset_enlarge_ratio: Factor = 1
+    """How many times the data set is read in one epoch."""
     num_worker_per_gpu: Whole | None = None
+    """Worker processes that read for each rank; 0 reads in the training process."""
     batch_size_per_gpu: Positive | None = None
+    """Samples in a batch of each rank."""
     degradation: Section | None = None
-    use_shuffle: StrictBool | None = None  # in many option files; the sampler always shuffles
+    """See `datasets: degradation`."""
+    use_shuffle: StrictBool | None = None
+    """No effect: training always shuffles. It is accepted because many option files have it."""
 
 
 class TrainDataSet(DataSet):
@@ -214,12 +300,19 @@ class Degradation(Options):
     model_config = ConfigDict(extra='forbid', frozen=True)
 
     resize: Annotated[list[Resampling], Field(min_length=1)] | None = None
+    """The ways in which LR pictures are made; one is drawn for each sample."""
     resize_prob: Probability = 1.0
+    """How often `resize` is applied."""
     noise_sigma: NoiseRange | None = None
+    """Standard deviation of the noise, in grey levels of 255; two numbers are a range."""
     noise_prob: Probability = 1.0
+    """How often noise is added."""
     poisson: StrictBool = False
+    """Whether half of the noise follows the signal, as a sensor's does."""
     jpeg_quality: QualityRange | None = None
+    """Quality of the JPEG compression; two numbers are a range."""
     jpeg_prob: Probability = 1.0
+    """How often the picture is compressed."""
 
     @model_validator(mode='after')
     def _something_is_degraded(self) -> Degradation:

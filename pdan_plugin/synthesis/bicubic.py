@@ -29,8 +29,7 @@ def imresize(image: Tensor, scale: float) -> Tensor:
         (..., h, w) -> (..., ceil(h * scale), ceil(w * scale))
 
     Raises:
-        ValueError: The scale is not positive, the image has no pixels or fewer than two dimensions, or is not floating
-        point.
+        ValueError: The scale is not positive, or the image has no pixels, fewer than two dimensions or whole numbers.
     """
     if not scale > 0:
         raise ValueError(f'scale must be positive, got {scale}')

@@ -1,0 +1,22 @@
+"""The pages that are read outside of the site."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def test_the_readme_is_short() -> None:
+    assert len((REPOSITORY / 'README.md').read_text(encoding='utf-8').splitlines()) <= 150
+
+
+@pytest.mark.parametrize('page', ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'pdan_plugin/weights/README.md'])
+def test_links_lead_somewhere(page: str) -> None:
+    text = (REPOSITORY / page).read_text(encoding='utf-8')
+    links = [link.partition('#')[0] for link in re.findall(r'\]\(([^)]+)\)', text) if not link.startswith('http')]
+    missing = [link for link in links if link and not (REPOSITORY / page).parent.joinpath(link).exists()]
+    assert not missing
