@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 VERSION = re.search(r"^__version__ = '(.+)'$", (HERE / 'pdan_plugin/__init__.py').read_text(), re.MULTILINE)
 assert VERSION, 'pdan_plugin/__init__.py must hold the line __version__ = ...'
 
-VIDEO = ['av>=14']
+VIDEO = ['av>=14.1']
 LPIPS = ['lpips>=0.1.4']
 ONNX = ['onnx>=1.16', 'onnxruntime>=1.18', 'onnxscript>=0.2']
 
