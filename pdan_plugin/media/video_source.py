@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pdan_plugin.errors import RequestError
+from pdan_plugin.media.pyav import import_av, open_container, primaries_and_transfer
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 VIDEO_SUFFIXES = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.ts', '.webm')
 WRITTEN_VIDEO_SUFFIXES = ('.mp4', '.mkv')
 
-# ITU-T H.273's numbers of the matrix between RGB and YCbCr, and swscale's names for them
-MATRIX_NAMES = {1: 'ITU709', 4: 'FCC', 5: 'ITU601', 6: 'ITU601', 7: 'SMPTE240M', 9: 'BT2020', 10: 'BT2020'}
+# ITU-T H.273's numbers of the matrix between RGB and YCbCr, and swscale's numbers for them
+MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
 _RGB, _UNSPECIFIED, _BT709, _BT601 = 0, 2, 1, 6
 _HD_HEIGHT = 720  # from which players take an untagged video for BT.709
 
@@ -40,7 +40,7 @@ class SourceVideo:
         width, height: As stored, before rotation.
         rotation: Quarter turns counter-clockwise that make it upright, 0 to 3.
         bits: A colour channel, 8 or more.
-        matrix: Of ``MATRIX_NAMES``; where the file does not say, what players take it for. RGB is 0.
+        matrix: Of ``MATRICES``; where the file does not say, what players take it for. RGB is 0.
         color_range: 1 for 16..235, 2 for 0..255.
         primaries, transfer: H.273's numbers, 2 where the file does not say.
         pixel_aspect: Width of a pixel to its height, after rotation.
@@ -74,21 +74,6 @@ class SourceVideo:
         return (self.width, self.height) if self.rotation % 2 else (self.height, self.width)
 
 
-def import_av() -> Any:
-    """PyAV.
-
-    Raises:
-        RequestError: It is not installed.
-    """
-    try:
-        import av
-    except ImportError as error:
-        raise RequestError(
-            f"videos need PyAV, which cannot be loaded ({error}): pip install av (or 'pdan-plugin[video]')"
-        ) from error
-    return av
-
-
 def open_video(path: Path) -> InputContainer:
     """An open container; to be closed by the caller.
 
@@ -104,7 +89,7 @@ def open_video(path: Path) -> InputContainer:
     with path.open('rb'):  # a file that may not be read is told as such
         pass
     try:
-        return av.open(str(path), metadata_errors='replace')
+        return open_container(str(path))
     except av.FFmpegError as error:
         raise VideoFileError(f'cannot be opened as a video: {error.strerror}') from error
 
@@ -141,12 +126,13 @@ def describe(path: Path) -> SourceVideo:
         is_rgb = frame.format.is_rgb
         may_be_transparent = frame.format.has_palette or any(each.is_alpha for each in frame.format.components)
         tags = stream.metadata
+        primaries, transfer = primaries_and_transfer(frame, stream.codec_context)
         matrix = int(frame.colorspace)
         if is_rgb:
             matrix = _RGB
         elif matrix in (_UNSPECIFIED, _RGB):
             matrix = _BT709 if height >= _HD_HEIGHT else _BT601
-        if not is_rgb and matrix not in MATRIX_NAMES:
+        if not is_rgb and matrix not in MATRICES:
             raise VideoFileError(
                 f'has colours by matrix {matrix} of H.273, which is not converted; convert it to BT.709'
             )
@@ -158,9 +144,9 @@ def describe(path: Path) -> SourceVideo:
             bits=max(component.bits for component in frame.format.components),
             matrix=matrix,
             color_range=2 if is_full else 1,
-            primaries=int(frame.color_primaries),
-            transfer=int(frame.color_trc),
-            pixel_aspect=1 / aspect if turned % 2 else aspect,
+            primaries=primaries,
+            transfer=transfer,
+            pixel_aspect=1 / aspect if turned % 2 else Fraction(aspect),
             rate=Fraction(rate),
             time_base=time_base,
             frames=stream.frames or round(ends * rate),
@@ -212,7 +198,7 @@ def result_suffix(path: Path) -> str:
 def _can_hold(suffix: str, stream: Stream) -> bool:
     av = import_av()
     try:
-        with av.open(io.BytesIO(), 'w', format='mp4' if suffix == '.mp4' else 'matroska') as trial:
+        with open_container(io.BytesIO(), 'w', format='mp4' if suffix == '.mp4' else 'matroska') as trial:
             trial.add_stream_from_template(stream)
             trial.start_encoding()  # writes the header, where muxers refuse what they cannot hold
     except (av.FFmpegError, ValueError):

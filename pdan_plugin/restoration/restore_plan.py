@@ -15,11 +15,11 @@ from typing import Any, Literal
 from pdan_plugin.errors import RequestError, refusing_unwritable
 from pdan_plugin.media.picture_files import PICTURE_SUFFIXES
 from pdan_plugin.media.picture_writing import WRITTEN_SUFFIXES, partial_path
+from pdan_plugin.media.pyav import import_av
 from pdan_plugin.media.video_source import (
     VIDEO_SUFFIXES,
     WRITTEN_VIDEO_SUFFIXES,
     VideoFileError,
-    import_av,
     refused_streams,
     result_suffix,
 )

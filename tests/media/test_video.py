@@ -34,13 +34,11 @@ def view(number, height=HEIGHT, width=WIDTH):
 def make_video(path, times, *, codec='mpeg4', sound=None, height=HEIGHT, width=WIDTH, pix_fmt='yuv420p', **tags):
     """A video with a frame at each of ``times`` (in 600ths of a second), and with a tone."""
     with av.open(str(path), 'w') as output:
-        stream = output.add_stream(codec, rate=20, options={'qscale': '2'} if codec == 'mpeg4' else {})
+        options = {'flags': '+qscale', 'global_quality': '236'} if codec == 'mpeg4' else {}
+        stream = output.add_stream(codec, rate=20, options=options)
         coding = stream.codec_context
         coding.width, coding.height, coding.pix_fmt, coding.time_base = width, height, pix_fmt, TICKS
         coding.gop_size, coding.max_b_frames = 1, 0  # each frame by itself: a broken one breaks no other
-        if codec == 'mpeg4':
-            coding.flags |= 1 << 1  # quantizer as in the options
-            coding.global_quality = 2 * 118
         for name, value in tags.items():
             setattr(coding, name, value)
         tone = output.add_stream(sound, rate=16000, layout='mono') if sound else None
@@ -125,6 +123,10 @@ def test_a_broken_frame_is_stood_in_for_and_told(tmp_path, capsys):
         assert np.abs(pictures[number][::2, ::2] - whole[shown]).mean() < 4
 
 
+@pytest.mark.skipif(
+    av.library_versions['libavcodec'] == (61, 19, 100),
+    reason='the MPEG-4 decoder of FFmpeg 7.1.0 (PyAV 14) gives no picture after a broken first one',
+)
 def test_broken_frames_at_the_ends_do_not_shorten_it(tmp_path):
     source = make_video(tmp_path / 'in.mp4', REGULAR)
     break_packets(source, [0, 11])
@@ -174,7 +176,8 @@ def test_colour_tags_are_kept_and_colours_are_right(tmp_path, colorspace, color_
     with av.open(str(source)) as before, av.open(str(tmp_path / 'out.mp4')) as after:
         old, new = (next(container.decode(video=0)) for container in (before, after))
         names = ('colorspace', 'color_range', 'color_primaries', 'color_trc')
-        assert [int(getattr(new, name)) for name in names] == [colorspace, color_range, primaries, 1]
+        coding = after.streams.video[0].codec_context  # before PyAV 17 a frame does not have all of them
+        assert [int(getattr(coding, name)) for name in names] == [colorspace, color_range, primaries, 1]
         # the mean of a plane, as it is stored: no conversion of this test's own stands between
         for old_plane, new_plane in zip(old.planes, new.planes, strict=True):
             old_mean, new_mean = (plane_of(plane).mean() for plane in (old_plane, new_plane))
