@@ -36,7 +36,7 @@ FLOORS = {
     'errors': 'the exceptions of every room',
 }
 LOOSE = {'__init__', '__main__', 'errors', 'plugins', 'install_toolbox', 'spandrel_arch'}
-USE_FIXES = {'__init__', '__main__', 'commands', 'toolbox_fixes'}
+USE_FIXES = {'__init__', 'commands', 'toolbox_fixes'}
 
 
 def _modules():
