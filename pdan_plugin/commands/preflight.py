@@ -24,12 +24,13 @@ from basicsr.utils.registry import DATASET_REGISTRY, LOSS_REGISTRY, MODEL_REGIST
 from pdan_plugin.data.epochs import iterations_per_epoch
 from pdan_plugin.errors import RequestError
 from pdan_plugin.machine.compiler_check import require_compiler
+from pdan_plugin.machine.devices import device_count
 from pdan_plugin.metrics.preparation import prepare_metrics
 from pdan_plugin.models.distinct_results import require_distinct_results, require_distinct_tables
 from pdan_plugin.models.submission import require_challenge_frames
+from pdan_plugin.option_schema.completion import complete_datasets, is_training, run_name
 from pdan_plugin.option_schema.constructors import find_registered
 from pdan_plugin.option_schema.network_section import build_network
-from pdan_plugin.toolbox_fixes.options import complete_datasets, device_count
 
 _SMALL_SET = re.compile(r'datasets/small(_synthesised|_video)?/')
 _STORE = re.compile(r'(train|val|val300)_(sharp|blur_bicubic_x4|sharp_bicubic_x4)\.lmdb$')
@@ -63,17 +64,6 @@ class RunFacts:
     world_size: int
     iterations: int
     devices: int
-
-
-def is_training(opt: Mapping[str, Any]) -> bool:
-    """Whether an option file is to train: it describes training data or a training section."""
-    datasets = opt.get('datasets')
-    return 'train' in opt or (isinstance(datasets, Mapping) and 'train' in datasets)
-
-
-def run_name(opt: Mapping[str, Any], *, debug: bool = False) -> str:
-    """The name of the run's folder, under experiments/ or results/."""
-    return f'debug_{opt["name"]}' if debug and not opt['name'].startswith('debug') else opt['name']
 
 
 def check_run(

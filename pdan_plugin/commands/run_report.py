@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 
-from pdan_plugin.commands.preflight import RunFacts, check_run, is_training, size_in_words, toolbox_silent
+from pdan_plugin.commands.preflight import RunFacts, check_run, size_in_words, toolbox_silent
 from pdan_plugin.errors import RequestError
 from pdan_plugin.machine import network_size
 from pdan_plugin.machine.precision import slowness
 from pdan_plugin.machine.step_memory import step_memory
+from pdan_plugin.option_schema.completion import is_training
 from pdan_plugin.option_schema.constructors import find_registered
 from pdan_plugin.option_schema.keys_read import keys_read
 from pdan_plugin.option_schema.network_section import build_network

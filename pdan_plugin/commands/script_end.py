@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import overload
 
 from pdan_plugin.errors import RequestError, WorkError
+from pdan_plugin.processes.command_start import WRONG_REQUEST
 
-DONE, FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, INTERRUPTED = 0, 1, 130
 
 Main = Callable[[Sequence[str] | None], None]
 Script = Callable[..., int]
