@@ -20,7 +20,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         RequestError: The run would not start. Where only weights are missing, the summary is printed first.
     """
-    from pdan_plugin.commands import run_report
+    from pdan_plugin.commands import run_summary
     from pdan_plugin.commands.checked_request import checked_request
     from pdan_plugin.commands.preflight import missing_weights
 
@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.nproc < 1:
         raise RequestError(f'--nproc {arguments.nproc}: expected 1 worker or more')
     missing = missing_weights(request.options, request.path)
-    summary = run_report.report(
+    summary = run_summary.summarize(
         request.options,
         request.path,
         world_size=arguments.nproc,

@@ -1,7 +1,7 @@
 """Would this run start? Data sets, first samples and paths are tried, and nothing is written.
 
 ``basicsr train`` and ``basicsr test`` make these checks before the toolbox makes its folders; ``basicsr check`` makes
-them and tells how large the run is (`run_report`).
+them and tells how large the run is (`run_summary`).
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ _PAPERS_BATCH = 128  # of PDAN
 _SPARE = 0.1  # of a GPU's memory: workspace of the convolution library, fragmentation, what else is on it
 
 
-def report(
+def summarize(
     opt: Mapping[str, Any],
     path: str,
     *,
