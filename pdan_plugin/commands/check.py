@@ -22,7 +22,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from pdan_plugin.commands import run_summary
     from pdan_plugin.commands.checked_request import checked_request
-    from pdan_plugin.commands.preflight import missing_weights
+    from pdan_plugin.commands.missing_weights import missing_weights
 
     request = checked_request(arguments)
     if arguments.nproc < 1:

@@ -8,8 +8,9 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from small_run import changed, test_options, train_options, write_pictures
 from torch import nn
 
-from pdan_plugin.commands import run_summary
-from pdan_plugin.commands.preflight import DataFacts, RunFacts
+from pdan_plugin.commands import memory_summary, run_summary
+from pdan_plugin.commands.data_check import DataFacts
+from pdan_plugin.commands.preflight import RunFacts
 from pdan_plugin.errors import RequestError
 from pdan_plugin.machine import network_size
 from pdan_plugin.machine.step_memory import step_memory
@@ -108,13 +109,13 @@ def test_the_way_to_the_paper_s_batch_is_told_for_pdan():
 )  # fmt: skip
 def test_a_gpu_s_memory_is_held_against_it(monkeypatch, gibibytes, told):
     """The GPU is feigned."""
-    monkeypatch.setattr(run_summary, 'gpu_memory', lambda: ('A GPU', int(gibibytes * 2**30)))
+    monkeypatch.setattr(memory_summary, 'gpu_memory', lambda: ('A GPU', int(gibibytes * 2**30)))
     options = changed(pdan_options(accumulation_steps=2), 'datasets.train.batch_size_per_gpu', 16)
     crop, target = (3, 128, 128), (3, 512, 512)
     facts = RunFacts([DataFacts('train', 'PairedImageDataset', 640, crop, target)], 32, 1, 20, devices=1)
     network = build_network(PDAN, 'network_g')
     parameters = {'network_g': network_size.count_parameters(network)}
-    lines = run_summary._memory_lines(options, facts, network, parameters, crop)
+    lines = memory_summary.memory_lines(options, facts, network, parameters, crop)
     assert re.search(told, '\n'.join(lines))
     assert ("the paper's 128" in '\n'.join(lines)) == (gibibytes == 80)
     if gibibytes == 0.7:  # what is advised is true
