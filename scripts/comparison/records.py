@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.models.test_record import write_atomically
+from pdan_plugin.models.scores_record import write_atomically
 from pdan_plugin.report.test_run import mean, read_run
 
 FOLDER = 'runs'

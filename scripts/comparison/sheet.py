@@ -11,7 +11,7 @@ from comparison.plan import PlannedRow
 from comparison.rows import BICUBIC
 from comparison.rows import Comparison as Rows
 from comparison.tables import finished_runs
-from pdan_plugin.models.test_record import write_atomically
+from pdan_plugin.models.scores_record import write_atomically
 from pdan_plugin.report.picture_sheet import Comparison, Scores, evenly_spread
 from pdan_plugin.report.test_run import DatasetScores, read_run
 
