@@ -13,7 +13,7 @@ from comparison.rows import Comparison as Rows
 from comparison.tables import finished_runs
 from pdan_plugin.models.scores_record import write_atomically
 from pdan_plugin.report.picture_sheet import Comparison, Scores, evenly_spread
-from pdan_plugin.report.test_run import DatasetScores, read_run
+from pdan_plugin.report.scored_run import DatasetScores, read_run
 
 _SHOWN = 6  # frames
 
