@@ -72,7 +72,7 @@ class Scores:
         return json_safe({'frames': len(self.psnr[BICUBIC]), 'mean': methods, 'psnr': self.psnr, 'ssim': self.ssim})
 
 
-class Comparison:
+class ComparedFrames:
     """The same frames from everywhere, checked to be complete before the first is read.
 
     Args:
