@@ -14,7 +14,7 @@ from pdan_plugin.errors import RequestError
 from pdan_plugin.media.video import restore_video
 from pdan_plugin.media.video_source import VideoFileError, result_suffix
 from pdan_plugin.restoration import restore_path
-from pdan_plugin.restoration.restore_plan import make_plan
+from pdan_plugin.restoration.jobs import make_plan
 from pdan_plugin.restoration.restorer import Restorer
 
 HEIGHT, WIDTH = 48, 64
