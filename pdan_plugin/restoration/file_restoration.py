@@ -28,7 +28,8 @@ from pdan_plugin.media.picture_writing import (
 from pdan_plugin.media.transparency import restore_layers
 from pdan_plugin.media.video import restore_video
 from pdan_plugin.media.video_source import VideoFileError, describe
-from pdan_plugin.restoration.jobs import RECORD, Job, Plan, begin, file_digest, make_plan
+from pdan_plugin.restoration.claimed_results import RECORD, begin, file_digest
+from pdan_plugin.restoration.jobs import Job, Plan, make_plan
 from pdan_plugin.restoration.restorer import Restorer
 from pdan_plugin.weights.packaged_weights import find_weights
 from pdan_plugin.weights.trained_network import load_recorded_network
