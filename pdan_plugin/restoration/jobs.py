@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -10,23 +11,42 @@ from pathlib import Path
 from typing import Literal
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.media.picture_files import PICTURE_SUFFIXES
+from pdan_plugin.media.picture_files import (
+    PICTURE_SUFFIXES,
+    Picture,
+    PictureFileError,
+    PictureHeader,
+    read_picture_header,
+)
 from pdan_plugin.media.picture_writing import WRITTEN_SUFFIXES
 from pdan_plugin.media.video_source import (
     VIDEO_SUFFIXES,
     WRITTEN_VIDEO_SUFFIXES,
     VideoFileError,
+    VideoHeader,
     import_av,
-    refused_streams,
-    result_suffix,
+    read_video_header,
 )
 
 
 @dataclass(frozen=True)
 class Job:
+    """A file to restore.
+
+    Attributes:
+        source: The file.
+        target: Its result.
+        kind: By the ending of the source.
+        header: What the source says of itself, read once; None where it cannot be read, for a reason that is reported
+            when the job's turn comes.
+        picture: The source decoded, where that was needed before the job's turn.
+    """
+
     source: Path
     target: Path
     kind: Literal['picture', 'video']
+    header: PictureHeader | VideoHeader | None = None
+    picture: Picture | None = None
 
 
 @dataclass
@@ -84,27 +104,41 @@ def _plan_file(source: Path, output: Path) -> Plan:
         import_av()
     kind, written = ('video', WRITTEN_VIDEO_SUFFIXES) if is_video else ('picture', WRITTEN_SUFFIXES)
     if output.is_dir() or not ending:
-        new = result_suffix(source) if is_video else '.png'
-        return Plan([Job(source, output / f'{source.stem}{new}', kind)], output)
+        return Plan([_job_in_folder(source, output / source.name, kind)], output)
     if ending not in written:
         raise RequestError(
             f'{output}: not an ending of a {kind} that is written ({", ".join(written)}). '
             'If it is to be a folder, make it first.'
         )
-    if is_video:
-        _refuse_lost_sound(source, output)
-    return Plan([Job(source, output, kind)], None)
+    job = Job(source, output, kind, _header(source, kind))
+    if isinstance(job.header, VideoHeader):
+        _refuse_lost_sound(job, job.header)
+    return Plan([job], None)
 
 
-def _refuse_lost_sound(source: Path, output: Path) -> None:
-    try:
-        refused = [stream for stream in refused_streams(source, output.suffix.lower()) if stream.type == 'audio']
-    except (VideoFileError, OSError):
-        return  # told when it is restored
+def _job_in_folder(source: Path, place: Path, kind: Literal['picture', 'video']) -> Job:
+    """A job whose result takes the place's name with an ending of ours."""
+    header = _header(source, kind)
+    if kind == 'picture':
+        ending = '.png'
+    else:  # one that cannot be opened gets .mp4; its failure is reported when its turn comes
+        ending = header.suffix if isinstance(header, VideoHeader) else '.mp4'
+    return Job(source, place.with_suffix(ending), kind, header)
+
+
+def _header(source: Path, kind: Literal['picture', 'video']) -> PictureHeader | VideoHeader | None:
+    with contextlib.suppress(OSError, PictureFileError, VideoFileError):
+        return read_picture_header(source) if kind == 'picture' else read_video_header(source)
+    return None
+
+
+def _refuse_lost_sound(job: Job, header: VideoHeader) -> None:
+    ending = job.target.suffix.lower()
+    refused = [stream for stream in header.refused[ending] if stream.type == 'audio']
     if refused:
         raise RequestError(
-            f'{output}: the sound of {source} ({refused[0].codec}) cannot be copied into '
-            f'{output.suffix}. Give an output that ends in {_other(output.suffix.lower())}.'
+            f'{job.target}: the sound of {job.source} ({refused[0].codec}) cannot be copied into '
+            f'{job.target.suffix}. Give an output that ends in {_other(ending)}.'
         )
 
 
@@ -123,10 +157,10 @@ def _plan_folder(source: Path, output: Path) -> Plan:
         suffix = path.suffix.lower()
         place = output / path.relative_to(source)
         if suffix in PICTURE_SUFFIXES:
-            plan.jobs.append(Job(path, place.with_suffix('.png'), 'picture'))
+            plan.jobs.append(_job_in_folder(path, place, 'picture'))
         elif suffix in VIDEO_SUFFIXES:
             import_av()
-            plan.jobs.append(Job(path, place.with_suffix(result_suffix(path)), 'video'))
+            plan.jobs.append(_job_in_folder(path, place, 'video'))
         else:
             plan.left_alone[suffix or 'no ending'] += 1
     if not plan.jobs:
