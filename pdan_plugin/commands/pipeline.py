@@ -15,10 +15,11 @@ from pdan_plugin.commands.preflight import check_run
 from pdan_plugin.commands.run_end import leave_curves, leave_report, report_stop, what_next
 from pdan_plugin.commands.script_end import DONE, WRONG_REQUEST
 from pdan_plugin.errors import RequestError
-from pdan_plugin.option_schema.run_request import RunRequest, handed_over
+from pdan_plugin.option_schema.run_request import RunRequest
 from pdan_plugin.processes.launch import check_worker_count, run_workers
 from pdan_plugin.processes.launchers import Group, find_group, speaks_for_its_machine
 from pdan_plugin.processes.process_group import leave_process_group, restarts
+from pdan_plugin.toolbox_fixes.options import handed_over
 from pdan_plugin.training.interruption import RunStopped
 
 

@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
         RequestError: What is asked for cannot be done; nothing has been written.
     """
     from pdan_plugin.plugins import load_plugins
-    from pdan_plugin.restoration import restore_path
+    from pdan_plugin.restoration.file_restoration import restore_path
 
     load_plugins(None)
     return restore_path(

@@ -1,16 +1,10 @@
-"""One run as it was asked for: its options, read once, and how they reach the toolbox's pipelines.
-
-The pipelines take no options; they call `parse_options`, which reads the command line. A command that has read and
-checked options hands them over for the duration of the pipeline, and `parse_options` takes those. Without a command, as
-under the toolbox's own ``python basicsr/train.py -opt FILE``, `parse_options` makes the request from its command line.
-"""
+"""One run as it was asked for: its options, read once, and what the command line says beside them."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,9 +57,6 @@ class RunRequest:
         return f'{comment}\n{self.body}'
 
 
-_handed: RunRequest | None = None
-
-
 def read_request(path: str, overrides: Sequence[str] = (), *, command: str, **further: Any) -> RunRequest:
     """Reads the option file of a run.
 
@@ -85,19 +76,3 @@ def read_request(path: str, overrides: Sequence[str] = (), *, command: str, **fu
     else:
         body = as_written.read_text(encoding='utf-8')
     return RunRequest(str(path), options, tuple(overrides), body, command, **further)
-
-
-@contextmanager
-def handed_over(request: RunRequest) -> Iterator[None]:
-    """The toolbox's pipelines started within the block run with this request's options."""
-    global _handed
-    before, _handed = _handed, request
-    try:
-        yield
-    finally:
-        _handed = before
-
-
-def handed_request() -> RunRequest | None:
-    """The request that a command has handed over; None where no command started the pipeline."""
-    return _handed

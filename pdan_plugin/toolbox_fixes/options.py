@@ -1,4 +1,9 @@
-"""The toolbox's `parse_options` and `copy_opt_file`, which hand the options to its pipelines and keep a copy."""
+"""The toolbox's `parse_options` and `copy_opt_file`, by which its pipelines get their options and keep a copy of them.
+
+The pipelines take no options; they call `parse_options`, which reads the command line. A command that has read and
+checked options hands them over for the duration of the pipeline, and `parse_options` takes those. Where no command has,
+as under the toolbox's own ``python basicsr/train.py -opt FILE``, it reads the command line as published.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,7 @@ import os
 import random
 import shlex
 import sys
+from collections.abc import Iterator
 from os import path as osp
 from typing import Any
 
@@ -18,10 +24,23 @@ from basicsr.utils.dist_util import get_dist_info, master_only
 from pdan_plugin.errors import refusing_unwritable
 from pdan_plugin.machine.devices import device_count
 from pdan_plugin.option_schema.completion import complete_options, group_parameters, require_what_every_file_has
-from pdan_plugin.option_schema.run_request import RunRequest, handed_over, handed_request, read_request
+from pdan_plugin.option_schema.run_request import RunRequest, read_request
 from pdan_plugin.processes.launchers import LAUNCHERS, launcher_in_environment
 from pdan_plugin.processes.process_group import from_rank_zero
 from pdan_plugin.toolbox_fixes.patching import fix, probe, replace, swapped
+
+_handed: RunRequest | None = None
+
+
+@contextlib.contextmanager
+def handed_over(request: RunRequest) -> Iterator[None]:
+    """The toolbox's pipelines started within the block run with the options of this request, the very object."""
+    global _handed
+    before, _handed = _handed, request
+    try:
+        yield
+    finally:
+        _handed = before
 
 
 class RequestPath(str):
@@ -45,7 +64,7 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any]
     Raises:
         RequestError: The option file or an override cannot be read, or asks for devices that are not here.
     """
-    request = handed_request() or _read_command_line()
+    request = _handed or _read_command_line()
     opt = request.options
     require_what_every_file_has(opt, request.path)
     if request.local_rank is not None:

@@ -17,7 +17,7 @@ from small_run import changed, test_options, train_options, without, write_optio
 from pdan_plugin.commands import checked_request, name_clash, pipeline
 from pdan_plugin.commands import main as cli
 from pdan_plugin.errors import RequestError
-from pdan_plugin.option_schema.run_request import handed_request
+from pdan_plugin.toolbox_fixes import options as options_fix
 
 
 @pytest.fixture(autouse=True)
@@ -154,7 +154,7 @@ def test_how_a_run_ends_is_told_by_its_status(monkeypatch, capsys, error, status
 
     monkeypatch.setattr(pipeline, 'train_pipeline', fail)
     assert cli.main(['train', '-opt', 'small.yml', '--auto_resume']) == status
-    assert handed_request() is None
+    assert options_fix._handed is None
     error_text = capsys.readouterr().err
     assert error_text.strip().splitlines()[-1] == told
     assert ('Traceback' in error_text) is has_traceback
