@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 from basicsr.utils.registry import LOSS_REGISTRY, MODEL_REGISTRY
+from test_house import FLOORS
 
 PACKAGE = 'pdan_plugin'
-# From the top; only rooms on the two ways.
-FLOORS = ['commands', 'toolbox_fixes', 'models', 'restoration', 'plugins', 'option_schema', 'media', 'losses']
 MOST_CLIMBS = 3
 
 # (caller, callee). `room/module:function`; the toolbox's own by their dotted module.
@@ -23,7 +22,7 @@ OPTIONS = [
     ('commands/train:run', 'commands/pipeline:run_pipeline'),
     ('commands/pipeline:run_pipeline', 'commands/checked_request:checked_request'),
     ('commands/checked_request:checked_request', 'option_schema/run_request:read_request'),
-    ('option_schema/run_request:read_request', 'option_schema/option_file:read_option_file'),
+    ('option_schema/run_request:read_request', 'option_schema/option_file:load_option_file'),
     ('commands/checked_request:checked_request', 'plugins:load_plugins'),
     ('commands/checked_request:checked_request', 'option_schema/check:check_options'),
     ('commands/pipeline:run_pipeline', 'commands/preflight:check_run'),
@@ -114,7 +113,8 @@ def test_each_step_of_a_way_is_a_call_in_the_source(way):
 
 def _climbs(way):
     rooms = [_room(way[0][0]), *(room for _, callee in way if (room := _room(callee)) is not None)]
-    floors = [FLOORS.index(room) for room in rooms]
+    order = list(FLOORS)
+    floors = [order.index(room) for room in rooms]
     return [
         f'{before} -> {after}'
         for before, after, above, below in zip(rooms, rooms[1:], floors[1:], floors, strict=False)

@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
         request.options,
         request.path,
         world_size=arguments.nproc,
-        overrides=request.overrides,
+        overrides=request.file.overrides,
         without=tuple(missing),
     )
     print(summary, flush=True)

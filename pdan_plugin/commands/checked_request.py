@@ -29,12 +29,12 @@ def checked_request(arguments: argparse.Namespace, *, is_train: bool | None = No
     command = os.environ.get(COMMAND) or shlex.join(['basicsr', *arguments.words])
     given = {name: getattr(arguments, name) for name in _FLAGS if hasattr(arguments, name)}
     request = read_request(arguments.option_file, arguments.force_yml, command=command, **given)
-    opt, path = request.options, request.path
+    opt, place = request.options, request.file.place
     names = opt.get('plugins')
     if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise RequestError(
-            f'{path}: plugins: found {names!r}; expected a list of names, such as [pdan, my_project.archs]'
+            f'{place("plugins")}: plugins: found {names!r}; expected a list of names, such as [pdan, my_project.archs]'
         )
     load_plugins(names)
-    check_options(opt, path, is_train=is_training(opt) if is_train is None else is_train)
+    check_options(opt, request.path, is_train=is_training(opt) if is_train is None else is_train, place=place)
     return request

@@ -4,8 +4,8 @@
 Ctrl-C or SIGTERM; a training run has saved its state.
 
 Each subcommand is a module of this room with ``add_arguments(parser)`` and ``run(arguments) -> exit status``. It is
-imported when it is called, and imports what is slow to import (torch, the toolbox) in ``run``: help and mistakes in the
-arguments are answered at once.
+imported when it is called, and imports what is slow to import (torch, the toolbox) in ``run``, before which the toolbox
+is prepared: help and mistakes in the arguments are answered at once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-from pdan_plugin import __version__
+from pdan_plugin import __version__, prepare_toolbox
+from pdan_plugin.commands.name_clash import refuse_ambiguous_command
 from pdan_plugin.commands.script_end import FAILED, INTERRUPTED, WRONG_REQUEST
 from pdan_plugin.errors import RequestError, WorkError
 from pdan_plugin.processes.command_start import print_refusal
@@ -39,9 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(words)
     arguments.words = words
     try:
-        # imported here, as subcommands are: the module asks the toolbox's fixes
-        from pdan_plugin.commands.name_clash import refuse_ambiguous_command
-
+        prepare_toolbox()
         refuse_ambiguous_command()
         return arguments.run(arguments)
     except RequestError as error:

@@ -16,6 +16,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from os import path as osp
+from pathlib import Path
 from typing import Any
 
 from basicsr.utils import options as toolbox_options
@@ -24,6 +25,7 @@ from basicsr.utils.dist_util import get_dist_info, master_only
 from pdan_plugin.errors import refusing_unwritable
 from pdan_plugin.machine.devices import device_count
 from pdan_plugin.option_schema.completion import complete_options, group_parameters, require_what_every_file_has
+from pdan_plugin.option_schema.option_file import OptionFile
 from pdan_plugin.option_schema.run_request import RunRequest, read_request
 from pdan_plugin.processes.launchers import LAUNCHERS, launcher_in_environment
 from pdan_plugin.processes.process_group import from_rank_zero
@@ -53,7 +55,7 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any]
     """The toolbox's `parse_options`: options complete, process group joined, seeds set.
 
     The options are those that a command has handed over, else those of the command line. Differences from the published
-    function: the file and ``--force_yml`` are read by `option_file` (nothing is evaluated, overrides come before
+    function: the file and ``--force_yml`` are read by `load_option_file` (nothing is evaluated, overrides come before
     seeding), the process group of torchrun or srun is joined without a flag, every rank has rank 0's seed, the train
     data set has the seed in its options, and what cannot run on this machine is an error.
 
@@ -113,7 +115,7 @@ def _as_arguments(request: RunRequest) -> argparse.Namespace:
         auto_resume=request.auto_resume,
         debug=request.debug,
         local_rank=request.local_rank,
-        force_yml=list(request.overrides) or None,
+        force_yml=list(request.file.overrides) or None,
     )
 
 
@@ -183,7 +185,7 @@ def _reads_by_safe_rules() -> bool:
             contextlib.redirect_stderr(io.StringIO()),
         ):
             opt, _ = toolbox_options.parse_options(os.devnull)
-            with handed_over(RunRequest('probe', handed, (), '', '')):
+            with handed_over(RunRequest(OptionFile(Path('probe'), handed, (), (), ''), '')):
                 taken, _ = toolbox_options.parse_options(os.devnull)
         return seeds == [2, 3] and opt['lr'] == 1e-3 and opt['probe'] == ['1+1'] and taken is handed
     except SystemExit:
