@@ -14,7 +14,7 @@ from pdan_plugin.toolbox_fixes import other_basicsr_commands
 
 
 def refuse_ambiguous_command() -> None:
-    """Two packages may both have written a script ``basicsr``; the later one won, and no one can tell which.
+    """Looks for a second script ``basicsr``: of two packages that install one, the later has overwritten the other.
 
     Raises:
         RequestError: This process is that script.

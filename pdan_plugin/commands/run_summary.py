@@ -33,7 +33,8 @@ def summarize(
 
     Args:
         overrides: The ``--force_yml`` that ``opt`` holds already; the next command has them too.
-        without: Keys of ``path:`` whose weights are not there yet; all but these is checked, and no next command told.
+        without: Keys of ``path:`` whose weights are not there yet; all else is checked, and the text ends without
+            a next command.
 
     Raises:
         RequestError: As `check_run`; or a network cannot be built, or its weights do not fit.

@@ -44,7 +44,7 @@ def find_group(launcher: str | None) -> Group:
 
 
 def launcher_in_environment() -> str | None:
-    """Whose process group this process was started in, as far as the environment tells; None for none."""
+    """Whose process group this process was started in, by its environment variables; None for no group."""
     if all(name in os.environ for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR')):
         return 'pytorch'
     # a batch script's own step has the job's SLURM_NTASKS but is one task

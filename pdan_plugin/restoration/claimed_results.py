@@ -31,7 +31,7 @@ def begin(plan: Plan, settings: dict[str, Any], *, overwrite: bool) -> list[Job]
 
     A folder gets a record: the settings of every run into it, with the results that are to be theirs and since when. A
     result made since then, from a source not changed since, is done. With ``overwrite`` this run's results are claimed
-    anew, so that a run stopped half way goes on with the rest; other results stay recorded as they were made.
+    again, so that a run stopped half way goes on with the rest; other results stay recorded as they were made.
 
     Raises:
         RequestError: A result is there with other settings or of unknown making, or the output cannot be written; a
@@ -55,7 +55,7 @@ def begin(plan: Plan, settings: dict[str, Any], *, overwrite: bool) -> list[Job]
         _refuse_other_makings(plan.folder, names, runs, settings)
     begun = _claim(record, runs, settings, names, overwrite=overwrite)
     for job in plan.jobs:
-        with contextlib.suppress(OSError):  # what cannot be written is told when its turn comes
+        with contextlib.suppress(OSError):  # what cannot be written is reported when its turn comes
             partial_path(job.target).unlink()  # of a run that was killed
     return [job for name, job in names.items() if not _is_done(job, begun[name])]
 
@@ -97,16 +97,16 @@ def _refuse_other_makings(
         made = run['settings']
         differing = [key for key in {**made, **settings} if made.get(key) != settings.get(key)]
         if others and differing:
-            told = '; '.join(
+            changes = '; '.join(
                 f'{key}: {_short(made.get(key))} there, {_short(settings.get(key))} now' for key in differing
             )
             raise RequestError(
-                f'{folder} holds results made otherwise, such as {others[0]} ({told}). Give another -o, or --overwrite '
-                'to make them anew.'
+                f'{folder} holds results made otherwise, such as {others[0]} ({changes}). Give another -o, or '
+                '--overwrite to make them again.'
             )
     if there:
         raise RequestError(
-            f'{folder} holds {len(there)} of the results already, such as {folder / there[0]}, and no {RECORD} tells '
+            f'{folder} holds {len(there)} of the results already, such as {folder / there[0]}, and no {RECORD} says '
             'how they were made. Give another -o, or --overwrite.'
         )
 

@@ -65,7 +65,7 @@ def restore_path(
             the name of weights that come with this package. None for ``pdan_small``.
         precision: And the arguments after it, see :class:`~pdan_plugin.restoration.restorer.Restorer`.
         device: Such as 'cuda:1'; None for the GPU if there is one.
-        overwrite: Whether results that are there are made anew.
+        overwrite: Whether results that are there already are made again.
 
     Returns:
         0, or 1 if something could not be restored as a whole; it is named, with the reason, and stops nothing else.
@@ -124,7 +124,7 @@ def restore_path(
         with contextlib.suppress(OSError):
             plan.folder.rmdir()
     summary.notes += restorer.notes
-    summary.tell(target)
+    summary.report(target)
     if not self_ensemble and not summary.failures:
         words: list[Any] = ['basicsr', 'restore', source, '-o', _beside(target)]
         words += ['-w', asked] if asked is not None else []
@@ -153,12 +153,12 @@ class _Summary:
         self.failures.append(f'{path}: {reason}')
         tqdm.write(self.failures[-1], file=sys.stderr)
 
-    def tell(self, target: Path) -> None:
+    def report(self, target: Path) -> None:
         counts = [f'{self.restored} of {len(self.plan.jobs)} restored to {target}']
         if self.incomplete:
             counts.append(f'{self.incomplete} of them not as a whole')
         if self.skipped:
-            counts.append(f'{self.skipped} there already, made the same way (--overwrite makes them anew)')
+            counts.append(f'{self.skipped} there already, made the same way (--overwrite makes them again)')
         print('; '.join(counts))
         if self.plan.left_alone:
             endings = ', '.join(f'{count} {ending}' for ending, count in self.plan.left_alone.most_common(8))

@@ -165,8 +165,8 @@ def test_the_options_that_were_checked_are_those_that_run(folder, monkeypatch):
     seen = {}
     check_options = checked_request.check_options
 
-    def check(opt, path, *, is_train):
-        check_options(opt, path, is_train=is_train)
+    def check(opt, path, **further):
+        check_options(opt, path, **further)
         seen['checked'] = opt
         (folder / 'small.yml').write_text('name: another\n')
 
