@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.option_schema.constructors import nearest
+from pdan_plugin.option_schema.spelling import nearest
 
 GROUP = 'basicsr.plugins'
 OWN_NAMES = ('pdan', 'pdan_plugin')

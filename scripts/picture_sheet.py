@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.report import Comparison, evenly_spread
+from pdan_plugin.report import ComparedFrames, evenly_spread
 
 
 def named_folder(text: str) -> tuple[str, Path]:
@@ -65,10 +65,10 @@ def draw(args: argparse.Namespace) -> int:
         raise RequestError('--results: two results have the same name')
     if args.require_gain is not None and not args.results:
         raise RequestError('--require-gain needs a result to hold against bicubic (--results NAME=FOLDER)')
-    comparison = Comparison(args.lr, args.gt, dict(args.results))
-    shown = args.frames or evenly_spread(comparison.keys, args.rows)
-    scores = comparison.score()
-    sheet = comparison.draw(shown, scores)
+    frames = ComparedFrames(args.lr, args.gt, dict(args.results))
+    shown = args.frames or evenly_spread(frames.keys, args.rows)
+    scores = frames.score()
+    sheet = frames.draw(shown, scores)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.imwrite(str(args.output), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)):
         raise OSError(f'{args.output} could not be written')

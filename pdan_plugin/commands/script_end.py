@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import overload
 
 from pdan_plugin.errors import RequestError, WorkError
+from pdan_plugin.processes.command_start import WRONG_REQUEST
 
-DONE, FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, INTERRUPTED = 0, 1, 130
 
 Main = Callable[[Sequence[str] | None], None]
 Script = Callable[..., int]
@@ -24,13 +25,14 @@ def ends_script(*, restartable: bool) -> Callable[[Main], Script]: ...
 
 
 def ends_script(main: Main | None = None, *, restartable: bool = True) -> Script | Callable[[Main], Script]:
-    """Makes of a script's ``main`` one that returns the exit status: 0 done, 1 failed, 2 a wrong request, 130 Ctrl-C.
+    """A script's ``main`` that returns the exit status: 0 done, 1 failed, 2 a wrong request, 130 Ctrl-C.
 
     Any other exception keeps its traceback. Stands above ``main`` bare, or with its option in brackets.
 
     Args:
         main: The script's ``main``.
-        restartable: Whether the script goes on where it stopped when it is called again, which Ctrl-C then tells.
+        restartable: Whether the script goes on where it stopped when it is called again; the message after Ctrl-C
+            then says so.
     """
     if main is None:
         return functools.partial(_ending, restartable=restartable)

@@ -63,6 +63,17 @@ class Picture:
         return 8 * self.colour.dtype.itemsize
 
 
+@dataclass(frozen=True)
+class PictureHeader:
+    """What a picture file says of itself.
+
+    Attributes:
+        size: (height, width), before EXIF's orientation.
+    """
+
+    size: tuple[int, int]
+
+
 def read_picture(path: Path) -> Picture:
     """Reads a picture of any common kind; what it is goes by its content and not by its name.
 
@@ -102,8 +113,8 @@ def refuse_what_is_no_file(path: Path) -> None:
         raise PictureFileError('is a pipe, a socket or a device; only files are restored')
 
 
-def picture_size(path: Path) -> tuple[int, int]:
-    """(height, width) as the file's header tells, before EXIF's orientation.
+def read_picture_header(path: Path) -> PictureHeader:
+    """Reads the header alone; the pixels may still turn out to be damaged.
 
     Raises:
         PictureFileError: No picture.
@@ -114,7 +125,7 @@ def picture_size(path: Path) -> tuple[int, int]:
         warnings.simplefilter('ignore')
         try:
             with path.open('rb') as file, Image.open(file) as image:
-                return image.height, image.width
+                return PictureHeader((image.height, image.width))
         except OSError as error:
             if error.errno is not None:
                 raise

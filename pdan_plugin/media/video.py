@@ -27,11 +27,11 @@ from pdan_plugin.media.video_source import (
     MATRICES,
     SourceVideo,
     VideoFileError,
+    VideoHeader,
     copied_streams,
-    describe,
     open_video,
     picture_stream,
-    refused_streams,
+    read_video_header,
 )
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ def restore_video(
     target: Path,
     on_frame: Callable[[int, int], None] | None = None,
     on_tile: Callable[[int, int], None] | None = None,
+    *,
+    header: VideoHeader | None = None,
 ) -> VideoOutcome:
     """Restores a video into ``target``, .mp4 or .mkv, which appears when it is whole.
 
@@ -78,15 +80,19 @@ def restore_video(
     Args:
         on_frame: Told (frames written, frames in all, 0 if unknown).
         on_tile: As of :meth:`PictureRestorer.restore_picture`.
+        header: Of the source, where it has been read already; one of a file that has changed since is read again.
 
     Raises:
         VideoFileError: Nothing of it can be restored.
         OSError: It cannot be read, or the result cannot be written.
     """
     av = import_av()
-    video = describe(source)
-    suffix = target.suffix.lower()
-    refused = {stream.index for stream in refused_streams(source, suffix)}
+    if header is None or not header.is_of(source):
+        header = read_video_header(source)
+    if header.video is None:
+        raise VideoFileError(str(header.problem))
+    video, suffix = header.video, target.suffix.lower()
+    refused = {stream.index for stream in header.refused[suffix]}
     partial = partial_path(target)
     try:
         with (

@@ -107,60 +107,6 @@ def picture_stream(container: InputContainer) -> VideoStream:
     raise VideoFileError('holds no video, at most sound')
 
 
-def describe(path: Path) -> SourceVideo:
-    """Looks at a video's header and at the first frame that can be decoded.
-
-    Raises:
-        VideoFileError: It cannot be opened, no frame of it can be decoded, or its colours are of an unknown kind.
-    """
-    av = import_av()
-    with open_video(path) as container:
-        stream = picture_stream(container)
-        frame = _first_frame(av, container, stream)
-        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-        time_base = Fraction(stream.time_base or Fraction(1, 1000))
-        ends = stream.duration * time_base if stream.duration else Fraction(container.duration or 0, av.time_base)
-        turned = round(frame.rotation / 90) % 4
-        aspect = stream.sample_aspect_ratio or Fraction(1)
-        height = frame.width if turned % 2 else frame.height
-        is_rgb = frame.format.is_rgb
-        may_be_transparent = frame.format.has_palette or any(each.is_alpha for each in frame.format.components)
-        tags = stream.metadata
-        primaries, transfer = primaries_and_transfer(frame, stream.codec_context)
-        matrix = int(frame.colorspace)
-        if is_rgb:
-            matrix = _RGB
-        elif matrix in (_UNSPECIFIED, _RGB):
-            matrix = _BT709 if height >= _HD_HEIGHT else _BT601
-        if not is_rgb and matrix not in MATRICES:
-            raise VideoFileError(
-                f'has colours by matrix {matrix} of H.273, which is not converted; convert it to BT.709'
-            )
-        is_full = int(frame.color_range) == 2 or is_rgb or frame.format.name.startswith('yuvj')
-        return SourceVideo(
-            width=frame.width,
-            height=frame.height,
-            rotation=turned,
-            bits=max(component.bits for component in frame.format.components),
-            matrix=matrix,
-            color_range=2 if is_full else 1,
-            primaries=primaries,
-            transfer=transfer,
-            pixel_aspect=1 / aspect if turned % 2 else Fraction(aspect),
-            rate=Fraction(rate),
-            time_base=time_base,
-            frames=stream.frames or round(ends * rate),
-            is_interlaced=frame.interlaced_frame,
-            may_be_transparent=may_be_transparent,
-            hides_transparency=not may_be_transparent and '1' in (tags.get('alpha_mode'), tags.get('ALPHA_MODE')),
-        )
-
-
-def copied_streams(container: InputContainer) -> list[Stream]:
-    """What goes into the result as it is: sound and subtitles."""
-    return [stream for stream in container.streams if stream.type in ('audio', 'subtitle')]
-
-
 @dataclass(frozen=True)
 class RefusedStream:
     """What is to be known of a stream after its file is closed."""
@@ -170,29 +116,114 @@ class RefusedStream:
     codec: str
 
 
-def refused_streams(path: Path, suffix: str) -> list[RefusedStream]:
-    """Those of `copied_streams` that a result of this ending cannot hold, by trying.
+@dataclass(frozen=True)
+class VideoHeader:
+    """What a video file says of itself; read once, it goes along with the work on the file.
+
+    Attributes:
+        video: Its picture stream; None where that cannot be restored.
+        problem: Why it cannot be restored; None where it can.
+        refused: For each ending of a result, the streams of sound and subtitles that such a result cannot hold.
+        stamp: The file's size and time of change when it was read.
+    """
+
+    video: SourceVideo | None
+    problem: str | None
+    refused: dict[str, list[RefusedStream]]
+    stamp: tuple[int, int]
+
+    @property
+    def suffix(self) -> str:
+        """The ending of the result in a folder: .mp4, or .mkv where the sound or subtitles need it."""
+        return '.mkv' if self.refused['.mp4'] else '.mp4'
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) after rotation; None where the pictures cannot be restored."""
+        return None if self.video is None else self.video.upright_size
+
+    def is_of(self, path: Path) -> bool:
+        """Whether the file is still the one that was read."""
+        return _stamp(path) == self.stamp
+
+
+def read_video_header(path: Path) -> VideoHeader:
+    """Looks at a video's header and at the first frame that can be decoded, and tries which result holds its sound.
 
     Raises:
-        VideoFileError: The video cannot be opened.
+        VideoFileError: It cannot be opened.
+        OSError: It cannot be read.
     """
+    av = import_av()
+    video, problem = None, None
     with open_video(path) as container:
-        return [
-            RefusedStream(stream.index, stream.type, stream.codec_context.name if stream.codec_context else 'unknown')
-            for stream in copied_streams(container)
-            if not _can_hold(suffix, stream)
-        ]
+        stamp = _stamp(path)
+        refused = {suffix: _refused(container, suffix) for suffix in WRITTEN_VIDEO_SUFFIXES}
+        try:
+            video = _describe(av, container)
+        except (OSError, ValueError, RuntimeError) as error:  # reported when its turn comes, and stops no other
+            problem = getattr(error, 'strerror', None) or str(error) or type(error).__name__
+    return VideoHeader(video, problem, refused, stamp)
 
 
-def result_suffix(path: Path) -> str:
-    """The ending of a video's result in a folder: .mp4, or .mkv where the sound or subtitles need it.
+def copied_streams(container: InputContainer) -> list[Stream]:
+    """What goes into the result as it is: sound and subtitles."""
+    return [stream for stream in container.streams if stream.type in ('audio', 'subtitle')]
 
-    A file that cannot be opened gets .mp4, as its failure is told when its turn comes.
-    """
-    try:
-        return '.mkv' if refused_streams(path, '.mp4') else '.mp4'
-    except (VideoFileError, OSError):
-        return '.mp4'
+
+def _describe(av: Any, container: InputContainer) -> SourceVideo:
+    """The picture stream by the file's header and by the first frame that can be decoded."""
+    stream = picture_stream(container)
+    frame = _first_frame(av, container, stream)
+    rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+    time_base = Fraction(stream.time_base or Fraction(1, 1000))
+    ends = stream.duration * time_base if stream.duration else Fraction(container.duration or 0, av.time_base)
+    turned = round(frame.rotation / 90) % 4
+    aspect = stream.sample_aspect_ratio or Fraction(1)
+    height = frame.width if turned % 2 else frame.height
+    is_rgb = frame.format.is_rgb
+    may_be_transparent = frame.format.has_palette or any(each.is_alpha for each in frame.format.components)
+    tags = stream.metadata
+    primaries, transfer = primaries_and_transfer(frame, stream.codec_context)
+    matrix = int(frame.colorspace)
+    if is_rgb:
+        matrix = _RGB
+    elif matrix in (_UNSPECIFIED, _RGB):
+        matrix = _BT709 if height >= _HD_HEIGHT else _BT601
+    if not is_rgb and matrix not in MATRICES:
+        raise VideoFileError(f'has colours by matrix {matrix} of H.273, which is not converted; convert it to BT.709')
+    is_full = int(frame.color_range) == 2 or is_rgb or frame.format.name.startswith('yuvj')
+    return SourceVideo(
+        width=frame.width,
+        height=frame.height,
+        rotation=turned,
+        bits=max(component.bits for component in frame.format.components),
+        matrix=matrix,
+        color_range=2 if is_full else 1,
+        primaries=primaries,
+        transfer=transfer,
+        pixel_aspect=1 / aspect if turned % 2 else Fraction(aspect),
+        rate=Fraction(rate),
+        time_base=time_base,
+        frames=stream.frames or round(ends * rate),
+        is_interlaced=frame.interlaced_frame,
+        may_be_transparent=may_be_transparent,
+        hides_transparency=not may_be_transparent and '1' in (tags.get('alpha_mode'), tags.get('ALPHA_MODE')),
+    )
+
+
+def _refused(container: InputContainer, suffix: str) -> list[RefusedStream]:
+    """Those of `copied_streams` that a result of this ending cannot hold, by trying."""
+    return [
+        RefusedStream(stream.index, stream.type, stream.codec_context.name if stream.codec_context else 'unknown')
+        for stream in copied_streams(container)
+        if not _can_hold(suffix, stream)
+    ]
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 def _can_hold(suffix: str, stream: Stream) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from pdan_plugin.errors import RequestError
 from pdan_plugin.models.listed_frames import listed_frames
 from pdan_plugin.models.result_names import clip_and_frame, result_name
-from pdan_plugin.models.test_record import MEAN_ROW
+from pdan_plugin.models.scores_record import MEAN_ROW
 
 
 def require_distinct_tables(datasets_opt: Mapping[str, Mapping[str, Any]]) -> None:

@@ -25,14 +25,14 @@ from pdan_plugin.metrics.preparation import prepare_metrics
 from pdan_plugin.models.background_scoring import BackgroundScoring
 from pdan_plugin.models.distinct_results import require_distinct_results, require_distinct_tables
 from pdan_plugin.models.result_names import clip_and_frame, result_name
-from pdan_plugin.models.submission import require_challenge_frames, write_submission
-from pdan_plugin.models.test_record import (
-    TestedImage,
-    TestRecord,
+from pdan_plugin.models.scores_record import (
+    ScoredImage,
+    ScoresRecord,
     machine_in_words,
     mean_of,
     reserved_metric_name,
 )
+from pdan_plugin.models.submission import require_challenge_frames, write_submission
 from pdan_plugin.restoration.restorer import Restorer
 from pdan_plugin.training.history import run_history
 from pdan_plugin.training.interruption import stop_requested
@@ -41,7 +41,7 @@ from pdan_plugin.training.random_state import random_state_kept
 
 class ShardedValidationModel(SRModel):
     """SRModel whose validation is shared out over the ranks, in a precision of its own; results have clip and frame in
-    their names. A test leaves every image's scores and the network's time (`pdan_plugin.models.test_record`).
+    their names. A test leaves every image's scores and the network's time (`pdan_plugin.models.scores_record`).
 
     Options, under ``val``:
 
@@ -68,7 +68,7 @@ class ShardedValidationModel(SRModel):
         self._restores_in_parts = bool(val_opt.get('self_ensemble')) or val_opt.get('tile') is not None
         self._restorer: Restorer | None = None
         self._validated_at: dict[str, int | str] = {}
-        self._record: TestRecord | None = None
+        self._record: ScoresRecord | None = None
         self._warm_for: set[tuple[int, ...]] = set()
         self.is_validating = False
         super().__init__(opt)
@@ -158,7 +158,7 @@ class ShardedValidationModel(SRModel):
 
         if self.is_train and world_size > 1:
             _take_buffers_of_rank_zero(self._validated_network())
-        images: dict[int, TestedImage] = {}
+        images: dict[int, ScoredImage] = {}
         show_bar = bool(self.opt['val'].get('pbar')) and rank == 0
         with (
             random_state_kept(self.device),
@@ -175,7 +175,7 @@ class ShardedValidationModel(SRModel):
                 path = self._picture_path(dataset_name, name, current_iter) if save_img else None
                 scoring.add(index, name, output, data.get('gt'), path)
                 del output
-                images[index] = TestedImage(name, *clip_and_frame(lq_path, roots), {}, seconds)
+                images[index] = ScoredImage(name, *clip_and_frame(lq_path, roots), {}, seconds)
                 bar.update()
             scores = scoring.scores()
         images = {index: replace(image, scores=scores[index]) for index, image in images.items()}
@@ -199,13 +199,13 @@ class ShardedValidationModel(SRModel):
             self._leave_record(dataset_opt, in_order, pictures=save_img, submission=is_submission)
 
     def _leave_record(
-        self, dataset_opt: dict[str, Any], images: list[TestedImage], *, pictures: bool, submission: bool
+        self, dataset_opt: dict[str, Any], images: list[ScoredImage], *, pictures: bool, submission: bool
     ) -> None:
         folder = Path(self.opt['path']['visualization']).parent
         if self._record is None:
             parameters = sum(parameter.numel() for parameter in self._validated_network().parameters())
             machine = machine_in_words(self.device)
-            self._record = TestRecord(folder, self.opt, parameters=parameters, machine=machine)
+            self._record = ScoresRecord(folder, self.opt, parameters=parameters, machine=machine)
         self._record.add(dataset_opt, images, pictures=pictures)
         if submission:
             paths = [Path(self._picture_path(dataset_opt['name'], image.name, self.opt['name'])) for image in images]
@@ -304,7 +304,7 @@ def _take_buffers_of_rank_zero(network: nn.Module) -> None:
         buffer.copy_(shared)
 
 
-def _gather(images: dict[int, TestedImage], world_size: int) -> dict[int, TestedImage]:
+def _gather(images: dict[int, ScoredImage], world_size: int) -> dict[int, ScoredImage]:
     if world_size == 1:
         return images
     shards: list[Any] = [None] * world_size

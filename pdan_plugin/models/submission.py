@@ -18,7 +18,7 @@ from typing import Any
 from pdan_plugin.errors import RequestError, WorkError
 from pdan_plugin.models.listed_frames import listed_frames
 from pdan_plugin.models.result_names import clip_and_frame
-from pdan_plugin.models.test_record import TestedImage
+from pdan_plugin.models.scores_record import ScoredImage
 
 _FRAMES = tuple(f'{number:08d}' for number in range(9, 100, 10))
 _CLIP, _FRAME = re.compile(r'\d{3}'), re.compile(r'\d{8}')
@@ -64,7 +64,7 @@ def require_challenge_frames(dataset: Any, *, save_img: bool = True) -> None:
 
 
 def write_submission(
-    path: Path, images: Sequence[TestedImage], pictures: Sequence[Path], *, on_gpu: bool, description: str
+    path: Path, images: Sequence[ScoredImage], pictures: Sequence[Path], *, on_gpu: bool, description: str
 ) -> None:
     """Writes the zip, whole or not at all. The same pictures and seconds give the same bytes.
 

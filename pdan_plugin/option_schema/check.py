@@ -27,15 +27,14 @@ from pdan_plugin.option_schema.constructors import (
     Problem,
     check_keywords,
     check_registered,
-    did_you_mean,
     find_registered,
     is_own,
-    nearest,
     unknown_name,
     wrong_value,
 )
 from pdan_plugin.option_schema.keys_read import keys_read, words_of_package
 from pdan_plugin.option_schema.optimization import check_optimizer, check_scheduler
+from pdan_plugin.option_schema.spelling import did_you_mean, nearest
 from pdan_plugin.option_schema.validation import check_values, dotted
 
 # What is read whatever the model, of sections that the model reads too.

@@ -6,15 +6,16 @@ its annotation, else from its default).
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import types
 import typing
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from basicsr.utils.registry import Registry
+
+from pdan_plugin.option_schema.spelling import did_you_mean, nearest
 
 OWN_PACKAGES = ('basicsr', 'pdan_plugin')
 
@@ -25,15 +26,6 @@ class Problem:
 
     key: str
     text: str
-
-
-def nearest(word: str, candidates: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The candidate spelled most like ``word`` (case aside), or None when none is close."""
-    by_lower = {candidate.lower(): candidate for candidate in candidates}
-    close = difflib.get_close_matches(word.lower(), by_lower, n=3, cutoff=cutoff)
-    # of near ties, letters in the wrong order are the likelier mistake: EDRS is EDSR rather than EDVR
-    swapped = [candidate for candidate in close if sorted(candidate) == sorted(word.lower())]
-    return by_lower[(swapped or close)[0]] if close else None
 
 
 def describe(value: Any) -> str:
@@ -57,14 +49,6 @@ def number_hint(value: Any) -> str:
     except (TypeError, ValueError):
         return ''
     return f'; write it without quotes: {int(number) if number.is_integer() and abs(number) < 1e15 else number}'
-
-
-def did_you_mean(word: str, candidates: Collection[str], cutoff: float = 0.6) -> str:
-    """The tail of an error about an unknown word: its nearest spelling, or the words there are."""
-    close = nearest(word, candidates, cutoff)
-    if close:
-        return f"; did you mean '{close}'?"
-    return f'; there are {", ".join(sorted(candidates))}' if candidates else ''
 
 
 def is_own(target: Any) -> bool:

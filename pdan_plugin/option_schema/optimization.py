@@ -18,12 +18,12 @@ from basicsr.utils.registry import MODEL_REGISTRY
 from pdan_plugin.option_schema.constructors import (
     Problem,
     check_keywords,
-    did_you_mean,
     find_registered,
     is_number,
     is_own,
     wrong_value,
 )
+from pdan_plugin.option_schema.spelling import did_you_mean
 from pdan_plugin.training.plateau_schedule import PlateauSchedule
 
 _SCHEDULERS = {

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.option_schema import sections
-from pdan_plugin.option_schema.constructors import Problem, did_you_mean, wrong_value
+from pdan_plugin.option_schema.constructors import Problem, wrong_value
+from pdan_plugin.option_schema.spelling import did_you_mean
 
 _Schema = TypeVar('_Schema', bound=sections.Options)
 

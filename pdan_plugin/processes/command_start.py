@@ -1,27 +1,19 @@
 """The start of the ``basicsr`` command, and of every process: what happens before the toolbox is imported.
 
-Preparing the toolbox checks that the real one is there. When that fails inside the command, the user sees the message
-and exit status 2, not a traceback; a program that imports the package gets the exception. This module needs nothing but
-the standard library.
+Importing the package prepares the toolbox, except in the command, which does so when a subcommand is about to run. This
+module needs nothing but the standard library.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
 from pdan_plugin.errors import RequestError
 
 WRONG_REQUEST = 2
-
-
-def started_as_command() -> bool:
-    """Whether this process is the ``basicsr`` command."""
-    return started_as_script() or started_as_module()
 
 
 def started_as_script() -> bool:
@@ -55,15 +47,3 @@ def toolbox_can_be_found() -> bool:
 def print_refusal(error: RequestError) -> None:
     """A refused request as the user sees it."""
     print(f'basicsr: {error}', file=sys.stderr, flush=True)
-
-
-@contextmanager
-def refusals_end_the_command() -> Iterator[None]:
-    """Inside the command, a RequestError is printed and ends the process with status 2; elsewhere it is raised."""
-    try:
-        yield
-    except RequestError as error:
-        if not started_as_command():
-            raise
-        print_refusal(error)
-        raise SystemExit(WRONG_REQUEST) from None

@@ -1,4 +1,4 @@
-"""The process group a command runs in: started here with ``--nproc``, or joined under torchrun or slurm."""
+"""Starting the workers of a run on this machine (``--nproc``), and stopping them."""
 
 from __future__ import annotations
 
@@ -9,61 +9,18 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.machine.cores import cores_of_this_rank
+from pdan_plugin.processes.launchers import launcher_in_environment
 from pdan_plugin.training import interruption
 
-LAUNCHERS = ('none', 'pytorch', 'slurm')
+# the environment variable by which workers know the command that started them, as it was typed
+COMMAND = 'PDAN_PLUGIN_COMMAND'
 # how long torchrun waits for its workers after a signal before it kills them; torch 2.12 and later take it
 _TORCHRUN_GRACE_SECONDS = 120
-
-
-@dataclass(frozen=True)
-class Group:
-    """The processes of one run: the toolbox's launcher word, this process's rank, and how many there are."""
-
-    launcher: str
-    rank: int
-    world_size: int
-
-
-def launcher_in_environment() -> str | None:
-    """Whose process group this process was started in, as far as the environment tells; None for none."""
-    if all(name in os.environ for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR')):
-        return 'pytorch'
-    # a batch script's own step has the job's SLURM_NTASKS but is one task
-    tasks = os.environ.get('SLURM_STEP_NUM_TASKS') or os.environ.get('SLURM_NTASKS') or '1'
-    if 'SLURM_PROCID' in os.environ and int(tasks) > 1:
-        return 'slurm'
-    return None
-
-
-def find_group(launcher: str | None) -> Group:
-    """The group this process was started in.
-
-    Args:
-        launcher: The toolbox's word; None joins the group torchrun or srun made, if one of them started this process.
-
-    Raises:
-        RequestError: The launcher named did not start this process.
-    """
-    launcher = launcher or launcher_in_environment() or 'none'
-    if launcher == 'none':
-        return Group('none', 0, 1)
-    rank_name, size_name = {'pytorch': ('RANK', 'WORLD_SIZE'), 'slurm': ('SLURM_PROCID', 'SLURM_NTASKS')}[launcher]
-    missing = [name for name in (rank_name, size_name) if name not in os.environ]
-    if missing:
-        starter = 'torchrun' if launcher == 'pytorch' else 'srun'
-        raise RequestError(
-            f'--launcher {launcher}: {", ".join(missing)} not set, so {starter} did not start this '
-            f'process. Start it with {starter}, or on one machine leave --launcher out and use '
-            '--nproc N'
-        )
-    return Group(launcher, int(os.environ[rank_name]), int(os.environ[size_name]))
 
 
 def check_worker_count(count: int, launcher: str | None, backend: str) -> None:
@@ -74,7 +31,7 @@ def check_worker_count(count: int, launcher: str | None, backend: str) -> None:
     """
     if count < 1:
         raise RequestError(f'--nproc {count}: expected 1 worker or more')
-    if launcher not in (None, 'pytorch') or find_group(None).launcher != 'none':
+    if launcher not in (None, 'pytorch') or launcher_in_environment() is not None:
         raise RequestError(
             '--nproc starts its own workers, so it does not go with another launcher: '
             'leave out --nproc, or --launcher and torchrun or srun'
@@ -86,7 +43,7 @@ def check_worker_count(count: int, launcher: str | None, backend: str) -> None:
         )
 
 
-def run_workers(count: int, arguments: Sequence[str], *, saves_when_stopped: bool) -> int:
+def run_workers(count: int, arguments: Sequence[str], *, command: str, saves_when_stopped: bool) -> int:
     """Run ``python -m pdan_plugin ARGUMENTS`` in ``count`` workers on this machine through torchrun.
 
     Workers that save when they are stopped are asked to by a file and not by a signal: torchrun answers a signal by
@@ -94,10 +51,16 @@ def run_workers(count: int, arguments: Sequence[str], *, saves_when_stopped: boo
     request, or the first to other workers, is the signal. No worker outlives the command; should it be killed itself,
     training workers save and end, and torchrun holds what it was given to hold (an inherited lock) until they have.
 
+    Args:
+        count: Of workers.
+        arguments: Of the ``basicsr`` command that each worker is.
+        command: The command as it was typed, which a run notes beside its options.
+        saves_when_stopped: Whether workers save their state when they are asked to stop.
+
     Returns:
         0, 1 when any worker failed, or 128 and the number of the signal that stopped them.
     """
-    command = [
+    torchrun = [
         sys.executable,
         '-m',
         'torch.distributed.run',
@@ -113,12 +76,13 @@ def run_workers(count: int, arguments: Sequence[str], *, saves_when_stopped: boo
     # a signal may also reach torchrun by itself, from slurm or a service manager
     environment = {
         'OMP_NUM_THREADS': threads, 'TORCH_ELASTIC_SHUTDOWN_TIMEOUT': str(_TORCHRUN_GRACE_SECONDS), **os.environ,
+        COMMAND: command,
     }  # fmt: skip
     with interruption.launcher_folder() as folder, _requests_raised():
         if saves_when_stopped:
             environment[interruption.LAUNCHER_FOLDER] = str(folder)
         # in a session of its own: a terminal's Ctrl-C comes to this process alone
-        process = subprocess.Popen(command, env=environment, start_new_session=True, close_fds=False)
+        process = subprocess.Popen(torchrun, env=environment, start_new_session=True, close_fds=False)
         try:
             return 1 if process.wait() else 0
         except _Requested as request:

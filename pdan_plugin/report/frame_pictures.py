@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pdan_plugin.models.result_names import result_name
 from pdan_plugin.report.picture_sheet import enlarge
-from pdan_plugin.report.test_run import DatasetScores, TestRun
+from pdan_plugin.report.scored_run import DatasetScores, ScoredRun
 
 _LISTED = 4
 
@@ -50,7 +50,7 @@ class FrameReader:
         dataset: Its name.
     """
 
-    def __init__(self, runs: Sequence[TestRun], dataset: str) -> None:
+    def __init__(self, runs: Sequence[ScoredRun], dataset: str) -> None:
         self._runs = {run.label: run.datasets[dataset] for run in runs}
         self._missing: dict[str, list[str]] = {}
         self._places: dict[str, int] = {}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.report.page_content import page_content
-from pdan_plugin.report.test_run import read_runs
+from pdan_plugin.report.scored_run import read_runs
 
 FRAMES = 6
 _NAME = 'report.html'

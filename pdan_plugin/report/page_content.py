@@ -18,7 +18,7 @@ from pdan_plugin.report.embedded_pictures import ERROR_RANGE, data_uri, encode_a
 from pdan_plugin.report.frame_choice import choose_frames
 from pdan_plugin.report.frame_pictures import Frame, FrameReader
 from pdan_plugin.report.score_notes import score_notes
-from pdan_plugin.report.test_run import DatasetScores, TestRun, mean, metric_options
+from pdan_plugin.report.scored_run import DatasetScores, ScoredRun, mean, metric_options
 from pdan_plugin.report.training_curves import draw_curves
 from pdan_plugin.training.history import FILE_NAME
 
@@ -27,7 +27,7 @@ _PICTURE_BYTES = 3_000_000  # of all frames together; a third more as base64
 _LEAST_FRAME_BYTES = 60_000
 
 
-def page_content(runs: Sequence[TestRun], *, frames: int, metric: str | None) -> dict[str, Any]:
+def page_content(runs: Sequence[ScoredRun], *, frames: int, metric: str | None) -> dict[str, Any]:
     """Everything the page's script reads. Values that are not finite are strings, as in a history.
 
     Args:
@@ -81,7 +81,7 @@ def bicubic_value(frame: Frame, scores: DatasetScores, metric: str | None) -> fl
 
 
 def choose_of(
-    runs: Sequence[TestRun], dataset: str, count: int, metric: str | None, *, among: Sequence[str]
+    runs: Sequence[ScoredRun], dataset: str, count: int, metric: str | None, *, among: Sequence[str]
 ) -> list[tuple[str, str]]:
     """`choose_frames` over the runs' scores of a data set, of the images ``among``."""
     scores = [run.datasets[dataset] for run in runs]
@@ -91,7 +91,7 @@ def choose_of(
     return choose_frames(among, values, count, higher_is_better=higher)
 
 
-def _require_shared(runs: Sequence[TestRun], names: Sequence[str], metric: str) -> None:
+def _require_shared(runs: Sequence[ScoredRun], names: Sequence[str], metric: str) -> None:
     lacking = []
     for name in names:
         own = [run for run in runs if name in run.datasets]
@@ -103,7 +103,7 @@ def _require_shared(runs: Sequence[TestRun], names: Sequence[str], metric: str) 
     raise RequestError(f'--metric {metric}: frames are chosen by what all runs have; {"; ".join(lacking)}')
 
 
-def _facts(run: TestRun) -> list[tuple[str, str]]:
+def _facts(run: ScoredRun) -> list[tuple[str, str]]:
     record = run.record
     network = record.get('network') or {}
     options = ', '.join(f'{name} {value}' for name, value in network.items() if name != 'type')
@@ -123,7 +123,7 @@ def _facts(run: TestRun) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in facts.items() if value not in (None, '')]
 
 
-def _dataset(runs: list[TestRun], name: str, count: int, metric: str | None, share: int, bar: tqdm) -> dict[str, Any]:
+def _dataset(runs: list[ScoredRun], name: str, count: int, metric: str | None, share: int, bar: tqdm) -> dict[str, Any]:
     scores = [run.datasets[name] for run in runs]
     labelled = {run.label: run.datasets[name] for run in runs}
     metrics: dict[str, bool] = {}
@@ -185,7 +185,7 @@ def _tables(scores: list[DatasetScores], metrics: list[str], images: dict[str, t
 
 
 def _shown_frame(
-    frame: Frame, runs: list[TestRun], dataset: str, reason: str, metric: str | None, share: int
+    frame: Frame, runs: list[ScoredRun], dataset: str, reason: str, metric: str | None, share: int
 ) -> dict[str, Any]:
     if not frame.results:
         return {'pictures': []}
@@ -233,7 +233,7 @@ def _shown_frame(
     }
 
 
-def _curves(runs: Sequence[TestRun]) -> list[dict[str, str]]:
+def _curves(runs: Sequence[ScoredRun]) -> list[dict[str, str]]:
     curves = []
     done: set[Path] = set()
     for run in runs:
@@ -256,7 +256,7 @@ def _curves(runs: Sequence[TestRun]) -> list[dict[str, str]]:
     return curves
 
 
-def _history(run: TestRun) -> Path | None:
+def _history(run: ScoredRun) -> Path | None:
     """``experiments/NAME/history.jsonl`` of weights ``experiments/NAME/models/...``, where it can be found."""
     weights = run.record.get('weights')
     if not isinstance(weights, str):

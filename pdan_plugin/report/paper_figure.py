@@ -17,7 +17,7 @@ from pdan_plugin.report.detail_box import Box, cut, telling_box
 from pdan_plugin.report.frame_choice import DIFFERING
 from pdan_plugin.report.frame_pictures import Frame, FrameReader
 from pdan_plugin.report.page_content import bicubic_value, choose_of, chosen_metric, result_caption
-from pdan_plugin.report.test_run import TestRun, read_runs
+from pdan_plugin.report.scored_run import ScoredRun, read_runs
 
 _SUFFIXES = ('.png', '.pdf', '.svg', '.jpg', '.jpeg')
 _WIDTH = 10.0  # inches
@@ -85,7 +85,7 @@ def write_figure(
     return Figure(image, box)
 
 
-def _dataset_name(runs: Sequence[TestRun], wanted: str | None) -> str:
+def _dataset_name(runs: Sequence[ScoredRun], wanted: str | None) -> str:
     shared = [name for name in runs[0].datasets if all(name in run.datasets for run in runs)]
     if wanted is not None and wanted not in shared:
         raise RequestError(f'--dataset {wanted}: not one that every run has; they share {", ".join(shared) or "none"}')
@@ -99,7 +99,7 @@ def _some(names: Sequence[str]) -> str:
     return ', '.join(names[:4]) + (f' and {len(names) - 4} more' if len(names) > 4 else '') if names else 'none'
 
 
-def _choose(runs: Sequence[TestRun], name: str, metric: str | None, shared: Sequence[str]) -> str:
+def _choose(runs: Sequence[ScoredRun], name: str, metric: str | None, shared: Sequence[str]) -> str:
     if not shared:
         raise RequestError(f'the runs share no image of {name}; give runs that were tested alike')
     chosen = choose_of(runs, name, 3, metric, among=shared)
@@ -118,7 +118,7 @@ def _checked_box(frame: Frame, box: Box | None) -> Box:
     return box
 
 
-def _draw(frame: Frame, runs: Sequence[TestRun], dataset: str, box: Box, metric: str | None, output: Path) -> None:
+def _draw(frame: Frame, runs: Sequence[ScoredRun], dataset: str, box: Box, metric: str | None, output: Path) -> None:
     from matplotlib.figure import Figure as Canvas
     from matplotlib.patches import Rectangle
 
@@ -166,7 +166,7 @@ def _draw(frame: Frame, runs: Sequence[TestRun], dataset: str, box: Box, metric:
 
 
 def _cells(
-    frame: Frame, runs: Sequence[TestRun], dataset: str, box: Box, metric: str | None
+    frame: Frame, runs: Sequence[ScoredRun], dataset: str, box: Box, metric: str | None
 ) -> list[tuple[np.ndarray, str, bool]]:
     """(crop, label, whether it is the best) of the input, the methods in order, the truth."""
     scores = {run.label: run.datasets[dataset] for run in runs}

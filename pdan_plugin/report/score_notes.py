@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from pdan_plugin.report.test_run import DatasetScores, mean, metric_options
+from pdan_plugin.report.scored_run import DatasetScores, mean, metric_options
 
 
 def score_notes(runs: Mapping[str, DatasetScores], asked: str | None) -> list[str]:

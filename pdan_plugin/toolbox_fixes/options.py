@@ -1,4 +1,9 @@
-"""From the command line and the option file to the options the pipelines run with."""
+"""The toolbox's `parse_options` and `copy_opt_file`, by which its pipelines get their options and keep a copy of them.
+
+The pipelines take no options; they call `parse_options`, which reads the command line. A command that has read and
+checked options hands them over for the duration of the pipeline, and `parse_options` takes those. Where no command has,
+as under the toolbox's own ``python basicsr/train.py -opt FILE``, it reads the command line as published.
+"""
 
 from __future__ import annotations
 
@@ -9,45 +14,50 @@ import os
 import random
 import shlex
 import sys
-import time
+from collections.abc import Iterator
 from os import path as osp
+from pathlib import Path
 from typing import Any
 
-import torch
 from basicsr.utils import options as toolbox_options
 from basicsr.utils.dist_util import get_dist_info, master_only
 
-from pdan_plugin.errors import RequestError, refusing_unwritable
-from pdan_plugin.option_schema.option_file import load_option_file, read_option_file
-from pdan_plugin.processes.launch import launcher_in_environment
+from pdan_plugin.errors import refusing_unwritable
+from pdan_plugin.machine.devices import device_count
+from pdan_plugin.option_schema.completion import complete_options, group_parameters, require_what_every_file_has
+from pdan_plugin.option_schema.option_file import OptionFile
+from pdan_plugin.option_schema.run_request import RunRequest, read_request
+from pdan_plugin.processes.launchers import LAUNCHERS, launcher_in_environment
 from pdan_plugin.processes.process_group import from_rank_zero
 from pdan_plugin.toolbox_fixes.patching import fix, probe, replace, swapped
 
-
-class OptionPath(str):
-    """The path of an option file, with what was laid over it: `copy_opt_file` is handed nothing else."""
-
-    overrides: tuple[str, ...] = ()
-    drawn_seed: int | None = None
+_handed: RunRequest | None = None
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser()
-    parser.add_argument('-opt', type=OptionPath, required=True, help='option file (YAML)')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help='who starts the ranks')
-    parser.add_argument('--auto_resume', action='store_true', help='go on from the newest whole training state')
-    parser.add_argument('--debug', action='store_true', help='short intervals, no tensorboard, its own folder')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=None, help='set by older launchers')
-    parser.add_argument('--force_yml', nargs='+', default=None, help='overrides, for example train:ema_decay=0.999')
-    return parser
+@contextlib.contextmanager
+def handed_over(request: RunRequest) -> Iterator[None]:
+    """The toolbox's pipelines started within the block run with the options of this request, the very object."""
+    global _handed
+    before, _handed = _handed, request
+    try:
+        yield
+    finally:
+        _handed = before
+
+
+class RequestPath(str):
+    """The path of an option file with the request it belongs to: `copy_opt_file` gets nothing else."""
+
+    request: RunRequest
 
 
 def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any], argparse.Namespace]:
     """The toolbox's `parse_options`: options complete, process group joined, seeds set.
 
-    Differences from the published one: the option file and `--force_yml` are read by `option_file` (nothing is
-    evaluated, overrides come before seeding), the process group is joined under torchrun or srun without being told,
-    every rank has rank 0's seed, the train data set is told the seed, and what cannot run on this machine is an error.
+    The options are those that a command has handed over, else those of the command line. Differences from the published
+    function: the file and ``--force_yml`` are read by `load_option_file` (nothing is evaluated, overrides come before
+    seeding), the process group of torchrun or srun is joined without a flag, every rank has rank 0's seed, the train
+    data set has the seed in its options, and what cannot run on this machine is an error.
 
     Args:
         root_path: experiments/ and results/ are made in it.
@@ -56,115 +66,75 @@ def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any]
     Raises:
         RequestError: The option file or an override cannot be read, or asks for devices that are not here.
     """
-    args = _parser().parse_args()
-    args.opt.overrides = tuple(args.force_yml or ())
-    opt = read_option_file(args.opt, args.opt.overrides)
-    for key in ('name', 'num_gpu', 'datasets'):
-        if key not in opt:
-            raise RequestError(f'{args.opt}: {key}: is missing; every option file has it')
-
-    if args.local_rank is not None:
-        os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    launcher = args.launcher if args.launcher != 'none' else launcher_in_environment()
+    request = _handed or _read_command_line()
+    opt = request.options
+    require_what_every_file_has(opt, request.path)
+    if request.local_rank is not None:
+        os.environ.setdefault('LOCAL_RANK', str(request.local_rank))
+    launcher = request.launcher if request.launcher not in (None, 'none') else launcher_in_environment()
     opt['dist'] = launcher is not None
-    opt['num_gpu'] = device_count(opt['num_gpu'], opt['dist'], args.opt)
+    opt['num_gpu'] = device_count(opt['num_gpu'], opt['dist'], request.path)
     if launcher is not None:
-        dist_params = dict(opt.get('dist_params') or {})
-        if opt['num_gpu'] == 0:
-            dist_params['backend'] = 'gloo'
-        toolbox_options.init_dist(launcher, **dist_params)
+        toolbox_options.init_dist(launcher, **group_parameters(opt))
     opt['rank'], opt['world_size'] = get_dist_info()
-
     if opt.get('manual_seed') is None:
-        opt['manual_seed'] = args.opt.drawn_seed = from_rank_zero(lambda: random.randint(1, 10000))
+        opt['manual_seed'] = request.drawn_seed = from_rank_zero(lambda: random.randint(1, 10000))
     toolbox_options.set_random_seed(opt['manual_seed'] + opt['rank'])
-
-    opt['auto_resume'] = args.auto_resume
-    opt['is_train'] = is_train
-    if args.debug and not opt['name'].startswith('debug'):
-        opt['name'] = 'debug_' + opt['name']
-    complete_datasets(opt)
-    _complete_paths(opt, root_path)
-    if opt.get('val') is not None:
-        opt['val'].setdefault('suffix', None)
-    if is_train and 'debug' in opt['name']:
-        if opt.get('val') is not None:
-            opt['val']['val_freq'] = 8
-        opt['logger']['print_freq'] = 1
-        opt['logger']['save_checkpoint_freq'] = 8
-    return opt, args
+    complete_options(opt, root_path, is_train=is_train, auto_resume=request.auto_resume, debug=request.debug)
+    return opt, _as_arguments(request)
 
 
-def device_count(num_gpu: Any, dist: bool, path: str) -> int:
-    present = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if num_gpu == 'auto':
-        return present
-    if not isinstance(num_gpu, int) or isinstance(num_gpu, bool) or num_gpu < 0:
-        raise RequestError(f"{path}: num_gpu: {num_gpu!r}: expected a number of devices, or 'auto'")
-    # with several ranks num_gpu tells the devices of all machines, so more than are here is no contradiction
-    if num_gpu > 0 and (present == 0 or (num_gpu > present and not dist)):
-        raise RequestError(
-            f'{path}: num_gpu: {num_gpu}: this machine has {present} CUDA devices; write `num_gpu: auto` '
-            '(on the command line: --force_yml num_gpu=auto) to use what is here, the CPU included'
-        )
-    return num_gpu
+def _read_command_line() -> RunRequest:
+    """The request of the toolbox's own command line, ``python basicsr/train.py -opt FILE ...``."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument('-opt', required=True, help='option file (YAML)')
+    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='who starts the ranks')
+    parser.add_argument('--auto_resume', action='store_true', help='go on from the newest whole training state')
+    parser.add_argument('--debug', action='store_true', help='short intervals, no tensorboard, its own folder')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=None, help='set by older launchers')
+    parser.add_argument('--force_yml', nargs='+', default=[], help='overrides, for example train:ema_decay=0.999')
+    arguments = parser.parse_args()
+    return read_request(
+        arguments.opt,
+        arguments.force_yml,
+        command=shlex.join(sys.argv),
+        launcher=arguments.launcher,
+        local_rank=arguments.local_rank,
+        auto_resume=arguments.auto_resume,
+        debug=arguments.debug,
+    )
 
 
-def complete_datasets(opt: dict[str, Any]) -> None:
-    for name, dataset in opt['datasets'].items():
-        dataset['phase'] = name.split('_')[0]
-        if 'scale' in opt:
-            dataset['scale'] = opt['scale']
-        if dataset['phase'] == 'train':
-            dataset['manual_seed'] = opt['manual_seed']
-        sources = dataset.get('sources')
-        for source in [dataset, *(sources if isinstance(sources, list) else [])]:
-            if not isinstance(source, dict):
-                continue  # the data set says what is wrong with it
-            for key, value in source.items():
-                if key.startswith('dataroot') and isinstance(value, str):
-                    source[key] = osp.expanduser(value)
-
-
-def _complete_paths(opt: dict[str, Any], root_path: str) -> None:
-    paths = opt['path'] = opt.get('path') or {}
-    for key, value in paths.items():
-        if isinstance(value, str) and ('resume_state' in key or 'pretrain_network' in key):
-            paths[key] = osp.expanduser(value)
-    if opt['is_train']:
-        root = paths['experiments_root'] = osp.join(root_path, 'experiments', opt['name'])
-        paths['models'] = osp.join(root, 'models')
-        paths['training_states'] = osp.join(root, 'training_states')
-    else:
-        root = paths['results_root'] = osp.join(root_path, 'results', opt['name'])
-    paths['log'] = root
-    paths['visualization'] = osp.join(root, 'visualization')
+def _as_arguments(request: RunRequest) -> argparse.Namespace:
+    """The arguments as the published parser gives them."""
+    path = RequestPath(request.path)
+    path.request = request
+    return argparse.Namespace(
+        opt=path,
+        launcher=request.launcher or 'none',
+        auto_resume=request.auto_resume,
+        debug=request.debug,
+        local_rank=request.local_rank,
+        force_yml=list(request.file.overrides) or None,
+    )
 
 
 @master_only
 def copy_opt_file(opt_file: str, experiments_root: str) -> None:
-    """Leaves in the experiment's folder an option file that, run again, is the same run.
-
-    A plain file is kept as written. A file that extends others, or has overrides, is kept as its merged options, which
-    need no other file; the comment at the top says what they were merged from. It also gives a seed that was drawn.
+    """Leaves in the experiment's folder an option file that, run again, is the same run: `RunRequest.kept_file`.
 
     Raises:
         RequestError: It cannot be written; an earlier one is as it was.
     """
-    overrides = getattr(opt_file, 'overrides', ())
-    header = [f'GENERATE TIME: {time.asctime()}', f'CMD: {shlex.join(sys.argv)}']
-    if getattr(opt_file, 'drawn_seed', None) is not None:
-        header.append(f'manual_seed was not given; this run drew {getattr(opt_file, "drawn_seed")}')  # noqa: B009
-    read = load_option_file(opt_file, overrides)
-    header += read.provenance()
+    request = opt_file.request if isinstance(opt_file, RequestPath) else None
+    request = request or read_request(opt_file, command=shlex.join(sys.argv))
     path = osp.join(experiments_root, osp.basename(opt_file))
     unfinished = osp.join(experiments_root, f'.{osp.basename(opt_file)}.saving')
     with refusing_unwritable(path):
         os.makedirs(experiments_root, exist_ok=True)
         try:
             with open(unfinished, 'w', encoding='utf-8') as file:
-                file.writelines(f'# {" ".join(line.splitlines())}\n' for line in header)
-                file.write(f'\n{read.text}')
+                file.write(request.kept_file())
             os.replace(unfinished, path)
         except OSError:
             with contextlib.suppress(OSError):
@@ -195,13 +165,17 @@ def kept_options_are_those_run() -> None:
 
 @probe
 def _reads_by_safe_rules() -> bool:
-    """Runs `parse_options` on a pipe, by its name under /dev/fd; a system without that is taken to need the fix."""
+    """Runs `parse_options` on options that are handed over, and on a pipe.
+
+    The pipe goes by its name under /dev/fd; a system without that is taken to need the fix.
+    """
     reading, writing = os.pipe()
     try:
         os.write(writing, b'{name: probe, num_gpu: 0, manual_seed: 1, lr: 1e-3, datasets: {}, path: {}, logger: {}}')
         os.close(writing)
         overrides = ['--force_yml', 'manual_seed=2', 'probe=[1+1]']
         argv = ['probe', '-opt', f'/dev/fd/{reading}', '--local-rank', '0', *overrides]
+        handed = {'name': 'handed', 'num_gpu': 0, 'manual_seed': 3, 'datasets': {}, 'path': {}, 'logger': {}}
         seeds: list[int] = []
         with (
             swapped(toolbox_options, set_random_seed=seeds.append, init_dist=lambda *args, **kwargs: None),
@@ -211,7 +185,9 @@ def _reads_by_safe_rules() -> bool:
             contextlib.redirect_stderr(io.StringIO()),
         ):
             opt, _ = toolbox_options.parse_options(os.devnull)
-        return seeds == [2] and opt['lr'] == 1e-3 and opt['probe'] == ['1+1']
+            with handed_over(RunRequest(OptionFile(Path('probe'), handed, (), (), ''), '')):
+                taken, _ = toolbox_options.parse_options(os.devnull)
+        return seeds == [2, 3] and opt['lr'] == 1e-3 and opt['probe'] == ['1+1'] and taken is handed
     except SystemExit:
         return False
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.option_schema.constructors import did_you_mean
+from pdan_plugin.option_schema.spelling import did_you_mean
 
 FOLDER = Path(__file__).parent
 DEFAULT = 'pdan_small'

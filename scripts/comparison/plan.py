@@ -16,7 +16,7 @@ import torch
 from comparison.data_identity import PLACES, DataIdentity
 from comparison.rows import Row
 from pdan_plugin.errors import RequestError
-from pdan_plugin.models.test_record import with_absolute_paths
+from pdan_plugin.models.scores_record import with_absolute_paths
 from pdan_plugin.option_schema.option_file import read_option_file
 
 # keys of names, seeds, devices, logging, loading (the same samples by any number of workers) and what a test shows

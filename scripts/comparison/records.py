@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.models.test_record import write_atomically
-from pdan_plugin.report.test_run import mean, read_run
+from pdan_plugin.models.scores_record import write_atomically
+from pdan_plugin.report.scored_run import mean, read_run
 
 FOLDER = 'runs'
 SCORE_AGAIN = 'score_again'  # a key of runs that keep their scores until they have new ones

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.option_schema.constructors import did_you_mean
+from pdan_plugin.option_schema.spelling import did_you_mean
 
 BICUBIC, PDAN = 'bicubic', 'pdan'
 

@@ -23,7 +23,7 @@ import yaml
 from comparison.plan import Run
 from comparison.records import FOLDER, SCORE_AGAIN, read_record, scores_of_test, write_record
 from pdan_plugin.errors import RequestError, WorkError, refusing_unwritable
-from pdan_plugin.models.test_record import versions, write_atomically
+from pdan_plugin.models.scores_record import versions, write_atomically
 from pdan_plugin.training.history import FILE_NAME
 
 _SHOWN_LINES = 15  # of a failed command's log

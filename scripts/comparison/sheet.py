@@ -8,17 +8,16 @@ from pathlib import Path
 import cv2
 
 from comparison.plan import PlannedRow
-from comparison.rows import BICUBIC
-from comparison.rows import Comparison as Rows
+from comparison.rows import BICUBIC, Comparison
 from comparison.tables import finished_runs
-from pdan_plugin.models.test_record import write_atomically
-from pdan_plugin.report.picture_sheet import Comparison, Scores, evenly_spread
-from pdan_plugin.report.test_run import DatasetScores, read_run
+from pdan_plugin.models.scores_record import write_atomically
+from pdan_plugin.report.picture_sheet import ComparedFrames, Scores, evenly_spread
+from pdan_plugin.report.scored_run import DatasetScores, read_run
 
 _SHOWN = 6  # frames
 
 
-def write_sheet(output: Path, rows: Rows, planned: Mapping[str, PlannedRow]) -> Path | None:
+def write_sheet(output: Path, rows: Comparison, planned: Mapping[str, PlannedRow]) -> Path | None:
     """Writes ``sheet.png``: LR, bicubic, the rows of ``rows.sheet`` and ground truth, frames spread over the test.
 
     None, and nothing written, as long as no seed has all of these rows and bicubic.
@@ -39,9 +38,9 @@ def write_sheet(output: Path, rows: Rows, planned: Mapping[str, PlannedRow]) -> 
     keys = [f'{image.clip}/{image.frame}' for image in base.images]
     folders = {title: test.pictures for title, test in tests.items() if test.pictures is not None}
     options = base.options
-    comparison = Comparison(Path(options['dataroot_lq']), Path(options['dataroot_gt']), folders, keys=keys)
+    frames = ComparedFrames(Path(options['dataroot_lq']), Path(options['dataroot_gt']), folders, keys=keys)
     scores = Scores({BICUBIC: _psnr(base)} | {title: _psnr(test) for title, test in tests.items()})
-    sheet = comparison.draw(evenly_spread(keys, _SHOWN), scores)
+    sheet = frames.draw(evenly_spread(keys, _SHOWN), scores)
     _, png = cv2.imencode('.png', cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
     write_atomically(output / 'sheet.png', png.tobytes())
     return output / 'sheet.png'

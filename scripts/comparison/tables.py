@@ -17,7 +17,7 @@ from comparison.plan import PlannedRow
 from comparison.records import has_scores, read_records, training_seconds
 from comparison.rows import BICUBIC, PDAN, Comparison, Row
 from pdan_plugin.machine import network_size
-from pdan_plugin.models.test_record import write_atomically
+from pdan_plugin.models.scores_record import write_atomically
 from pdan_plugin.option_schema.network_section import build_network
 
 _SIZE = (1, 3, 180, 320)

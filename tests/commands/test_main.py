@@ -10,11 +10,14 @@ import threading
 
 import cv2
 import pytest
+from basicsr.utils import options as toolbox_options
 from child_processes import PYTHON_PATH, hear_requests
 from small_run import changed, test_options, train_options, without, write_options, write_pictures
 
+from pdan_plugin.commands import checked_request, name_clash, pipeline
 from pdan_plugin.commands import main as cli
 from pdan_plugin.errors import RequestError
+from pdan_plugin.toolbox_fixes import options as options_fix
 
 
 @pytest.fixture(autouse=True)
@@ -147,16 +150,40 @@ def test_only_the_first_rank_of_a_machine_tells_what_its_ranks_find(monkeypatch,
 )
 def test_how_a_run_ends_is_told_by_its_status(monkeypatch, capsys, error, status, told, has_traceback):
     def fail(root):
-        assert sys.argv == ['basicsr train', '-opt', 'small.yml', '--auto_resume', '--launcher', 'none']
         raise error
 
-    monkeypatch.setattr(cli, 'train_pipeline', fail)
-    words = list(sys.argv)
+    monkeypatch.setattr(pipeline, 'train_pipeline', fail)
     assert cli.main(['train', '-opt', 'small.yml', '--auto_resume']) == status
-    assert sys.argv == words
+    assert options_fix._handed is None
     error_text = capsys.readouterr().err
     assert error_text.strip().splitlines()[-1] == told
     assert ('Traceback' in error_text) is has_traceback
+
+
+def test_the_options_that_were_checked_are_those_that_run(folder, monkeypatch):
+    """One object, read once: what is done to the file after the check does not reach the run."""
+    seen = {}
+    check_options = checked_request.check_options
+
+    def check(opt, path, **further):
+        check_options(opt, path, **further)
+        seen['checked'] = opt
+        (folder / 'small.yml').write_text('name: another\n')
+
+    def run(root):
+        seen['run'], arguments = toolbox_options.parse_options(root)
+        toolbox_options.copy_opt_file(arguments.opt, str(folder))
+
+    written = (folder / 'small.yml').read_text()
+    monkeypatch.setattr(checked_request, 'check_options', check)
+    monkeypatch.setattr(pipeline, 'train_pipeline', run)
+    monkeypatch.setattr(sys, 'argv', ['a program of its own', 'with words of its own'])
+    assert cli.main(['train', '-opt', 'small.yml', '--auto_resume']) == 0
+    assert seen['run'] is seen['checked']
+    assert seen['run']['auto_resume'] is True
+    kept = (folder / 'small.yml').read_text()
+    assert kept.endswith(written)
+    assert '# CMD: basicsr train -opt small.yml --auto_resume\n' in kept
 
 
 def test_a_request_refused_in_a_loader_s_worker_is_told_without_its_traceback(folder, capfd):
@@ -203,6 +230,7 @@ def test_workers_of_one_machine_train_and_hand_their_failure_on(folder):
     assert done.stdout.count('threads of gloo at the end: 0') == 2
     assert (folder / 'experiments/small/models/net_g_2.pth').is_file()
     assert 'Next, with an option file that names the test data' in done.stdout
+    assert '# CMD: basicsr train -opt small.yml --nproc 2\n' in (folder / 'experiments/small/small.yml').read_text()
     (folder / 'lq' / '005.png').write_bytes(b'no picture')
     done = command(folder, *words, '--auto_resume', '--force_yml', 'train:total_iter=100')
     assert done.returncode == 1
@@ -309,7 +337,7 @@ class TestOtherCommandsOfTheName:
     """Another package that installs a script `basicsr`, and a script of another environment."""
 
     def test_the_script_is_refused_and_the_module_warns(self, monkeypatch, capsys):
-        monkeypatch.setattr(cli, 'other_basicsr_commands', lambda: ['other-basicsr'])
+        monkeypatch.setattr(name_clash, 'other_basicsr_commands', lambda: ['other-basicsr'])
         monkeypatch.setattr(sys, 'argv', ['/somewhere/bin/basicsr', 'plugins'])
         assert cli.main(['plugins']) == 2
         output = capsys.readouterr().err

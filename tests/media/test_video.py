@@ -12,9 +12,9 @@ from skimage import data
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.media.video import restore_video
-from pdan_plugin.media.video_source import VideoFileError, result_suffix
+from pdan_plugin.media.video_source import VideoFileError, read_video_header
 from pdan_plugin.restoration import restore_path
-from pdan_plugin.restoration.restore_plan import make_plan
+from pdan_plugin.restoration.jobs import make_plan
 from pdan_plugin.restoration.restorer import Restorer
 
 HEIGHT, WIDTH = 48, 64
@@ -155,6 +155,34 @@ def test_what_is_no_video_says_why_and_leaves_nothing(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ['empty.mp4', 'lost.mp4', 'text.mp4']
 
 
+def test_a_header_is_read_once_and_goes_along(tmp_path, monkeypatch):
+    """The plan reads it, the restoration takes it: the file is opened for its header, and for its frames."""
+    folder, opened = tmp_path / 'in', []
+    folder.mkdir()
+    for name in ('a.mp4', 'b.mkv'):
+        make_video(folder / name, REGULAR[:3])
+    av_open = av.open
+
+    def counting(file, *arguments, **keywords):
+        opened.append(str(file))
+        return av_open(file, *arguments, **keywords)
+
+    monkeypatch.setattr(av, 'open', counting)
+    assert restore_path(folder, tmp_path / 'out', make_weights(tmp_path, 'repeating')) == 0
+    assert sorted(name for name in opened if name.startswith(str(folder))) == sorted(
+        str(folder / name) for name in ('a.mp4', 'a.mp4', 'b.mkv', 'b.mkv')
+    )
+
+
+def test_the_header_of_a_file_that_has_changed_is_read_again(tmp_path):
+    source = make_video(tmp_path / 'in.mp4', REGULAR[:3])
+    header = read_video_header(source)
+    make_video(source, REGULAR[:4], height=HEIGHT + 16)
+    outcome = restore_video(restorer(), source, tmp_path / 'out.mp4', header=header)
+    assert outcome.frames == 4
+    assert read(tmp_path / 'out.mp4')[1][0].shape == (2 * HEIGHT + 32, 2 * WIDTH, 3)
+
+
 def test_a_turned_video_is_upright(tmp_path):
     """The matrix in the track header, as telephones write it: a quarter turn."""
     source = make_video(tmp_path / 'in.mp4', REGULAR[:3])
@@ -210,7 +238,7 @@ def test_odd_sizes_and_ten_bits(tmp_path):
 
 def test_sound_that_mp4_cannot_hold_asks_for_mkv(tmp_path):
     source = make_video(tmp_path / 'in.mkv', REGULAR[:3], sound='wavpack')
-    assert result_suffix(source) == '.mkv'
+    assert read_video_header(source).suffix == '.mkv'
     with pytest.raises(RequestError, match=r'sound of .* ends in \.mkv'):
         make_plan(source, tmp_path / 'out.mp4')
     restore_video(restorer(), source, tmp_path / 'out.mkv')

@@ -11,8 +11,8 @@ from skimage import data
 from torch.utils.data import DataLoader
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.models.scores_record import ScoredImage
 from pdan_plugin.models.submission import require_challenge_frames, write_submission
-from pdan_plugin.models.test_record import TestedImage
 
 FRAMES = [f'{number:08d}' for number in range(9, 100, 10)]
 
@@ -64,7 +64,7 @@ def test_the_same_pictures_give_the_same_bytes(tmp_path):
     for frame in reversed(FRAMES):
         pictures.append(tmp_path / f'{frame}.png')
         pictures[-1].write_bytes(frame.encode())
-        images.append(TestedImage(f'000_{frame}', '000', frame, {}, 0.25))
+        images.append(ScoredImage(f'000_{frame}', '000', frame, {}, 0.25))
     for name, order in (('a.zip', 1), ('b.zip', -1)):
         write_submission(tmp_path / name, images[::order], pictures[::order], on_gpu=True, description='two\nlines')
         pictures[0].touch()

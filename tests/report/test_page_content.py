@@ -14,7 +14,7 @@ from pdan_plugin.report.detail_box import read_box, telling_box
 from pdan_plugin.report.frame_choice import choose_frames
 from pdan_plugin.report.page import filled_page, write_report
 from pdan_plugin.report.page_content import page_content
-from pdan_plugin.report.test_run import read_runs
+from pdan_plugin.report.scored_run import read_runs
 from pdan_plugin.training.history import History
 
 

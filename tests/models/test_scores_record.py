@@ -11,8 +11,8 @@ from basicsr.models import build_model
 from torch.utils.data import DataLoader, Dataset
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.models.test_record import with_absolute_paths
-from pdan_plugin.report.test_run import read_run
+from pdan_plugin.models.scores_record import with_absolute_paths
+from pdan_plugin.report.scored_run import read_run
 from pdan_plugin.restoration.restorer import Restorer
 
 

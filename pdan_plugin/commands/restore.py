@@ -1,4 +1,4 @@
-"""The arguments of `basicsr restore`."""
+"""`basicsr restore`: a picture, a video, or a folder of them, through a trained network."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from pdan_plugin.weights.packaged_weights import DEFAULT, packaged_weights
 
 
-def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds them to the subcommand's parser; sizes arrive in bytes, the tile as a number or 'auto'."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Sizes arrive in bytes, the tile as a number or 'auto'."""
     parser.add_argument('input', type=Path, metavar='INPUT', help='a picture, a video, or a folder of both')
     parser.add_argument(
         '-o',
@@ -68,7 +68,33 @@ def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
         help='mean of the results of all eight flips and rotations: a little better, eight times the time',
     )
     parser.add_argument('--device', metavar='NAME', help='cpu, cuda, cuda:1 ... (default: cuda if there is one)')
-    parser.add_argument('--overwrite', action='store_true', help='make results that are there already anew')
+    parser.add_argument('--overwrite', action='store_true', help='make results again that are there already')
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Restores and returns the exit status: 1 where something could not be restored as a whole.
+
+    Raises:
+        RequestError: What is asked for cannot be done; nothing has been written.
+    """
+    from pdan_plugin.plugins import load_plugins
+    from pdan_plugin.restoration.file_restoration import restore_path
+
+    load_plugins(None)
+    return restore_path(
+        arguments.input,
+        arguments.output,
+        arguments.weights,
+        arguments.option_file,
+        precision=arguments.precision,
+        compiled=arguments.compile,
+        tile=arguments.tile,
+        overlap=arguments.overlap,
+        memory=arguments.memory,
+        self_ensemble=arguments.self_ensemble,
+        device=arguments.device,
+        overwrite=arguments.overwrite,
+    )
 
 
 def _tile(text: str) -> int | str:

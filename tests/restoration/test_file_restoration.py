@@ -19,7 +19,7 @@ from skimage import data
 from pdan_plugin.archs import PDAN
 from pdan_plugin.commands import main as cli
 from pdan_plugin.errors import RequestError
-from pdan_plugin.restoration import load_trained_network, restore_path
+from pdan_plugin.restoration import file_restoration, load_trained_network, restore_path
 
 NETWORK = {'num_feat': 16, 'num_group': 2, 'num_block': 1, 'fuse_levels': 2}
 
@@ -85,6 +85,17 @@ def test_the_target_may_be_a_file_name(weights, photo, tmp_path):
     with pytest.raises(RequestError, match='there already'):
         restore_path(tmp_path / 'photo.png', tmp_path / 'sharp.bmp', weights)
     assert restore_path(tmp_path / 'photo.png', tmp_path / 'sharp.bmp', weights, overwrite=True) == 0
+
+
+def test_a_picture_is_decoded_once(weights, photo, tmp_path, monkeypatch):
+    """Also where it is decoded before the network runs, to see whether the kind of file asked for can hold it."""
+    decoded = []
+    read = file_restoration.read_picture
+    monkeypatch.setattr(file_restoration, 'read_picture', lambda path: (decoded.append(path.name), read(path))[1])
+    Image.fromarray(photo).save(tmp_path / 'photo.png')
+    assert restore_path(tmp_path / 'photo.png', tmp_path / 'sharp.jpg', weights) == 0
+    assert restore_path(tmp_path / 'photo.png', tmp_path / 'out', weights) == 0
+    assert decoded == ['photo.png', 'photo.png']
 
 
 def test_a_folder_keeps_its_folders_and_one_bad_file_stops_nothing(weights, source, photo, tmp_path, capsys):

@@ -8,8 +8,9 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from small_run import changed, test_options, train_options, write_pictures
 from torch import nn
 
-from pdan_plugin.commands import run_report
-from pdan_plugin.commands.preflight import DataFacts, RunFacts
+from pdan_plugin.commands import memory_summary, run_summary
+from pdan_plugin.commands.data_check import DataFacts
+from pdan_plugin.commands.preflight import RunFacts
 from pdan_plugin.errors import RequestError
 from pdan_plugin.machine import network_size
 from pdan_plugin.machine.step_memory import step_memory
@@ -39,10 +40,10 @@ def size(text: str, line: str) -> float:
     return float(number) * {'M': 2**20, 'G': 2**30}[unit]
 
 
-def test_the_report_tells_sizes_epochs_and_the_next_command():
+def test_the_summary_tells_sizes_epochs_and_the_next_command():
     options = train_options()
     options['train']['total_iter'] = 30
-    text = run_report.report(options, 'my.yml')
+    text = run_summary.summarize(options, 'my.yml')
     network = build_network(options['network_g'], 'network_g')
     assert f'network_g: EDSR, {network_size.count_parameters(network):,} parameters' in text
     assert '3 iterations an epoch (batches of 2 in 1 worker), 30 iterations: 10.0 epochs' in text
@@ -52,7 +53,7 @@ def test_the_report_tells_sizes_epochs_and_the_next_command():
 
 
 def test_the_next_command_has_what_was_changed():
-    text = run_report.report(train_options(), 'my own.yml', overrides=['train:total_iter=9', 'name=a b'])
+    text = run_summary.summarize(train_options(), 'my own.yml', overrides=['train:total_iter=9', 'name=a b'])
     assert text.endswith("Next: basicsr train -opt 'my own.yml' --force_yml train:total_iter=9 'name=a b'")
 
 
@@ -62,7 +63,7 @@ def test_a_deblurring_branch_is_counted_apart():
     )
     options = pdan_options()
     options['network_g']['deblur_branch'] = True
-    text = run_report.report(options, 'my.yml')
+    text = run_summary.summarize(options, 'my.yml')
     assert f'{both:,} parameters, {alone:,} of them without the deblurring branch' in text
 
 
@@ -70,14 +71,14 @@ def test_a_deblurring_branch_is_counted_apart():
 def test_a_precision_that_slows_this_processor_is_told(monkeypatch, times, is_told):
     """A mock, because the processor at hand is of one kind."""
     monkeypatch.setattr('pdan_plugin.machine.precision.cost_on_cpu', lambda _: times)
-    text = run_report.report(pdan_options(precision='bf16'), 'my.yml')
+    text = run_summary.summarize(pdan_options(precision='bf16'), 'my.yml')
     assert ('7 times as long as in fp32' in text) is is_told
     assert text.endswith('-opt my.yml --force_yml train:precision=fp32') is is_told
-    assert 'is slow' not in run_report.report(pdan_options(), 'my.yml')
+    assert 'is slow' not in run_summary.summarize(pdan_options(), 'my.yml')
 
 
 def test_the_memory_is_that_of_one_part_and_adds_up():
-    text = run_report.report(pdan_options(accumulation_steps=3, precision='bf16', channels_last=True), 'my.yml')
+    text = run_summary.summarize(pdan_options(accumulation_steps=3, precision='bf16', channels_last=True), 'my.yml')
     assert 'batches of 6, worked through in 3 parts, in 1 worker' in text
     network = build_network(PDAN, 'network_g')
     step = step_memory(
@@ -90,10 +91,10 @@ def test_the_memory_is_that_of_one_part_and_adds_up():
 
 
 def test_the_way_to_the_paper_s_batch_is_told_for_pdan():
-    text = run_report.report(pdan_options(), 'my.yml')
+    text = run_summary.summarize(pdan_options(), 'my.yml')
     assert "A step is of 2 samples; train.accumulation_steps: 64 makes it the paper's 128, and takes " in text
-    assert 'accumulation_steps: 64' in run_report.report(pdan_options(accumulation_steps=3), 'my.yml')
-    assert 'accumulation_steps' not in run_report.report(pdan_options(accumulation_steps=3) | {
+    assert 'accumulation_steps: 64' in run_summary.summarize(pdan_options(accumulation_steps=3), 'my.yml')
+    assert 'accumulation_steps' not in run_summary.summarize(pdan_options(accumulation_steps=3) | {
         'network_g': train_options()['network_g']}, 'my.yml')  # fmt: skip
 
 
@@ -108,13 +109,13 @@ def test_the_way_to_the_paper_s_batch_is_told_for_pdan():
 )  # fmt: skip
 def test_a_gpu_s_memory_is_held_against_it(monkeypatch, gibibytes, told):
     """The GPU is feigned."""
-    monkeypatch.setattr(run_report, 'gpu_memory', lambda: ('A GPU', int(gibibytes * 2**30)))
+    monkeypatch.setattr(memory_summary, 'gpu_memory', lambda: ('A GPU', int(gibibytes * 2**30)))
     options = changed(pdan_options(accumulation_steps=2), 'datasets.train.batch_size_per_gpu', 16)
     crop, target = (3, 128, 128), (3, 512, 512)
     facts = RunFacts([DataFacts('train', 'PairedImageDataset', 640, crop, target)], 32, 1, 20, devices=1)
     network = build_network(PDAN, 'network_g')
     parameters = {'network_g': network_size.count_parameters(network)}
-    lines = run_report._memory_lines(options, facts, network, parameters, crop)
+    lines = memory_summary.memory_lines(options, facts, network, parameters, crop)
     assert re.search(told, '\n'.join(lines))
     assert ("the paper's 128" in '\n'.join(lines)) == (gibibytes == 80)
     if gibibytes == 0.7:  # what is advised is true
@@ -124,23 +125,23 @@ def test_a_gpu_s_memory_is_held_against_it(monkeypatch, gibibytes, told):
 
 def test_workers_average_their_gradients_in_memory_of_its_own():
     options = changed(pdan_options(), 'datasets.train.dataset_enlarge_ratio', 4)
-    text = run_report.report(options, 'my.yml', world_size=2)
+    text = run_summary.summarize(options, 'my.yml', world_size=2)
     assert 'gradients, to be averaged over the workers' in text
     assert text.endswith('Next: basicsr train -opt my.yml --nproc 2')
 
 
-def test_the_report_builds_the_network_and_says_what_it_refuses(monkeypatch):
+def test_the_summary_builds_the_network_and_says_what_it_refuses(monkeypatch):
     class Picky(nn.Module):
         def __init__(self, width=3):
             raise ValueError(f'width must be even, got {width}')
 
     monkeypatch.setitem(ARCH_REGISTRY._obj_map, 'Picky', Picky)
     with pytest.raises(RequestError, match='network_g: Picky cannot be built: ValueError: width must be even, got 3'):
-        run_report.report({**train_options(), 'network_g': {'type': 'Picky'}}, 'my.yml')
+        run_summary.summarize({**train_options(), 'network_g': {'type': 'Picky'}}, 'my.yml')
 
 
-def test_the_report_says_when_weights_do_not_fit(tmp_path_factory):
+def test_the_summary_says_when_weights_do_not_fit(tmp_path_factory):
     weights = tmp_path_factory.mktemp('weights') / 'net_g.pth'
     torch.save({'params': {'conv_first.weight': torch.zeros(1)}}, weights)
     with pytest.raises(RequestError, match='does not fit network_g'):
-        run_report.report(changed(test_options(), 'path.pretrain_network_g', str(weights)), 'my.yml')
+        run_summary.summarize(changed(test_options(), 'path.pretrain_network_g', str(weights)), 'my.yml')

@@ -61,10 +61,8 @@ class DatasetScores:
 
 
 @dataclass
-class TestRun:
+class ScoredRun:
     """A run, and ``label``: what tells it from the others it is shown with."""
-
-    __test__ = False  # no test of pytest's
 
     folder: Path
     record: dict[str, Any]
@@ -72,7 +70,7 @@ class TestRun:
     label: str = field(default='')
 
 
-def read_runs(folders: Sequence[Path]) -> list[TestRun]:
+def read_runs(folders: Sequence[Path]) -> list[ScoredRun]:
     """Reads the runs, and labels them: by name where names differ, else by folder.
 
     Raises:
@@ -93,7 +91,7 @@ def read_runs(folders: Sequence[Path]) -> list[TestRun]:
     return runs
 
 
-def read_run(folder: Path) -> TestRun:
+def read_run(folder: Path) -> ScoredRun:
     """Reads one run.
 
     Raises:
@@ -119,7 +117,7 @@ def read_run(folder: Path) -> TestRun:
         ) from error
     if not datasets:
         raise RequestError(f'{path} holds no data set; let basicsr test finish one')
-    return TestRun(folder, record, datasets)
+    return ScoredRun(folder, record, datasets)
 
 
 def mean(values: Iterable[float]) -> float:

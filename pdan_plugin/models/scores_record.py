@@ -35,13 +35,11 @@ MEAN_ROW = 'mean'
 
 
 @dataclass(frozen=True)
-class TestedImage:
+class ScoredImage:
     """One image of a data set: its result's name, its scores by metric, and the network's time alone.
 
     ``clip`` and ``frame`` are empty where the data set has none; ``seconds`` is None where it was not measured.
     """
-
-    __test__ = False  # no test case, whatever pytest thinks of its name
 
     name: str
     clip: str
@@ -50,7 +48,7 @@ class TestedImage:
     seconds: float | None = None
 
 
-class TestRecord:
+class ScoresRecord:
     """The record of one test run, which grows by a data set at a time.
 
     Args:
@@ -59,8 +57,6 @@ class TestRecord:
         parameters: How many numbers the tested network has.
         machine: On what it was tested, in words.
     """
-
-    __test__ = False
 
     def __init__(self, folder: Path, opt: Mapping[str, Any], *, parameters: int, machine: str) -> None:
         self._folder = folder
@@ -81,7 +77,7 @@ class TestRecord:
             'datasets': {},
         }
 
-    def add(self, dataset_opt: Mapping[str, Any], images: Sequence[TestedImage], *, pictures: bool) -> None:
+    def add(self, dataset_opt: Mapping[str, Any], images: Sequence[ScoredImage], *, pictures: bool) -> None:
         """Writes a data set's tables and the record that names them, each whole or not at all.
 
         Args:
@@ -189,7 +185,7 @@ def versions() -> dict[str, str]:
     return {'pdan_plugin': __version__, 'torch': torch.__version__, 'python': platform.python_version()}
 
 
-def _means(images: Sequence[TestedImage], metrics: Sequence[str]) -> dict[str, float | None]:
+def _means(images: Sequence[ScoredImage], metrics: Sequence[str]) -> dict[str, float | None]:
     means: dict[str, float | None] = {metric: mean_of([image.scores[metric] for image in images]) for metric in metrics}
     seconds = [image.seconds for image in images if image.seconds is not None]
     means[_LAST_COLUMN] = mean_of(seconds) if seconds else None
@@ -214,7 +210,7 @@ def json_safe(value: Any) -> Any:
     return value
 
 
-def _image_table(images: Sequence[TestedImage], metrics: Sequence[str]) -> str:
+def _image_table(images: Sequence[ScoredImage], metrics: Sequence[str]) -> str:
     rows = [
         [image.name, image.clip, image.frame, *(image.scores[metric] for metric in metrics), _seconds(image.seconds)]
         for image in images
@@ -222,8 +218,8 @@ def _image_table(images: Sequence[TestedImage], metrics: Sequence[str]) -> str:
     return _table([*_FIRST_COLUMNS, *metrics, _LAST_COLUMN], rows)
 
 
-def _clip_table(images: Sequence[TestedImage], metrics: Sequence[str]) -> str:
-    clips: dict[str, list[TestedImage]] = {}
+def _clip_table(images: Sequence[ScoredImage], metrics: Sequence[str]) -> str:
+    clips: dict[str, list[ScoredImage]] = {}
     for image in images:
         if image.clip:
             clips.setdefault(image.clip, []).append(image)

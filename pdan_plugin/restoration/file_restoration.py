@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.machine.precision import slowness
-from pdan_plugin.media.picture_files import PictureFileError, picture_size, read_picture
+from pdan_plugin.media.picture_files import PictureFileError, read_picture
 from pdan_plugin.media.picture_writing import (
     what_ending_cannot_hold,
     what_ending_leaves_out,
@@ -27,8 +27,9 @@ from pdan_plugin.media.picture_writing import (
 )
 from pdan_plugin.media.transparency import restore_layers
 from pdan_plugin.media.video import restore_video
-from pdan_plugin.media.video_source import VideoFileError, describe
-from pdan_plugin.restoration.restore_plan import RECORD, Job, Plan, begin, file_digest, make_plan
+from pdan_plugin.media.video_source import VideoHeader
+from pdan_plugin.restoration.claimed_results import RECORD, begin, file_digest
+from pdan_plugin.restoration.jobs import Job, Plan, make_plan
 from pdan_plugin.restoration.restorer import Restorer
 from pdan_plugin.weights.packaged_weights import find_weights
 from pdan_plugin.weights.trained_network import load_recorded_network
@@ -64,7 +65,7 @@ def restore_path(
             the name of weights that come with this package. None for ``pdan_small``.
         precision: And the arguments after it, see :class:`~pdan_plugin.restoration.restorer.Restorer`.
         device: Such as 'cuda:1'; None for the GPU if there is one.
-        overwrite: Whether results that are there are made anew.
+        overwrite: Whether results that are there already are made again.
 
     Returns:
         0, or 1 if something could not be restored as a whole; it is named, with the reason, and stops nothing else.
@@ -94,8 +95,6 @@ def restore_path(
     )
     if restorer.channels != 3:
         raise RequestError(f'{weights}: the network takes {restorer.channels} channels; pictures and videos have 3.')
-    if plan.folder is None:
-        _check_ending(plan.jobs[0], restorer.scale)
     settings = {
         'weights': f'{weights.name}, sha256 {file_digest(weights)}',
         'network': record.options,
@@ -103,6 +102,8 @@ def restore_path(
         'self_ensemble': self_ensemble,
     }
     _refuse_too_little_memory(plan, restorer)
+    if plan.folder is None:
+        plan.jobs = [_decoded_for_its_ending(plan.jobs[0], restorer.scale)]
     if is_packaged:
         print(f'Weights: {weights.stem}, which comes with this package ({_size(network)} parameters).', flush=True)
     if slow := slowness(chosen, precision):
@@ -123,7 +124,7 @@ def restore_path(
         with contextlib.suppress(OSError):
             plan.folder.rmdir()
     summary.notes += restorer.notes
-    summary.tell(target)
+    summary.report(target)
     if not self_ensemble and not summary.failures:
         words: list[Any] = ['basicsr', 'restore', source, '-o', _beside(target)]
         words += ['-w', asked] if asked is not None else []
@@ -152,12 +153,12 @@ class _Summary:
         self.failures.append(f'{path}: {reason}')
         tqdm.write(self.failures[-1], file=sys.stderr)
 
-    def tell(self, target: Path) -> None:
+    def report(self, target: Path) -> None:
         counts = [f'{self.restored} of {len(self.plan.jobs)} restored to {target}']
         if self.incomplete:
             counts.append(f'{self.incomplete} of them not as a whole')
         if self.skipped:
-            counts.append(f'{self.skipped} there already, made the same way (--overwrite makes them anew)')
+            counts.append(f'{self.skipped} there already, made the same way (--overwrite makes them again)')
         print('; '.join(counts))
         if self.plan.left_alone:
             endings = ', '.join(f'{count} {ending}' for ending, count in self.plan.left_alone.most_common(8))
@@ -198,7 +199,7 @@ def _work(jobs: list[Job], restorer: Restorer, summary: _Summary) -> None:
 
 
 def _restore_picture(job: Job, restorer: Restorer, summary: _Summary, on_tile: OnTile) -> None:
-    picture = read_picture(job.source)
+    picture = job.picture or read_picture(job.source)
     left_out = what_ending_leaves_out(picture, job.target.suffix)
     summary.notes += [f'{job.source}: {note}' for note in (*picture.notes, left_out) if note]
     write_picture(job.target, restore_layers(restorer, replace(picture, notes=()), on_tile))
@@ -211,24 +212,27 @@ def _restore_video(job: Job, restorer: Restorer, summary: _Summary, on_tile: OnT
             frames.total = max(done, total) if total else None
             frames.update(done - frames.n)
 
-        outcome = restore_video(restorer, job.source, job.target, on_frame, on_tile)
+        header = job.header if isinstance(job.header, VideoHeader) else None
+        outcome = restore_video(restorer, job.source, job.target, on_frame, on_tile, header=header)
     summary.notes += [f'{job.source}: {note}' for note in outcome.notes]
     summary.incomplete += bool(outcome.problems)
     for problem in outcome.problems:
         summary.fail(job.source, problem)
 
 
-def _check_ending(job: Job, scale: int) -> None:
-    """Whether a picture fits into the kind of file asked for, before the network runs."""
+def _decoded_for_its_ending(job: Job, scale: int) -> Job:
+    """The job of one picture with the picture decoded: whether it fits into the kind of file asked for is to be known
+    before the network runs."""
     if job.kind != 'picture':
-        return
+        return job
     try:
         picture = read_picture(job.source)
     except (OSError, PictureFileError):
-        return  # told when it is restored
+        return job  # reported when it is restored
     reason = what_ending_cannot_hold(picture, job.target.suffix, scale)
     if reason is not None:
         raise RequestError(f'{job.target}: {reason}.')
+    return replace(job, picture=picture)
 
 
 def _device(name: str | None) -> torch.device:
@@ -258,16 +262,10 @@ def _beside(target: Path) -> Path:
 
 
 def _refuse_too_little_memory(plan: Plan, restorer: Restorer) -> None:
-    """Whether anything can be restored in the memory there is: the smallest picture, or the first video.
+    """Whether anything can be restored in the memory there is: the smallest picture or video.
 
-    What is too large by itself is told when its turn comes, as is what cannot be read.
+    What is too large by itself is reported when its turn comes, as is what cannot be read.
     """
-    sizes = []
-    for job in plan.jobs:
-        with contextlib.suppress(OSError, PictureFileError, VideoFileError):
-            if job.kind == 'picture':
-                sizes.append(picture_size(job.source))
-            elif not sizes:
-                sizes.append(describe(job.source).upright_size)
+    sizes = [job.header.size for job in plan.jobs if job.header is not None and job.header.size is not None]
     if sizes:
         restorer.check_memory(*min(sizes, key=math.prod))

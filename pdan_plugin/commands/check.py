@@ -1,0 +1,41 @@
+"""`basicsr check`: would this run start, and how large is it?"""
+
+from __future__ import annotations
+
+import argparse
+
+from pdan_plugin.commands.option_arguments import add_option_file
+from pdan_plugin.errors import RequestError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The option file, and how many workers the run will have."""
+    add_option_file(parser)
+    parser.add_argument('--nproc', type=int, default=1, metavar='N', help='workers the run will have (default: 1)')
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints the summary of a run and returns the exit status; nothing is written.
+
+    Raises:
+        RequestError: The run would not start. Where only weights are missing, the summary is printed first.
+    """
+    from pdan_plugin.commands import run_summary
+    from pdan_plugin.commands.checked_request import checked_request
+    from pdan_plugin.commands.missing_weights import missing_weights
+
+    request = checked_request(arguments)
+    if arguments.nproc < 1:
+        raise RequestError(f'--nproc {arguments.nproc}: expected 1 worker or more')
+    missing = missing_weights(request.options, request.path)
+    summary = run_summary.summarize(
+        request.options,
+        request.path,
+        world_size=arguments.nproc,
+        overrides=request.file.overrides,
+        without=tuple(missing),
+    )
+    print(summary, flush=True)
+    if missing:  # of an earlier phase, perhaps: all else can be checked before it is trained
+        raise RequestError('all else is in order, but ' + '\n'.join(missing.values()))
+    return 0

@@ -1,0 +1,62 @@
+"""Options of training that this machine's devices cannot follow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from basicsr.utils.registry import MODEL_REGISTRY
+
+from pdan_plugin.commands.trial import as_request
+from pdan_plugin.errors import RequestError
+from pdan_plugin.machine.compiler_check import require_compiler
+from pdan_plugin.option_schema.constructors import find_registered
+
+
+def check_engine(opt: Mapping[str, Any], path: str, *, devices: int, distributed: bool) -> None:
+    """RestorationModel's options against this machine; another model does not read them, or reads them its own way.
+
+    Args:
+        opt: The options of a training.
+        path: Their file, for messages.
+        devices: GPUs that the process uses; 0 is the CPU.
+        distributed: Whether the processes form a group.
+
+    Raises:
+        RequestError: The precision needs a process for each GPU, or compiling needs a compiler that is not here.
+    """
+    model, restoration = (find_registered(MODEL_REGISTRY, name) for name in (opt['model_type'], 'RestorationModel'))
+    if model is None or restoration is None or not issubclass(model, restoration):
+        return
+    precision = opt['train'].get('precision', 'fp32')
+    alone = [f'precision: {precision}'] * (precision != 'fp32') + ['compile: true'] * bool(opt['train'].get('compile'))
+    if alone and devices > 1 and not distributed:
+        raise RequestError(
+            f'{path}: train.{alone[0]} on {devices} GPUs needs a process for each of them: add '
+            f'--nproc {devices} to the command, or set num_gpu: 1'
+        )
+    if opt['train'].get('compile'):
+        with as_request(f'{path}: train.compile: true'):
+            require_compiler(on_gpu=devices > 0)
+
+
+def check_prefetching(values: Mapping[str, Any], path: str, *, devices: int) -> None:
+    """``prefetch_mode: cuda`` of the training data against this machine.
+
+    Args:
+        values: ``datasets.train``.
+        path: The option file, for messages.
+        devices: GPUs that the process uses; 0 is the CPU.
+
+    Raises:
+        RequestError: It lacks pinned memory or a GPU.
+    """
+    if values.get('prefetch_mode') != 'cuda':
+        return
+    if values.get('pin_memory') is not True:
+        raise RequestError(f'{path}: datasets.train.pin_memory: expected true, which prefetch_mode: cuda needs')
+    if devices == 0:
+        raise RequestError(
+            f'{path}: datasets.train.prefetch_mode: cuda needs a CUDA device, and this run has none; '
+            'write prefetch_mode: cpu, or take it out'
+        )

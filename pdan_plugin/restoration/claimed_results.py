@@ -1,0 +1,152 @@
+"""The record of a folder of results: which settings each was made with, and which are done."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pdan_plugin.errors import RequestError, refusing_unwritable
+from pdan_plugin.media.picture_writing import partial_path
+from pdan_plugin.restoration.jobs import Job, Plan
+
+RECORD = 'restore.json'
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open('rb') as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def begin(plan: Plan, settings: dict[str, Any], *, overwrite: bool) -> list[Job]:
+    """Claims the results for these settings, and says which jobs are left.
+
+    A folder gets a record: the settings of every run into it, with the results that are to be theirs and since when. A
+    result made since then, from a source not changed since, is done. With ``overwrite`` this run's results are claimed
+    again, so that a run stopped half way goes on with the rest; other results stay recorded as they were made.
+
+    Raises:
+        RequestError: A result is there with other settings or of unknown making, or the output cannot be written; a
+            folder or file that was there before is as it was.
+    """
+    if plan.folder is None:
+        (job,) = plan.jobs
+        if job.target.exists() and not overwrite:
+            raise RequestError(f'{job.target} is there already. Give another -o, or --overwrite.')
+        _try_writing(job.target)
+        return plan.jobs
+    names = {job.target.relative_to(plan.folder).as_posix(): job for job in plan.jobs}
+    record = plan.folder / RECORD
+    try:
+        runs = read_record(record)
+    except RequestError:
+        if not overwrite:
+            raise
+        runs = []
+    if not overwrite:
+        _refuse_other_makings(plan.folder, names, runs, settings)
+    begun = _claim(record, runs, settings, names, overwrite=overwrite)
+    for job in plan.jobs:
+        with contextlib.suppress(OSError):  # what cannot be written is reported when its turn comes
+            partial_path(job.target).unlink()  # of a run that was killed
+    return [job for name, job in names.items() if not _is_done(job, begun[name])]
+
+
+def _is_done(job: Job, begun: int) -> bool:
+    if not job.target.is_file():
+        return False
+    made = job.target.stat().st_mtime_ns
+    return made >= begun and made >= job.source.stat().st_mtime_ns
+
+
+def read_record(record: Path) -> list[dict[str, Any]]:
+    """The runs into a folder: ``settings``, and ``results``, name -> nanoseconds; none where there is no record.
+
+    Raises:
+        RequestError: It cannot be read.
+    """
+    if not record.exists():
+        return []
+    try:
+        runs = json.loads(record.read_text(encoding='utf-8'))['runs']
+        return [
+            {'settings': dict(run['settings']), 'results': {str(k): int(v) for k, v in run['results'].items()}}
+            for run in runs
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise RequestError(
+            f'{record} cannot be read, so how the results there were made is unknown. Give another -o, or --overwrite.'
+        ) from error
+
+
+def _refuse_other_makings(
+    folder: Path, names: dict[str, Job], runs: list[dict[str, Any]], settings: dict[str, Any]
+) -> None:
+    there = [name for name, job in names.items() if job.target.exists()]
+    for run in runs:
+        others = [name for name in there if name in run['results']]
+        there = [name for name in there if name not in run['results']]
+        made = run['settings']
+        differing = [key for key in {**made, **settings} if made.get(key) != settings.get(key)]
+        if others and differing:
+            changes = '; '.join(
+                f'{key}: {_short(made.get(key))} there, {_short(settings.get(key))} now' for key in differing
+            )
+            raise RequestError(
+                f'{folder} holds results made otherwise, such as {others[0]} ({changes}). Give another -o, or '
+                '--overwrite to make them again.'
+            )
+    if there:
+        raise RequestError(
+            f'{folder} holds {len(there)} of the results already, such as {folder / there[0]}, and no {RECORD} says '
+            'how they were made. Give another -o, or --overwrite.'
+        )
+
+
+def _claim(
+    record: Path, runs: list[dict[str, Any]], settings: dict[str, Any], names: Iterable[str], *, overwrite: bool
+) -> dict[str, int]:
+    """Records that ``names`` are made by ``settings`` from now on; since when each is, on the clock of its disk."""
+    own: dict[str, int] = {}
+    others = []
+    for run in runs:
+        if run['settings'] == settings:
+            own |= run['results']
+        else:
+            run['results'] = {name: since for name, since in run['results'].items() if name not in names}
+            others += [run] if run['results'] else []
+    with refusing_unwritable(str(record.parent)):
+        record.parent.mkdir(parents=True, exist_ok=True)
+        partial = partial_path(record)
+        try:
+            partial.touch()
+            now = partial.stat().st_mtime_ns
+            own |= {name: now for name in names if overwrite or name not in own}
+            text = json.dumps(
+                {'made_by': 'basicsr restore', 'runs': [*others, {'settings': settings, 'results': own}]}, indent=2
+            )
+            partial.write_text(text + '\n', encoding='utf-8')
+            os.replace(partial, record)
+        finally:
+            partial.unlink(missing_ok=True)
+    return own
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 60 else f'{text[:57]}...'
+
+
+def _try_writing(target: Path) -> None:
+    with refusing_unwritable(str(target)):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial_path(target).touch()
+        partial_path(target).unlink()
