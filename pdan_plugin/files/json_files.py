@@ -1,0 +1,42 @@
+"""JSON that every reader takes: numbers that JSON does not have are the words "NaN", "Infinity" and "-Infinity".
+
+``float`` turns these words back into the numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pdan_plugin.files.whole_files import write_whole
+
+_SURROGATE = re.compile('[\ud800-\udfff]')
+
+
+def json_safe(value: Any) -> Any:
+    """A value of mappings, sequences and plain values, with words for the floats that are not finite."""
+    if isinstance(value, Mapping):
+        return {key: json_safe(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_safe(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return 'NaN' if math.isnan(value) else 'Infinity' if value > 0 else '-Infinity'
+    return value
+
+
+def json_text(value: Any, *, indent: int | None = 2) -> str:
+    """The value as JSON with a line end. Letters stay readable; bytes of file names that are no UTF-8 are escaped."""
+    text = json.dumps(json_safe(value), indent=indent, allow_nan=False, ensure_ascii=False)
+    return _SURROGATE.sub(lambda found: f'\\u{ord(found[0]):04x}', text) + '\n'
+
+
+def write_json(path: str | os.PathLike[str], value: Any, *, indent: int | None = 2, durable: bool = False) -> None:
+    """Writes a JSON file whole, or leaves what was there.
+
+    Args and raises: See :func:`~pdan_plugin.files.whole_files.opened_whole`.
+    """
+    write_whole(path, json_text(value, indent=indent), durable=durable)
