@@ -174,7 +174,7 @@ def render(args: argparse.Namespace) -> None:
         )
     if missing:
         workers = min(args.workers, len(missing))
-        done = clip_rendering.render_clips(missing, args.target, workers)
+        done = clip_rendering.render_clips(missing, workers)
         for _ in tqdm(done, total=len(missing), unit='clip', desc='rendering'):
             pass
     splits = ' '.join(split for split, count in counts.items() if count)

@@ -1,6 +1,6 @@
 """JSON that every reader takes: numbers that JSON does not have are the words "NaN", "Infinity" and "-Infinity".
 
-``float`` turns these words back into the numbers.
+``float`` turns each of these words back into its number, :func:`json_numbers` all of a value.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pdan_plugin.files.whole_files import write_whole
@@ -28,9 +28,24 @@ def json_safe(value: Any) -> Any:
     return value
 
 
-def json_text(value: Any, *, indent: int | None = 2) -> str:
-    """The value as JSON with a line end. Letters stay readable; bytes of file names that are no UTF-8 are escaped."""
-    text = json.dumps(json_safe(value), indent=indent, allow_nan=False, ensure_ascii=False)
+def json_numbers(value: Any) -> Any:
+    """The inverse of :func:`json_safe`: the words are floats again."""
+    if isinstance(value, Mapping):
+        return {key: json_numbers(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [json_numbers(one) for one in value]
+    return float(value) if value in ('NaN', 'Infinity', '-Infinity') else value
+
+
+def json_text(value: Any, *, indent: int | None = 2, default: Callable[[Any], Any] | None = None) -> str:
+    """The value as JSON with a line end. Letters stay readable; bytes of file names that are no UTF-8 are escaped.
+
+    Args:
+        value: Mappings, sequences and plain values.
+        indent: As of :func:`json.dumps`; None: all in one line.
+        default: Makes a plain value of any other one.
+    """
+    text = json.dumps(json_safe(value), indent=indent, allow_nan=False, ensure_ascii=False, default=default)
     return _SURROGATE.sub(lambda found: f'\\u{ord(found[0]):04x}', text) + '\n'
 
 

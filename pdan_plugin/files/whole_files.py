@@ -58,7 +58,7 @@ def opened_whole(path: AnyPath, *, ending: str = '', durable: bool = False) -> I
             and records of progress need it; what can be made again does not.
 
     Raises:
-        OSError: The file cannot be written; its ``filename`` is ``path``, never the hidden name.
+        OSError: The file cannot be written; ``filename`` is ``path``, never the hidden name.
     """
     path = Path(path)
     unfinished = unfinished_path(path, ending)
@@ -84,7 +84,7 @@ def opened_whole(path: AnyPath, *, ending: str = '', durable: bool = False) -> I
         if durable:
             flush_folder(path.parent)
     except OSError as error:
-        if str(error.filename) == str(unfinished):
+        if str(error.filename) == str(unfinished) or (error.filename is None and error.errno is not None):
             error.filename, error.filename2 = str(path), None
         raise
 

@@ -18,6 +18,7 @@ import torch
 from tqdm import tqdm
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.files.digests import file_digest
 from pdan_plugin.machine.precision import slowness
 from pdan_plugin.media.picture_files import PictureFileError, picture_size, read_picture
 from pdan_plugin.media.picture_writing import (
@@ -28,7 +29,7 @@ from pdan_plugin.media.picture_writing import (
 from pdan_plugin.media.transparency import restore_layers
 from pdan_plugin.media.video import restore_video
 from pdan_plugin.media.video_source import VideoFileError, describe
-from pdan_plugin.restoration.restore_plan import RECORD, Job, Plan, begin, file_digest, make_plan
+from pdan_plugin.restoration.restore_plan import RECORD, Job, Plan, begin, make_plan
 from pdan_plugin.restoration.restorer import Restorer
 from pdan_plugin.weights.packaged_weights import find_weights
 from pdan_plugin.weights.trained_network import load_recorded_network

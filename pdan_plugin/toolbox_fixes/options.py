@@ -18,6 +18,7 @@ from basicsr.utils import options as toolbox_options
 from basicsr.utils.dist_util import get_dist_info, master_only
 
 from pdan_plugin.errors import RequestError, refusing_unwritable
+from pdan_plugin.files.whole_files import write_whole
 from pdan_plugin.option_schema.option_file import load_option_file, read_option_file
 from pdan_plugin.processes.launch import launcher_in_environment
 from pdan_plugin.processes.process_group import from_rank_zero
@@ -158,18 +159,8 @@ def copy_opt_file(opt_file: str, experiments_root: str) -> None:
     read = load_option_file(opt_file, overrides)
     header += read.provenance()
     path = osp.join(experiments_root, osp.basename(opt_file))
-    unfinished = osp.join(experiments_root, f'.{osp.basename(opt_file)}.saving')
     with refusing_unwritable(path):
-        os.makedirs(experiments_root, exist_ok=True)
-        try:
-            with open(unfinished, 'w', encoding='utf-8') as file:
-                file.writelines(f'# {" ".join(line.splitlines())}\n' for line in header)
-                file.write(f'\n{read.text}')
-            os.replace(unfinished, path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.remove(unfinished)
-            raise
+        write_whole(path, ''.join(f'# {" ".join(line.splitlines())}\n' for line in header) + f'\n{read.text}')
 
 
 @fix(

@@ -20,11 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pdan_plugin.errors import RequestError, WorkError
+from pdan_plugin.errors import RequestError, WorkError, refusing_unwritable
+from pdan_plugin.files.whole_files import written_whole
 from pdan_plugin.machine.precision import full_float32
 from pdan_plugin.weights.float16_network import float16_network
 from pdan_plugin.weights.trained_network import NetworkRecord
-from pdan_plugin.weights.weights_file import in_float16, written_whole
+from pdan_plugin.weights.weights_file import in_float16
 
 PACKAGES = ('onnx', 'onnxruntime', 'onnxscript')
 DEFAULT_OPSET = 18
@@ -93,13 +94,13 @@ def export_onnx(
         'precision': 'fp16' if float16 else 'fp32',
         **record.metadata(),
     }
-    with written_whole(path) as partial:
+    with refusing_unwritable(path), written_whole(path, durable=True) as unfinished:
         tell(f'Tracing {record.options["type"]} (a network of hundreds of layers takes minutes) ...')
         model = _traced(traced, example, record, opset)
         if float16:
             _sum_in_float32(model)
-        _write(model, facts, partial)
-        session = _session(partial)
+        _write(model, facts, unfinished)
+        session = _session(unfinished)
         for batch, wanted in zip(pictures, expected, strict=True):
             found = _computed(session, batch, record)
             difference = 255 * _compare('onnxruntime', found, wanted, batch, facts['precision'])
