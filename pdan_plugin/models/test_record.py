@@ -11,7 +11,6 @@ there are none).
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import math
@@ -29,6 +28,7 @@ from pdan_plugin import __version__
 from pdan_plugin.errors import failing_unwritable
 from pdan_plugin.files.json_files import json_text
 from pdan_plugin.files.whole_files import write_whole
+from pdan_plugin.machine.cores import processor_name
 
 _FIRST_COLUMNS = ('image', 'clip', 'frame')
 _LAST_COLUMN = 'seconds'
@@ -156,13 +156,7 @@ def machine_in_words(device: torch.device) -> str:
     """The processor a network runs on, for a reader who compares seconds."""
     if device.type == 'cuda':
         return torch.cuda.get_device_name(device)
-    name = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):
-        for line in Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines():
-            if line.startswith('model name'):
-                name = line.partition(':')[2].strip()
-                break
-    return f'{name}, {torch.get_num_threads()} threads'
+    return f'{processor_name()}, {torch.get_num_threads()} threads'
 
 
 def versions() -> dict[str, str]:

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.files.json_files import write_json
 from pdan_plugin.files.whole_files import folder_written_whole, unfinished_path
+from pdan_plugin.machine.cores import use_one_thread
 from pdan_plugin.synthesis.bicubic import downsample_uint8
 from pdan_plugin.synthesis.camera_response import response
 from pdan_plugin.synthesis.motion_blur import DUTY_CYCLE, average_subframes, exposure_times
@@ -195,7 +195,7 @@ def render_clips(clips: Sequence[Clip], workers: int) -> Iterator[Clip]:
     else:
         # spawn: a fork of a process in which torch has run may hang in its threads' locks.
         context = multiprocessing.get_context('spawn')
-        with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
+        with ProcessPoolExecutor(workers, mp_context=context, initializer=use_one_thread) as pool:
             pending = {pool.submit(render_clip, clip): clip for clip in clips}
             try:
                 for done in as_completed(pending):
@@ -274,8 +274,3 @@ def _frame_name(number: int) -> str:
 def _write(path: Path, image: np.ndarray) -> None:
     if not cv2.imwrite(str(path), image, [cv2.IMWRITE_PNG_COMPRESSION, 3]):
         raise OSError(f'{path} could not be written')
-
-
-def _one_thread() -> None:
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)

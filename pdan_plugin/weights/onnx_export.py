@@ -10,7 +10,6 @@ import contextlib
 import importlib
 import io
 import logging
-import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 
 from pdan_plugin.errors import RequestError, WorkError, refusing_unwritable
 from pdan_plugin.files.whole_files import written_whole
+from pdan_plugin.machine.cores import usable_cores
 from pdan_plugin.machine.precision import full_float32
 from pdan_plugin.weights.float16_network import float16_network
 from pdan_plugin.weights.trained_network import NetworkRecord
@@ -238,7 +238,7 @@ def _session(path: Path) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # its errors come as exceptions too
-    options.intra_op_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else 0
+    options.intra_op_num_threads = usable_cores()
     return onnxruntime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
 
 
