@@ -1,9 +1,10 @@
-"""The one exception that means: what was asked for cannot be done as it was asked."""
+"""The two errors that end a command without a traceback, and what makes them of a file that cannot be written."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os import PathLike
 
 
 class RequestError(ValueError):
@@ -15,17 +16,30 @@ class RequestError(ValueError):
     """
 
 
+class WorkError(RuntimeError):
+    """Work that was asked for rightly failed on the way; its message says why. Exit status 1, no traceback."""
+
+
 @contextmanager
-def refusing_unwritable(path: str) -> Iterator[None]:
+def refusing_unwritable(path: str | PathLike[str]) -> Iterator[None]:
     """For what a run writes before it begins: an OSError becomes a RequestError that names the path and the reason."""
     try:
         yield
     except OSError as error:
-        raise RequestError(
-            f'{error.filename or path}: cannot be written: {error.strerror or error}; free the disk or allow writing '
-            'there, or start in another working folder'
-        ) from error
+        raise RequestError(f'{_unwritable(error, path)}, or start in another working folder') from error
 
 
-class WorkError(RuntimeError):
-    """Work that was asked for rightly failed on the way; its message says why. Exit status 1, no traceback."""
+@contextmanager
+def failing_unwritable(path: str | PathLike[str]) -> Iterator[None]:
+    """For what a run writes on its way: an OSError becomes a WorkError that names the path and the reason."""
+    try:
+        yield
+    except OSError as error:
+        raise WorkError(f'{_unwritable(error, path)}, and run the same command again') from error
+
+
+def _unwritable(error: OSError, path: str | PathLike[str]) -> str:
+    reason = error.strerror or str(error)
+    if error.filename is not None and str(error.filename) != str(path):  # a folder of it, or what it is made of
+        reason += f': {error.filename}'
+    return f'{path}: cannot be written: {reason}; free the disk or allow writing there'

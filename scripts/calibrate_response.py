@@ -15,6 +15,7 @@ import numpy as np
 
 from pdan_plugin.commands.script_end import ends_script
 from pdan_plugin.errors import RequestError, refusing_unwritable
+from pdan_plugin.files.whole_files import written_whole
 from pdan_plugin.report.response_curves import draw_response
 from pdan_plugin.synthesis.response_calibration import calibrate_response, exposures_of
 
@@ -89,17 +90,9 @@ def main(words: Sequence[str] | None = None) -> None:
             raise RequestError(f'{place}: would take the place of one of the pictures; choose another name for -o')
     times = args.exposures or exposures_of(args.pictures)
     camera = calibrate_response([read(file) for file in args.pictures], times, name=str(output))
-    with refusing_unwritable(str(output)):
-        # The ends of the names stay: NumPy would add to another, and Matplotlib chooses the format by it.
-        new_table, new_plot = (place.with_name(f'.new.{place.name}') for place in (output, plot))
-        try:
-            np.save(new_table, camera.table)
-            draw_response(camera, new_plot)
-            os.replace(new_table, output)
-            os.replace(new_plot, plot)
-        finally:
-            new_table.unlink(missing_ok=True)
-            new_plot.unlink(missing_ok=True)
+    with refusing_unwritable(output), written_whole(plot) as new_plot, written_whole(output) as new_table:
+        np.save(new_table, camera.table)
+        draw_response(camera, new_plot)
     print(f'{output}: light of 256 levels, RGB, from {len(args.pictures)} pictures. {camera.note.capitalize()}.')
     print(f'{plot}: the three curves; they should rise smoothly and lie close together.')
     print(f'Next: python scripts/synthesize_blur.py SOURCE TARGET --response {shlex.quote(str(output))}')

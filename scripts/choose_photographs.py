@@ -19,6 +19,7 @@ import numpy as np
 
 from pdan_plugin.commands.script_end import ends_script
 from pdan_plugin.errors import RequestError
+from pdan_plugin.files.whole_files import folder_written_whole
 from pdan_plugin.synthesis.clip_rendering import frame_size
 from pdan_plugin.synthesis.moving_scene import least_picture_size
 from pdan_plugin.synthesis.photographs import Photograph, photographs_in
@@ -111,28 +112,25 @@ def choose(args: argparse.Namespace) -> None:
     if args.target.exists():
         raise RequestError(f'{args.target} exists already; remove it to choose the photographs again')
     least = least_picture_size(args.size)
-    partial = args.target.with_name(args.target.name + '.partial')
     photographs = chosen(args.photos, names_in(args.held_back) if args.held_back else set(), args.only_held_back)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     small, whole = [], 0
-    for photograph, is_halved in photographs:
-        picture = photograph.read()
-        if is_halved:
-            size = picture.shape[1] // 2, picture.shape[0] // 2
-            picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-        if picture.shape[1] < least[0] or picture.shape[0] < least[1]:
-            small.append(picture)
-        elif is_halved:
+    with folder_written_whole(args.target) as folder:
+        for photograph, is_halved in photographs:
+            picture = photograph.read()
+            if is_halved:
+                size = picture.shape[1] // 2, picture.shape[0] // 2
+                picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+            if picture.shape[1] < least[0] or picture.shape[0] < least[1]:
+                small.append(picture)
+                continue
             whole += 1
-            _write(partial / f'{photograph.path.stem}.png', picture)
-        else:
-            whole += 1
-            shutil.copyfile(photograph.path, partial / photograph.path.name)
-    joined = collages(small, least)
-    for number, picture in enumerate(joined):
-        _write(partial / f'collage_{number:02d}.png', picture)
-    partial.rename(args.target)
+            if is_halved:
+                _write(folder / f'{photograph.path.stem}.png', picture)
+            else:
+                shutil.copyfile(photograph.path, folder / photograph.path.name)
+        joined = collages(small, least)
+        for number, picture in enumerate(joined):
+            _write(folder / f'collage_{number:02d}.png', picture)
     print(f'{args.target}: {whole} photographs, and {len(small)} small ones in {len(joined)} pictures')
 
 

@@ -6,14 +6,14 @@ A result's folder holds CLIP_FRAME.png: what basicsr test writes under results/N
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
-
+from pdan_plugin.data.frame_codec import encode_picture
 from pdan_plugin.errors import RequestError
+from pdan_plugin.files.json_files import write_json
+from pdan_plugin.files.whole_files import write_whole
 from pdan_plugin.report import ComparedFrames, evenly_spread
 
 
@@ -69,14 +69,12 @@ def draw(args: argparse.Namespace) -> int:
     shown = args.frames or evenly_spread(frames.keys, args.rows)
     scores = frames.score()
     sheet = frames.draw(shown, scores)
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(args.output), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)):
-        raise OSError(f'{args.output} could not be written')
+    write_whole(args.output, encode_picture(sheet, 'png'))
     print(scores.table())
     print(f'Sheet: {args.output}')
     if args.json:
         path = args.output.with_suffix('.json')
-        path.write_text(json.dumps(scores.as_json(), indent=2) + '\n', encoding='utf-8')
+        write_json(path, scores.as_json())
         print(f'Scores: {path}')
     if args.require_gain is None:
         return 0

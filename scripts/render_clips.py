@@ -7,7 +7,6 @@ share a photograph. Interrupted, it goes on where it stopped when it is called a
 """
 
 import argparse
-import os
 import shlex
 import shutil
 import sys
@@ -19,6 +18,7 @@ from tqdm import tqdm
 from pdan_plugin.commands.script_end import ends_script
 from pdan_plugin.data import reds_layout
 from pdan_plugin.errors import RequestError
+from pdan_plugin.machine.cores import usable_cores
 from pdan_plugin.synthesis import clip_rendering, photographs
 from pdan_plugin.synthesis.scene_conditions import Shares
 
@@ -99,7 +99,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         '--workers',
         type=whole_number(1),
-        default=os.cpu_count() or 1,
+        default=usable_cores(),
         help='processes; does not change the pictures (default: one a core, here %(default)s)',
     )
     return parser
@@ -174,7 +174,7 @@ def render(args: argparse.Namespace) -> None:
         )
     if missing:
         workers = min(args.workers, len(missing))
-        done = clip_rendering.render_clips(missing, args.target, workers)
+        done = clip_rendering.render_clips(missing, workers)
         for _ in tqdm(done, total=len(missing), unit='clip', desc='rendering'):
             pass
     splits = ' '.join(split for split, count in counts.items() if count)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import shutil
 import sys
@@ -35,6 +34,8 @@ from pdan_plugin.data.frame_codec import (
 )
 from pdan_plugin.data.frame_store import META_INFO
 from pdan_plugin.errors import RequestError, WorkError, refusing_unwritable
+from pdan_plugin.files.json_files import write_json
+from pdan_plugin.files.whole_files import flush_folder, write_whole
 
 CHECKSUMS = 'checksums.txt'
 _ORIGIN = 'origin.json'
@@ -167,18 +168,18 @@ class FrameStoreWriter:
         keys = sorted(self._records)
         with self._telling_a_full_disk():
             meta = ''.join(f'{key}.png {_shape_text(self._records[key][0])} {level}\n' for key in keys)
-            _write_atomically(self._folder / META_INFO, meta)
+            write_whole(self._folder / META_INFO, meta, durable=True)
             self._environment.close()
             self._journal.close()
             self._closed = True
-            _write_atomically(self._folder / CHECKSUMS, _journal_text(self._records))
+            write_whole(self._folder / CHECKSUMS, _journal_text(self._records), durable=True)
             (self._folder / 'lock.mdb').unlink(missing_ok=True)
-            _flush_folder(self._folder)
+            flush_folder(self._folder)
             if sys.platform == 'win32':  # which does not rename a folder of which a file is open
                 self._lock.close()
             self._folder.rename(self.path)
             (self.path / _ORIGIN).unlink(missing_ok=True)
-            _flush_folder(self.path.parent)
+            flush_folder(self.path.parent)
         self._lock.close()
 
     def close(self) -> None:
@@ -245,7 +246,7 @@ class FrameStoreWriter:
     def _check_origin(self, wanted: dict[str, str]) -> None:
         file = self._folder / _ORIGIN
         if not file.exists():
-            _write_atomically(file, json.dumps(wanted))
+            write_json(file, wanted, indent=None, durable=True)
             return
         found = json.loads(file.read_text(encoding='utf-8'))
         if found != wanted:
@@ -269,7 +270,7 @@ class FrameStoreWriter:
                         raise RequestError(f'{self._folder}: frame {key!r} {error}; remove this folder') from error
                     kept[key] = ((image.shape[0], image.shape[1], 3), picture_checksum(image))
         if not whole or kept != records:
-            _write_atomically(file, _journal_text(kept))
+            write_whole(file, _journal_text(kept), durable=True)
         return kept
 
 
@@ -313,26 +314,6 @@ def _lock_alone(file: Path, store: Path) -> IO[bytes]:
             'files; choose another TARGET, on a local disk'
         ) from error
     return lock
-
-
-def _write_atomically(file: Path, text: str) -> None:
-    temporary = file.with_name(file.name + '.new')
-    with temporary.open('w', encoding='utf-8', newline='\n') as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-    temporary.replace(file)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make renames inside a folder outlast a power cut; systems that cannot open a folder do it by themselves."""
-    if sys.platform == 'win32':
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _shape_text(shape: tuple[int, int, int]) -> str:

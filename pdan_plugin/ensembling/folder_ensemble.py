@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +22,9 @@ from tqdm import tqdm
 from pdan_plugin.data.frame_codec import encode_picture
 from pdan_plugin.ensembling.patch_ensemble import GRID, patch_weights, plain_mean, weighted_mean
 from pdan_plugin.ensembling.result_folders import GroundTruth, Pictures, check_match, find_results, open_ground_truth
-from pdan_plugin.errors import RequestError, WorkError, refusing_unwritable
+from pdan_plugin.errors import RequestError, failing_unwritable, refusing_unwritable
+from pdan_plugin.files.json_files import write_json
+from pdan_plugin.files.whole_files import write_whole
 from pdan_plugin.metrics.sharpness import FOCUS_FUNCTIONS
 
 Merge = Literal['mean', 'patches', 'blended']
@@ -132,7 +133,7 @@ def merge_folders(
                 )
                 for method, picture in zip(methods, [*pictures, *(merged[key] for key in MERGES)], strict=True)
             }
-            _put(output / SCORES, _scores_text(ensemble.scores, methods).encode())
+            _put(output / SCORES, _scores_text(ensemble.scores, methods))
     return ensemble
 
 
@@ -185,11 +186,10 @@ def _begin(output: Path, request: dict[str, Any], truth: GroundTruth | None) -> 
     scored = there.get(_SCORED) if truth is None else str(truth.place.resolve())
     if there == (wanted := {**request, _SCORED: scored}):
         return
-    with refusing_unwritable(str(output)):
-        output.mkdir(parents=True, exist_ok=True)
+    with refusing_unwritable(record):
         if there.get(_SCORED) != scored:
             (output / SCORES).unlink(missing_ok=True)
-        _replace(record, (json.dumps(wanted, indent=2) + '\n').encode())
+        write_json(record, wanted, durable=True)
 
 
 def _read_scores(path: Path, methods: Sequence[str]) -> dict[str, dict[str, tuple[float, float]]]:
@@ -225,17 +225,6 @@ def _scores_text(scores: dict[str, dict[str, tuple[float, float]]], methods: Seq
     return text.getvalue()
 
 
-def _put(path: Path, data: bytes) -> None:
-    try:
-        _replace(path, data)
-    except OSError as error:
-        raise WorkError(f'{path}: cannot be written ({error.strerror or error}); free the disk and go on') from error
-
-
-def _replace(path: Path, data: bytes) -> None:
-    partial = path.with_name(f'.{path.name}.partial')
-    try:
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+def _put(path: Path, content: bytes | str) -> None:
+    with failing_unwritable(path):
+        write_whole(path, content)

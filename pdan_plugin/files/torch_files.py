@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import glob
-import os
 import pickle
 import re
 from os import path as osp
@@ -13,8 +10,8 @@ from typing import Any
 import torch
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.files.whole_files import opened_whole, remove_left_overs
 
-_UNFINISHED = '.saving'
 # how torch names an object that does not belong in a state dict: its module and name
 _NAMED_OBJECT = re.compile(r'(?:GLOBAL|global|class|function) ([A-Za-z_]\w*(?:\.\w+)+)')
 
@@ -27,27 +24,17 @@ SAVED_ANEW = (
 def save_atomically(content: Any, path: str) -> None:
     """torch.save, after which the path holds either the whole new file or what it held before.
 
-    The content is written to a hidden file in the same folder, flushed to the disk, and renamed. Such files that a
-    killed process left in the folder are removed first; one process saves into a folder.
+    The content is flushed to the disk, so that it outlasts a power cut. Unfinished files that killed processes left in
+    the folder are removed first.
 
     Raises:
         OSError: The content could not be written; what was there before still is.
     """
-    folder, name = osp.split(osp.abspath(path))
-    unfinished = osp.join(folder, f'.{name}{_UNFINISHED}')
     try:
-        os.makedirs(folder, exist_ok=True)
-        for left_over in glob.glob(osp.join(glob.escape(folder), f'.*{_UNFINISHED}')):
-            os.remove(left_over)
-        with open(unfinished, 'wb') as file:
+        remove_left_overs(osp.dirname(osp.abspath(path)))
+        with opened_whole(path, durable=True) as file:
             torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-        _sync_folder(folder)
     except Exception as error:
-        with contextlib.suppress(OSError):
-            os.remove(unfinished)
         kept = 'the file of that name from before is untouched' if osp.exists(path) else 'no file of that name is left'
         raise OSError(
             f'cannot save {path}: {_reason(error)}; {kept}. Is the disk full, or the folder not writable?'
@@ -79,14 +66,3 @@ def loading_reason(error: Exception) -> str:
     text = str(error)
     _, found, reason = text.partition('WeightsUnpickler error: ')
     return (reason if found else text).strip().partition('\n')[0] or type(error).__name__
-
-
-def _sync_folder(folder: str) -> None:
-    """Makes a rename last through a power cut, where the system can open folders."""
-    if not hasattr(os, 'O_DIRECTORY'):
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

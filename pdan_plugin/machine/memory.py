@@ -1,14 +1,19 @@
-"""How much memory this process has needed."""
+"""How much memory this process has needed, holds, and can still take."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-_STATUS = Path('/proc/self/status')
+from pdan_plugin.machine.control_groups import control_groups
+
+_UNKNOWN = 2 * 2**30
+_MEMORY_TABLE = Path('/proc/meminfo')
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,7 @@ def peak_memory() -> PeakMemory | None:
     """The peak of the GPU this process uses (tensors, as torch allocates them), else of its resident memory.
 
     Of several GPUs in one process it is the fullest one's. The memory of data loader workers, processes of their own,
-    is not in it. None where the system does not tell (Windows, without CUDA).
+    is not in it. None where the system does not report it (Windows, without CUDA).
     """
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         peaks = [torch.cuda.max_memory_allocated(device) for device in range(torch.cuda.device_count())]
@@ -47,15 +52,70 @@ def readable_size(size: int) -> str:
     return f'{size / 2**30:.1f} GiB' if size >= 2**30 else f'{size / 2**20:.0f} MiB'
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be taken: on CUDA of the device, elsewhere of the machine or of the container's share.
+
+    2 GiB where the system does not report it.
+    """
+    if device.type == 'cuda':
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    free = [value for value in (_available(), *_container_shares()) if value is not None]
+    return min(free) if free else _UNKNOWN
+
+
+def held_memory(device: torch.device) -> int:
+    """Bytes this process holds: on CUDA what torch has allocated, elsewhere its resident memory (0 if unknown)."""
+    if device.type == 'cuda':
+        return torch.cuda.memory_allocated(device)
+    return process_memory('VmRSS') or 0
+
+
+def process_memory(field: str, process: int | str = 'self') -> int | None:
+    """Bytes that Linux reports of a process under a field of its status, such as VmRSS; None elsewhere."""
+    return _field(Path(f'/proc/{process}/status'), field)
+
+
 def _peak_resident() -> int | None:
-    if _STATUS.exists():
-        # On Linux getrusage() also counts what the process that started this one had, from before the program began.
-        for line in _STATUS.read_text().splitlines():
-            if line.startswith('VmHWM:'):
-                return int(line.split()[1]) * 1024
+    # On Linux getrusage() also counts what the process that started this one had, from before the program began.
+    if (size := process_memory('VmHWM')) is not None:
+        return size
     try:
         import resource
     except ImportError:  # Windows
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == 'darwin' else peak * 1024
+
+
+def _available() -> int | None:
+    if (size := _field(_MEMORY_TABLE, 'MemAvailable')) is not None:
+        return size
+    try:
+        return os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    except (AttributeError, OSError, ValueError):  # Windows, macOS
+        return None
+
+
+def _container_shares() -> list[int]:
+    """What is left of the memory that each control group of this process grants."""
+    shares = []
+    for folder in control_groups('memory'):
+        for limit_file, usage_file, kept in (  # of version 2 and version 1
+            ('memory.max', 'memory.current', 'inactive_file'),
+            ('memory.limit_in_bytes', 'memory.usage_in_bytes', 'total_inactive_file'),
+        ):
+            with contextlib.suppress(OSError, ValueError):  # no such file, or the word 'max': no limit
+                limit, usage = (int((folder / name).read_text()) for name in (limit_file, usage_file))
+                statistics = (folder / 'memory.stat').read_text().split()
+                # files kept in memory are given up when memory is asked for
+                shares.append(limit - usage + int(statistics[statistics.index(kept) + 1]))
+    return shares
+
+
+def _field(table: Path, name: str) -> int | None:
+    with contextlib.suppress(OSError):
+        for line in table.read_text().splitlines():
+            if line.startswith(f'{name}:'):
+                return int(line.split()[1]) * 1024
+    return None

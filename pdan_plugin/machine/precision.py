@@ -10,6 +10,8 @@ from functools import cache
 import torch
 from torch.nn.functional import conv2d
 
+from pdan_plugin.machine.cores import one_thread
+
 AUTOCAST_DTYPES: dict[str, torch.dtype | None] = {'fp32': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 _TOO_SLOW = 2.0  # times fp32's time; a busy machine moves a trial by less
@@ -45,12 +47,8 @@ def cost_on_cpu(precision: str) -> float:
     Below 1 where the processor has instructions for it; without them 6 to 10 was seen (AVX2, torch 2.14), and more in
     the contiguous layout. One thread is tried, since several wait for each other on a busy machine.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         return _convolution_seconds(AUTOCAST_DTYPES[precision]) / _convolution_seconds(torch.float32)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _convolution_seconds(dtype: torch.dtype | None) -> float:

@@ -9,19 +9,17 @@ from __future__ import annotations
 import copy
 import gc
 import math
-import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from pdan_plugin.machine.counted_storages import CountedStorages
 from pdan_plugin.machine.precision import autocast
 
 _SMALL = 24  # pixels: the side of the crop computed with, where the true size cannot be gone through
@@ -169,8 +167,8 @@ def _laid_out(tensor: Tensor, layout: torch.memory_format) -> Tensor:
     return tensor.to(memory_format=layout) if tensor.dim() == 4 else tensor
 
 
-class _CountedMemory(TorchDispatchMode):
-    """Counts the bytes of all storages that operations make while it is active, until each is freed.
+class _CountedMemory(CountedStorages):
+    """Counts apart what is of the parameters and what is of the samples.
 
     What has as many numbers as a parameter and no batch dimension is taken for that parameter's copy or gradient; it
     does not grow with the batch.
@@ -180,55 +178,24 @@ class _CountedMemory(TorchDispatchMode):
         super().__init__()
         parameters = list(parameters)
         self.moments = _Moments([0], [0])
-        self._of_parameters = self._of_samples = 0
         self._batch_size = batch_size
         self._shapes = {parameter.shape for parameter in parameters}
         self._sizes = {parameter.numel() for parameter in parameters}
-        # the storages themselves: an address is free for another once its storage is gone
-        self._not_counted = {parameter.untyped_storage()._cdata for parameter in parameters}
-        self._alive: dict[int, weakref.ref] = {}
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if torch.is_tensor(result):
-            self._count(result)
-        elif isinstance(result, (tuple, list)):
-            for value in tree_leaves(result):
-                if torch.is_tensor(value):
-                    self._count(value)
-        else:  # a question about a tensor, such as its device
-            return result
-        self.note()
-        return result
-
-    def note(self) -> int:
-        """Makes what is there now a moment; returns its number."""
-        self.moments.of_parameters.append(self._of_parameters)
-        self.moments.of_samples.append(self._of_samples)
-        return len(self.moments.of_samples) - 1
-
-    def _count(self, tensor: Tensor) -> None:
-        storage = tensor.untyped_storage()
-        address = storage._cdata
-        if address in self._alive or address in self._not_counted:
-            return
-        size = storage.nbytes()
+    def kind_of(self, tensor: Tensor) -> str:
         is_fixed = tensor.shape in self._shapes or (
             tensor.numel() in self._sizes and tensor.dim() > 0 and tensor.shape[0] != self._batch_size
         )
-        if is_fixed:
-            self._of_parameters += size
-        else:
-            self._of_samples += size
+        return 'parameters' if is_fixed else 'samples'
 
-        def freed(_: weakref.ref) -> None:
-            del self._alive[address]
-            if is_fixed:
-                self._of_parameters -= size
-            else:
-                self._of_samples -= size
+    def after_operation(self) -> None:
+        self.note()
 
-        self._alive[address] = weakref.ref(storage, freed)
+    def note(self) -> int:
+        """Makes what is there now a moment; returns its number."""
+        self.moments.of_parameters.append(self.held['parameters'])
+        self.moments.of_samples.append(self.held['samples'])
+        return len(self.moments.of_samples) - 1
 
 
 @contextmanager

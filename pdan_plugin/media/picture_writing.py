@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pdan_plugin.files.whole_files import written_whole
 from pdan_plugin.media.picture_files import Picture
 
 WRITTEN_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
@@ -21,11 +21,6 @@ _LARGEST_SIDE = {'.jpg': 65500, '.jpeg': 65500, '.webp': 16383}
 _JPEG_QUALITY = 97
 _PNG_COMPRESSION = 3  # a result is noisy: higher levels take several times as long for a few percent
 _METRE = 0.0254  # of an inch
-
-
-def partial_path(path: Path) -> Path:
-    """Where a file is written before it is whole; keeps the ending, by which writers choose the format."""
-    return path.with_name(f'.{path.stem}.partial{path.suffix}')
 
 
 def what_ending_cannot_hold(picture: Picture, suffix: str, scale: int) -> str | None:
@@ -67,15 +62,11 @@ def write_picture(path: Path, picture: Picture) -> None:
     reason = what_ending_cannot_hold(picture, path.suffix, 1)
     if reason is not None:
         raise ValueError(reason)
-    partial = partial_path(path)
-    try:
+    with written_whole(path) as unfinished:
         if picture.bits == 16:
-            partial.write_bytes(_deep_file(picture, path.suffix.lower()))
+            unfinished.write_bytes(_deep_file(picture, path.suffix.lower()))
         else:
-            _save_plain(partial, picture)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+            _save_plain(unfinished, picture)
 
 
 def _save_plain(path: Path, picture: Picture) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -12,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pdan_plugin.files.whole_files import written_whole
 from pdan_plugin.media.picture_restorer import PictureRestorer
-from pdan_plugin.media.picture_writing import partial_path
 from pdan_plugin.media.pyav import (
     from_rgb,
     import_av,
@@ -93,11 +92,11 @@ def restore_video(
         raise VideoFileError(str(header.problem))
     video, suffix = header.video, target.suffix.lower()
     refused = {stream.index for stream in header.refused[suffix]}
-    partial = partial_path(target)
     try:
         with (
+            written_whole(target) as unfinished,
             open_video(source) as container,
-            open_container(str(partial), 'w', options=_muxing(suffix)) as output,
+            open_container(str(unfinished), 'w', options=_muxing(suffix)) as output,
         ):
             writer = _Writer(av, video, restorer, container, output, refused, on_tile)
             for item in writer.reader:
@@ -108,13 +107,10 @@ def restore_video(
                 else:
                     writer.copy(item)
             outcome = writer.finish()
-        os.replace(partial, target)
     except av.FFmpegError as error:
         if isinstance(error, OSError) and error.errno:
             raise OSError(error.errno, f'cannot be written: {error.strerror}', str(target)) from error
         raise VideoFileError(f'cannot be written as {target.suffix}: {error}') from error
-    finally:
-        partial.unlink(missing_ok=True)
     return outcome
 
 

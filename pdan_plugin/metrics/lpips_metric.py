@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import threading
 import warnings
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.files.digests import file_digest
 
 # The files torchvision publishes; the last part of a name is the beginning of the file's SHA-256.
 _BACKBONES = {
@@ -154,20 +154,12 @@ def _load(net: str, file: Path) -> nn.Module:
 
 def _check_digest(file: Path) -> None:
     expected = file.stem.rpartition('-')[2]
-    found = _digest(file)
+    found = file_digest(file)
     if not found.startswith(expected):
         raise RequestError(
             f'{file}: its SHA-256 begins with {found[: len(expected)]}, expected {expected}; the file is damaged or '
             f'another one. Fetch {_SOURCE}{file.name} again'
         )
-
-
-def _digest(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open('rb') as content:
-        while block := content.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _as_input(picture: NDArray) -> Tensor:

@@ -11,10 +11,8 @@ there are none).
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
-import json
 import math
 import os
 import platform
@@ -27,7 +25,10 @@ from typing import Any
 import torch
 
 from pdan_plugin import __version__
-from pdan_plugin.errors import WorkError
+from pdan_plugin.errors import failing_unwritable
+from pdan_plugin.files.json_files import json_text
+from pdan_plugin.files.whole_files import write_whole
+from pdan_plugin.machine.cores import processor_name
 
 _FIRST_COLUMNS = ('image', 'clip', 'frame')
 _LAST_COLUMN = 'seconds'
@@ -110,12 +111,11 @@ class ScoresRecord:
             'images': len(images),
             'seconds_per_image': means[_LAST_COLUMN],
         }
-        text = json.dumps(json_safe(self._record), indent=2, default=str, allow_nan=False)
-        self._write('test.json', text + '\n')
+        self._write('test.json', json_text(self._record, default=str))
 
     def _write(self, name: str, text: str) -> None:
-        path = self._folder / name
-        write_atomically(path, text.encode())
+        with failing_unwritable(self._folder / name):
+            write_whole(self._folder / name, text)
 
 
 def reserved_metric_name(metrics_opt: Mapping[str, Any]) -> str | None:
@@ -129,25 +129,6 @@ def mean_of(values: Sequence[float]) -> float:
         return math.fsum(values) / len(values)
     except ValueError:
         return math.nan
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file whole, or leaves what was there.
-
-    Raises:
-        WorkError: It cannot be written.
-    """
-    unfinished = path.with_name(f'.{path.name}.saving')
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(content)
-        os.replace(unfinished, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
-        raise WorkError(
-            f'{path}: cannot be written: {error.strerror or error}; free the disk or allow writing, and test again'
-        ) from error
 
 
 def with_absolute_paths(dataset_opt: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,13 +152,7 @@ def machine_in_words(device: torch.device) -> str:
     """The processor a network runs on, for a reader who compares seconds."""
     if device.type == 'cuda':
         return torch.cuda.get_device_name(device)
-    name = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):
-        for line in Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines():
-            if line.startswith('model name'):
-                name = line.partition(':')[2].strip()
-                break
-    return f'{name}, {torch.get_num_threads()} threads'
+    return f'{processor_name()}, {torch.get_num_threads()} threads'
 
 
 def versions() -> dict[str, str]:
@@ -197,17 +172,6 @@ def _apart_from_not_finite(values: Sequence[float]) -> dict[str, Any]:
     if len(finite) == len(values):
         return {}
     return {'not_finite': len(values) - len(finite), 'mean_of_finite': mean_of(finite) if finite else None}
-
-
-def json_safe(value: Any) -> Any:
-    """A value of dicts, lists and plain values, with the words for numbers that JSON does not have; see above."""
-    if isinstance(value, Mapping):
-        return {key: json_safe(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [json_safe(one) for one in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return 'NaN' if math.isnan(value) else 'Infinity' if value > 0 else '-Infinity'
-    return value
 
 
 def _image_table(images: Sequence[ScoredImage], metrics: Sequence[str]) -> str:

@@ -5,9 +5,7 @@ The pictures are called ``CCC_FFFFFFFF.png`` (clip and frame), for the frames 9,
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
 import re
 import shutil
 import zipfile
@@ -15,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pdan_plugin.errors import RequestError, WorkError
+from pdan_plugin.errors import RequestError, failing_unwritable
+from pdan_plugin.files.whole_files import opened_whole
 from pdan_plugin.models.listed_frames import listed_frames
 from pdan_plugin.models.result_names import clip_and_frame
 from pdan_plugin.models.scores_record import ScoredImage
@@ -89,19 +88,12 @@ def write_submission(
         'Extra Data [1] / No Extra Data [0] : 0\n'
         f'Other description : {" ".join(description.split())}\n'
     )
-    unfinished = path.with_name(f'.{path.name}.saving')
-    try:
-        # PNG files hardly shrink further
-        with zipfile.ZipFile(unfinished, 'w', zipfile.ZIP_STORED) as archive:
-            for name, picture in chosen:
-                with picture.open('rb') as file, archive.open(_entry(name), 'w') as into:
-                    shutil.copyfileobj(file, into)
-            archive.writestr(_entry('readme.txt'), readme)
-        os.replace(unfinished, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
-        raise WorkError(f'{path}: cannot be written: {error}; see to what the reason names, and test again') from error
+    # PNG files hardly shrink further
+    with failing_unwritable(path), opened_whole(path) as zipped, zipfile.ZipFile(zipped, 'w') as archive:
+        for name, picture in chosen:
+            with picture.open('rb') as file, archive.open(_entry(name), 'w') as into:
+                shutil.copyfileobj(file, into)
+        archive.writestr(_entry('readme.txt'), readme)
 
 
 def _entry(name: str) -> zipfile.ZipInfo:

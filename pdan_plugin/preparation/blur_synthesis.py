@@ -7,7 +7,6 @@ next call with the same words goes on, and ends with the stores and the record o
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from tqdm import tqdm
 
 from pdan_plugin.data.reds_layout import SCALE
 from pdan_plugin.errors import RequestError, refusing_unwritable
+from pdan_plugin.machine.cores import one_thread, usable_cores
 from pdan_plugin.preparation.sample_stores import Sample, SampleStores, keys_there, room_needed, store_paths
 from pdan_plugin.preparation.source_clips import SourceClip
 from pdan_plugin.preparation.source_survey import find_clips
@@ -31,7 +31,7 @@ from pdan_plugin.preparation.synthesis_plan import (
     usable_clips,
 )
 from pdan_plugin.preparation.synthesis_record import Progress, RunResult, describe, origin, results_by_clip
-from pdan_plugin.preparation.synthesis_workers import Fault, Outcome, Work, one_thread, outcomes
+from pdan_plugin.preparation.synthesis_workers import Fault, Outcome, Work, outcomes
 from pdan_plugin.synthesis.camera_response import Response, response
 from pdan_plugin.synthesis.frame_interpolation import Interpolator, interpolator
 
@@ -73,8 +73,7 @@ def synthesize_blur(
     settings = settings or Settings()
     if workers is not None and workers < 1:
         raise RequestError(f'workers must be at least 1, got {workers}')
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-    workers = workers or (cores if settings.device == 'cpu' else min(cores, _WORKERS_OF_A_DEVICE))
+    workers = workers or (usable_cores() if settings.device == 'cpu' else min(usable_cores(), _WORKERS_OF_A_DEVICE))
     camera = response(settings.response)
     if camera.note:
         say(f'response {camera.name}: {camera.note}')

@@ -7,7 +7,6 @@ process; what a process reads from stays open in it, because a video can only be
 from __future__ import annotations
 
 import functools
-import hashlib
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
@@ -20,6 +19,7 @@ import numpy as np
 from pdan_plugin.data.frame_codec import HEADER_BYTES, PictureError, decode_picture, picture_shape
 from pdan_plugin.data.frame_sources import FrameArchive
 from pdan_plugin.errors import RequestError
+from pdan_plugin.files.digests import digest_of
 
 FRAME_SUFFIXES = ('.png', '.jpg', '.jpeg')
 VIDEO_SUFFIXES = ('.mp4', '.mov', '.m4v', '.mkv', '.webm', '.avi', '.mpg', '.mpeg', '.wmv', '.mts', '.m2ts', '.ts')
@@ -199,15 +199,13 @@ def frame_file_size(file: Path) -> tuple[int, int]:
 
 def frames_digest(names: Iterable[str], first_frame: np.ndarray) -> str:
     """Of a clip of single frames: their names and what the first one shows."""
-    digest = hashlib.sha256('\n'.join(names).encode())
-    digest.update(np.ascontiguousarray(first_frame).data)
-    return digest.hexdigest()
+    return digest_of('\n'.join(names).encode(), np.ascontiguousarray(first_frame).data)
 
 
 def video_digest(path: Path) -> str:
     """Of a video: the size of its file and the first of its bytes."""
     with path.open('rb') as file:
-        return hashlib.sha256(f'{path.stat().st_size}\n'.encode() + file.read(_VIDEO_HEAD)).hexdigest()
+        return digest_of(f'{path.stat().st_size}\n'.encode(), file.read(_VIDEO_HEAD))
 
 
 def _bytes_of(file: Path, count: int = -1) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -15,6 +14,7 @@ from pdan_plugin.data.frame_store import FrameStore
 from pdan_plugin.data.frame_store_writer import FrameStoreWriter, partial_path, read_checksums
 from pdan_plugin.data.reds_layout import SHARP, SHARP_BICUBIC, SPLITS, Kind, set_name, store_name
 from pdan_plugin.errors import RequestError, WorkError
+from pdan_plugin.machine.cores import usable_cores
 from pdan_plugin.preparation.bounded_work import in_order
 from pdan_plugin.preparation.reds_survey import FoundSet, share_of_reds, survey
 from pdan_plugin.preparation.store_tasks import StoreTask
@@ -64,7 +64,7 @@ def prepare_reds(
         raise RequestError(f'codec must be one of {", ".join(CODECS)}, got {codec!r}')
     if workers is not None and workers < 1:
         raise RequestError(f'workers must be at least 1, got {workers}')
-    workers = workers or min(8, os.cpu_count() or 1)
+    workers = workers or min(8, usable_cores())
     target = Path(target)
     cut = None if sub_images is None else SubImages(*sub_images)
     if cut is not None and splits is not None and 'train' not in splits:

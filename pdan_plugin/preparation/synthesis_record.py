@@ -7,12 +7,10 @@ and a line for each finished run (``runs.jsonl``).
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,9 @@ import torch
 
 from pdan_plugin import __version__
 from pdan_plugin.data.reds_layout import SCALE
-from pdan_plugin.errors import RequestError, WorkError
+from pdan_plugin.errors import RequestError, failing_unwritable
+from pdan_plugin.files.digests import digest_of, json_digest
+from pdan_plugin.files.json_files import write_json
 from pdan_plugin.preparation.sample_stores import store_paths
 from pdan_plugin.preparation.source_clips import SourceClip
 from pdan_plugin.preparation.synthesis_plan import Run, Settings, frame_number, sharp_shape, window_centres
@@ -66,7 +66,7 @@ def describe(
     shard: tuple[int, int] | None,
 ) -> Description:
     """All that the frames depend on, JSON-able."""
-    table = hashlib.sha256(np.ascontiguousarray(response.table, '<f8').tobytes()).hexdigest()
+    table = np.ascontiguousarray(response.table, '<f8').data
     described: Description = {
         'settings': {
             'interpolator': {'name': interpolator.name, **interpolator.settings},
@@ -75,7 +75,7 @@ def describe(
             'window': settings.window.length,
             'stride': settings.stride,
             'phases': settings.phases,
-            'response': {'name': Path(response.name).name, 'sha256': table, 'changed': response.note},
+            'response': {'name': Path(response.name).name, 'sha256': digest_of(table), 'changed': response.note},
             'cut_threshold': settings.cut_threshold,
             'downsampling': f'bicubic 1/{SCALE}',
             'codec': settings.codec,
@@ -127,11 +127,10 @@ def differences(begun: Mapping[str, Any], wanted: Mapping[str, Any], within: str
 def origin(description: Description) -> str:
     """One line for the stores: the chief settings, and a digest of the whole description."""
     settings = description['settings']
-    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
     return (
         f'synthesize_blur, {settings["interpolator"]["name"]} x{settings["factor"]}, window {settings["window"]}, '
         f'stride {settings["stride"]}, phases {settings["phases"]}, response {settings["response"]["name"]}, '
-        f'{len(description["sources"])} clips ({digest})'
+        f'{len(description["sources"])} clips ({json_digest(description)[:16]})'
     )
 
 
@@ -179,7 +178,7 @@ class Progress:
         if (self._folder / _BEGUN).exists():
             self._refuse_another(read_record(self._folder / _BEGUN), self._folder)
         else:
-            _write_whole(self._folder / _BEGUN, _text(self.description))
+            write_json(self._folder / _BEGUN, self.description, indent=1, durable=True)
 
     def finished_runs(self) -> dict[int, RunResult]:
         """Results of the runs whose frames are all in the stores; a line that a kill cut short is none."""
@@ -200,7 +199,7 @@ class Progress:
             json.dumps({'run': each.number, 'cuts': each.cuts, 'left_out': each.left_out}) + '\n' for each in results
         ]
         if lines:
-            with _disk_failures(self._folder), (self._folder / _RUNS).open('a', encoding='utf-8') as file:
+            with failing_unwritable(self._folder), (self._folder / _RUNS).open('a', encoding='utf-8') as file:
                 file.write('\n' + ''.join(lines))  # a line cut short by a kill must not join the next one
                 file.flush()
                 os.fsync(file.fileno())
@@ -209,8 +208,9 @@ class Progress:
         """Put the record in its place; ``results`` are those of `results_by_clip`."""
         sources = {name: source | results.get(name, {}) for name, source in self.description['sources'].items()}
         frames = sum(source.get('made', 0) for source in sources.values())
-        with _disk_failures(self.target):
-            _write_whole(self.target / RECORD, _text(self.description | {'sources': sources, 'frames': frames}))
+        record = self.description | {'sources': sources, 'frames': frames}
+        with failing_unwritable(self.target):
+            write_json(self.target / RECORD, record, indent=1, durable=True)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _refuse_another(self, begun: Description, place: Path) -> None:
@@ -274,30 +274,6 @@ def read_record(file: Path) -> Description:
         return json.loads(file.read_text(encoding='utf-8'))
     except (OSError, ValueError) as error:
         raise RequestError(f'{file}: not a readable record ({error}); remove it with what lies beside it') from error
-
-
-def _text(record: Description) -> str:
-    return json.dumps(record, indent=1, ensure_ascii=False) + '\n'
-
-
-def _write_whole(file: Path, text: str) -> None:
-    new = file.with_name(file.name + '.new')
-    with new.open('w', encoding='utf-8') as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-    new.replace(file)
-
-
-@contextmanager
-def _disk_failures(place: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise WorkError(
-            f'{error.filename or place}: cannot be written: {error.strerror or error}; make room, and the same command '
-            'goes on from here'
-        ) from error
 
 
 def _told(value: Any) -> str:

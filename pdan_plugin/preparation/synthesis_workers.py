@@ -13,15 +13,13 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 
-import cv2
 import numpy as np
-import torch
 
 from pdan_plugin.errors import RequestError, WorkError
+from pdan_plugin.machine.cores import one_thread, use_one_thread
 from pdan_plugin.preparation.sample_stores import Sample
 from pdan_plugin.preparation.synthesis_plan import Run, Settings, sharp_shape
 from pdan_plugin.preparation.synthesis_record import RunResult
@@ -118,8 +116,7 @@ def _made_by_processes(
 def _serve(connection: Connection, settings: Settings, response: Response) -> None:
     """What a worker process does until its parent closes the connection, or is no more."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
+    use_one_thread()
     try:
         method = interpolator(settings.interpolator, weights=settings.weights, device=settings.device)
         while True:
@@ -181,16 +178,3 @@ def run_outcomes(
             blurred = average.blurred(centre, frames)
             yield Sample.of(run.key(centre), frames[centre], blurred, settings.codec)
     yield RunResult(run.number, tuple(sorted(cuts)), tuple(left_out))
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """OpenCV and torch with one thread each, as in a worker process."""
-    before = cv2.getNumThreads(), torch.get_num_threads()
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before[0])
-        torch.set_num_threads(before[1])

@@ -5,13 +5,12 @@ from __future__ import annotations
 import datetime
 import html
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.files.whole_files import opened_whole
 from pdan_plugin.report.page_content import page_content
 from pdan_plugin.report.scored_run import read_runs
 
@@ -49,22 +48,11 @@ def write_report(
     if output.is_dir():
         raise RequestError(f'{output} is a folder; give the name of a file')
     read = read_runs(runs)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    # made first, so that a folder that cannot be written to is told before the pictures are read
-    with tempfile.NamedTemporaryFile(
-        'w', encoding='utf-8', dir=output.parent, prefix=f'.{output.name}.', delete=False
-    ) as file:
-        try:
-            content = page_content(read, frames=frames, metric=metric)
-            content['made'] = datetime.datetime.now().astimezone().strftime('%Y-%m-%d %H:%M %Z')
-            title = ', '.join(run.label for run in read)
-            file.write(filled_page(title, content))
-            file.flush()
-            os.chmod(file.name, 0o666 & ~_umask())
-            os.replace(file.name, output)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+    with opened_whole(output) as file:  # first, so that a folder that cannot be written to is found before the work
+        content = page_content(read, frames=frames, metric=metric)
+        content['made'] = datetime.datetime.now().astimezone().strftime('%Y-%m-%d %H:%M %Z')
+        title = ', '.join(run.label for run in read)
+        file.write(filled_page(title, content).encode())
     return output
 
 
@@ -91,9 +79,3 @@ def _json_in_html(content: dict) -> str:
     for sign in '<>&':
         text = text.replace(sign, f'\\u{ord(sign):04x}')
     return text
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ import cv2
 import numpy as np
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.files.whole_files import written_whole
 from pdan_plugin.report.detail_box import Box, cut, telling_box
 from pdan_plugin.report.frame_choice import DIFFERING
 from pdan_plugin.report.frame_pictures import Frame, FrameReader
@@ -162,7 +161,8 @@ def _draw(frame: Frame, runs: Sequence[ScoredRun], dataset: str, box: Box, metri
         top = _GAP + row * (cell * cell_ratio + _LABEL + _GAP)
         add(picture, left, top, cell, cell * cell_ratio, smooth=False)
         write(text, left + cell / 2, top + cell * cell_ratio, cell + _GAP, bold)
-    _save(canvas, output)
+    with written_whole(output) as unfinished:
+        canvas.savefig(unfinished)
 
 
 def _cells(
@@ -197,18 +197,3 @@ def _label(name: str, value: float, metric: str | None) -> str:
 def _enlarged_pixels(picture: np.ndarray) -> np.ndarray:
     """Pixels four times as large, so that a PDF's or SVG's viewer does not smooth them away."""
     return cv2.resize(picture, None, fx=4, fy=4, interpolation=cv2.INTER_NEAREST)
-
-
-def _save(canvas, output: Path) -> None:
-    output.parent.mkdir(parents=True, exist_ok=True)
-    handle, unfinished = tempfile.mkstemp(dir=output.parent, prefix=f'.{output.stem}.', suffix=output.suffix)
-    os.close(handle)
-    try:
-        canvas.savefig(unfinished)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(unfinished, 0o666 & ~mask)
-        os.replace(unfinished, output)
-    except BaseException:
-        os.unlink(unfinished)
-        raise

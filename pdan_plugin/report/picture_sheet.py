@@ -19,7 +19,7 @@ from tqdm import tqdm
 from pdan_plugin.data.frame_sources import FrameFolder, Frames
 from pdan_plugin.data.frame_store import FrameStore
 from pdan_plugin.errors import RequestError
-from pdan_plugin.models.scores_record import json_safe
+from pdan_plugin.files.json_files import json_safe
 from pdan_plugin.report.detail_box import contours, fullest_box
 from pdan_plugin.synthesis.bicubic import imresize
 

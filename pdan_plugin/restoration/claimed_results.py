@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 from collections.abc import Iterable
@@ -11,19 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from pdan_plugin.errors import RequestError, refusing_unwritable
-from pdan_plugin.media.picture_writing import partial_path
+from pdan_plugin.files.json_files import json_text
+from pdan_plugin.files.whole_files import opened_whole, remove_left_overs, try_writing
 from pdan_plugin.restoration.jobs import Job, Plan
 
 RECORD = 'restore.json'
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open('rb') as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
 
 
 def begin(plan: Plan, settings: dict[str, Any], *, overwrite: bool) -> list[Job]:
@@ -54,9 +45,9 @@ def begin(plan: Plan, settings: dict[str, Any], *, overwrite: bool) -> list[Job]
     if not overwrite:
         _refuse_other_makings(plan.folder, names, runs, settings)
     begun = _claim(record, runs, settings, names, overwrite=overwrite)
-    for job in plan.jobs:
-        with contextlib.suppress(OSError):  # what cannot be written is reported when its turn comes
-            partial_path(job.target).unlink()  # of a run that was killed
+    for folder in {job.target.parent for job in plan.jobs}:
+        with contextlib.suppress(OSError):  # a folder that cannot be read is reported when its turn comes
+            remove_left_overs(folder)
     return [job for name, job in names.items() if not _is_done(job, begun[name])]
 
 
@@ -123,20 +114,12 @@ def _claim(
         else:
             run['results'] = {name: since for name, since in run['results'].items() if name not in names}
             others += [run] if run['results'] else []
-    with refusing_unwritable(str(record.parent)):
-        record.parent.mkdir(parents=True, exist_ok=True)
-        partial = partial_path(record)
-        try:
-            partial.touch()
-            now = partial.stat().st_mtime_ns
-            own |= {name: now for name in names if overwrite or name not in own}
-            text = json.dumps(
-                {'made_by': 'basicsr restore', 'runs': [*others, {'settings': settings, 'results': own}]}, indent=2
-            )
-            partial.write_text(text + '\n', encoding='utf-8')
-            os.replace(partial, record)
-        finally:
-            partial.unlink(missing_ok=True)
+    with refusing_unwritable(record), opened_whole(record, durable=True) as file:
+        os.utime(file.name)
+        now = os.stat(file.name).st_mtime_ns
+        own |= {name: now for name in names if overwrite or name not in own}
+        content = {'made_by': 'basicsr restore', 'runs': [*others, {'settings': settings, 'results': own}]}
+        file.write(json_text(content).encode())
     return own
 
 
@@ -146,7 +129,5 @@ def _short(value: Any) -> str:
 
 
 def _try_writing(target: Path) -> None:
-    with refusing_unwritable(str(target)):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial_path(target).touch()
-        partial_path(target).unlink()
+    with refusing_unwritable(target):
+        try_writing(target)

@@ -18,6 +18,7 @@ import torch
 from tqdm import tqdm
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.files.digests import file_digest
 from pdan_plugin.machine.precision import slowness
 from pdan_plugin.media.picture_files import PictureFileError, read_picture
 from pdan_plugin.media.picture_writing import (
@@ -28,7 +29,7 @@ from pdan_plugin.media.picture_writing import (
 from pdan_plugin.media.transparency import restore_layers
 from pdan_plugin.media.video import restore_video
 from pdan_plugin.media.video_source import VideoHeader
-from pdan_plugin.restoration.claimed_results import RECORD, begin, file_digest
+from pdan_plugin.restoration.claimed_results import RECORD, begin
 from pdan_plugin.restoration.jobs import Job, Plan, make_plan
 from pdan_plugin.restoration.restorer import Restorer
 from pdan_plugin.weights.packaged_weights import find_weights

@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pdan_plugin.errors import RequestError, WorkError
-from pdan_plugin.machine.memory import readable_size
+from pdan_plugin.machine.memory import free_memory, held_memory, readable_size
 from pdan_plugin.machine.working_memory import (
     SHARE,
     bytes_per_pixel,
-    free_memory,
-    held_memory,
     is_out_of_memory,
 )
 from pdan_plugin.restoration.inference_network import inference_network

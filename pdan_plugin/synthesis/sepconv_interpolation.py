@@ -13,7 +13,6 @@ Of the two paddings published there this is the newer, "improved": the right and
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.files.digests import digest_of
 
 _TAPS = 51
 _PADDED_TO = 128
@@ -263,7 +263,7 @@ def _read_weights(path: Path) -> tuple[Mapping[str, Tensor], str]:
         isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
     ):
         raise RequestError(f'{path}: holds no table of names and tensors; --weights takes {_WHICH_FILE}.')
-    return state, hashlib.sha256(content).hexdigest()
+    return state, digest_of(content)
 
 
 def _fill(network: SepconvNetwork, state: Mapping[str, Tensor], path: Path) -> None:

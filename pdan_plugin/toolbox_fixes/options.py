@@ -23,6 +23,7 @@ from basicsr.utils import options as toolbox_options
 from basicsr.utils.dist_util import get_dist_info, master_only
 
 from pdan_plugin.errors import refusing_unwritable
+from pdan_plugin.files.whole_files import write_whole
 from pdan_plugin.machine.devices import device_count
 from pdan_plugin.option_schema.completion import complete_options, group_parameters, require_what_every_file_has
 from pdan_plugin.option_schema.option_file import OptionFile
@@ -129,17 +130,8 @@ def copy_opt_file(opt_file: str, experiments_root: str) -> None:
     request = opt_file.request if isinstance(opt_file, RequestPath) else None
     request = request or read_request(opt_file, command=shlex.join(sys.argv))
     path = osp.join(experiments_root, osp.basename(opt_file))
-    unfinished = osp.join(experiments_root, f'.{osp.basename(opt_file)}.saving')
     with refusing_unwritable(path):
-        os.makedirs(experiments_root, exist_ok=True)
-        try:
-            with open(unfinished, 'w', encoding='utf-8') as file:
-                file.write(request.kept_file())
-            os.replace(unfinished, path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.remove(unfinished)
-            raise
+        write_whole(path, request.kept_file())
 
 
 @fix(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,8 @@ from os import path as osp
 from typing import Any
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.files.json_files import json_text
+from pdan_plugin.files.whole_files import write_whole
 
 FILE_NAME = 'history.jsonl'
 
@@ -85,7 +86,10 @@ class History:
             if isinstance(line, ValidationLine):
                 self._validations.setdefault(line.iteration, {})[line.dataset] = line.metrics
         if b''.join(kept) != content:
-            _replace(self.path, b''.join(kept))
+            try:
+                write_whole(self.path, b''.join(kept), durable=True)
+            except OSError as error:
+                raise _cannot_write(self.path, error) from error
 
     def add_training(
         self, iteration: int, epoch: int, learning_rates: Iterable[float], losses: Mapping[str, float]
@@ -99,8 +103,8 @@ class History:
             {
                 'iter': int(iteration),
                 'epoch': int(epoch),
-                'lr': [_as_json(rate) for rate in learning_rates],
-                'losses': {name: _as_json(value) for name, value in losses.items()},
+                'lr': [float(rate) for rate in learning_rates],
+                'losses': {name: float(value) for name, value in losses.items()},
             }
         )
 
@@ -114,7 +118,7 @@ class History:
             return
         scores = {name: float(value) for name, value in metrics.items()}
         line = {'iter': int(iteration), 'dataset': dataset}
-        self._append({**line, 'metrics': {name: _as_json(value) for name, value in scores.items()}})
+        self._append({**line, 'metrics': scores})
         self._validations.setdefault(iteration, {})[dataset] = scores
         self.sync()
 
@@ -142,7 +146,7 @@ class History:
     def _append(self, content: dict[str, Any]) -> None:
         if self.path is None:
             return
-        line = json.dumps(content, allow_nan=False).encode() + b'\n'
+        line = json_text(content, indent=None).encode()
         try:
             # opened anew for each line: nothing to close, and another run of this process may write it next
             with open(self.path, 'ab', buffering=0) as file:
@@ -226,32 +230,10 @@ def _parse(text: bytes) -> Line:
     )
 
 
-def _as_json(value: float) -> float | str:
-    value = float(value)
-    if math.isfinite(value):
-        return value
-    return 'NaN' if math.isnan(value) else 'Infinity' if value > 0 else '-Infinity'
-
-
 def _write_all(descriptor: int, content: bytes) -> None:
     rest = memoryview(content)
     while rest:  # a disk that is about to be full takes a part
         rest = rest[os.write(descriptor, rest) :]
-
-
-def _replace(path: str, content: bytes) -> None:
-    folder, name = osp.split(osp.abspath(path))
-    unfinished = osp.join(folder, f'.{name}.saving')
-    try:
-        with open(unfinished, 'wb') as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    except OSError as error:
-        if osp.exists(unfinished):
-            os.remove(unfinished)
-        raise _cannot_write(path, error) from error
 
 
 def _cannot_write(path: str, error: OSError) -> OSError:

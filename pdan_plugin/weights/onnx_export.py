@@ -10,7 +10,6 @@ import contextlib
 import importlib
 import io
 import logging
-import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,11 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pdan_plugin.errors import RequestError, WorkError
+from pdan_plugin.errors import RequestError, WorkError, refusing_unwritable
+from pdan_plugin.files.whole_files import written_whole
+from pdan_plugin.machine.cores import usable_cores
 from pdan_plugin.machine.precision import full_float32
 from pdan_plugin.weights.float16_network import float16_network
 from pdan_plugin.weights.trained_network import NetworkRecord
-from pdan_plugin.weights.weights_file import in_float16, written_whole
+from pdan_plugin.weights.weights_file import in_float16
 
 PACKAGES = ('onnx', 'onnxruntime', 'onnxscript')
 DEFAULT_OPSET = 18
@@ -93,13 +94,13 @@ def export_onnx(
         'precision': 'fp16' if float16 else 'fp32',
         **record.metadata(),
     }
-    with written_whole(path) as partial:
+    with refusing_unwritable(path), written_whole(path, durable=True) as unfinished:
         tell(f'Tracing {record.options["type"]} (a network of hundreds of layers takes minutes) ...')
         model = _traced(traced, example, record, opset)
         if float16:
             _sum_in_float32(model)
-        _write(model, facts, partial)
-        session = _session(partial)
+        _write(model, facts, unfinished)
+        session = _session(unfinished)
         for batch, wanted in zip(pictures, expected, strict=True):
             found = _computed(session, batch, record)
             difference = 255 * _compare('onnxruntime', found, wanted, batch, facts['precision'])
@@ -237,7 +238,7 @@ def _session(path: Path) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # its errors come as exceptions too
-    options.intra_op_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else 0
+    options.intra_op_num_threads = usable_cores()
     return onnxruntime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from pdan_plugin.errors import RequestError, refusing_unwritable
 from pdan_plugin.files.torch_files import SAVED_ANEW, loading_reason, refuse_code
+from pdan_plugin.files.whole_files import write_whole
 
 _HEADER_LENGTH = 8  # bytes a safetensors file begins with: the length of its JSON header, little-endian
 FLOAT16_MAX = torch.finfo(torch.float16).max
@@ -102,8 +102,8 @@ def write_safetensors(path: Path, weights: Mapping[str, Tensor], metadata: Mappi
     """
     # copies: tensors of one memory, and such as are laid out channels-last, have no form in the file
     plain = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in weights.items()}
-    with written_whole(path) as partial:
-        partial.write_bytes(safetensors_bytes(plain, metadata={'format': 'pt', **metadata}))
+    with refusing_unwritable(path):
+        write_whole(path, safetensors_bytes(plain, metadata={'format': 'pt', **metadata}), durable=True)
 
 
 def in_float16(weights: Mapping[str, Tensor], source: str | Path) -> dict[str, Tensor]:
@@ -120,28 +120,6 @@ def in_float16(weights: Mapping[str, Tensor], source: str | Path) -> dict[str, T
             )
     wide = (torch.float32, torch.float64)
     return {name: value.half() if value.dtype in wide else value for name, value in weights.items()}
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A hidden file beside ``path`` to write to; it takes the name when all went well, and is removed when not.
-
-    Raises:
-        RequestError: the place cannot be written to.
-    """
-    partial = path.with_name(f'.{path.name}.{os.getpid()}.saving')
-    with refusing_unwritable(str(path)):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.touch()
-    try:
-        with refusing_unwritable(str(path)):
-            yield partial
-            with partial.open('rb+') as file:
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def _read_safetensors(path: str, param_key: str | None) -> dict[str, Tensor]:

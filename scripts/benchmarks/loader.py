@@ -14,11 +14,12 @@ import numpy as np
 from basicsr.data import build_dataset
 
 from benchmarks.pictures import SCALE, large_frames
-from benchmarks.timing import Candidate, medians, one_thread, times_in_turn
+from benchmarks.timing import Candidate, medians, times_in_turn
 from pdan_plugin.data.epochs import SampleIndex
 from pdan_plugin.data.frame_codec import encode_picture, picture_checksum
 from pdan_plugin.data.frame_store_writer import FrameStoreWriter
 from pdan_plugin.data.reds_paired_dataset import REDSPairedDataset
+from pdan_plugin.machine.cores import one_thread
 from pdan_plugin.synthesis.bicubic import downsample_uint8
 from pdan_plugin.toolbox_fixes import stock_toolbox
 

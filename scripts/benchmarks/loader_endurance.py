@@ -6,7 +6,6 @@ import gc
 import mmap
 import multiprocessing
 import os
-import re
 import shutil
 import tempfile
 import time
@@ -22,6 +21,7 @@ from tqdm import tqdm
 from benchmarks.loader import data_set_options, our_data_set, write_stores
 from pdan_plugin.data.frame_store_writer import bytes_on_disk
 from pdan_plugin.errors import RequestError
+from pdan_plugin.machine.memory import process_memory
 
 _BATCH = 16
 _LOOKS = 20  # at the memory, over the whole reading
@@ -158,11 +158,8 @@ def _forget(file: Path) -> None:
 
 def _own_megabytes() -> float:
     """Memory of this process and its workers that no file backs."""
-    total = 0
-    for process in (os.getpid(), *(child.pid for child in multiprocessing.active_children())):
-        found = re.search(r'^RssAnon:\s+(\d+) kB', Path(f'/proc/{process}/status').read_text(), re.MULTILINE)
-        total += int(found[1]) if found else 0
-    return total / 1024
+    processes = (os.getpid(), *(child.pid for child in multiprocessing.active_children()))
+    return sum(process_memory('RssAnon', process) or 0 for process in processes if process is not None) / 2**20
 
 
 def _needs_linux() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from tqdm import tqdm
 from benchmarks.contenders import Contender, ours, rcan, stock
 from benchmarks.pictures import training_batch
 from pdan_plugin.errors import RequestError
+from pdan_plugin.files.whole_files import opened_whole
 
 REFERENCE = 'stock toolbox, fp32'
 TRIED = 'bf16+channels_last'
@@ -127,9 +127,8 @@ def _save(side: Contender, path: Path, kind: Mapping[str, Any], losses: list[flo
         'net_g_ema': model.net_g_ema.state_dict(),
         'optimizer': model.optimizer_g.state_dict(),
     }
-    partial = path.with_suffix('.partial')
-    torch.save(state, partial)
-    os.replace(partial, path)
+    with opened_whole(path) as file:
+        torch.save(state, file)
 
 
 def _load(side: Contender, path: Path, kind: Mapping[str, Any]) -> list[float]:

@@ -10,7 +10,8 @@ import torch
 from basicsr.utils.matlab_functions import imresize as toolbox_imresize
 
 from benchmarks.pictures import SCALE, large_frames
-from benchmarks.timing import Candidate, medians, one_thread, times_in_turn
+from benchmarks.timing import Candidate, medians, times_in_turn
+from pdan_plugin.machine.cores import one_thread
 from pdan_plugin.synthesis.bicubic import downsample_uint8, imresize
 from pdan_plugin.synthesis.camera_response import response
 from pdan_plugin.synthesis.frame_interpolation import interpolator

@@ -6,21 +6,19 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-import cv2
 import torch
 from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.machine.cores import about_processor, processor_name, usable_cores
 
-_PROCESSORS = Path('/proc/cpuinfo')
 # What makes bfloat16 fast on a CPU; without any of them it is slower than float32.
 _BF16_INSTRUCTIONS = ('amx_bf16', 'avx512_bf16', 'bf16')
 
@@ -119,8 +117,8 @@ def machine(device: torch.device, *, processes: int = 1, threads: int | None = N
     ``load`` is the system's one-minute load average as it was before the benchmark: of a quiet machine, near 0.
     """
     return {
-        'processor': _processor(),
-        'cores': _usable_cores(),
+        'processor': processor_name(),
+        'cores': usable_cores(),
         'bf16_instructions': _bf16_instructions(),
         'card': torch.cuda.get_device_name(device) if device.type == 'cuda' else None,
         'processes': processes,
@@ -130,19 +128,6 @@ def machine(device: torch.device, *, processes: int = 1, threads: int | None = N
         'basicsr': version('basicsr'),
         'python': platform.python_version(),
     }
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """OpenCV and torch with one thread each: what a worker process of a loader has."""
-    before = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before[0])
-        cv2.setNumThreads(before[1])
 
 
 def header(described: Mapping[str, Any]) -> str:
@@ -167,25 +152,6 @@ def _wait_for(device: torch.device | None) -> None:
         torch.cuda.synchronize(device)
 
 
-def _usable_cores() -> int | None:
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-
-
-def _processor() -> str:
-    return _about_processor('model name') or platform.processor() or platform.machine()
-
-
 def _bf16_instructions() -> list[str]:
-    flags = (_about_processor('flags') or _about_processor('Features')).split()
+    flags = (about_processor('flags') or about_processor('Features')).split()
     return [name for name in _BF16_INSTRUCTIONS if name in flags]
-
-
-def _about_processor(key: str) -> str:
-    """Linux's word on the first processor; empty elsewhere, and where it has no such line."""
-    if not _PROCESSORS.exists():
-        return ''
-    for line in _PROCESSORS.read_text(encoding='utf-8', errors='replace').splitlines():
-        name, _, value = line.partition(':')
-        if name.strip() == key:
-            return value.strip()
-    return ''

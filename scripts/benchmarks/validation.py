@@ -13,7 +13,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import cv2
 import torch
 from basicsr.data import build_dataloader, build_dataset
 from basicsr.models import build_model
@@ -22,6 +21,7 @@ from torch import distributed
 from benchmarks.contenders import rcan
 from benchmarks.pictures import SCALE, WHOLE_PICTURE, write_validation_pictures
 from benchmarks.timing import Candidate, medians, times_in_turn
+from pdan_plugin.machine.cores import use_one_thread
 from pdan_plugin.processes.worker_contexts import SpawnedWorkerContext
 from pdan_plugin.toolbox_fixes import stock_toolbox
 
@@ -155,8 +155,7 @@ def _processes(folder: Path, features: int) -> Iterator[Any]:
 
 def _serve(connection: Connection, folder: Path, features: int, rank: int, world_size: int) -> None:
     try:
-        torch.set_num_threads(1)
-        cv2.setNumThreads(1)
+        use_one_thread()
         if world_size > 1:
             distributed.init_process_group(
                 'gloo', init_method=(folder / f'group_of_{world_size}').as_uri(), rank=rank, world_size=world_size

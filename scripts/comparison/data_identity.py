@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from pdan_plugin.data.frame_store import META_INFO
 from pdan_plugin.data.frame_store_writer import CHECKSUMS
+from pdan_plugin.files.digests import digest_of, file_digest
 
 PLACES = ('dataroot', 'meta_info_file', 'pretrain_network')  # how the keys begin that name a file or folder
 
@@ -26,15 +26,15 @@ class DataIdentity:
         A store's pictures are told by their checksums, a folder's by their names and sizes; where they lie does not
         matter.
         """
-        digest = hashlib.sha256()
+        found = []
         for key, place in _places(list(options)):
             if place not in self._known:
                 self._known[place] = _content(Path(place).expanduser())
             content = self._known[place]
             if content is None:
                 return None
-            digest.update(f'{key} {content}\n'.encode())
-        return digest.hexdigest()[:16]
+            found.append(f'{key} {content}\n'.encode())
+        return digest_of(*found)[:16]
 
 
 def _places(options: Any, key: str = '') -> Iterator[tuple[str, str]]:
@@ -49,20 +49,16 @@ def _places(options: Any, key: str = '') -> Iterator[tuple[str, str]]:
 
 
 def _content(place: Path) -> str | None:
-    digest = hashlib.sha256()
     if place.is_file():
-        digest.update(place.read_bytes())
-    elif (place / CHECKSUMS).is_file():
-        digest.update((place / CHECKSUMS).read_bytes())
-    elif (place / META_INFO).is_file():  # a store made by the toolbox
-        digest.update((place / META_INFO).read_bytes())
-        digest.update(str((place / 'data.mdb').stat().st_size).encode())
-    elif place.is_dir():
-        for folder, folders, files in os.walk(place):
-            folders.sort()
-            for name in sorted(files):
-                path = Path(folder, name)
-                digest.update(f'{path.relative_to(place)} {path.stat().st_size}\n'.encode())
-    else:
+        return file_digest(place)
+    if (place / CHECKSUMS).is_file():
+        return file_digest(place / CHECKSUMS)
+    if (place / META_INFO).is_file():  # a store made by the toolbox
+        return digest_of((place / META_INFO).read_bytes(), str((place / 'data.mdb').stat().st_size).encode())
+    if not place.is_dir():
         return None
-    return digest.hexdigest()
+    files = []
+    for folder, folders, names in os.walk(place):
+        folders.sort()
+        files += [Path(folder, name) for name in sorted(names)]
+    return digest_of(*(f'{path.relative_to(place)} {path.stat().st_size}\n'.encode() for path in files))

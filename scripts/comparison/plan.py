@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ import torch
 from comparison.data_identity import PLACES, DataIdentity
 from comparison.rows import Row
 from pdan_plugin.errors import RequestError
+from pdan_plugin.files.digests import json_digest
 from pdan_plugin.models.scores_record import with_absolute_paths
 from pdan_plugin.option_schema.option_file import read_option_file
 
@@ -128,8 +127,7 @@ def _run_name(content: Mapping[str, Any], identity: DataIdentity, devices: int) 
     deciding |= {'pictures': pictures, 'weights': weights}
     if 'train' in content:
         deciding['workers'] = devices
-    digest = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:8]
-    return f'{str(content["network_g"]["type"]).lower()}_{digest}'
+    return f'{str(content["network_g"]["type"]).lower()}_{json_digest(deciding)[:8]}'
 
 
 def _deciding(options: Any, *, by_content: bool) -> Any:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pdan_plugin.errors import RequestError
-from pdan_plugin.models.scores_record import write_atomically
+from pdan_plugin.errors import RequestError, failing_unwritable
+from pdan_plugin.files.json_files import json_numbers, write_json
 from pdan_plugin.report.scored_run import mean, read_run
 
 FOLDER = 'runs'
@@ -26,7 +26,7 @@ def read_record(output: Path, name: str) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        record = json.loads(path.read_text(encoding='utf-8'))
+        record = json_numbers(json.loads(path.read_text(encoding='utf-8')))
         if not {'name', 'rows', 'seed', 'attempts', 'trained', 'test'} <= set(record):
             raise ValueError('keys are missing')
     except (OSError, TypeError, ValueError) as error:
@@ -64,7 +64,8 @@ def write_record(output: Path, record: dict[str, Any]) -> None:
         WorkError: It cannot be written.
     """
     path = output / FOLDER / f'{record["name"]}.json'
-    write_atomically(path, (json.dumps(record, indent=2) + '\n').encode())
+    with failing_unwritable(path):
+        write_json(path, record, durable=True)
 
 
 def training_seconds(record: dict[str, Any]) -> tuple[float | None, bool]:

@@ -22,8 +22,9 @@ import yaml
 
 from comparison.plan import Run
 from comparison.records import FOLDER, SCORE_AGAIN, read_record, scores_of_test, write_record
-from pdan_plugin.errors import RequestError, WorkError, refusing_unwritable
-from pdan_plugin.models.scores_record import versions, write_atomically
+from pdan_plugin.errors import RequestError, WorkError, failing_unwritable, refusing_unwritable
+from pdan_plugin.files.whole_files import write_whole
+from pdan_plugin.models.scores_record import versions
 from pdan_plugin.training.history import FILE_NAME
 
 _SHOWN_LINES = 15  # of a failed command's log
@@ -150,7 +151,8 @@ class Runner:
     def _command(self, word: str, run: Run, opt: dict[str, Any]) -> None:
         options = self._output / 'options' / f'{run.name}_{word}.yml'
         log = self._output / 'logs' / f'{run.name}.log'
-        write_atomically(options, yaml.safe_dump(opt, sort_keys=False).encode())
+        with failing_unwritable(options):
+            write_whole(options, yaml.safe_dump(opt, sort_keys=False))
         log.parent.mkdir(exist_ok=True)
         command = [sys.executable, '-m', 'pdan_plugin', word, '-opt', str(options.relative_to(self._output))]
         command += ['--auto_resume'] * (word == 'train')

@@ -10,7 +10,8 @@ import cv2
 from comparison.plan import PlannedRow
 from comparison.rows import BICUBIC, Comparison
 from comparison.tables import finished_runs
-from pdan_plugin.models.scores_record import write_atomically
+from pdan_plugin.errors import failing_unwritable
+from pdan_plugin.files.whole_files import write_whole
 from pdan_plugin.report.picture_sheet import ComparedFrames, Scores, evenly_spread
 from pdan_plugin.report.scored_run import DatasetScores, read_run
 
@@ -42,7 +43,8 @@ def write_sheet(output: Path, rows: Comparison, planned: Mapping[str, PlannedRow
     scores = Scores({BICUBIC: _psnr(base)} | {title: _psnr(test) for title, test in tests.items()})
     sheet = frames.draw(evenly_spread(keys, _SHOWN), scores)
     _, png = cv2.imencode('.png', cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
-    write_atomically(output / 'sheet.png', png.tobytes())
+    with failing_unwritable(output / 'sheet.png'):
+        write_whole(output / 'sheet.png', png.tobytes())
     return output / 'sheet.png'
 
 

@@ -16,8 +16,10 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from comparison.plan import PlannedRow
 from comparison.records import has_scores, read_records, training_seconds
 from comparison.rows import BICUBIC, PDAN, Comparison, Row
+from pdan_plugin.errors import failing_unwritable
+from pdan_plugin.files.json_files import write_json
+from pdan_plugin.files.whole_files import write_whole
 from pdan_plugin.machine import network_size
-from pdan_plugin.models.scores_record import write_atomically
 from pdan_plugin.option_schema.network_section import build_network
 
 _SIZE = (1, 3, 180, 320)
@@ -84,8 +86,9 @@ def write_tables(output: Path, comparison: Comparison, planned: Mapping[str, Pla
         },
         'runs': runs,
     }  # fmt: skip
-    write_atomically(output / 'tables.json', (json.dumps(content, indent=2) + '\n').encode())
-    write_atomically(output / 'tables.md', (text + '\n').encode())
+    with failing_unwritable(output):
+        write_json(output / 'tables.json', content)
+        write_whole(output / 'tables.md', f'{text}\n')
     return text
 
 

@@ -60,10 +60,10 @@ def test_done_follows_what_is_added(tmp_path: Path, frames) -> None:
 
 def end_after(kind: str, name: str, path: Path, frames: dict[str, np.ndarray]) -> None:
     """In a process of its own: end it, without a chance to tidy up, once a file or folder has got its name."""
-    real = getattr(Path, kind)
+    real = getattr(os, kind)
 
-    def renamed(self: Path, target: Path) -> None:
-        real(self, target)
+    def renamed(source: Path, target: Path) -> None:
+        real(source, target)
         if Path(target).name == name:
             os._exit(9)
 
@@ -71,7 +71,7 @@ def end_after(kind: str, name: str, path: Path, frames: dict[str, np.ndarray]) -
         for key in sorted(frames, reverse=True):
             writer.add(key, frames[key])
         writer.commit()
-        setattr(Path, kind, renamed)
+        setattr(os, kind, renamed)
         writer.finish()
 
 
@@ -105,7 +105,7 @@ def test_two_writers_never_meet_also_while_one_finishes(tmp_path: Path, frames, 
             FrameStoreWriter(path)
         refused.append(str(raised.value))
 
-    monkeypatch.setattr('pdan_plugin.data.frame_store_writer._flush_folder', meanwhile)
+    monkeypatch.setattr('pdan_plugin.data.frame_store_writer.flush_folder', meanwhile)
     write(path, frames, sorted(frames))
     assert ['another process is writing it' in refused[0], 'is there already' in refused[1]] == [True, True]
 

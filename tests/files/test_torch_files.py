@@ -25,7 +25,7 @@ def test_killed_during_a_save_the_last_whole_checkpoint_loads(tmp_path):
     process = subprocess.Popen([sys.executable, '-c', SAVE_FOREVER, str(path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == '0\n'
-    unfinished = tmp_path / '.net_g_latest.pth.saving'
+    unfinished = tmp_path / '.net_g_latest.pth.partial'
     size = 0
     while size == 0:
         with contextlib.suppress(OSError):  # none is being written

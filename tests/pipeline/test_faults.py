@@ -144,7 +144,7 @@ def test_a_full_disk_ends_the_run_with_the_reason(tmp_path, command):
         assert said.startswith('basicsr train: failed while running: OSError: cannot save')
         assert ('No space left on device' if mounted else 'File too large') in said
         (folder / 'experiments' / 'filler').unlink(missing_ok=True)
-        assert not [path for path in (folder / 'experiments').rglob('*') if path.name.endswith('.saving')]
+        assert not [path for path in (folder / 'experiments').rglob('*') if path.name.endswith('.partial')]
 
         state = _until_saved(folder, process)
         total = int(state.stem) + 3

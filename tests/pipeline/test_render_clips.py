@@ -14,6 +14,7 @@ import pytest
 
 from pdan_plugin.data.frame_sources import FrameFolder
 from pdan_plugin.data.reds_layout import KINDS, find_set
+from pdan_plugin.files.whole_files import unfinished_path
 from pdan_plugin.synthesis.bicubic import downsample_uint8
 from pdan_plugin.synthesis.clip_rendering import RECORD
 
@@ -103,13 +104,14 @@ def test_begun_again_it_renders_only_what_is_not_whole(photos, rendered, tmp_pat
     before = whole.stat().st_mtime_ns
     (target / 'train/train_blur_bicubic/X4/001/00000002.png').unlink()  # half a clip
     shutil.rmtree(target / 'val/val_sharp')  # killed before the last of the three folders was in place
-    (target / '.partial/val_000/sharp').mkdir(parents=True)
-    (target / '.partial/val_000/sharp/00000000.png').write_bytes(b'half a pict')
+    half = unfinished_path(target / 'val/val_sharp/000')
+    half.mkdir(parents=True)
+    (half / '00000000.png').write_bytes(b'half a pict')
     assert render(photos, target, *SMALL) == 0
     assert '1 of 3 clips are there' in capsys.readouterr().out
     assert contents(target) == contents(rendered)
     assert whole.stat().st_mtime_ns == before
-    assert not (target / '.partial').exists()
+    assert not half.exists()
 
 
 def test_more_clips_are_added_to_those_that_are_there(photos, rendered, tmp_path):

@@ -19,6 +19,7 @@ from skimage import data
 from pdan_plugin.archs import PDAN
 from pdan_plugin.commands import main as cli
 from pdan_plugin.errors import RequestError
+from pdan_plugin.files.whole_files import unfinished_path
 from pdan_plugin.restoration import file_restoration, load_trained_network, restore_path
 
 NETWORK = {'num_feat': 16, 'num_group': 2, 'num_block': 1, 'fuse_levels': 2}
@@ -114,7 +115,7 @@ def test_a_folder_half_done_goes_on(weights, source, tmp_path, capsys):
     out = tmp_path / 'out'
     restore_path(source, out, weights)
     (out / 'clip/grey.png').unlink()
-    (out / 'clip/.grey.partial.png').write_bytes(b'killed here')
+    unfinished_path(out / 'clip/grey.png', '.png').write_bytes(b'killed here')
     before = (out / 'a.png').stat().st_mtime_ns
     capsys.readouterr()
     assert restore_path(source, out, weights) == 1

@@ -226,8 +226,7 @@ FLAT = """
 import sys, numpy as np, torch, pdan_plugin
 from torch import nn
 from pdan_plugin.restoration.restorer import Restorer
-from pdan_plugin.machine.working_memory import held_memory
-from pdan_plugin.machine.memory import peak_memory
+from pdan_plugin.machine.memory import held_memory, peak_memory
 torch.set_num_threads(1)
 network = nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.ReLU(), nn.Conv2d(12, 3, 3, padding=1))
 restorer = Restorer(network, 'cpu', tile=256)

@@ -129,7 +129,7 @@ def _written(history: Path) -> tuple[int, int]:
 
 
 def _is_being_written(folder: Path) -> bool:
-    return folder.is_dir() and any(name.endswith('.saving') for name in os.listdir(folder))
+    return folder.is_dir() and any(name.endswith('.partial') for name in os.listdir(folder))
 
 
 def differences(one: Path, other: Path) -> list[str]:

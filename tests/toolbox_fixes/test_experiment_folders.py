@@ -74,7 +74,7 @@ def test_resumes_on_a_cpu_from_where_the_run_saves(stock, experiment, tmp_path, 
 def test_a_state_that_is_not_whole_is_passed_over_by_name(experiment, said, tmp_path, damage):
     opt = experiment(3, 6, 12)
     damage(tmp_path / 'root' / 'experiments' / 'small')
-    (tmp_path / 'root' / 'experiments' / 'small' / 'training_states' / '.13.state.saving').write_bytes(b'')
+    (tmp_path / 'root' / 'experiments' / 'small' / 'training_states' / '.13.state.partial').write_bytes(b'')
     assert train.load_resume_state(opt)['iter'] == 6
     assert '--auto_resume passes over' in said.text
     assert '12.state' in said.text

@@ -1,0 +1,57 @@
+"""JSON that every reader takes: numbers that JSON does not have are the words "NaN", "Infinity" and "-Infinity".
+
+``float`` turns each of these words back into its number, :func:`json_numbers` all of a value.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pdan_plugin.files.whole_files import write_whole
+
+_SURROGATE = re.compile('[\ud800-\udfff]')
+
+
+def json_safe(value: Any) -> Any:
+    """A value of mappings, sequences and plain values, with words for the floats that are not finite."""
+    if isinstance(value, Mapping):
+        return {key: json_safe(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_safe(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return 'NaN' if math.isnan(value) else 'Infinity' if value > 0 else '-Infinity'
+    return value
+
+
+def json_numbers(value: Any) -> Any:
+    """The inverse of :func:`json_safe`: the words are floats again."""
+    if isinstance(value, Mapping):
+        return {key: json_numbers(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [json_numbers(one) for one in value]
+    return float(value) if value in ('NaN', 'Infinity', '-Infinity') else value
+
+
+def json_text(value: Any, *, indent: int | None = 2, default: Callable[[Any], Any] | None = None) -> str:
+    """The value as JSON with a line end. Letters stay readable; bytes of file names that are no UTF-8 are escaped.
+
+    Args:
+        value: Mappings, sequences and plain values.
+        indent: As of :func:`json.dumps`; None: all in one line.
+        default: Makes a plain value of any other one.
+    """
+    text = json.dumps(json_safe(value), indent=indent, allow_nan=False, ensure_ascii=False, default=default)
+    return _SURROGATE.sub(lambda found: f'\\u{ord(found[0]):04x}', text) + '\n'
+
+
+def write_json(path: str | os.PathLike[str], value: Any, *, indent: int | None = 2, durable: bool = False) -> None:
+    """Writes a JSON file whole, or leaves what was there.
+
+    Args and raises: See :func:`~pdan_plugin.files.whole_files.opened_whole`.
+    """
+    write_whole(path, json_text(value, indent=indent), durable=durable)

@@ -1,0 +1,32 @@
+"""The control groups this process is in, by which Linux limits a container, a service or a batch job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_ROOT = Path('/sys/fs/cgroup')
+_OWN_GROUPS = Path('/proc/self/cgroup')
+
+
+def control_groups(controller: str) -> list[Path]:
+    """The folders of this process's groups for a controller ('cpu', 'memory'), from its own to the outermost.
+
+    Each group's limits hold, and those of all groups around it. Both versions of control groups are looked up; empty
+    where there are none, as on other systems than Linux.
+    """
+    try:
+        lines = _OWN_GROUPS.read_text(encoding='utf-8', errors='replace').splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        _, controllers, inside = line.split(':', 2)
+        if controller in controllers.split(','):  # version 1
+            mount = next((_ROOT / name for name in (controllers, controller) if (_ROOT / name).is_dir()), None)
+        else:
+            mount = None if controllers else _ROOT
+        if mount is not None:
+            # a container may see the path its group has outside, which does not exist inside
+            place = mount / inside.strip('/')
+            found += [place, *(folder for folder in place.parents if folder.is_relative_to(mount))]
+    return [folder for folder in found if folder.is_dir()]
