@@ -11,7 +11,7 @@ from repeating_network import Repeating
 from pdan_plugin.errors import RequestError
 from pdan_plugin.media.pyav import from_rgb, import_av, open_container, to_rgb
 from pdan_plugin.media.video import restore_video
-from pdan_plugin.media.video_source import describe
+from pdan_plugin.media.video_source import read_video_header
 from pdan_plugin.restoration.restorer import Restorer
 
 HEIGHT, WIDTH = 48, 64
@@ -58,7 +58,8 @@ def test_a_tag_that_is_not_utf8_goes_into_the_result_byte_for_byte(tmp_path, end
 
 def test_a_video_is_described_in_fractions(tmp_path):
     """PyAV 19 has a rational number of its own, which computes by rounding."""
-    video = describe(write(tmp_path / 'in.mp4', sample_aspect_ratio=Fraction(4, 3)))
+    video = read_video_header(write(tmp_path / 'in.mp4', sample_aspect_ratio=Fraction(4, 3))).video
+    assert video is not None
     assert video.pixel_aspect == Fraction(4, 3)
     assert {type(number) for number in (video.pixel_aspect, video.rate, video.time_base)} == {Fraction}
 
