@@ -81,6 +81,9 @@ def reference() -> str:
 
 
 _FURTHER = {
+    'Top level': [
+        '`extends` and `without` come before all others: see [Option files that build on others](extends.md).'
+    ],
     'datasets': [
         'A data set reads further keys: see [Data sets](#data-sets). `REDSPairedDataset` takes a list of `sources` in '
         'place of one; each has `dataroot_gt`, `dataroot_lq`, `dataroot_lq_sharp` (optional) and `weight` (optional).'

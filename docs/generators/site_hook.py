@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import docstring_markup  # noqa: F401  (mkdocs finds this folder now alone; griffe_extension.py needs it later)
 import rooms_drawing
 from fixes_table import fixes_table
 from options_reference import reference

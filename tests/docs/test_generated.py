@@ -91,7 +91,6 @@ class TestOptionsReference:
         missing = set()
         for path in (REPOSITORY / 'options').rglob('*.yml'):
             written = yaml.safe_load(path.read_text(encoding='utf-8'))
-            written.pop('extends', None)
             written.get('val', {}).pop('metrics', None)  # its keys are names of the user's choice
             keys = set(_keys(written)) - set(written.get('datasets', {}))
             missing |= {f'{path.name}: {key}' for key in keys if key not in named and not key.startswith('network_')}
