@@ -115,7 +115,11 @@ class DRN(nn.Module):
         """
         if x.dim() != 4 or x.shape[1] != self.mean.shape[1]:
             raise ValueError(f'DRN takes (b, {self.mean.shape[1]}, h, w), got {tuple(x.shape)}.')
-        enlarged = functional.interpolate(x, scale_factor=self.upscale, mode='bicubic', align_corners=False)
+        size = (
+            self.upscale * x.shape[2],
+            self.upscale * x.shape[3],
+        )  # a scale_factor would bind an exporter to one size
+        enlarged = functional.interpolate(x, size, mode='bicubic', align_corners=False)
         features = self.head((enlarged - self.mean) * self.img_range)
         encoded = []
         for down in self.down:

@@ -75,7 +75,8 @@ def _resize_rows(image: Tensor, scale: float, unit: int | None = None) -> Tensor
     blocks = _weight_blocks(image.shape[-2], scale, unit)
     parts = [
         torch.matmul(
-            weights.to(device=image.device, dtype=image.dtype), image[..., start : start + weights.shape[1], :]
+            torch.from_numpy(weights).to(device=image.device, dtype=image.dtype),
+            image[..., start : start + weights.shape[1], :],
         )
         for start, weights in blocks
     ]
@@ -83,8 +84,11 @@ def _resize_rows(image: Tensor, scale: float, unit: int | None = None) -> Tensor
 
 
 @lru_cache(maxsize=64)
-def _weight_blocks(length: int, scale: float, unit: int | None) -> list[tuple[int, Tensor]]:
-    """One dimension's resizing matrix, cut along its output pixels into (first input pixel, dense float64 block)."""
+def _weight_blocks(length: int, scale: float, unit: int | None) -> list[tuple[int, np.ndarray]]:
+    """One dimension's resizing matrix, cut along its output pixels into (first input pixel, dense float64 block).
+
+    The cache holds arrays, not tensors: a tensor created while torch exports a network is a fake one without values.
+    """
     indices, weights = _contributions(length, scale)
     if unit is not None:
         weights = np.rint(weights * unit)
@@ -95,7 +99,7 @@ def _weight_blocks(length: int, scale: float, unit: int | None) -> list[tuple[in
         dense = np.zeros((len(block_indices), stop - start))
         rows = np.arange(len(block_indices))[:, None]
         np.add.at(dense, (rows, block_indices - start), block_weights)  # reflected pixels fall on ones already there
-        blocks.append((start, torch.from_numpy(dense)))
+        blocks.append((start, dense))
     return blocks
 
 

@@ -45,12 +45,6 @@ def test_plain_forward_is_the_largest_scale():
     torch.testing.assert_close(network(picture), network(picture, return_all=True)[-1], rtol=0, atol=0)
 
 
-def test_every_parameter_gets_a_gradient():
-    network = DRN(num_block=1)
-    torch.stack([output.mean() for output in network(torch.rand(1, 3, 8, 8), return_all=True)]).sum().backward()
-    assert all(parameter.grad is not None for parameter in network.parameters())
-
-
 @pytest.mark.parametrize('upscale', [1, 3])
 def test_upscale_must_be_a_power_of_two(upscale):
     with pytest.raises(ValueError, match='upscale'):

@@ -63,18 +63,6 @@ def test_return_lr_does_not_change_hr():
     torch.testing.assert_close(network(picture, return_lr=True)[0], network(picture), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize('attention', ['rsca', 'ca'])
-@pytest.mark.parametrize('fuse_levels', [0, 1, 4])
-def test_every_parameter_gets_a_gradient(attention, fuse_levels):
-    network = PDAN(**SMALL | {'fuse_levels': fuse_levels}, attention=attention)
-    hr, lr = network(torch.rand(2, 3, 9, 10), return_lr=True)
-    (hr.mean() + lr.mean()).backward()
-    without = [
-        name for name, parameter in network.named_parameters() if parameter.grad is None or not parameter.grad.any()
-    ]
-    assert without == []
-
-
 def test_the_gates_are_summed():
     block = PDAN(**SMALL).body[0].blocks[0]
     x = torch.rand(1, 16, 5, 6)
