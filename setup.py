@@ -66,7 +66,7 @@ setup(
         'docs': [
             'mkdocs>=1.6,<2',  # mkdocs 2 has no plugins
             'mkdocs-material>=9.5',
-            'mkdocstrings[python]>=0.26',
+            'mkdocstrings[python]>=1.0',
         ],
         'lint': ['ruff>=0.6', 'pyright>=1.1.380'],
     },
