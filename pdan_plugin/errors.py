@@ -1,8 +1,8 @@
-"""The two errors that end a command without a traceback, and what makes them of a file that cannot be written."""
+"""The two errors that end a command without a traceback, and how their messages name files and lists."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from os import PathLike
 
@@ -36,6 +36,20 @@ def failing_unwritable(path: str | PathLike[str]) -> Iterator[None]:
         yield
     except OSError as error:
         raise WorkError(f'{_unwritable(error, path)}, and run the same command again') from error
+
+
+def some_of(names: Iterable[str], most: int = 10, *, between: str = ', ') -> str:
+    """The first names, and how many more there are: ``a, b and 3 more``; ``none`` if there are none."""
+    every = list(names)
+    text = between.join(every[:most]) or 'none'
+    more = ' and' if between == ', ' else f'{between}and'
+    return f'{text}{more} {len(every) - most} more' if len(every) > most else text
+
+
+def first_of(lines: Iterable[str], most: int = 20) -> list[str]:
+    """The first lines, and one that says how many more there are."""
+    every = list(lines)
+    return [*every[:most], f'... and {len(every) - most} more like these'] if len(every) > most else every
 
 
 def _unwritable(error: OSError, path: str | PathLike[str]) -> str:

@@ -12,10 +12,8 @@ import numpy as np
 from pdan_plugin.data.frame_sources import FrameFolder, Frames
 from pdan_plugin.data.frame_store import FrameStore
 from pdan_plugin.data.reds_layout import is_val300
-from pdan_plugin.errors import RequestError
+from pdan_plugin.errors import RequestError, some_of
 from pdan_plugin.synthesis.bicubic import downsample_uint8
-
-_NAMED = 10  # missing frames told by name
 
 
 @dataclass(frozen=True)
@@ -124,9 +122,8 @@ class PairedFrames:
             (root, self.gt_root, set(keys) - set(self.keys)),
         ):
             if missing:
-                named = ', '.join(sorted(missing)[:_NAMED])
-                more = f' and {len(missing) - _NAMED} more' if len(missing) > _NAMED else ''
-                raise RequestError(f'{self._label}: {holder} has frames that {lacking} lacks: {named}{more}')
+                named = some_of(sorted(missing))
+                raise RequestError(f'{self._label}: {holder} has frames that {lacking} lacks: {named}')
 
     @staticmethod
     def _chosen(frames: Frames, which: str) -> list[str]:

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from pdan_plugin.data.frame_codec import HEADER_BYTES, PictureError, decode_picture, picture_shape
 from pdan_plugin.data.frame_sources import FrameFolder
 from pdan_plugin.data.frame_store import FrameStore
-from pdan_plugin.errors import RequestError
+from pdan_plugin.errors import RequestError, some_of
 
-_LISTED = 10  # pictures named in a message, for each fault
 _VISUALIZATION = 'visualization'
 _STORE_DATA = 'data.mdb'
 
@@ -220,6 +219,5 @@ def _suffix(place: Path) -> str | None:
 def _listed(fault: str, names: Sequence[str], total: int, between: str = ', ') -> list[str]:
     if not names:
         return []
-    more = f'{between}and {len(names) - _LISTED} more' if len(names) > _LISTED else ''
     start = between if between.startswith('\n') else ' '
-    return [f'{fault} ({len(names)} of {total}):{start}{between.join(names[:_LISTED])}{more}']
+    return [f'{fault} ({len(names)} of {total}):{start}{some_of(names, between=between)}']

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pdan_plugin.errors import RequestError, failing_unwritable
+from pdan_plugin.errors import RequestError, failing_unwritable, some_of
 from pdan_plugin.files.whole_files import opened_whole
 from pdan_plugin.models.listed_frames import listed_frames
 from pdan_plugin.models.result_names import clip_and_frame
@@ -55,9 +55,8 @@ def require_challenge_frames(dataset: Any, *, save_img: bool = True) -> None:
     for clip, frames in clips.items():
         missing = [frame for frame in _FRAMES if frame not in frames]
         if missing:
-            more = f' and {len(missing) - 1} more' if missing[1:] else ''
             raise RequestError(
-                f'{label}: clip {clip} lacks frame {missing[0]}{more}; '
+                f'{label}: clip {clip} lacks frame {some_of(missing, 1)}; '
                 'the challenge takes frames 9, 19, ..., 99 of each clip. Give whole clips, or set val.submission: false'
             )
 

@@ -20,7 +20,7 @@ from basicsr.utils.registry import (
     MODEL_REGISTRY,
 )
 
-from pdan_plugin.errors import RequestError
+from pdan_plugin.errors import RequestError, some_of
 from pdan_plugin.option_schema import sections
 from pdan_plugin.option_schema.agreement import check_agreement
 from pdan_plugin.option_schema.constructors import (
@@ -190,8 +190,7 @@ def _unknown(
         return f"unknown key, {name} does not read it; did you mean '{close}'?"
     readers = [model for model, keys in models.items() if word in keys]
     if readers:
-        more = f' and {len(readers) - 4} others' if len(readers) > 4 else ''
-        return f'{name} does not read it; model_type {", ".join(readers[:4])}{more} would'
+        return f'{name} does not read it; model_type {some_of(readers, 4)} would'
     return f'unknown key, {name} does not read it{did_you_mean(word, known)}'
 
 

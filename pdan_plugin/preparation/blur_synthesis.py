@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pdan_plugin.data.reds_layout import SCALE
-from pdan_plugin.errors import RequestError, refusing_unwritable
+from pdan_plugin.errors import RequestError, first_of, refusing_unwritable, some_of
 from pdan_plugin.machine.cores import one_thread, usable_cores
 from pdan_plugin.preparation.sample_stores import Sample, SampleStores, keys_there, room_needed, store_paths
 from pdan_plugin.preparation.source_clips import SourceClip
@@ -39,7 +39,6 @@ NEXT_COMMAND = 'basicsr check -opt options/pdan_phase3.yml'
 
 _SECONDS_BETWEEN_COMMITS = 15.0
 _WORKERS_OF_A_DEVICE = 4  # a graphics card is shared: a few processes keep it busy while others sum and encode
-_LISTED = 20
 
 Say = Callable[[str], None]
 
@@ -174,10 +173,8 @@ def _tell_plan(
                 f'for frames {SCALE} times smaller'
             )
     for lines in (left_over, cut):
-        for line in lines[:_LISTED]:
+        for line in first_of(lines):
             say(line)
-        if len(lines) > _LISTED:
-            say(f'... and {len(lines) - _LISTED} more clips likewise')
     if len(runs) < len(every):
         say(f'this shard: {sum(len(run.centres) for run in runs)} windows in {len(runs)} runs')
 
@@ -201,7 +198,7 @@ def _make(
         planned = {key for run in runs for key in run.keys}
         done = stores.done
         if not stores.begun <= planned:
-            unknown = ', '.join(sorted(stores.begun - planned)[:10])
+            unknown = some_of(sorted(stores.begun - planned))
             raise RequestError(f'{place}: the stores hold frames that this does not make ({unknown}); remove them')
         found = _found_before(runs, done, progress)
         works = [Work(run, frozenset(done.intersection(run.keys))) for run in runs if run.number not in found]
@@ -211,11 +208,10 @@ def _make(
             with contextlib.closing(outcomes(works, settings, camera, workers)) as coming:
                 faults = _take(coming, stores, progress, found, bar)
         if faults:
-            every = list(dict.fromkeys(fault.message for fault in faults))
-            more = f'\n  ... and {len(every) - _LISTED} more' if len(every) > _LISTED else ''
+            listed = first_of(dict.fromkeys(fault.message for fault in faults))
             raise RequestError(
                 'frames cannot be used; the stores were not put in place (what was made is kept for the next run). Put '
-                'whole frames in their place and run the same command again:\n  ' + '\n  '.join(every[:_LISTED]) + more
+                'whole frames in their place and run the same command again:\n  ' + '\n  '.join(listed)
             )
         left_out = {run.key(centre) for run in runs for centre, _ in found[run.number].left_out}
         if left_out == planned and 'shard' not in progress.description:

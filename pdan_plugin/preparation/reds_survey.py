@@ -6,7 +6,7 @@ It is found from names and picture headers alone, before anything is written.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,11 +28,10 @@ from pdan_plugin.data.reds_layout import (
     key_of_member,
     set_name,
 )
-from pdan_plugin.errors import RequestError
+from pdan_plugin.errors import RequestError, first_of, some_of
 from pdan_plugin.preparation.bounded_work import in_order
 
 _LISTED = 100  # names told for one set; beyond that only their number
-_NAMED_CLIPS = 10
 
 Shape = tuple[int, int, int]
 
@@ -78,21 +77,22 @@ def survey(source: str | Path, split: str, *, workers: int, from_zip: bool = Fal
         name = set_name(split, kind)
         frames = open_place(place, name)
         odd = [key for key in frames.keys if key_of_member(f'{key}.png', name) is None]
-        problems += _listed(
+        unnamed = [
             f'{frames.name_of(key)}: not a frame (expected CLIP/FRAME.png, such as 000/00000000.png)' for key in odd
-        )
+        ]
+        problems += first_of(unnamed, _LISTED)
         keys = sorted(set(frames.keys) - set(odd))
         if split == 'val300':
             keys = [key for key in keys if is_val300(key)]
         if not keys:
             problems.append(f'{name} in {place.path}: no frames of {split} in it')
         found[kind] = FoundSet(split, kind, frames, keys)
-        problems += _listed(_repeated(name, keys))
-        problems += _listed(_gaps(name, keys, split))
-    problems += _listed(_missing_partners(found))
+        problems += first_of(_repeated(name, keys), _LISTED)
+        problems += first_of(_gaps(name, keys, split), _LISTED)
+    problems += first_of(_missing_partners(found), _LISTED)
     for one in found.values():
-        problems += _listed(_read_shapes(one, workers))
-    problems += _listed(_wrong_sizes(found))
+        problems += first_of(_read_shapes(one, workers), _LISTED)
+    problems += first_of(_wrong_sizes(found), _LISTED)
     if problems:
         raise RequestError(f'{split} under {source} cannot be used:\n  ' + '\n  '.join(problems))
     return found
@@ -121,16 +121,9 @@ def _clip_lengths(sharp: FoundSet) -> str:
     (usual, _), *_ = Counter(counts.values()).most_common(1)
     if published in counts.values():
         usual = published
-    odd = _listed((f'{clip} has {count}' for clip, count in sorted(counts.items()) if count != usual), _NAMED_CLIPS)
+    odd = [f'{clip} has {count}' for clip, count in sorted(counts.items()) if count != usual]
     text = f"; clips of {usual} frames, REDS's have {published}" if usual != published else ''
-    return text + (f'; of another length than {usual} frames: {", ".join(odd)}' if odd else '')
-
-
-def _listed(problems: Iterable[str], most: int = _LISTED) -> list[str]:
-    every = list(problems)
-    if len(every) > most:
-        return [*every[:most], f'... and {len(every) - most} more like these']
-    return every
+    return text + (f'; of another length than {usual} frames: {some_of(odd)}' if odd else '')
 
 
 def _repeated(name: str, keys: list[str]) -> Iterator[str]:

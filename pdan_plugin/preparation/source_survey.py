@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from pdan_plugin.data.frame_sources import FrameArchive
 from pdan_plugin.data.reds_layout import CLIPS, Kind, find_set, published_split
-from pdan_plugin.errors import RequestError
+from pdan_plugin.errors import RequestError, first_of, some_of
 from pdan_plugin.preparation.source_clips import (
     FRAME_SUFFIXES,
     VIDEO_SUFFIXES,
@@ -36,7 +36,6 @@ from pdan_plugin.preparation.source_clips import (
 # REDS at 120 frames a second: train_orig, val_orig.
 ORIGINAL = Kind('orig', 'orig')
 
-_LISTED = 20  # faults told of one kind; beyond that only their number
 _SEARCH_DEPTH = 3
 _LONGEST_INTERVAL = 1.6  # of the usual one; containers round times, so frames evenly shown need not be evenly stamped
 _NUMBERED = re.compile(r'(.*?)(\d+)')
@@ -99,8 +98,7 @@ def _in_folder(source: Path, split: str, name: str, say: Callable[[str], None]) 
     used = {*frames, *(video.name for video in videos), *(folder.name for folder in folders)}
     unused = sorted(name for name in os.listdir(source) if name not in used and name[0] != '.')
     if unused:
-        more = f' and {len(unused) - _LISTED} more' if len(unused) > _LISTED else ''
-        say(f'{source}: not used: {", ".join(unused[:_LISTED])}{more}')
+        say(f'{source}: not used: {some_of(unused, 20)}')
     if videos:
         return _videos(videos, say)
     return _folders(folders or [source])
@@ -211,7 +209,7 @@ def _folders(folders: Sequence[Path]) -> list[SourceClip]:
         by_number, wrong = _by_number(_files(folder, FRAME_SUFFIXES))
         if not by_number and not wrong:
             wrong = [': no frames in it (PNG or JPEG); put them there, or take the folder away']
-        faults += _listed(f'{folder}{fault}' for fault in wrong)
+        faults += first_of(f'{folder}{fault}' for fault in wrong)
         if by_number:
             numbered.append((folder, min(by_number), [by_number[number] for number in sorted(by_number)]))
     _refuse(faults)
@@ -249,11 +247,11 @@ def _archived(zips: Sequence[Path], name: str) -> list[SourceClip]:
             member = clips.setdefault(clip, {}).setdefault(frame, (path, key))
             if member[0] != path:
                 faults.append(f'{archive.name_of(key)}: is in {member[0]} too; leave one of the two zips')
-    faults[:] = _listed(faults)
+    faults[:] = first_of(faults)
     members: dict[str, list[tuple[Path, str]]] = {}
     for clip, frames in clips.items():
         by_number, wrong = _by_number([f'{frame}.png' for frame in frames], first=0)
-        faults += _listed(f'{", ".join(sorted({str(path) for path, _ in frames.values()}))}: {clip}{f}' for f in wrong)
+        faults += first_of(f'{", ".join(sorted({str(path) for path, _ in frames.values()}))}: {clip}{f}' for f in wrong)
         members[clip] = [frames[by_number[number][:-4]] for number in sorted(by_number)]
     _refuse(faults)
 
@@ -336,14 +334,14 @@ def _sizes(places: Sequence, size: Callable[..., Size], faults: list[str]) -> li
                 wrong.append(str(told))
                 told = (0, 0)
             sizes.append(told)
-    faults += _listed(wrong)
+    faults += first_of(wrong)
     return sizes
 
 
 def _one_size(sizes: dict[str, Size], faults: list[str]) -> Size:
     """The size most frames of a clip have; the others are added to the faults."""
     common = Counter(sizes.values()).most_common(1)[0][0]
-    faults += _listed(
+    faults += first_of(
         f'{place}: is {size[1]}x{size[0]}, expected {common[1]}x{common[0]} like the rest of its clip'
         for place, size in sizes.items()
         if size != common
@@ -358,13 +356,6 @@ def _refuse_equal_names(paths: Sequence[Path], names: Sequence[str]) -> None:
         if seen.setdefault(name, path) != path:
             faults.append(f'{seen[name]} and {path}: both clips would be called {name}; rename one of them')
     _refuse(faults)
-
-
-def _listed(faults: Iterable[str]) -> list[str]:
-    every = list(faults)
-    if len(every) > _LISTED:
-        return [*every[:_LISTED], f'... and {len(every) - _LISTED} more like these']
-    return every
 
 
 def _refuse(faults: Sequence[str]) -> None:

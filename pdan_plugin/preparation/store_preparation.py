@@ -13,7 +13,7 @@ from pdan_plugin.data.frame_codec import CODECS, picture_checksum
 from pdan_plugin.data.frame_store import FrameStore
 from pdan_plugin.data.frame_store_writer import FrameStoreWriter, partial_path, read_checksums
 from pdan_plugin.data.reds_layout import SHARP, SHARP_BICUBIC, SPLITS, Kind, set_name, store_name
-from pdan_plugin.errors import RequestError, WorkError
+from pdan_plugin.errors import RequestError, WorkError, some_of
 from pdan_plugin.machine.cores import usable_cores
 from pdan_plugin.preparation.bounded_work import in_order
 from pdan_plugin.preparation.reds_survey import FoundSet, share_of_reds, survey
@@ -24,7 +24,6 @@ NEXT_COMMAND = 'basicsr check -opt options/pdan_phase1.yml'
 # val300 is part of val, and `frames: val300` picks it out of val's stores: it is stored apart only on request.
 SPLITS_BY_DEFAULT = ('train', 'val')
 
-_NAMED = 10
 
 Say = Callable[[str], None]
 
@@ -177,7 +176,7 @@ def _is_finished(task: StoreTask) -> bool:
         if not other:
             return True
         difference = (
-            f'does not hold the frames of {task.origin}: {_named(other)} '
+            f'does not hold the frames of {task.origin}: {some_of(other)} '
             f'{"is" if len(other) == 1 else "are"} missing or of another size'
         )
     raise RequestError(f'{task.store}: {difference}; remove the store to make it anew, or choose another TARGET')
@@ -230,7 +229,7 @@ def _write(task: StoreTask, workers: int, say: Say) -> list[str]:
         unknown = writer.done - {key for frame in task.frames for key in task.keys_of(frame)}
         if unknown:
             raise RequestError(
-                f'{partial_path(task.store)}: holds frames its source no longer has ({_named(sorted(unknown))}); '
+                f'{partial_path(task.store)}: holds frames its source no longer has ({some_of(sorted(unknown))}); '
                 'remove this folder'
             )
         missing = _missing(task, writer.done)
@@ -286,11 +285,6 @@ def _verify(tasks: list[StoreTask], workers: int, say: Say) -> None:
         f'verified: every frame of {len(tasks)} stores reads back as its source was decoded when it was stored'
         f'{by_source}. The source itself was not decoded again: of frames changed since, only names and sizes show it'
     )
-
-
-def _named(keys: Sequence[str]) -> str:
-    more = f' and {len(keys) - _NAMED} more' if len(keys) > _NAMED else ''
-    return ', '.join(keys[:_NAMED]) + more
 
 
 def _gigabytes(size: int) -> str:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from pdan_plugin.data.frame_codec import PictureError, decode_picture, picture_checksum
 from pdan_plugin.data.frame_store_writer import Record, bytes_on_disk, read_checksums
 from pdan_plugin.data.reds_layout import KINDS, Kind
-from pdan_plugin.errors import RequestError, WorkError, refusing_unwritable
+from pdan_plugin.errors import RequestError, WorkError, refusing_unwritable, some_of
 from pdan_plugin.preparation.blur_synthesis import NEXT_COMMAND, Say, refuse_too_little_room, shard_folder, tell_stores
 from pdan_plugin.preparation.sample_stores import Encoded, Sample, SampleStores, keys_there, store_paths
 from pdan_plugin.preparation.synthesis_record import (
@@ -91,14 +91,16 @@ def _shards(target: Path) -> list[Path]:
 def _records(target: Path, shards: list[Path]) -> list[dict[str, Any]]:
     unfinished = [shard.name for shard in shards if not (shard / RECORD).exists()]
     if unfinished:
-        numbers = ', '.join(name.replace('shard_', '').replace('_of_', '/') for name in unfinished[:20])
+        numbers = some_of((name.replace('shard_', '').replace('_of_', '/') for name in unfinished), 20)
         raise RequestError(f'{target}: {len(unfinished)} shards are not finished; run --shard {numbers} (again)')
     records = [read_record(shard / RECORD) for shard in shards]
     described = [without_results(record) | {'shard': None} for record in records]
     for shard, one in zip(shards, described, strict=True):
         unlike = differences(described[0], one)
         if unlike:
-            raise RequestError(f'{shard.name} is unlike {shards[0].name}: {"; ".join(unlike[:10])}. Make it again')
+            raise RequestError(
+                f'{shard.name} is unlike {shards[0].name}: {some_of(unlike, between="; ")}. Make it again'
+            )
     return records
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pdan_plugin.data.frame_codec import CODECS
 from pdan_plugin.data.reds_layout import CLIPS, SCALE
-from pdan_plugin.errors import RequestError
+from pdan_plugin.errors import RequestError, some_of
 from pdan_plugin.preparation.source_clips import SourceClip
 from pdan_plugin.synthesis.motion_blur import SubframeWindow
 from pdan_plugin.synthesis.scene_cuts import CUT_THRESHOLD
@@ -136,18 +136,17 @@ def usable_clips(clips: Sequence[SourceClip], settings: Settings, skip_short: bo
     """
     small = [clip for clip in clips if min(clip.size) < LEAST_SIDE]
     if small:
-        told = ', '.join(f'{clip.place} ({clip.size[1]}x{clip.size[0]})' for clip in small[:10])
+        told = some_of(f'{clip.place} ({clip.size[1]}x{clip.size[0]})' for clip in small)
         raise RequestError(f'frames of at least {LEAST_SIDE}x{LEAST_SIDE} are needed: {told}')
     needed = settings.window.frames
     long = [clip for clip in clips if clip.frames >= needed]
     short = [clip for clip in clips if clip.frames < needed]
     if short and (not long or not skip_short):
-        told = ', '.join(f'{clip.place} has {clip.frames}' for clip in short[:10])
-        more = f' and {len(short) - 10} more' if len(short) > 10 else ''
+        told = some_of(f'{clip.place} has {clip.frames}' for clip in short)
         way_out = 'take them away or add --skip-short' if long else 'choose a smaller --window'
         raise RequestError(
             f'a window of {settings.window.length} sub-frames at x{settings.window.factor} needs {needed} source '
-            f'frames, but {told}{more}; {way_out}'
+            f'frames, but {told}; {way_out}'
         )
     return long
 

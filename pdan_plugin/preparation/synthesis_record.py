@@ -21,7 +21,7 @@ import torch
 
 from pdan_plugin import __version__
 from pdan_plugin.data.reds_layout import SCALE
-from pdan_plugin.errors import RequestError, failing_unwritable
+from pdan_plugin.errors import RequestError, failing_unwritable, some_of
 from pdan_plugin.files.digests import digest_of, json_digest
 from pdan_plugin.files.json_files import write_json
 from pdan_plugin.preparation.sample_stores import store_paths
@@ -37,7 +37,6 @@ UNFINISHED = 'synthesis.partial'
 SYNTHESIS_VERSION = 1
 _BEGUN, _RUNS = 'begun.json', 'runs.jsonl'
 _RESULTS = ('made', 'cuts', 'left_out')
-_DIFFERENCES_TOLD = 10
 
 Description = dict[str, Any]
 
@@ -217,10 +216,8 @@ class Progress:
         # Where settings differ, so does what follows from them: the settings alone are told.
         unlike = differences(begun['settings'], self.description['settings']) or differences(begun, self.description)
         if unlike:
-            told = '; '.join(unlike[:_DIFFERENCES_TOLD])
-            more = f'; and {len(unlike) - _DIFFERENCES_TOLD} more' if len(unlike) > _DIFFERENCES_TOLD else ''
             raise RequestError(
-                f'{place}: {told}{more}. Repeat what it was made with, choose another TARGET, or '
+                f'{place}: {some_of(unlike, between="; ")}. Repeat what it was made with, choose another TARGET, or '
                 f'remove the stores and {RECORD} or {UNFINISHED} in {self.target}'
             )
 

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from torch import Tensor
 
+from pdan_plugin.errors import some_of
 from pdan_plugin.models.result_names import result_name
 from pdan_plugin.report.picture_sheet import enlarge
 from pdan_plugin.report.scored_run import DatasetScores, ScoredRun
@@ -70,8 +71,7 @@ class FrameReader:
         """What could not be shown, and why, as far as it has been read."""
         told = []
         for reason, images in self._missing.items():
-            more = f' and {len(images) - _LISTED} more' if len(images) > _LISTED else ''
-            told.append(reason + (f': {", ".join(images[:_LISTED])}{more}' if images else ''))
+            told.append(reason + (f': {some_of(images, _LISTED)}' if images else ''))
         return told
 
     def has_result(self, image: str) -> bool:

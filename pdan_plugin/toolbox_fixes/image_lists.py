@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from os import path as osp
 from types import SimpleNamespace
 from typing import Any
@@ -12,10 +12,8 @@ from typing import Any
 from basicsr import data as toolbox_data
 from basicsr.data import data_util
 
-from pdan_plugin.errors import RequestError
+from pdan_plugin.errors import RequestError, some_of
 from pdan_plugin.toolbox_fixes.patching import SILENT, fix, probe, replace, swapped
-
-_SHOWN = 10
 
 
 @fix(
@@ -41,7 +39,7 @@ def nested_folders() -> None:
             raise RequestError(
                 f'{gt_key} ({gt_folder}, {len(gt_names)} files) and {input_key} ({input_folder}, '
                 f'{len(input_names)} files) do not match under filename_tmpl {filename_tmpl!r}: '
-                f'{input_key} lacks {_listed(lacking)}; without a partner in {gt_key}: {_listed(left_over)}'
+                f'{input_key} lacks {some_of(lacking)}; without a partner in {gt_key}: {some_of(left_over)}'
             )
         return [
             {f'{input_key}_path': osp.join(input_folder, wanted[name]), f'{gt_key}_path': osp.join(gt_folder, name)}
@@ -95,7 +93,7 @@ def missing_stores_and_keys() -> None:
         names = [_store_keys(folder, key) for folder, key in zip(folders, keys, strict=True)]
         for (folder, own), other in zip(zip(folders, names, strict=True), reversed(names), strict=True):
             if other - own:
-                raise RequestError(f'{folder}: lacks keys its partner has: {_listed(sorted(other - own))}')
+                raise RequestError(f'{folder}: lacks keys its partner has: {some_of(sorted(other - own))}')
         return published(folders, keys)
 
     replace(data_util, 'paired_paths_from_lmdb', paired_paths_from_lmdb)
@@ -236,9 +234,3 @@ def _store_keys(folder: str, key: str) -> set[str]:
 def _input_name(gt_name: str, filename_tmpl: str) -> str:
     stem, extension = osp.splitext(osp.basename(gt_name))
     return osp.join(osp.dirname(gt_name), f'{filename_tmpl.format(stem)}{extension}')
-
-
-def _listed(names: Iterable[str]) -> str:
-    names = list(names)
-    rest = f' and {len(names) - _SHOWN} more' if len(names) > _SHOWN else ''
-    return (', '.join(names[:_SHOWN]) + rest) if names else 'none'

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-_NAMED = 4  # how many of a long list a message names
+from pdan_plugin.errors import some_of
 
 
 class NonFiniteTraining(RuntimeError):
@@ -109,7 +109,7 @@ def describe(parts: Sequence[Part], parameters: Iterable[tuple[str, nn.Parameter
         if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all())
     ]  # fmt: skip
     if faulty:
-        lines.append(f'  gradient not finite: {_some(faulty)}')
+        lines.append(f'  gradient not finite: {some_of(faulty, 4)}')
     return '\n'.join(lines)
 
 
@@ -137,8 +137,3 @@ def _sample_lines(batch: Mapping[str, Any]) -> list[str]:
         if faulty:
             lines.append(f'{key} itself holds values that are not finite: {", ".join(faulty)}')
     return lines
-
-
-def _some(names: Sequence[str]) -> str:
-    further = f' and {len(names) - _NAMED} more' if len(names) > _NAMED else ''
-    return ', '.join(names[:_NAMED]) + further

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
-from pdan_plugin.errors import RequestError, refusing_unwritable
+from pdan_plugin.errors import RequestError, refusing_unwritable, some_of
 from pdan_plugin.files.torch_files import SAVED_ANEW, loading_reason, refuse_code
 from pdan_plugin.files.whole_files import write_whole
 
@@ -174,7 +174,7 @@ def _chosen(content: Any, param_key: str, path: str) -> Any:
         get_root_logger().info(f'{path} has no params_ema; params is used.')
         param_key = 'params'
     if param_key not in content:
-        keys = ', '.join(map(repr, list(content)[:8]))
+        keys = some_of(map(repr, content), 8)
         raise RequestError(
             f'{path}: no key {param_key!r} in it, only {keys}. Set path: param_key_g to the one that holds the '
             'weights (none if the file is the weights themselves).'
