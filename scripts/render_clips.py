@@ -19,6 +19,7 @@ from pdan_plugin.commands.script_end import ends_script
 from pdan_plugin.data import reds_layout
 from pdan_plugin.errors import RequestError
 from pdan_plugin.machine.cores import usable_cores
+from pdan_plugin.machine.sizes import disk_in_words
 from pdan_plugin.synthesis import clip_rendering, photographs
 from pdan_plugin.synthesis.scene_conditions import Shares
 
@@ -165,11 +166,11 @@ def render(args: argparse.Namespace) -> None:
     needed, free = clip_rendering.space_needed(missing), shutil.disk_usage(args.target).free
     print(
         f'{len(clips) - len(missing)} of {len(clips)} clips are there; the others take at most '
-        f'{needed / 1e6:.0f} MB of {free / 1e6:.0f} MB free.'
+        f'{disk_in_words(needed)} of {disk_in_words(free)} free.'
     )
     if needed > free:
         raise RequestError(
-            f'{args.target}: {needed / 1e6:.0f} MB may be needed, {free / 1e6:.0f} MB are free; '
+            f'{args.target}: {disk_in_words(needed)} may be needed, {disk_in_words(free)} are free; '
             'free some, or ask for fewer clips or smaller frames.'
         )
     if missing:

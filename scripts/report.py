@@ -19,6 +19,7 @@ from pathlib import Path
 import pdan_plugin  # noqa: F401  (registers the data sets)
 from pdan_plugin.commands.script_end import ends_script
 from pdan_plugin.errors import RequestError, WorkError
+from pdan_plugin.machine.sizes import disk_in_words
 from pdan_plugin.report.detail_box import read_box
 from pdan_plugin.report.page import FRAMES, write_report
 from pdan_plugin.report.paper_figure import write_figure
@@ -65,7 +66,7 @@ def _write_page(args: argparse.Namespace) -> None:
             raise RequestError(f'--{option} belongs to --figure; leave it out, or add --figure')
     frames = FRAMES if args.frames is None else args.frames
     page = write_report(args.runs, args.output, frames=frames, metric=args.metric)
-    print(f'Report: {page} ({page.stat().st_size / 1e6:.1f} MB)')
+    print(f'Report: {page} ({disk_in_words(page.stat().st_size)})')
     runs = shlex.join(map(str, args.runs))
     print(f'Open it in a browser. Next, a figure:\n  python scripts/report.py --figure {runs} -o figure.png')
 

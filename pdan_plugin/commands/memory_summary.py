@@ -12,6 +12,7 @@ from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 from pdan_plugin.commands.data_check import size_in_words
 from pdan_plugin.commands.preflight import RunFacts
 from pdan_plugin.machine import network_size
+from pdan_plugin.machine.sizes import memory_in_words
 from pdan_plugin.machine.step_memory import step_memory
 from pdan_plugin.option_schema.constructors import find_registered
 from pdan_plugin.option_schema.keys_read import keys_read
@@ -68,7 +69,7 @@ def memory_lines(
     else:
         parts[f'kept for the backward pass: {batch_size} x {size_in_words(crop or ())} in {precision}'] = step.kept
         parts['gradients and intermediate results at the fullest moment'] = step.peak - step.kept
-        notes = [f'Each of the {batch_size} samples takes {_bytes(step.per_sample)} of it.']
+        notes = [f'Each of the {batch_size} samples takes {memory_in_words(step.per_sample)} of it.']
         if step.is_scaled:
             notes[0] += ' Scaled from a small crop.'
         takes_parts = 'accumulation_steps' in keys_read(model).read.get('train', ())
@@ -87,8 +88,8 @@ def memory_lines(
         notes.append(f'What {", ".join(others)} keeps in its own steps comes on top too.')
     if train.get('compile'):
         notes.append('Compiled, a step allocates differently; that is not in it.')
-    lines = [f'{_bytes(value):>10}  {name}' for name, value in parts.items() if value]
-    lines.append(f'{_bytes(sum(parts.values())):>10}  in all')
+    lines = [f'{memory_in_words(value):>10}  {name}' for name, value in parts.items() if value]
+    lines.append(f'{memory_in_words(sum(parts.values())):>10}  in all')
     return ['Memory of one worker, an estimate', *(f'  {line}' for line in [*lines, *notes])]
 
 
@@ -99,7 +100,7 @@ def _gpu_note(opt: Mapping[str, Any], gpu: tuple[str, int], needed: int, per_sam
     room = int(size * (1 - _SPARE)) - (needed - per_sample * batch_size)
     fitting = max(0, room // per_sample)
     if fitting >= batch_size:
-        return f'{name} has {_bytes(size)}: about {fitting} samples would fit.'
+        return f'{name} has {memory_in_words(size)}: about {fitting} samples would fit.'
     ways = []
     share = max((count for count in range(1, fitting + 1) if batch_size % count == 0), default=None)
     if share is not None and takes_parts:
@@ -111,7 +112,7 @@ def _gpu_note(opt: Mapping[str, Any], gpu: tuple[str, int], needed: int, per_sam
     if 'checkpointing' in inspect.signature(constructor).parameters and not opt['network_g'].get('checkpointing'):
         ways.append('network_g.checkpointing: true keeps less and takes longer')
     advice = '; '.join(['this does not fit', *ways] if ways else ['not even one sample would fit'])
-    return f'{name} has {_bytes(size)}: {advice}.'
+    return f'{name} has {memory_in_words(size)}: {advice}.'
 
 
 def _papers_batch_note(opt: Mapping[str, Any], facts: RunFacts, gradients: int) -> str | None:
@@ -120,7 +121,7 @@ def _papers_batch_note(opt: Mapping[str, Any], facts: RunFacts, gradients: int) 
     step = facts.batch_size * facts.world_size
     if opt['network_g']['type'] != 'PDAN' or step >= _PAPERS_BATCH or _PAPERS_BATCH % (step // steps):
         return None
-    more = f', and takes {_bytes(gradients)} more' if steps == 1 else ''
+    more = f', and takes {memory_in_words(gradients)} more' if steps == 1 else ''
     return (
         f'A step is of {step} samples; train.accumulation_steps: {_PAPERS_BATCH // (step // steps)} makes it the '
         f"paper's {_PAPERS_BATCH}{more}."
@@ -138,7 +139,3 @@ def gpu_memory() -> tuple[str, int] | None:
         return None
     properties = torch.cuda.get_device_properties(0)
     return properties.name, properties.total_memory
-
-
-def _bytes(number: int) -> str:
-    return f'{number / 2**30:.2f} GiB' if number >= 2**30 else f'{number / 2**20:.1f} MiB'

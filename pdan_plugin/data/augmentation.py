@@ -5,12 +5,13 @@ It is decided by (seed, epoch, repeat, index) alone, so neither workers nor thei
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
+
+from pdan_plugin.data.seeded_bytes import seeded_bytes
 
 BRIGHTNESS_PROBABILITY = 0.5
 BRIGHTNESS_RANGE = (0.8, 1.2)
@@ -51,9 +52,8 @@ def draw(
 
     The paper says only "brightness"; our reading is one gain from 0.8 to 1.2 with probability 1/2.
     """
-    words = f'{seed} {epoch} {repeat} {index}'.encode()
-    digest = hashlib.blake2b(words, digest_size=_DRAWN.size, person=b'augmentation').digest()
-    row, column, coins, chance, strength = _DRAWN.unpack(digest)
+    drawn = seeded_bytes(_DRAWN.size, seed, epoch, repeat, index, purpose='augmentation')
+    row, column, coins, chance, strength = _DRAWN.unpack(drawn)
     least, most = BRIGHTNESS_RANGE
     gain = least + (most - least) * strength / _WHOLE if chance < BRIGHTNESS_PROBABILITY * _WHOLE else 1.0
     return Draws(

@@ -5,7 +5,6 @@ What is added to a sample is decided by (seed, epoch, repeat, index) alone, so n
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from pdan_plugin.data.seeded_bytes import seeded_bytes
 from pdan_plugin.option_schema.sections import Degradation
 from pdan_plugin.option_schema.validation import read_section
 
@@ -70,8 +70,7 @@ class LQDegradation:
     def draw(self, *, seed: int, epoch: int, repeat: int, index: int) -> DegradationDraws:
         """Draw for one sample. Everything is drawn whether it is used or not, so that one key leaves others alone."""
         settings = self.settings
-        words = f'{seed} {epoch} {repeat} {index}'.encode()
-        digest = hashlib.blake2b(words, digest_size=_WORDS.size, person=b'degradation').digest()
+        drawn = seeded_bytes(_WORDS.size, seed, epoch, repeat, index, purpose='degradation')
         (
             resize_chance,
             resize_choice,
@@ -84,7 +83,7 @@ class LQDegradation:
             column,
             colour,
             *_,
-        ) = _WORDS.unpack(digest)
+        ) = _WORDS.unpack(drawn)
         resampling, noise_sigma, jpeg_quality = 'bicubic', 0.0, None
         if settings.resize is not None and resize_chance < settings.resize_prob * _WHOLE:
             resampling = settings.resize[resize_choice * len(settings.resize) // _WHOLE]
@@ -98,7 +97,7 @@ class LQDegradation:
             resampling=resampling,
             noise_sigma=noise_sigma,
             noise_follows_signal=settings.poisson and signal < _WHOLE // 2,
-            noise_seed=int.from_bytes(digest[-16:], 'little'),
+            noise_seed=int.from_bytes(drawn[-16:], 'little'),
             jpeg_quality=jpeg_quality,
             jpeg_offset=(row * _BLOCK // _WHOLE, column * _BLOCK // _WHOLE),
             jpeg_full_colour=colour < _FULL_COLOUR_CHANCE * _WHOLE,

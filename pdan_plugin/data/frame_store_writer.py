@@ -36,6 +36,7 @@ from pdan_plugin.data.frame_store import META_INFO
 from pdan_plugin.errors import RequestError, WorkError, refusing_unwritable
 from pdan_plugin.files.json_files import write_json
 from pdan_plugin.files.whole_files import flush_folder, write_whole
+from pdan_plugin.machine.sizes import disk_in_words
 
 CHECKSUMS = 'checksums.txt'
 _ORIGIN = 'origin.json'
@@ -211,7 +212,7 @@ class FrameStoreWriter:
         except (OSError, lmdb.Error) as error:  # of a full disk LMDB says no more than 'Input/output error'
             free = shutil.disk_usage(self._folder).free
             raise WorkError(
-                f'{self.path}: cannot be written on ({error}; {free / 1e6:.0f} MB are free): the disk is full or '
+                f'{self.path}: cannot be written on ({error}; {disk_in_words(free)} are free): the disk is full or '
                 f'fails. What was committed is kept in {self._folder.name}; make room and run the same command again'
             ) from error
 

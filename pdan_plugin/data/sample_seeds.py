@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from typing import Any
 
@@ -10,15 +9,16 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, get_worker_info
 
+from pdan_plugin.data.seeded_bytes import seeded_bytes
 from pdan_plugin.training.random_state import random_state_kept
 
 
 def seed_generators(seed: int, epoch: int, repeat: int, index: int) -> None:
     """Seeds Python's, numpy's and torch's CPU generator for one sample."""
-    digest = hashlib.blake2b(f'{seed} {epoch} {repeat} {index}'.encode(), digest_size=20).digest()
-    random.seed(int.from_bytes(digest[:8], 'little'))
-    np.random.seed(int.from_bytes(digest[8:12], 'little'))  # noqa: NPY002 (what the stock data sets draw from)
-    torch.default_generator.manual_seed(int.from_bytes(digest[12:], 'little'))
+    drawn = seeded_bytes(20, seed, epoch, repeat, index)
+    random.seed(int.from_bytes(drawn[:8], 'little'))
+    np.random.seed(int.from_bytes(drawn[8:12], 'little'))  # noqa: NPY002 (what the stock data sets draw from)
+    torch.default_generator.manual_seed(int.from_bytes(drawn[12:], 'little'))
 
 
 class SeededSamples(Dataset):

@@ -7,7 +7,6 @@ counts its position anew in its own batches: the ratio still holds, but some fra
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -17,6 +16,7 @@ import numpy as np
 from basicsr.data.data_sampler import EnlargedSampler
 
 from pdan_plugin.data.epochs import SampleIndex
+from pdan_plugin.data.seeded_bytes import seeded_bytes
 
 _LONGEST_PATTERN = 1_000_000
 
@@ -109,9 +109,8 @@ class MixingSampler(EnlargedSampler):
 
     def _order(self, source: int, number: int) -> np.ndarray:
         """The order of a source's frames in its ``number``-th pass."""
-        words = f'{self._seed} {source} {number}'.encode()
-        digest = hashlib.blake2b(words, digest_size=16, person=b'mixing').digest()
-        return np.random.Generator(np.random.PCG64(int.from_bytes(digest, 'little'))).permutation(self._sizes[source])
+        drawn = int.from_bytes(seeded_bytes(16, self._seed, source, number, purpose='mixing'), 'little')
+        return np.random.Generator(np.random.PCG64(drawn)).permutation(self._sizes[source])
 
 
 def _pattern(weights: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:

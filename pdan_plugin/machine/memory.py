@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from pdan_plugin.machine.control_groups import control_groups
+from pdan_plugin.machine.sizes import memory_in_words
 
 _UNKNOWN = 2 * 2**30
 _MEMORY_TABLE = Path('/proc/meminfo')
@@ -24,7 +25,7 @@ class PeakMemory:
     where: str
 
     def __str__(self) -> str:
-        return readable_size(self.size)
+        return memory_in_words(self.size)
 
 
 def peak_memory() -> PeakMemory | None:
@@ -45,11 +46,6 @@ def peak_memory_text() -> str:
     """The measured peak in words, such as 'Peak memory: 3.2 GiB (GPU 0)'."""
     peak = peak_memory()
     return 'Peak memory: not told by this system' if peak is None else f'Peak memory: {peak} ({peak.where})'
-
-
-def readable_size(size: int) -> str:
-    """Bytes as '3.2 GiB' or '512 MiB'."""
-    return f'{size / 2**30:.1f} GiB' if size >= 2**30 else f'{size / 2**20:.0f} MiB'
 
 
 def free_memory(device: torch.device) -> int:

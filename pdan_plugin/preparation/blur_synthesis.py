@@ -18,6 +18,7 @@ from tqdm import tqdm
 from pdan_plugin.data.reds_layout import SCALE
 from pdan_plugin.errors import RequestError, first_of, refusing_unwritable, some_of
 from pdan_plugin.machine.cores import one_thread, usable_cores
+from pdan_plugin.machine.sizes import disk_in_words
 from pdan_plugin.preparation.sample_stores import Sample, SampleStores, keys_there, room_needed, store_paths
 from pdan_plugin.preparation.source_clips import SourceClip
 from pdan_plugin.preparation.source_survey import find_clips
@@ -122,7 +123,7 @@ def check_room(target: Path, shapes: Iterable[tuple[int, int, int]], codec: str,
     """
     every = list(shapes)
     needed = room_needed(every, codec)
-    say(f'{target}: {len(every)} frames to write, at most about {_gigabytes(needed)} as {codec} in three stores')
+    say(f'{target}: {len(every)} frames to write, at most about {disk_in_words(needed)} as {codec} in three stores')
     refuse_too_little_room(target, needed, codec)
 
 
@@ -135,8 +136,8 @@ def refuse_too_little_room(target: Path, needed: int, codec: str) -> None:
     if needed > free:
         smaller = ' or choose --codec png' if codec == 'bmp' else ''
         raise RequestError(
-            f'{target}: the stores need {_gigabytes(needed)}, but only {_gigabytes(free)} are free; make room, choose '
-            f'another TARGET{smaller}'
+            f'{target}: the stores need {disk_in_words(needed)}, but only {disk_in_words(free)} are free; make room, '
+            f'choose another TARGET{smaller}'
         )
 
 
@@ -145,7 +146,7 @@ def tell_stores(paths: Sequence[Path], say: Say) -> None:
     for path in paths:
         with (path / 'meta_info.txt').open('rb') as lines:
             frames = sum(1 for _ in lines)
-        say(f'{path}: {frames} frames, {_gigabytes((path / "data.mdb").stat().st_size)}')
+        say(f'{path}: {frames} frames, {disk_in_words((path / "data.mdb").stat().st_size)}')
 
 
 def _tell_plan(
@@ -262,7 +263,3 @@ def _take(
             committed = time.monotonic()
     commit()
     return faults
-
-
-def _gigabytes(size: int) -> str:
-    return f'{size / 1e9:.1f} GB' if size >= 1e8 else f'{size / 1e6:.1f} MB'

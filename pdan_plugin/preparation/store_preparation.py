@@ -15,6 +15,7 @@ from pdan_plugin.data.frame_store_writer import FrameStoreWriter, partial_path, 
 from pdan_plugin.data.reds_layout import SHARP, SHARP_BICUBIC, SPLITS, Kind, set_name, store_name
 from pdan_plugin.errors import RequestError, WorkError, some_of
 from pdan_plugin.machine.cores import usable_cores
+from pdan_plugin.machine.sizes import disk_in_words
 from pdan_plugin.preparation.bounded_work import in_order
 from pdan_plugin.preparation.reds_survey import FoundSet, share_of_reds, survey
 from pdan_plugin.preparation.store_tasks import StoreTask
@@ -88,7 +89,7 @@ def prepare_reds(
         _verify(tasks, workers, say)
     for task in tasks:
         size = (task.store / 'data.mdb').stat().st_size
-        say(f'{task.store}: {len(FrameStore(task.store).keys)} frames, {_gigabytes(size)}')
+        say(f'{task.store}: {len(FrameStore(task.store).keys)} frames, {disk_in_words(size)}')
     say(f'Next: {NEXT_COMMAND}')
     return [task.store for task in tasks]
 
@@ -195,19 +196,19 @@ def _check_room(tasks: list[StoreTask], target: Path, codec: str, say: Say) -> N
         again = f' ({len(there)} frames are there already)' if there else ''
         count = sum(len(task.keys_of(frame)) for frame in missing)
         say(
-            f'{task.store}: {count} frames, {_about(task, codec)}{_gigabytes(sizes[codec])} to write as {codec} '
-            f'({other}: {_about(task, other)}{_gigabytes(sizes[other])}){again}'
+            f'{task.store}: {count} frames, {_about(task, codec)}{disk_in_words(sizes[codec])} to write as {codec} '
+            f'({other}: {_about(task, other)}{disk_in_words(sizes[other])}){again}'
         )
     folder = target.absolute()
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if tasks:
-        say(f'{target}: in all {_gigabytes(totals[codec])} to write as {codec}, {_gigabytes(free)} are free')
+        say(f'{target}: in all {disk_in_words(totals[codec])} to write as {codec}, {disk_in_words(free)} are free')
     if totals[codec] > free:
-        smaller = f' or choose --codec png (about {_gigabytes(totals["png"])})' if codec == 'bmp' else ''
+        smaller = f' or choose --codec png (about {disk_in_words(totals["png"])})' if codec == 'bmp' else ''
         raise RequestError(
-            f'{target}: the stores need {_gigabytes(totals[codec])}, but only {_gigabytes(free)} are free; make '
+            f'{target}: the stores need {disk_in_words(totals[codec])}, but only {disk_in_words(free)} are free; make '
             f'room, choose another TARGET{smaller}'
         )
 
@@ -285,7 +286,3 @@ def _verify(tasks: list[StoreTask], workers: int, say: Say) -> None:
         f'verified: every frame of {len(tasks)} stores reads back as its source was decoded when it was stored'
         f'{by_source}. The source itself was not decoded again: of frames changed since, only names and sizes show it'
     )
-
-
-def _gigabytes(size: int) -> str:
-    return f'{size / 1e9:.1f} GB' if size >= 1e8 else f'{size / 1e6:.1f} MB'

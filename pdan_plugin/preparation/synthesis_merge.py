@@ -14,6 +14,7 @@ from pdan_plugin.data.frame_codec import PictureError, decode_picture, picture_c
 from pdan_plugin.data.frame_store_writer import Record, bytes_on_disk, read_checksums
 from pdan_plugin.data.reds_layout import KINDS, Kind
 from pdan_plugin.errors import RequestError, WorkError, refusing_unwritable, some_of
+from pdan_plugin.machine.sizes import disk_in_words
 from pdan_plugin.preparation.blur_synthesis import NEXT_COMMAND, Say, refuse_too_little_room, shard_folder, tell_stores
 from pdan_plugin.preparation.sample_stores import Encoded, Sample, SampleStores, keys_there, store_paths
 from pdan_plugin.preparation.synthesis_record import (
@@ -57,7 +58,7 @@ def merge_shards(target: str | Path, *, say: Say = print) -> list[Path]:
         share = 1 - len(there & keys) / len(keys)
         sizes = [path.stat().st_size for shard in shards for path in _data_files(shard, split)]
         needed = int(share * sum(sizes)) + bytes_on_disk(0)
-        say(f'{target}: {len(keys)} frames of {len(shards)} shards, about {needed / 1e6:.0f} MB to copy')
+        say(f'{target}: {len(keys)} frames of {len(shards)} shards, about {disk_in_words(needed)} to copy')
         refuse_too_little_room(target, needed, codec)
         with refusing_unwritable(str(target)):
             progress.begin()

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pdan_plugin.errors import RequestError, WorkError
-from pdan_plugin.machine.memory import free_memory, held_memory, readable_size
+from pdan_plugin.machine.memory import free_memory, held_memory
+from pdan_plugin.machine.sizes import memory_in_words
 from pdan_plugin.machine.working_memory import (
     SHARE,
     bytes_per_pixel,
@@ -245,11 +246,11 @@ class Restorer:
         if side < least and self._largest is None:
             needed = int(least * least * self._bytes_per_pixel) + (0 if self.device.type == 'cuda' else picture_sizes)
             if self._memory is None:
-                told = f'needs {readable_size(needed)}, and {readable_size(int(self._budget))} can be taken'
+                told = f'needs {memory_in_words(needed)}, and {memory_in_words(int(self._budget))} can be taken'
             else:
                 told = (
-                    f'needs {readable_size(self._held + needed)} in all, {readable_size(self._held)} of them held '
-                    f'already by the program and the network, and {readable_size(self._memory)} are allowed'
+                    f'needs {memory_in_words(self._held + needed)} in all, {memory_in_words(self._held)} of them held '
+                    f'already by the program and the network, and {memory_in_words(self._memory)} are allowed'
                 )
             raise RequestError(f'memory: a tile of {least} pixels {told}. Allow more, or free some.')
         return side if self._largest is None else min(side, self._largest)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.machine.sizes import disk_in_words
 from pdan_plugin.weights.onnx_export import DEFAULT_OPSET, OPSETS, export_onnx, require_packages
 from pdan_plugin.weights.packaged_weights import find_weights
 from pdan_plugin.weights.trained_network import load_recorded_network, save_trained_network
@@ -61,4 +62,4 @@ def export_network(
 
 
 def _described(output: Path) -> str:
-    return f'{output}: {output.stat().st_size / 2**20:.1f} MiB'
+    return f'{output}: {disk_in_words(output.stat().st_size)}'

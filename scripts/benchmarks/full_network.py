@@ -11,8 +11,8 @@ import torch
 from benchmarks.contenders import Contender, ours, stock
 from benchmarks.pictures import LR_SIZE, training_batch
 from benchmarks.timing import Candidate, medians, memory_of, times_in_turn
-from pdan_plugin.machine.memory import readable_size
 from pdan_plugin.machine.network_size import multiply_accumulates
+from pdan_plugin.machine.sizes import memory_in_words
 from pdan_plugin.option_schema.network_section import build_network
 
 BATCH = 16
@@ -173,7 +173,7 @@ def table(measured: Mapping[str, Any] | None) -> str:
         ratio = measured['seconds']['stock toolbox, fp32'] / seconds
         lines.append(
             f'  {name:<50}{seconds:>10.4f} s/step{measured["samples_per_second"][name]:>10.2f} samples/s'
-            f'{ratio:>8.2f} to stock{readable_size(measured["step_memory"][name]):>12}'
+            f'{ratio:>8.2f} to stock{memory_in_words(measured["step_memory"][name]):>12}'
         )
     lines += [
         f"  share of the card's bf16 matrix rate: {measured['matrix_rate_share']:.1%} "

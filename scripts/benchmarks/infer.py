@@ -17,8 +17,8 @@ from benchmarks.full_network import bf16_matrix_rate, full_pdan
 from benchmarks.pictures import SCALE, large_frames
 from benchmarks.timing import Candidate, medians, memory_of, times_in_turn
 from pdan_plugin.errors import RequestError
-from pdan_plugin.machine.memory import readable_size
 from pdan_plugin.machine.network_size import multiply_accumulates
+from pdan_plugin.machine.sizes import memory_in_words
 from pdan_plugin.restoration.inference_network import Restoring, inference_network
 from pdan_plugin.synthesis.bicubic import downsample_uint8
 from pdan_plugin.toolbox_fixes import stock_toolbox
@@ -175,7 +175,7 @@ def table(result: Mapping[str, Any]) -> str:
         line = f'  {name:<24}{seconds:>10.4f} s'
         if name != LAYER:
             line += f'{result["seconds"][STOCK] / seconds:>8.2f} to stock'
-            line += f'{readable_size(result["peak_memory"][name]):>12}'
+            line += f'{memory_in_words(result["peak_memory"][name]):>12}'
         if name in result['operations_per_second']:
             line += f'{result["operations_per_second"][name] / 1e12:>10.3f} TFLOP/s'
         if name in result['layer_share']:

@@ -13,7 +13,7 @@ from benchmarks.full_network import measure_full_network
 from benchmarks.full_network import table as full_network_table
 from benchmarks.pictures import LR_SIZE, training_batch
 from benchmarks.timing import medians, memory_of, times_in_turn
-from pdan_plugin.machine.memory import readable_size
+from pdan_plugin.machine.sizes import memory_in_words
 
 BATCH = 4
 STOCK = 'stock toolbox, fp32'
@@ -140,6 +140,6 @@ def _head(name: str, ratio: str) -> str:
 def _rows(measured: Mapping[str, Any], ratios: Mapping[str, float]) -> list[str]:
     return [
         f'  {name:<32}{seconds:>10.4f}{measured["samples_per_second"][name]:>12.2f}{ratios[name]:>14.2f}'
-        f'{readable_size(measured["step_memory"][name]):>14}'
+        f'{memory_in_words(measured["step_memory"][name]):>14}'
         for name, seconds in measured['seconds'].items()
     ]
