@@ -45,11 +45,14 @@ from benchmarks import (
     validation,
 )
 from benchmarks.timing import chosen_device, header, machine
+from pdan_plugin.commands.argument_types import number, whole_number
 from pdan_plugin.errors import RequestError
 
 # A benchmark's result, its table, and the command that a reader of it wants next.
 Answer = tuple[dict[str, Any], Callable[[Any], str], str]
 _AGREEMENT_PICTURES = 3
+
+_count, _positive, _width = whole_number(0), whole_number(1), whole_number(16, multiple_of=16)
 
 
 def run_loss(arguments: argparse.Namespace, described: dict[str, Any]) -> Answer:
@@ -131,8 +134,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     of_loss.set_defaults(run=run_loss, device='cpu')
     of_loader = names.add_parser('loader', help="training samples a second, against the toolbox's data set")
     of_loader.add_argument('--rounds', type=_positive, metavar='N', help='timed rounds (default: 10)')
-    of_loader.add_argument('--samples', type=_samples, metavar='N', help='instead: read so many, look at memory')
-    of_loader.add_argument('--cold', type=_size, metavar='GB', help='instead: from new stores of this size, on disk')
+    of_loader.add_argument(
+        '--samples', type=whole_number(1000), metavar='N', help='instead: read so many, look at memory'
+    )
+    of_loader.add_argument(
+        '--cold', type=number(0.001, 100_000), metavar='GB', help='instead: from new stores of this size, on disk'
+    )
     of_loader.add_argument(
         '--workers', type=_count, nargs='+', metavar='N', help='processes of --samples and --cold (default: 0 4)'
     )
@@ -209,41 +216,6 @@ def _described(given: argparse.Namespace, device: torch.device) -> dict[str, Any
     if given.name == 'loader':
         return machine(device, processes=max(given.workers) + 1 if given.samples or given.cold else 1, threads=1)
     return machine(device, threads=1) if given.name == 'synthesis' else machine(device)
-
-
-def _count(word: str) -> int:
-    value = int(word)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f'expected a number of processes, 0 or more, got {word}')
-    return value
-
-
-def _samples(word: str) -> int:
-    value = int(word)
-    if value < 1000:
-        raise argparse.ArgumentTypeError(f'expected at least 1000, got {word}: fewer say nothing')
-    return value
-
-
-def _size(word: str) -> float:
-    value = float(word)
-    if not 0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f'expected gigabytes above 0, got {word}')
-    return value
-
-
-def _positive(word: str) -> int:
-    value = int(word)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f'expected a positive number, got {word}')
-    return value
-
-
-def _width(word: str) -> int:
-    value = int(word)
-    if value < 16 or value % 16:
-        raise argparse.ArgumentTypeError(f'expected a multiple of 16, got {word}')
-    return value
 
 
 if __name__ == '__main__':

@@ -17,10 +17,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from pdan_plugin.commands.argument_types import picture_size
 from pdan_plugin.commands.script_end import ends_script
 from pdan_plugin.errors import RequestError
 from pdan_plugin.files.whole_files import folder_written_whole
-from pdan_plugin.synthesis.clip_rendering import frame_size
+from pdan_plugin.synthesis.clip_rendering import LEAST_SIDE, SCALE
 from pdan_plugin.synthesis.moving_scene import least_picture_size
 from pdan_plugin.synthesis.photographs import Photograph, photographs_in
 
@@ -147,7 +148,11 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument('--held-back', type=Path, metavar='FILE', help='names of photographs not to be trained on')
     parser.add_argument('--only-held-back', action='store_true', help='take those, for scoring, and no others')
     parser.add_argument(
-        '--size', type=frame_size, default=(640, 384), metavar='WxH', help='of a frame (default: 640x384)'
+        '--size',
+        type=picture_size(LEAST_SIDE, multiple_of=SCALE),
+        default=(640, 384),
+        metavar='WxH',
+        help='of a frame (default: 640x384)',
     )
     return parser
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pdan_plugin.commands.argument_types import whole_number
 from pdan_plugin.commands.script_end import ends_script
 from pdan_plugin.ensembling.folder_ensemble import SCORES, merge_folders
 from pdan_plugin.ensembling.patch_ensemble import GRID
@@ -20,13 +21,6 @@ from pdan_plugin.errors import RequestError, WorkError
 from pdan_plugin.metrics.sharpness import FOCUS_FUNCTIONS
 
 DEFAULT_SHARPNESS = 'tenengrad'
-
-
-def grid_size(text: str) -> int:
-    """A whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a number of patches')
-    return int(text)
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -45,7 +39,7 @@ def arguments() -> argparse.ArgumentParser:
         choices=FOCUS_FUNCTIONS,
         help=f'what weighs the patches (default: {DEFAULT_SHARPNESS})',
     )
-    parser.add_argument('--grid', type=grid_size, metavar='N', help=f'patches along each side (default: {GRID})')
+    parser.add_argument('--grid', type=whole_number(1), metavar='N', help=f'patches along each side (default: {GRID})')
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument('--blend', action='store_true', help="interpolate the weights between the patches' centres")
     kind.add_argument('--mean', action='store_true', help='write the plain mean')

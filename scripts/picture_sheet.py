@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pdan_plugin.commands.argument_types import whole_number
 from pdan_plugin.data.frame_codec import encode_picture
 from pdan_plugin.errors import RequestError
 from pdan_plugin.files.json_files import write_json
@@ -40,7 +41,9 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument('-o', '--output', type=Path, required=True, metavar='PNG', help='the sheet')
     parser.add_argument('--frames', nargs='+', metavar='CLIP/FRAME', help='frames to show (default: spread over all)')
-    parser.add_argument('--rows', type=int, default=6, help='how many to show without --frames (default: %(default)s)')
+    parser.add_argument(
+        '--rows', type=whole_number(1), default=6, help='how many to show without --frames (default: %(default)s)'
+    )
     parser.add_argument(
         '--json', action='store_true', help="write the scores beside the sheet, as the sheet's name.json"
     )

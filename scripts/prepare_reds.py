@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from pdan_plugin.commands.argument_types import whole_number
 from pdan_plugin.commands.script_end import ends_script
 from pdan_plugin.preparation.store_preparation import prepare_reds
 
@@ -36,7 +37,10 @@ def main(words: Sequence[str] | None = None) -> None:
         help='bmp is read far faster, png takes about half the room (default: bmp)',
     )
     parser.add_argument(
-        '--workers', type=int, metavar='N', help='threads that decode and encode (default: the cores, 8 at most)'
+        '--workers',
+        type=whole_number(1),
+        metavar='N',
+        help='threads that decode and encode (default: the cores, 8 at most)',
     )
     parser.add_argument(
         '--verify',

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pdan_plugin.commands.argument_types import whole_number
 from pdan_plugin.commands.script_end import ends_script
 from pdan_plugin.errors import RequestError
 from pdan_plugin.metrics.blur_ranking import MOTIONS, SIGMAS, rank_blur, ranking_table
@@ -33,7 +34,7 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         '--longest',
-        type=int,
+        type=whole_number(1),
         default=640,
         metavar='PIXELS',
         help='reduce a picture to this longer side first, as its pixels are often softer than a frame (default: '

@@ -10,11 +10,12 @@ import argparse
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
+from pdan_plugin.commands.argument_types import number, picture_size, share, whole_number
 from pdan_plugin.commands.script_end import ends_script
 from pdan_plugin.data import reds_layout
 from pdan_plugin.errors import RequestError
@@ -22,35 +23,6 @@ from pdan_plugin.machine.cores import usable_cores
 from pdan_plugin.machine.sizes import disk_in_words
 from pdan_plugin.synthesis import clip_rendering, photographs
 from pdan_plugin.synthesis.scene_conditions import Shares
-
-
-def pixels(text: str) -> float:
-    """A length of at most 8 pixels."""
-    number = float(text)
-    if not 0 <= number <= 8:
-        raise argparse.ArgumentTypeError(f'{text} is not between 0 and 8')
-    return number
-
-
-def share(text: str) -> float:
-    """A number from 0 to 1."""
-    number = float(text)
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f'{text} is not between 0 and 1')
-    return number
-
-
-def whole_number(least: int, most: int = sys.maxsize) -> Callable[[str], int]:
-    """An argument type: a whole number within bounds."""
-
-    def convert(text: str) -> int:
-        number = int(text)
-        if not least <= number <= most:
-            raise argparse.ArgumentTypeError(f'{text} is not between {least} and {most}')
-        return number
-
-    convert.__name__ = 'whole number'
-    return convert
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -65,14 +37,14 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument('--val-frames', type=whole_number(1), help='frames a validation clip (default: as --frames)')
     parser.add_argument(
         '--size',
-        type=clip_rendering.frame_size,
+        type=picture_size(clip_rendering.LEAST_SIDE, multiple_of=clip_rendering.SCALE),
         default=(320, 192),
         metavar='WxH',
         help='of a sharp frame, multiples of 4; REDS itself: 1280x720 (default: 320x192)',
     )
     parser.add_argument(
         '--softness',
-        type=pixels,
+        type=number(0, 8),
         default=0.0,
         metavar='PIXELS',
         help='the most that the camera itself blurs, drawn for each clip from 0 to this standard deviation; '
@@ -80,7 +52,7 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         '--defocus',
-        type=pixels,
+        type=number(0, 8),
         default=0.0,
         metavar='PIXELS',
         help='the most that things are out of focus in the sharp frames too, so that this is not learned to be undone: '

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from pdan_plugin.commands.argument_types import memory_size, whole_number
 from pdan_plugin.weights.packaged_weights import DEFAULT, packaged_weights
 
 
@@ -58,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--memory',
-        type=_size,
+        type=memory_size,
         metavar='SIZE',
         help='what --tile auto may take, such as 4G or 500M (default: four fifths of what is free)',
     )
@@ -100,21 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _tile(text: str) -> int | str:
     if text == 'auto':
         return text
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'{text!r}: expected auto, or a number of pixels of at least 1')
-    return int(text)
-
-
-def _size(text: str) -> int:
-    """Bytes; K, M, G and T are powers of 1024."""
-    number, unit = text.upper().removesuffix('B').removesuffix('I'), 1
-    if number[-1:] in tuple('KMGT'):
-        number, unit = number[:-1], 1024 ** ('KMGT'.index(number[-1]) + 1)
     try:
-        size = int(float(number) * unit)
-    except (ValueError, OverflowError):
-        size = 0
-    if size < 2**20:
-        bytes_ = f' is {size} bytes' if size > 0 else ''
-        raise argparse.ArgumentTypeError(f'{text!r}{bytes_}: expected a size such as 500M or 4G')
-    return size
+        return whole_number(1)(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f'{error}, or auto') from None

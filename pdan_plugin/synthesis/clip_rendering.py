@@ -4,7 +4,6 @@ What a clip looks like depends on the seed, its split, its number, the photograp
 else: neither on the number of workers nor on how often the work was interrupted.
 """
 
-import argparse
 import json
 import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +27,7 @@ from pdan_plugin.synthesis.photographs import Photograph
 from pdan_plugin.synthesis.scene_conditions import AS_PHOTOGRAPHED, NO_SHARES, Conditions, Shares, relit
 
 SCALE = 4
+LEAST_SIDE = 32  # of a frame, pixels
 RECORD = 'rendered_clips.json'
 RESPONSE = 'srgb'
 # Between two sub-frames nothing may move farther than this, or the blur of an edge shows as a row of ghosts.
@@ -85,17 +85,6 @@ class Clip:
         wanted = {_frame_name(number) for number in range(self.frames)}
         folders = (self.folders.sharp, self.folders.blurred_small, self.folders.sharp_small)
         return all(folder.is_dir() and {path.name for path in folder.iterdir()} == wanted for folder in folders)
-
-
-def frame_size(text: str) -> tuple[int, int]:
-    """``320x192`` to (320, 192), for a command line."""
-    try:
-        width, height = (int(side) for side in text.lower().split('x'))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f'{text!r} is not WIDTHxHEIGHT, such as 320x192') from None
-    if width % SCALE or height % SCALE or min(width, height) < 32:
-        raise argparse.ArgumentTypeError(f'{text}: both sides must be multiples of 4 and at least 32')
-    return width, height
 
 
 def plan_clips(
