@@ -240,7 +240,9 @@ class TestShards:
         store.write_bytes(content)
         status, said = synthesize(target, '--merge')
         assert status == 1
-        assert f'shard_2_of_2: frame {key.decode()!r} of blur_bicubic is not what was stored' in said
+        assert (
+            f'shard_2_of_2: frame {key.decode()!r} of blur_bicubic is damaged: it does not match its checksum' in said
+        )
         store.write_bytes(whole_store)
         assert synthesize(target, '--merge')[0] == 0
         assert kills.differences(whole, target) == []
