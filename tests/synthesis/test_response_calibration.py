@@ -111,7 +111,7 @@ class TestScript:
         kept.write_bytes(b'what was there before')
         plain = self.files(tmp_path, series[2:5], None)
         assert self.run(*plain, '-o', kept) == 2
-        assert '0.png: records no exposure time' in capsys.readouterr().err
+        assert '0.png: its EXIF record has no exposure time' in capsys.readouterr().err
         (tmp_path / 'no.png').write_bytes(b'no picture')
         assert self.run(plain[0], tmp_path / 'no.png', '-o', kept, '--exposures', 1, 2) == 2
         assert 'no.png: cannot be read as a picture' in capsys.readouterr().err
