@@ -379,7 +379,7 @@ class TestRefusals:
         assert 'nothing of REDS here' in self.refused(prepare, tmp_path / 'empty', tmp_path / 'a')
         assert 'nothing of val here' in self.refused(prepare, root, tmp_path / 'a', '--splits', 'val')
         shutil.copytree(root / 'train' / 'train_sharp', root / 'copy' / 'train_sharp')
-        assert 'train_sharp lies in 2 places' in self.refused(prepare, root, tmp_path / 'a')
+        assert 'train_sharp is in 2 places' in self.refused(prepare, root, tmp_path / 'a')
 
     def test_an_unreadable_zip_is_named(self, tmp_path: Path, prepare) -> None:
         archives = zip_reds(make_reds(tmp_path / 'REDS', clips=1, frames=4), tmp_path / 'zips')
