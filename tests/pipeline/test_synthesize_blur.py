@@ -333,4 +333,4 @@ class TestRefusals:
     def test_words_that_would_do_nothing(self, tmp_path, clips, synthesize, capsys):
         with pytest.raises(SystemExit):
             synthesize(clips, tmp_path / 'out', '--merge', '--window', 33)
-        assert '--merge reads TARGET alone; leave out source, window' in capsys.readouterr().err
+        assert '--merge takes only TARGET; leave out source, window' in capsys.readouterr().err

@@ -64,7 +64,7 @@ def test_another_method_can_be_added(monkeypatch):
     register('repeating')(lambda weights, device: Repeating())
     assert interpolators()[-1] == 'repeating'
     assert len(list(interpolator('repeating').between(np.zeros((4, 4, 3), np.uint8), None, 16))) == 15
-    with pytest.raises(ValueError, match='there already'):
+    with pytest.raises(ValueError, match='already registered'):
         register('flow')(lambda weights, device: Repeating())
 
 
