@@ -103,7 +103,7 @@ def synthesize_blur(
             progress.begin()
         _make(runs, settings, camera, place, progress, workers)
     paths = list(store_paths(place, settings.split).values())
-    report_stores(paths, say)
+    tell_stores(paths, say)
     say(f'Next: {NEXT_COMMAND}' if shard is None else f'Next, when all shards are made: {merge_command(target)}')
     return paths
 
@@ -143,7 +143,7 @@ def refuse_too_little_room(target: Path, needed: int, codec: str) -> None:
         )
 
 
-def report_stores(paths: Sequence[Path], say: Say) -> None:
+def tell_stores(paths: Sequence[Path], say: Say) -> None:
     """Print the number of frames and the size of each finished store."""
     for path in paths:
         with (path / 'meta_info.txt').open('rb') as lines:

@@ -18,7 +18,7 @@ from pdan_plugin.preparation.blur_synthesis import (
     NEXT_COMMAND,
     Say,
     refuse_too_little_room,
-    report_stores,
+    tell_stores,
     shard_folder,
 )
 from pdan_plugin.preparation.sample_stores import Encoded, Sample, SampleStores, keys_there, store_paths
@@ -76,7 +76,7 @@ def merge_shards(target: str | Path, *, say: Say = print) -> list[Path]:
             stores.finish(keys)
         progress.finish(merged_results(records))
     paths = list(store_paths(target, split).values())
-    report_stores(paths, say)
+    tell_stores(paths, say)
     say(f'The shards are still there: {target / "shard_*"} may be removed')
     say(f'Next: {NEXT_COMMAND}')
     return paths

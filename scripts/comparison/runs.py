@@ -206,7 +206,7 @@ def _wait(process: subprocess.Popen, say: Callable[[str], None]) -> int:
             if not is_announced:
                 is_announced = True
                 with suppress(OSError):  # the terminal may be closed
-                    say('stopping: the command saves its state; again to end it at once')
+                    say('stopping: the command saves its state; stop again to end it at once')
             process.wait()
             break
     raise KeyboardInterrupt
