@@ -18,8 +18,8 @@ from pdan_plugin.preparation.blur_synthesis import (
     NEXT_COMMAND,
     Say,
     refuse_too_little_room,
-    tell_stores,
     shard_folder,
+    tell_stores,
 )
 from pdan_plugin.preparation.sample_stores import Encoded, Sample, SampleStores, keys_there, store_paths
 from pdan_plugin.preparation.synthesis_record import (
