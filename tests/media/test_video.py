@@ -259,7 +259,7 @@ def test_a_folder_of_both(tmp_path, capsys):
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['clip.mp4', 'photo.png', 'restore.json']
     (source / 'text.mov').unlink()
     assert restore_path(source, tmp_path / 'out', weights) == 0
-    assert '2 there already' in capsys.readouterr().out
+    assert '2 already done' in capsys.readouterr().out
 
 
 def test_without_pyav_the_request_is_refused_with_advice(tmp_path, monkeypatch):
