@@ -270,7 +270,7 @@ def test_without_pyav_the_request_is_refused_with_advice(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ('first', 'told'), [(2, '3 frames are not opaque, the first at 0.10 s: the result cannot hold transparency'), (5, None)]
+    ('first', 'told'), [(2, '3 frames are not opaque, the first at 0.10 s: the result cannot hold'), (5, None)]
 )
 def test_transparency_that_is_lost_is_told(tmp_path, first, told):
     """PNG in QuickTime, of five frames opaque up to ``first``; one that is opaque all through loses nothing."""
