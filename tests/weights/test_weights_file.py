@@ -138,7 +138,7 @@ def test_the_harmful_file_is_one(tmp_path, form):
     [
         (read_weights, 'state_dict.*safetensors'),
         (of_stock_model, 'state_dict.*safetensors'),
-        (read_state, 'begin anew'),
+        (read_state, 'start a new run'),
     ],
 )
 def test_a_file_with_code_is_refused_with_the_reason_and_what_to_do(tmp_path, form, load, way_out):
