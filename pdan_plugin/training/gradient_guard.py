@@ -81,8 +81,8 @@ class GradientGuard:
         if self.in_a_row >= self.limit:
             raise NonFiniteTraining(
                 f'{message}\nThe checkpoints are unchanged. Look at the samples named above first. Then resume from '
-                'the last checkpoint (--auto_resume) with a lower lr, train: grad_clip_norm, or precision: bf16 instead of '
-                'fp16. train: max_skipped_steps sets the number of skipped steps in a row that ends training.'
+                'the last checkpoint (--auto_resume) with a lower lr, train: grad_clip_norm, or precision: bf16 in '
+                'place of fp16. train: max_skipped_steps sets the number of skipped steps in a row that ends training.'
             )
         return message
 

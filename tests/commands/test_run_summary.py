@@ -79,7 +79,7 @@ def test_a_precision_that_slows_this_processor_is_told(monkeypatch, times, is_to
 
 def test_the_memory_is_that_of_one_part_and_adds_up():
     text = run_summary.summarize(pdan_options(accumulation_steps=3, precision='bf16', channels_last=True), 'my.yml')
-    assert 'batches of 6, worked through in 3 parts, in 1 worker' in text
+    assert 'batches of 6, computed in 3 parts, in 1 worker' in text
     network = build_network(PDAN, 'network_g')
     step = step_memory(
         network, (2, 3, 8, 8), 'bf16', pictures=[(2, 3, 32, 32)], channels_last=True, accumulates=True

@@ -150,7 +150,7 @@ def test_a_run_that_is_past_its_end_is_not_gone_on_with(experiment):
     opt['train'] = {'total_iter': 6}
     assert train.load_resume_state(opt)['iter'] == 6
     opt['train'] = {'total_iter': 5}
-    with pytest.raises(RequestError, match='total_iter: 5 is behind the run, whose newest state is of iteration 6'):
+    with pytest.raises(RequestError, match='total_iter: 5 is less than the iteration of the state to resume from, 6'):
         train.load_resume_state(opt)
 
 
