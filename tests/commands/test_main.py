@@ -105,7 +105,7 @@ def test_numbers_as_yaml_1_2_writes_them_pass(folder, capsys):
         (['train', '-opt', 'small.yml', '--launcher', 'pytorch'], 'RANK, WORLD_SIZE not set, so torchrun did not'),
         (['train', '-opt', 'small.yml', '--launcher', 'slurm'], 'srun'),
         (['train', '-opt', 'small.yml', '--nproc', '0'], '--nproc 0: expected 1 worker or more'),
-        (['train', '-opt', 'small.yml', '--nproc', '2', '--launcher', 'slurm'], 'does not go with another launcher'),
+        (['train', '-opt', 'small.yml', '--nproc', '2', '--launcher', 'slurm'], 'cannot be combined with another launcher'),
         (['train', '-opt', 'small.yml', '--nproc', '8'], '6 images x dataset_enlarge_ratio 1 over 8 rank(s)'),
         (['restore', 'nowhere.png', '-o', 'out', '-w', 'nothing.pth'], 'nowhere.png'),
     ],

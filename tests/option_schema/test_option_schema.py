@@ -274,7 +274,9 @@ class TestOwnModels:
         options = {**self.options(), 'model_type': 'RestorationModel'}
         text = refusal(options)
         assert 'network_g.deblur_branch: found true, the default' in text
-        assert 'train.deblur_opt: RestorationModel does not read it; it is read by model_type DualSupervisionModel' in text
+        assert (
+            'train.deblur_opt: RestorationModel does not read it; it is read by model_type DualSupervisionModel' in text
+        )
 
     @pytest.mark.parametrize(
         ('key', 'values', 'wrong', 'expected'),
