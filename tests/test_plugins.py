@@ -77,9 +77,9 @@ def test_an_unknown_name_is_told_with_the_nearest_one(install):
     ('source', 'cause', 'advice'),
     [
         ('import no_such_package', "No module named 'no_such_package'", 'Install what it needs: no_such_package'),
-        ('x = 1\nraise TypeError("too old")', 'TypeError: too old (at {site}/broken_nets.py:2)', 'tell its authors'),
+        ('x = 1\nraise TypeError("too old")', 'TypeError: too old (at {site}/broken_nets.py:2)', 'to its authors'),
         (registering('RCAN'), "named 'RCAN' was already registered", 'uninstall one of the two'),
-        ('raise SystemExit(3)', 'SystemExit: 3', 'tell its authors'),
+        ('raise SystemExit(3)', 'SystemExit: 3', 'to its authors'),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize('asked', [None, ['broken']])

@@ -15,9 +15,7 @@ from pdan_plugin.files.whole_files import opened_whole, remove_left_overs
 # in torch's errors: module and name of an object that does not belong in a state dict
 _NAMED_OBJECT = re.compile(r'(?:GLOBAL|global|class|function) ([A-Za-z_]\w*(?:\.\w+)+)')
 
-SAVED_ANEW = (
-    'Ask its author to save only a state dict: torch.save(network.state_dict(), FILE), or safetensors.'
-)
+SAVED_ANEW = 'Ask its author to save only a state dict: torch.save(network.state_dict(), FILE), or safetensors.'
 
 
 def save_atomically(content: Any, path: str) -> None:
@@ -55,8 +53,7 @@ def refuse_code(path: str, error: Exception, way_out: str) -> None:
     named = _NAMED_OBJECT.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
     if named:
         raise RequestError(
-            f'{path} is not loaded: it holds Python objects ({named[1]}), which could run code when loaded. '
-            f'{way_out}'
+            f'{path} is not loaded: it holds Python objects ({named[1]}), which could run code when loaded. {way_out}'
         ) from error
 
 

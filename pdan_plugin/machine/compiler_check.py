@@ -18,7 +18,7 @@ def require_compiler(*, on_gpu: bool) -> None:
     """
     if on_gpu:
         if importlib.util.find_spec('triton') is None:
-            raise RequestError('needs the package triton on a GPU, and it is not installed; install it, or do not compile')
+            raise RequestError('needs the package triton on a GPU; install it, or do not compile')
         return
     # imported here because it takes a second and few runs compile
     from torch._inductor.cpp_builder import get_cpp_compiler

@@ -197,7 +197,7 @@ def _read_torchrun_environment(port: int | None) -> None:
 def _read_slurm_environment(port: int | None) -> None:
     missing = [name for name in ('SLURM_PROCID', 'SLURM_NTASKS') if name not in os.environ]
     if missing:
-        raise RequestError(f'--launcher slurm: the environment has no {", ".join(missing)}; use srun to start the command')
+        raise RequestError(f'--launcher slurm: the environment has no {", ".join(missing)}; start the run with srun')
     rank = os.environ['SLURM_PROCID']
     if 'MASTER_ADDR' not in os.environ:
         os.environ['MASTER_ADDR'] = _first_slurm_node(os.environ.get('SLURM_NODELIST', ''))

@@ -113,7 +113,7 @@ def test_the_stock_launchers_divide_by_zero_on_a_cpu(stock, monkeypatch):
     ('launcher', 'said'),
     [
         ('pytorch', r'no RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT; start the command with torchrun'),
-        ('slurm', r'no SLURM_PROCID, SLURM_NTASKS; use srun to start the command'),
+        ('slurm', r'no SLURM_PROCID, SLURM_NTASKS; start the run with srun'),
         ('mpi', r"launcher 'mpi': expected 'pytorch' or 'slurm'"),
     ],
 )
