@@ -138,12 +138,12 @@ def test_the_harmful_file_is_one(tmp_path, form):
     [
         (read_weights, 'state_dict.*safetensors'),
         (of_stock_model, 'state_dict.*safetensors'),
-        (read_state, 'begin anew'),
+        (read_state, 'start a new run'),
     ],
 )
 def test_a_file_with_code_is_refused_with_the_reason_and_what_to_do(tmp_path, form, load, way_out):
     harmful_file(form, tmp_path / 'net_g.pth', tmp_path / 'ran')
-    with pytest.raises(RequestError, match=rf'net_g\.pth carries code.*\(\w+\.system\).*{way_out}') as refused:
+    with pytest.raises(RequestError, match=rf'net_g\.pth is not loaded.*\(\w+\.system\).*{way_out}') as refused:
         load(str(tmp_path / 'net_g.pth'))
     assert 'weights_only' not in str(refused.value)
 
