@@ -26,8 +26,8 @@ from pdan_plugin.processes.command_start import print_refusal
 
 # subcommand (also the name of its module): its purpose
 COMMANDS = {
-    'train': 'train a network as an option file says',
-    'test': 'test a trained network as an option file says',
+    'train': 'train a network with an option file',
+    'test': 'test a trained network with an option file',
     'check': 'check options and data, print sizes, train nothing',
     'restore': 'restore a picture, a video, or a folder of them',
     'plugins': 'list everything that is registered, and the fixes of the toolbox',
