@@ -102,9 +102,9 @@ def test_the_way_to_the_paper_s_batch_is_told_for_pdan():
     ('gibibytes', 'told'),
     [
         (80, r'A GPU has 80.0 GiB: about \d\d+ samples would fit'),
-        (0.7, r'this does not fit; batch_size_per_gpu: 8 with train.accumulation_steps: 4 is the same step and would; '
-              r'network_g.checkpointing: true keeps less'),
-        (0.001, r'this does not fit; network_g.checkpointing: true keeps less'),
+        (0.7, r'this does not fit; batch_size_per_gpu: 8 with train.accumulation_steps: 4 gives the same step and '
+              r'fits; network_g.checkpointing: true needs less'),
+        (0.001, r'this does not fit; network_g.checkpointing: true needs less'),
     ],
 )  # fmt: skip
 def test_a_gpu_s_memory_is_held_against_it(monkeypatch, gibibytes, told):
