@@ -246,9 +246,9 @@ class Restorer:
         if side < least and self._largest is None:
             needed = int(least * least * self._bytes_per_pixel) + (0 if self.device.type == 'cuda' else picture_sizes)
             if self._memory is None:
-                told = f'needs {memory_in_words(needed)}, and {memory_in_words(int(self._budget))} can be taken'
+                found = f'needs {memory_in_words(needed)}, and {memory_in_words(int(self._budget))} can be taken'
             else:
-                told = (
+                found = (
                     f'needs {memory_in_words(self._held + needed)} in all, {memory_in_words(self._held)} of them held '
                     f'already by the program and the network, and {memory_in_words(self._memory)} are allowed'
                 )

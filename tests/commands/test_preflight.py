@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from small_run import changed, test_options, train_options, without, write_pictures
+from torch._inductor import config as inductor_config
 
 from pdan_plugin.commands import preflight
 from pdan_plugin.errors import RequestError
@@ -147,12 +148,12 @@ def test_an_iteration_takes_the_samples_of_all_its_parts():
     assert 'less than one batch of 8' in refusal(changed(options, 'train.accumulation_steps', 4))
 
 
-def test_compiling_without_a_compiler_is_told_before_the_run(monkeypatch):
+def test_compiling_without_a_compiler_is_told_before_the_run():
     options = {**train_options(), 'model_type': 'RestorationModel', 'num_gpu': 0}
     options['train']['compile'] = True
     check(options)
-    monkeypatch.setattr(torch._inductor.config.cpp, 'cxx', (None, 'nowhere/g++'))
-    text = refusal(options)
+    with inductor_config.patch({'cpp.cxx': (None, 'nowhere/g++')}):
+        text = refusal(options)
     assert text.startswith('my.yml: train.compile: true: needs a C++ compiler')
     assert 'leave it out' in text
 
