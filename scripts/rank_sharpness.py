@@ -1,10 +1,10 @@
-"""Blurs photographs step by step and prints which auto-focus functions rank the steps correctly.
+"""Blurs photographs step by step and prints which auto-focus functions put the steps into the right order.
 
     python scripts/rank_sharpness.py skimage
     python scripts/rank_sharpness.py PICTURE_OR_FOLDER... [--longest 640]
 
-Each picture is blurred by Gaussians and by horizontal and vertical motion. A function is right if its value falls at
-every step. Each series in which it rises is listed, with the step and the rise.
+Each picture is blurred by Gaussians and by straight motion across and down. A function is right where its value falls
+at every step; each series in which it does not is named, with the step and how much it rose.
 """
 
 import argparse
@@ -16,7 +16,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pdan_plugin.commands.argument_types import whole_number
 from pdan_plugin.commands.script_end import ends_script
 from pdan_plugin.errors import RequestError
 from pdan_plugin.metrics.blur_ranking import MOTIONS, SIGMAS, rank_blur, ranking_table
@@ -34,10 +33,10 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         '--longest',
-        type=whole_number(1),
+        type=int,
         default=640,
         metavar='PIXELS',
-        help='first reduce pictures to this longer side, because photographs are often softer than frames (default: '
+        help='reduce a picture to this longer side first, as its pixels are often softer than a frame (default: '
         '%(default)s)',
     )
     return parser

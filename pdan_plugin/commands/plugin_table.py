@@ -1,4 +1,4 @@
-"""The output of `basicsr plugins`: all registered names with their distributions, and the fixes of the toolbox."""
+"""What `basicsr plugins` shows: every registered name and who brought it, and what was mended in the toolbox."""
 
 from __future__ import annotations
 

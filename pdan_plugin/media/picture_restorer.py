@@ -1,4 +1,4 @@
-"""The interface that media needs to restore pictures; `pdan_plugin.restoration.restorer.Restorer` implements it."""
+"""What media needs of whatever restores pictures; `pdan_plugin.restoration.Restorer` is one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class PictureRestorer(Protocol):
     """Restores one picture at a time.
 
     Attributes:
-        scale: Height and width of the result, divided by those of the input.
+        scale: Of the result to the input.
     """
 
     scale: int

@@ -1,4 +1,4 @@
-"""Builds the network of an option section."""
+"""The network that a section of the options asks for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def build_network(values: Mapping[str, Any], key: str) -> nn.Module:
     """The network of an option section ``{type: NAME, ...}``, on the CPU.
 
     Raises:
-        RequestError: The constructor rejects its arguments.
+        RequestError: The constructor refuses its arguments.
     """
     target: Any = find_registered(ARCH_REGISTRY, values['type'])
     try:

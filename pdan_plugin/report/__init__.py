@@ -1,4 +1,4 @@
-"""Reports on test runs: pictures side by side, tables, figures."""
+"""What a run of tests looks like: pictures side by side, and tables."""
 
 from pdan_plugin.report.picture_sheet import ComparedFrames, Scores, evenly_spread
 

@@ -1,4 +1,4 @@
-"""Passes over the tiles of a picture, in every requested form, with shared global poolings."""
+"""The passes over a picture's tiles: each tile in every form asked for, with global poolings shared where there are."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ from pdan_plugin.restoration.shared_pooling import SharedPooling
 from pdan_plugin.restoration.tiling import Layout, Piece, Tile, assemble
 
 _MOST_PASSES = 8
-_PROBE = 64  # pixels: side of the part that is restored with the old and the new means
+_PROBE = 64  # pixels: the side of what is restored with the old and the new means
 
 
 class TileRuns:
-    """Restores the tiles of one picture, in as many passes as the shared poolings need.
+    """Goes over the tiles of one picture as often as it takes.
 
     Args:
-        forms: The flips and transpositions to average, or only the identity.
-        global_poolings: Number of global poolings of the network; 0 if they need not be shared. Each form has its own
-            values.
+        forms: The flips and transpositions that are averaged, or the one that changes nothing.
+        global_poolings: How many the network has, 0 when they need not be shared. Each form has means of its own.
 
     Attributes:
-        passes: Number of passes over the tiles so far.
-        has_settled: Whether the values used in the last pass were right to within the tolerance.
+        passes: Over the tiles, so far.
+        has_settled: Whether the last pass used means that are right to within the tolerance.
     """
 
     def __init__(
@@ -44,16 +43,16 @@ class TileRuns:
         on_tile: Callable[[int, int], None] | None,
         grid: int,
     ) -> Iterator[Piece]:
-        """Yields all pieces of the result once per restoring pass; later pieces replace earlier ones.
+        """The result's pieces, all of them once a pass: of later passes they replace the earlier ones.
 
         Args:
-            read: Returns the input of the network for a tile, (b, c, h, w) float32.
-            on_tile: Called with (tiles done, tiles in all passes known to be needed).
-            grid: The part restored between passes starts at multiples of this.
+            read: Gives what the network sees of a tile, (b, c, h, w) float32.
+            on_tile: Told (tiles done, tiles in all the passes known to be needed).
+            grid: Where the part looked at between passes may begin.
         """
         done, total = 0, layout.count * (2 if self._global_poolings else 1)
 
-        def count_tile() -> None:
+        def told() -> None:
             nonlocal done
             done += 1
             if on_tile is not None:
@@ -61,7 +60,7 @@ class TileRuns:
 
         if not self._global_poolings:
             self.passes = 1
-            yield from assemble(layout, lambda tile: _and_then(self._in_forms(read(tile)), count_tile))
+            yield from assemble(layout, lambda tile: _and_then(self._in_forms(read(tile)), told))
             return
         probe: Tensor | None = None
         contrast = -1.0
@@ -72,7 +71,7 @@ class TileRuns:
                 self._poolings[form].take(self._restore, form.apply(part).contiguous(), core, self._global_poolings)
             if float(part.std()) > contrast:
                 contrast, probe = float(part.std()), _middle(part, grid)
-            count_tile()
+            told()
         assert probe is not None
         self.passes, self.has_settled = 1, False
         before: Tensor | None = None
@@ -80,7 +79,7 @@ class TileRuns:
             for pooling in self._poolings.values():
                 pooling.use_taken()
             before = self._with_shared(probe) if before is None else before
-            yield from assemble(layout, lambda tile: _and_then(self._with_shared(read(tile), tile), count_tile))
+            yield from assemble(layout, lambda tile: _and_then(self._with_shared(read(tile), tile), told))
             self.passes += 1
             after = self._with_shared(probe, taken=True)
             self.has_settled = float((after - before).abs().max()) <= TOLERANCE
@@ -93,10 +92,7 @@ class TileRuns:
         return mean_over_forms(lambda form: self._restore(form.apply(part).contiguous()))
 
     def _with_shared(self, part: Tensor, tile: Tile | None = None, taken: bool = False) -> Tensor:
-        """Restores a part with the shared values, or with the newly measured ones if ``taken``.
-
-        With ``tile``, also measures the values for the next pass.
-        """
+        """A part restored with the shared means; of a tile, the next ones are taken; or with those just taken."""
 
         def restored(form: GeometricForm) -> Tensor:
             pooling = self._poolings[form]
@@ -109,7 +105,7 @@ class TileRuns:
 
 
 def _core_in(form: GeometricForm, tile: Tile) -> tuple[slice, slice]:
-    """The place of the tile's core in the transformed tile."""
+    """Where the tile's core lies in the tile turned into a form."""
     mask = torch.zeros(tile.size, dtype=torch.bool)
     rows, columns = tile.core
     mask[
@@ -122,7 +118,7 @@ def _core_in(form: GeometricForm, tile: Tile) -> tuple[slice, slice]:
 
 
 def _middle(part: Tensor, grid: int) -> Tensor:
-    """A square in the middle of a tile that starts and ends at multiples of the grid."""
+    """A square in the middle of a tile, beginning and ending at multiples of the grid."""
     places = []
     for size in part.shape[-2:]:
         side = min(size, -(-_PROBE // grid) * grid)
@@ -131,6 +127,6 @@ def _middle(part: Tensor, grid: int) -> Tensor:
     return part[(..., *places)].clone()
 
 
-def _and_then(value: Tensor, call: Callable[[], None]) -> Tensor:
-    call()
+def _and_then(value: Tensor, told: Callable[[], None]) -> Tensor:
+    told()
     return value

@@ -1,9 +1,10 @@
-"""Renders clips of a moving scene from photographs into folders: sharp, small blurred and small sharp frames.
+"""Clips of a moving scene, rendered from photographs into folders: sharp, blurred and small, sharp and small.
 
-A clip depends only on the seed, its split, its number, the photographs and the settings, not on the number of workers
-or on interruptions.
+What a clip looks like depends on the seed, its split, its number, the photographs and the settings, and on nothing
+else: neither on the number of workers nor on how often the work was interrupted.
 """
 
+import argparse
 import json
 import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,19 +28,18 @@ from pdan_plugin.synthesis.photographs import Photograph
 from pdan_plugin.synthesis.scene_conditions import AS_PHOTOGRAPHED, NO_SHARES, Conditions, Shares, relit
 
 SCALE = 4
-LEAST_SIDE = 32  # of a frame, pixels
 RECORD = 'rendered_clips.json'
 RESPONSE = 'srgb'
-# The farthest that anything may move between two sub-frames; above it a blurred edge shows as separate copies.
+# Between two sub-frames nothing may move farther than this, or the blur of an edge shows as a row of ghosts.
 LONGEST_STEP = 0.6  # frame pixels
 LEAST_SUBFRAMES = 17
 
-_CUT_OUT_CHANCES = (0.1, 0.35, 0.35, 0.2)  # of 0, 1, 2 and 3 objects in front of the background
+_CUT_OUT_CHANCES = (0.1, 0.35, 0.35, 0.2)  # of no, one, two, three objects in front of the background
 
 
 @dataclass(frozen=True)
 class ClipFolders:
-    """The folders of one clip. The frames in each are named ``00000000.png`` and so on.
+    """Where one clip goes, each folder's frames named ``00000000.png`` and on.
 
     Attributes:
         sharp: HR ground truth.
@@ -57,15 +57,15 @@ class Clip:
     """One clip to render.
 
     Attributes:
-        name: A unique name, for progress messages.
-        seed: The numbers that seed its generator.
+        name: For progress; differs from every other clip's.
+        seed: The words that seed its generator.
         background: The photograph the camera moves over.
-        cut_outs: One photograph for each foreground piece that is cut out.
-        size: (width, height) of the HR frame; multiples of 4.
-        frames: Number of frames.
-        folders: Where the frames are written.
+        cut_outs: The photographs that pieces in front are cut from, as many as pieces.
+        size: Width, height of the HR frame; multiples of 4.
+        frames: Their number.
+        folders: Where they go.
         softness: See :func:`~pdan_plugin.synthesis.moving_scene.random_scene`.
-        defocus: See :func:`~pdan_plugin.synthesis.moving_scene.random_scene`.
+        defocus: See there as well.
         conditions: Motion, sharpness and light.
     """
 
@@ -87,6 +87,17 @@ class Clip:
         return all(folder.is_dir() and {path.name for path in folder.iterdir()} == wanted for folder in folders)
 
 
+def frame_size(text: str) -> tuple[int, int]:
+    """``320x192`` to (320, 192), for a command line."""
+    try:
+        width, height = (int(side) for side in text.lower().split('x'))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'{text!r} is not WIDTHxHEIGHT, such as 320x192') from None
+    if width % SCALE or height % SCALE or min(width, height) < 32:
+        raise argparse.ArgumentTypeError(f'{text}: both sides must be multiples of 4 and at least 32')
+    return width, height
+
+
 def plan_clips(
     split: str,
     photographs: Sequence[Photograph],
@@ -99,9 +110,9 @@ def plan_clips(
     defocus: float = 0.0,
     shares: Shares = NO_SHARES,
 ) -> list[Clip]:
-    """One clip for each of ``folders``. Photographs take turns as background; foreground pieces come from others.
+    """One clip for each of ``folders``; every photograph is a background in turn, pieces in front come from others.
 
-    A longer plan begins with the clips of a shorter one, so that clips can be added later.
+    The first clips of a longer plan are those of a shorter one, so that more can be added later.
     """
     clips = []
     split_word = int.from_bytes(split.encode(), 'big')
@@ -176,13 +187,13 @@ def render_clip(clip: Clip) -> None:
 
 
 def render_clips(clips: Sequence[Clip], workers: int) -> Iterator[Clip]:
-    """Renders the clips and yields each finished one; with one worker, in this process."""
+    """Renders the clips, yielding each as it is done; one worker is this process itself."""
     if workers == 1:
         for clip in clips:
             render_clip(clip)
             yield clip
     else:
-        # spawn: after torch has run, a forked process may hang in a lock of torch's threads.
+        # spawn: a fork of a process in which torch has run may hang in its threads' locks.
         context = multiprocessing.get_context('spawn')
         with ProcessPoolExecutor(workers, mp_context=context, initializer=use_one_thread) as pool:
             pending = {pool.submit(render_clip, clip): clip for clip in clips}
@@ -206,10 +217,11 @@ def check_record(
     defocus: float = 0.0,
     shares: Shares = NO_SHARES,
 ) -> None:
-    """Writes the record of ``target``'s settings and photographs, or compares it with the existing record.
+    """Writes what ``target`` is rendered from and how, or compares it with what stands there.
 
     Raises:
-        RequestError: The folder was rendered with other settings or photographs, or is not empty but has no record.
+        RequestError: The folder was rendered with other settings or photographs, or holds things rendered by nobody
+            who left a record.
     """
     record = {
         'seed': seed,
@@ -236,22 +248,22 @@ def check_record(
             raise ValueError('no table of settings')
     except (OSError, ValueError) as error:
         raise RequestError(
-            f'{path} cannot be read ({error}); restore it, render into another folder, or remove {target}'
+            f'{path} cannot be read ({error}); put it back, or render into another folder, or remove {target}'
         ) from error
     different = [key for key in {**record, **before} if before.get(key) != record.get(key)]
     if different:
-        listed = ', '.join(
+        told = ', '.join(
             'other photographs' if key == 'photographs' else f'{key} {before.get(key)} (now {record.get(key)})'
             for key in different
         )
         raise RequestError(
-            f'{target} was rendered with {listed}. Use the settings it was begun with, give another '
+            f'{target} was rendered with {told}. Repeat the settings it was begun with, give another '
             'folder, or delete this one.'
         )
 
 
 def space_needed(clips: Sequence[Clip]) -> int:
-    """The most bytes the clips can take: their uncompressed size."""
+    """Bytes the clips take at most: uncompressed."""
     return sum(3 * clip.size[0] * clip.size[1] * clip.frames * (SCALE**2 + 2) // SCALE**2 for clip in clips)
 
 

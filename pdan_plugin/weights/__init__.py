@@ -1,1 +1,1 @@
-"""Reading and writing weights: checkpoints, safetensors, ONNX, and the weights that come with this package."""
+"""Weights files in and out: checkpoints, safetensors, ONNX, and the weights that come with this package."""

@@ -1,3 +1,3 @@
-"""Makes the paper's two tables by training and testing every row."""
+"""The paper's two tables, made by training and testing every row of them."""
 
-import pdan_plugin  # noqa: F401  (repairs the toolbox so that it imports)
+import pdan_plugin  # noqa: F401  (mends the toolbox so that it imports)
