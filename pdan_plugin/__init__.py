@@ -1,7 +1,7 @@
-"""PDAN for BasicSR: importing the package mends the installed toolbox and registers every part in it.
+"""PDAN for BasicSR: importing the package fixes the installed toolbox in memory and registers all parts in it.
 
-Two kinds of import leave the toolbox alone. Where no toolbox is installed, the networks of `pdan_plugin.archs` can
-still be used, with torch alone. The `basicsr` command prepares the toolbox itself, once the work needs it.
+There are two exceptions. If no toolbox is installed, the networks of `pdan_plugin.archs` work with torch alone. The
+`basicsr` command prepares the toolbox itself, before it runs a subcommand.
 """
 
 __version__ = '0.1.0'
@@ -12,15 +12,15 @@ __all__ = ['prepare_toolbox']
 
 
 def prepare_toolbox() -> None:
-    """Mends the installed toolbox and registers this package's parts in it; a second call does nothing.
+    """Fixes the installed toolbox in memory and registers this package's parts in it. A second call does nothing.
 
     Raises:
-        RequestError: No toolbox is installed, or another folder is found under its name.
+        RequestError: No toolbox is installed, or another folder of its name is found first.
     """
     from pdan_plugin import toolbox_fixes
 
     toolbox_fixes.apply()
-    # these import the toolbox; losses, metrics, data sets and models register as they are imported
+    # these import the toolbox; losses, metrics, data sets and models register on import
     from pdan_plugin import archs, data, losses, metrics, models  # noqa: F401
 
     archs.register()

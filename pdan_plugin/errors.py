@@ -1,4 +1,4 @@
-"""The two errors that end a command without a traceback, and how their messages name files and lists."""
+"""The two errors that end a command without a traceback, and helpers for their messages."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from os import PathLike
 
 
 class RequestError(ValueError):
-    """A request the user can mend: an option file, a path, a data set, a weights file.
+    """An error that the user can correct: in an option file, a path, a data set, a weights file.
 
-    The message names the file, key, shape or sample at fault, says what was expected, and says what to do. Commands
-    print it without a traceback and exit with status 2. What can be found before a run is found before anything is
-    written; some of it, such as a picture that turns out to be damaged, shows only on the way.
+    The message names the file, key, shape or sample, what was expected, and what to do. Commands print it without a
+    traceback and exit with status 2. If possible it is raised before anything is written. Some errors, such as a
+    damaged picture, appear only during the work.
     """
 
 
 class WorkError(RuntimeError):
-    """Work that was asked for rightly failed on the way; its message says why. Exit status 1, no traceback."""
+    """A valid request failed during the work; the message gives the reason. Exit status 1, no traceback."""
 
 
 @contextmanager
 def refusing_unwritable(path: str | PathLike[str]) -> Iterator[None]:
-    """For what a run writes before it begins: an OSError becomes a RequestError that names the path and the reason."""
+    """For files written before a run begins: an OSError becomes a RequestError with the path and the reason."""
     try:
         yield
     except OSError as error:
@@ -31,7 +31,7 @@ def refusing_unwritable(path: str | PathLike[str]) -> Iterator[None]:
 
 @contextmanager
 def failing_unwritable(path: str | PathLike[str]) -> Iterator[None]:
-    """For what a run writes on its way: an OSError becomes a WorkError that names the path and the reason."""
+    """For files written during a run: an OSError becomes a WorkError with the path and the reason."""
     try:
         yield
     except OSError as error:
@@ -39,7 +39,7 @@ def failing_unwritable(path: str | PathLike[str]) -> Iterator[None]:
 
 
 def some_of(names: Iterable[str], most: int = 10, *, between: str = ', ') -> str:
-    """The first names, and how many more there are: ``a, b and 3 more``; ``none`` if there are none."""
+    """The first names and the number of others: ``a, b and 3 more``; ``none`` for an empty list."""
     every = list(names)
     text = between.join(every[:most]) or 'none'
     more = ' and' if between == ', ' else f'{between}and'
@@ -47,13 +47,13 @@ def some_of(names: Iterable[str], most: int = 10, *, between: str = ', ') -> str
 
 
 def first_of(lines: Iterable[str], most: int = 20) -> list[str]:
-    """The first lines, and one that says how many more there are."""
+    """The first lines, and a line with the number of others."""
     every = list(lines)
     return [*every[:most], f'... and {len(every) - most} more like these'] if len(every) > most else every
 
 
 def _unwritable(error: OSError, path: str | PathLike[str]) -> str:
     reason = error.strerror or str(error)
-    if error.filename is not None and str(error.filename) != str(path):  # a folder of it, or what it is made of
+    if error.filename is not None and str(error.filename) != str(path):  # for example its folder
         reason += f': {error.filename}'
-    return f'{path}: cannot be written: {reason}; free the disk or allow writing there'
+    return f'{path}: cannot be written: {reason}; free disk space or allow writing there'

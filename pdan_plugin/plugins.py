@@ -1,9 +1,8 @@
-"""Finding and loading plugins: other projects' networks, losses, data sets and models, which register on import.
+"""Finds and loads plugins: other projects' networks, losses, data sets and models, which register on import.
 
-A plugin announces itself through the entry-point group ``basicsr.plugins`` (ours: ``pdan = pdan_plugin``), or is any
-module that registers in the toolbox's registries when it is imported. Without a ``plugins:`` list in the option file
-every announced plugin is loaded; with one, exactly those named, and ``[]`` is none. This package itself is always
-there.
+A plugin has an entry point in the group ``basicsr.plugins`` (ours: ``pdan = pdan_plugin``), or is any module that
+registers in the toolbox's registries on import. Without a ``plugins:`` list in the option file all plugins with an
+entry point are loaded. With a list only those are; ``[]`` loads none. This package itself is always loaded.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ OWN_NAMES = ('pdan', 'pdan_plugin')
 
 @dataclass(frozen=True)
 class LoadedPlugin:
-    """A plugin by its entry point's name or module path, the module that was imported, and who brought it.
+    """A plugin: its entry point's name or module path, the imported module, and the distribution it belongs to.
 
-    ``distribution`` is None for a module that no installed distribution announces.
+    ``distribution`` is None for a module without an entry point.
     """
 
     name: str
@@ -40,14 +39,14 @@ class LoadedPlugin:
 
 
 def load_plugins(names: Sequence[str] | None) -> list[LoadedPlugin]:
-    """Import plugins, which registers what they bring.
+    """Imports plugins, so that they register their parts.
 
     Args:
-        names: Entry points' names or module paths, exactly those to load; None loads every announced plugin. Modules
-            are also looked for in the working folder, after everything that is installed.
+        names: The entry points' names or module paths to load; None loads all plugins with an entry point. Modules are
+            also searched in the working folder, after all installed ones.
 
     Raises:
-        RequestError: A name is unknown, or a plugin fails on import; it is named, with the cause and what to do.
+        RequestError: A name is unknown, or a plugin fails on import. The message names it, the cause and what to do.
     """
     announced = _announced()
     if names is None:
@@ -67,17 +66,17 @@ def load_plugins(names: Sequence[str] | None) -> list[LoadedPlugin]:
 
 
 def _announced() -> dict[str, importlib.metadata.EntryPoint]:
-    """Entry points by name; one announced twice by the same distribution (an editable install) counts once.
+    """Entry points by name. Two equal entry points (of an editable install) count once.
 
     Raises:
-        RequestError: Two distributions announce the same name.
+        RequestError: Two distributions have different entry points of the same name.
     """
     found: dict[str, importlib.metadata.EntryPoint] = {}
     for entry in importlib.metadata.entry_points(group=GROUP):
         other = found.get(entry.name)
         if other is not None and other.value != entry.value:
             raise RequestError(
-                f'two plugins announce the name {entry.name!r}: {_distribution(other)} ({other.value}) and '
+                f'two plugins have the name {entry.name!r}: {_distribution(other)} ({other.value}) and '
                 f'{_distribution(entry)} ({entry.value}); uninstall one, or list module paths instead: '
                 f'plugins: [{other.value}]'
             )
@@ -93,14 +92,14 @@ def _distribution(entry: importlib.metadata.EntryPoint | None) -> str | None:
 def _require_module(name: str, announced: Sequence[str]) -> None:
     try:
         found = importlib.util.find_spec(name) is not None
-    except (ImportError, ValueError):  # a parent package that is not there, or no module path at all
+    except (ImportError, ValueError):  # a missing parent package, or not a module path
         found = False
     if not found:
         close = nearest(name, announced)
         guess = f"did you mean '{close}'?" if close else f'installed plugins: {", ".join(announced) or "none"}'
         raise RequestError(
-            f'plugins: no installed plugin and no module is called {name!r}; {guess} '
-            'Install it, or write the path of a module that can be imported from the working folder'
+            f'plugins: there is no installed plugin or module {name!r}; {guess} '
+            'Install it, or give the path of a module that can be imported from the working folder'
         )
 
 
@@ -119,7 +118,7 @@ def _load(name: str, load: Callable[[], Any], entry: importlib.metadata.EntryPoi
 
 
 def _place(error: BaseException) -> str:
-    """Where the plugin's own code was when it failed."""
+    """File and line of the plugin's code that failed."""
     own = str(Path(__file__))
     frames = [
         frame
@@ -133,5 +132,5 @@ def _advice(error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f'Install what it needs: {error.name}.'
     if isinstance(error, AssertionError) and 'already registered' in str(error):
-        return 'Another plugin or the toolbox has registered that name; one of the two must go.'
-    return 'Update it, or tell its authors.'
+        return 'Another plugin or the toolbox has registered that name; uninstall one of the two.'
+    return 'Update it, or report this to its authors.'

@@ -1,22 +1,22 @@
 #!/usr/bin/env python
-"""Times this project against the stock toolbox, or the plain way of doing the same, in one run on this machine.
+"""Times this project against the stock toolbox, or a straightforward implementation, in one run on this machine.
 
-    python scripts/benchmark.py train             training steps a second, against the toolbox's SRModel
+    python scripts/benchmark.py train             training steps per second, against the toolbox's SRModel
     python scripts/benchmark.py train --profile   where the time of a step goes
     python scripts/benchmark.py train --picture curves.png
-                                                  whether bfloat16 learns as float32 does, drawn
+                                                  plot of the losses in bfloat16 and float32
     python scripts/benchmark.py validation        two processes against one
     python scripts/benchmark.py loss              HPEM against L1 and against a full sort
-    python scripts/benchmark.py loader            training samples a second, against the toolbox's data set
+    python scripts/benchmark.py loader            training samples per second, against the toolbox's data set
     python scripts/benchmark.py loader --samples 100000 --workers 0 4
-                                                  the same for long: is memory flat?
+                                                  the same for a long time, with memory use
     python scripts/benchmark.py loader --cold 10 --workers 0 4
                                                   from a store of 10 GB that is not in memory, against the bare disk
-    python scripts/benchmark.py synthesis         a blurred pair out of its sub-frames, against the plain way
+    python scripts/benchmark.py synthesis         a blurred pair from its sub-frames, against plain numpy
     python scripts/benchmark.py infer             the full PDAN in bfloat16, against the toolbox's RCAN of its size
 
-``ratio`` says how many times faster ours is. The machine may be busy with other things: the sides are timed in turn,
-round after round, after warm-up rounds, and medians are compared. ``--json`` prints one JSON object instead of tables.
+``ratio`` is how many times faster this project is. The machine may be busy: after warm-up rounds, each round times
+every side once, and medians are compared. ``--json`` prints one JSON object instead of tables.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # torch's profiler, which measures memory too, tells of every start
+os.environ.setdefault(
+    'KINETO_LOG_LEVEL', '99'
+)  # otherwise torch's profiler, also used to measure memory, logs every start
 
 import torch
 
@@ -45,11 +47,14 @@ from benchmarks import (
     validation,
 )
 from benchmarks.timing import chosen_device, header, machine
+from pdan_plugin.commands.argument_types import number, whole_number
 from pdan_plugin.errors import RequestError
 
-# A benchmark's result, its table, and the command that a reader of it wants next.
+# A benchmark's result, the function that formats it, and the command to suggest next.
 Answer = tuple[dict[str, Any], Callable[[Any], str], str]
 _AGREEMENT_PICTURES = 3
+
+_count, _positive, _width = whole_number(0), whole_number(1), whole_number(16, multiple_of=16)
 
 
 def run_loss(arguments: argparse.Namespace, described: dict[str, Any]) -> Answer:
@@ -92,7 +97,7 @@ def run_synthesis(arguments: argparse.Namespace, described: dict[str, Any]) -> A
 def run_infer(arguments: argparse.Namespace, described: dict[str, Any]) -> Answer:
     device = chosen_device(arguments.device)
     result: dict[str, Any] = {'agreement': None}
-    if arguments.weights is not None:  # first: a wrong file is told at once
+    if arguments.weights is not None:  # first, so that a wrong file is reported at once
         result['agreement'] = infer.measure_agreement(arguments.weights, arguments.opt, _AGREEMENT_PICTURES, device)
     result |= infer.benchmark_infer(arguments.rounds, arguments.features, device, compiled=arguments.compile)
     return result, infer.table, 'train'
@@ -101,14 +106,14 @@ def run_infer(arguments: argparse.Namespace, described: dict[str, Any]) -> Answe
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = parser.add_subparsers(dest='name', metavar='NAME', required=True)
-    train = names.add_parser('train', help="training steps a second, against the toolbox's SRModel")
+    train = names.add_parser('train', help="training steps per second, against the toolbox's SRModel")
     train.add_argument(
         '--features',
         type=_width,
         nargs='+',
         default=[64, 128],
         metavar='N',
-        help='widths of the networks, multiples of 16 (default: 64 128); --profile and --picture take the first',
+        help='widths of the networks, multiples of 16 (default: 64 128); --profile and --picture use the first',
     )
     train.add_argument('--device', choices=['auto', 'cpu', 'cuda'], default='auto', help='default: auto')
     instead = train.add_mutually_exclusive_group()
@@ -117,9 +122,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         '--picture',
         type=Path,
         metavar='FILE',
-        help='instead: train in float32 and in bfloat16 and draw both losses; may be interrupted, goes on from there',
+        help='instead: train in float32 and in bfloat16 and draw both losses; the same command continues it',
     )
-    train.add_argument('--iterations', type=_positive, metavar='N', help='of --picture (default: 500)')
+    train.add_argument('--iterations', type=_positive, metavar='N', help='iterations of --picture (default: 500)')
     train.add_argument('--rounds', type=_positive, metavar='N', help='timed rounds, without --picture (default: 10)')
     train.set_defaults(run=run_train)
     of_validation = names.add_parser('validation', help='two processes against one')
@@ -129,25 +134,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     of_loss = names.add_parser('loss', help='HPEM against L1 and against a full sort')
     of_loss.add_argument('--rounds', type=_positive, default=30, metavar='N', help='timed rounds (default: 30)')
     of_loss.set_defaults(run=run_loss, device='cpu')
-    of_loader = names.add_parser('loader', help="training samples a second, against the toolbox's data set")
+    of_loader = names.add_parser('loader', help="training samples per second, against the toolbox's data set")
     of_loader.add_argument('--rounds', type=_positive, metavar='N', help='timed rounds (default: 10)')
-    of_loader.add_argument('--samples', type=_samples, metavar='N', help='instead: read so many, look at memory')
-    of_loader.add_argument('--cold', type=_size, metavar='GB', help='instead: from new stores of this size, on disk')
+    of_loader.add_argument(
+        '--samples', type=whole_number(1000), metavar='N', help='instead: read so many, look at memory'
+    )
+    of_loader.add_argument(
+        '--cold', type=number(0.001, 100_000), metavar='GB', help='instead: from new stores of this size, on disk'
+    )
     of_loader.add_argument(
         '--workers', type=_count, nargs='+', metavar='N', help='processes of --samples and --cold (default: 0 4)'
     )
-    of_loader.add_argument('--folder', type=Path, metavar='PATH', help='where --cold makes them (default: here)')
+    of_loader.add_argument('--folder', type=Path, metavar='PATH', help='where --cold makes its stores (default: here)')
     of_loader.set_defaults(run=run_loader, device='cpu')
-    of_synthesis = names.add_parser('synthesis', help='a blurred pair out of its sub-frames, against the plain way')
+    of_synthesis = names.add_parser('synthesis', help='a blurred pair from its sub-frames, against plain numpy')
     of_synthesis.add_argument('--rounds', type=_positive, default=7, metavar='N', help='timed rounds (default: 7)')
     of_synthesis.set_defaults(run=run_synthesis, device='cpu')
     of_infer = names.add_parser('infer', help="the full PDAN in bfloat16, against the toolbox's RCAN of its size")
-    of_infer.add_argument('--features', type=_width, default=128, metavar='N', help='width, of both (default: 128)')
+    of_infer.add_argument(
+        '--features', type=_width, default=128, metavar='N', help='width of both networks (default: 128)'
+    )
     of_infer.add_argument('--device', choices=['auto', 'cpu', 'cuda'], default='auto', help='default: auto')
     of_infer.add_argument('--rounds', type=_positive, default=3, metavar='N', help='timed rounds (default: 3)')
     of_infer.add_argument('--compile', action='store_true', help='time the compiled PDAN as well')
     of_infer.add_argument('--weights', type=Path, metavar='FILE', help='also: how far bf16 is from fp32 with these')
-    of_infer.add_argument('-opt', type=Path, metavar='FILE', help="of --weights (default: the experiment folder's)")
+    of_infer.add_argument('-opt', type=Path, metavar='FILE', help='for --weights (default: from the experiment folder)')
     of_infer.set_defaults(run=run_infer)
     for each in (train, of_validation, of_loss, of_loader, of_synthesis, of_infer):
         each.add_argument('--json', action='store_true', help='print one JSON object')
@@ -169,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f'benchmark: {error}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        kept = '; the same command goes on from the last saved state' if getattr(given, 'picture', None) else ''
+        kept = '; the same command continues from the last saved state' if getattr(given, 'picture', None) else ''
         print(f'benchmark: interrupted{kept}', file=sys.stderr)
         return 130
     if given.json:
@@ -180,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _settle_rounds(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
-    """Timing has rounds, the picture has iterations; neither may be given where it would do nothing."""
+    """Reject --iterations without --picture and --rounds with it, which would do nothing; set the defaults."""
     if given.picture is None and given.iterations is not None:
         parser.error('--iterations is for --picture; timing has --rounds')
     if given.picture is not None and given.rounds is not None:
@@ -190,7 +201,7 @@ def _settle_rounds(parser: argparse.ArgumentParser, given: argparse.Namespace) -
 
 
 def _settle_loader(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
-    """The ratio has rounds, the long and the cold reading have workers, the cold one alone has a folder."""
+    """Reject options without effect: --rounds is for the ratio, --workers for the others, --folder for --cold."""
     is_long = given.samples is not None or given.cold is not None
     if is_long and given.rounds is not None:
         parser.error('--rounds is for the comparison, without --samples and --cold')
@@ -209,41 +220,6 @@ def _described(given: argparse.Namespace, device: torch.device) -> dict[str, Any
     if given.name == 'loader':
         return machine(device, processes=max(given.workers) + 1 if given.samples or given.cold else 1, threads=1)
     return machine(device, threads=1) if given.name == 'synthesis' else machine(device)
-
-
-def _count(word: str) -> int:
-    value = int(word)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f'expected a number of processes, 0 or more, got {word}')
-    return value
-
-
-def _samples(word: str) -> int:
-    value = int(word)
-    if value < 1000:
-        raise argparse.ArgumentTypeError(f'expected at least 1000, got {word}: fewer say nothing')
-    return value
-
-
-def _size(word: str) -> float:
-    value = float(word)
-    if not 0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f'expected gigabytes above 0, got {word}')
-    return value
-
-
-def _positive(word: str) -> int:
-    value = int(word)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f'expected a positive number, got {word}')
-    return value
-
-
-def _width(word: str) -> int:
-    value = int(word)
-    if value < 16 or value % 16:
-        raise argparse.ArgumentTypeError(f'expected a multiple of 16, got {word}')
-    return value
 
 
 if __name__ == '__main__':

@@ -21,7 +21,7 @@ from pdan_plugin.synthesis.response_calibration import calibrate_response, expos
 
 
 def seconds(text: str) -> float:
-    """``1/60`` or ``0.0167`` in seconds."""
+    """``1/60`` or ``0.0167`` as seconds."""
     above, line, below = text.partition('/')
     try:
         time = float(above) / float(below if line else 1)
@@ -36,11 +36,10 @@ def arguments() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
         description=(
-            'Find the response of a camera from pictures of one scene that differ in nothing but the exposure time: '
-            'camera on a tripod, scene at rest, aperture, sensitivity and white balance fixed. Five to nine pictures, '
-            'each at most twice as long as the one before, from one without white patches to one without black ones, '
-            'in the least compressed form the camera has: what JPEG loses makes the curve wavy. '
-            'The pictures are taken as registered; they are not aligned.'
+            'Find the response of a camera from pictures of one scene. Only the exposure time may differ: camera on a '
+            'tripod, motionless scene, fixed aperture, sensitivity and white balance. Take five to nine pictures, each '
+            'exposed at most twice as long as the one before, from one without white areas to one without black areas, '
+            "in the camera's least compressed format: JPEG losses make the curve wavy. The pictures are not aligned."
         )
     )
     parser.add_argument('pictures', metavar='PICTURES', nargs='+', type=Path, help='8-bit colour pictures of one size')
@@ -57,13 +56,13 @@ def arguments() -> argparse.ArgumentParser:
         metavar='SECONDS',
         nargs='+',
         type=seconds,
-        help="of each picture in its order, such as 1/60 1/30 1/15 (default: from the pictures' EXIF records)",
+        help="exposure times in the pictures' order, such as 1/60 1/30 1/15 (default: from their EXIF records)",
     )
     return parser
 
 
 def read(file: Path) -> np.ndarray:
-    """(h, w, 3) uint8 RGB."""
+    """The picture, (h, w, 3) uint8 RGB."""
     picture = cv2.imread(str(file), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
     if picture is None:
         raise RequestError(f'{file}: cannot be read as a picture')
@@ -73,7 +72,7 @@ def read(file: Path) -> np.ndarray:
 
 
 def same_file(one: Path, other: Path) -> bool:
-    """Whether two names, by links or another case of letters, mean one file that is there."""
+    """Whether two paths are the same existing file, also through links or another case of letters."""
     return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
 
 
@@ -83,11 +82,11 @@ def main(words: Sequence[str] | None = None) -> None:
     args = arguments().parse_args(words)
     output: Path = args.output
     if output.suffix != '.npy' or not output.absolute().parent.is_dir():
-        raise RequestError(f'{output}: the table goes to a file that ends in .npy, in a folder that exists')
+        raise RequestError(f'{output}: the output must be a name that ends in .npy, in an existing folder')
     plot = output.with_suffix('.response.png')
     for place in (output, plot):
         if any(same_file(place, picture) for picture in args.pictures):
-            raise RequestError(f'{place}: would take the place of one of the pictures; choose another name for -o')
+            raise RequestError(f'{place}: would overwrite one of the pictures; choose another name for -o')
     times = args.exposures or exposures_of(args.pictures)
     camera = calibrate_response([read(file) for file in args.pictures], times, name=str(output))
     with refusing_unwritable(output), written_whole(plot) as new_plot, written_whole(output) as new_table:

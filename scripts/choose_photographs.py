@@ -2,9 +2,9 @@
 
     python scripts/choose_photographs.py PHOTOS TARGET [--held-back FILE] [--only-held-back] [--size 640x384]
 
-PHOTOS is searched with all its folders. Where a folder has a CREDITS.tsv (columns file, licence, tier), photographs
-under GPL or LGPL are left out, and those of tier B, which kept some compression, are made half as large. Photographs
-that are too small for frames of --size are laid side by side in one picture. TARGET is made whole or not at all.
+PHOTOS is searched with all its subfolders. If a folder has a CREDITS.tsv (columns file, licence, tier), photographs
+under GPL or LGPL are left out, and those of tier B, which show some compression, are halved in size. Photographs that
+are too small for frames of --size are joined side by side in one picture. TARGET is written whole or not at all.
 """
 
 import argparse
@@ -17,10 +17,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from pdan_plugin.commands.argument_types import picture_size
 from pdan_plugin.commands.script_end import ends_script
 from pdan_plugin.errors import RequestError
 from pdan_plugin.files.whole_files import folder_written_whole
-from pdan_plugin.synthesis.clip_rendering import frame_size
+from pdan_plugin.synthesis.clip_rendering import LEAST_SIDE, SCALE
 from pdan_plugin.synthesis.moving_scene import least_picture_size
 from pdan_plugin.synthesis.photographs import Photograph, photographs_in
 
@@ -28,7 +29,7 @@ CREDITS = 'CREDITS.tsv'
 
 
 def credits_of(folder: Path) -> dict[str, dict[str, str]]:
-    """The rows of a folder's CREDITS.tsv by file name; none where there is no such file.
+    """The rows of a folder's CREDITS.tsv by file name; empty if there is no such file.
 
     Raises:
         RequestError: The file lacks a column.
@@ -45,7 +46,7 @@ def credits_of(folder: Path) -> dict[str, dict[str, str]]:
 
 
 def names_in(path: Path) -> set[str]:
-    """The names a list holds, one a line; lines that begin with # are notes.
+    """The names in a list, one per line; lines that begin with # are comments.
 
     Raises:
         RequestError: The list cannot be read.
@@ -58,10 +59,10 @@ def names_in(path: Path) -> set[str]:
 
 
 def chosen(photos: Path, held_back: set[str], only_held_back: bool) -> list[tuple[Photograph, bool]]:
-    """The photographs to train on, or those held back from it, and whether each is to be halved.
+    """The photographs to train on, or those held back, each with whether it is to be halved.
 
     Raises:
-        RequestError: There are none, or a name that is to be held back is no photograph here.
+        RequestError: There are none, or a name to hold back is not a photograph here.
     """
     found = photographs_in(photos)
     strangers = held_back - {photograph.path.name for photograph in found}
@@ -80,10 +81,10 @@ def chosen(photos: Path, held_back: set[str], only_held_back: bool) -> list[tupl
 
 
 def collages(pictures: Sequence[np.ndarray], least: tuple[int, int]) -> list[np.ndarray]:
-    """Small pictures side by side, in as many rows and columns as ``least`` (width, height) asks for.
+    """Joins small pictures side by side, in enough rows and columns for ``least`` (width, height).
 
-    Pictures of like shape share a collage, each cut about its middle to the smallest of them. Where too few are left
-    for the last one, those of it come again, mirrored.
+    Pictures of similar shape share a collage; each is cropped around its middle to the smallest of them. If too few are
+    left for the last collage, its pictures are repeated, mirrored.
     """
     rest = sorted(pictures, key=lambda picture: (picture.shape[1] / picture.shape[0], picture.shape[1]))
     made = []
@@ -104,10 +105,10 @@ def _middle(picture: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def choose(args: argparse.Namespace) -> None:
-    """What the command line asks for.
+    """Writes the chosen photographs and collages.
 
     Raises:
-        RequestError: It cannot be done; nothing has been written.
+        RequestError: The request cannot be carried out; nothing has been written.
     """
     if args.target.exists():
         raise RequestError(f'{args.target} exists already; remove it to choose the photographs again')
@@ -145,16 +146,20 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument('photos', metavar='PHOTOS', type=Path, help='a folder of photographs')
     parser.add_argument('target', metavar='TARGET', type=Path, help='the folder to make')
     parser.add_argument('--held-back', type=Path, metavar='FILE', help='names of photographs not to be trained on')
-    parser.add_argument('--only-held-back', action='store_true', help='take those, for scoring, and no others')
+    parser.add_argument('--only-held-back', action='store_true', help='take only those, for scoring')
     parser.add_argument(
-        '--size', type=frame_size, default=(640, 384), metavar='WxH', help='of a frame (default: 640x384)'
+        '--size',
+        type=picture_size(LEAST_SIDE, multiple_of=SCALE),
+        default=(640, 384),
+        metavar='WxH',
+        help='of a frame (default: 640x384)',
     )
     return parser
 
 
 @ends_script
 def main(words: Sequence[str] | None = None) -> None:
-    """What the command line asks for, and how it ends."""
+    """Exit status: see `ends_script`."""
     args = arguments().parse_args(words)
     if args.only_held_back and args.held_back is None:
         arguments().error('--only-held-back needs --held-back FILE')

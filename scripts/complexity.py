@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Parameters and multiply-accumulates of the networks PDAN's paper compares, counted by torch, not by formula.
+"""Parameters and multiply-accumulates of the networks compared in PDAN's paper, counted by torch.
 
 python scripts/complexity.py [--size 320x180] [--json]
 """
@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-import pdan_plugin  # noqa: F401  (registers PDAN and DRN, and mends the toolbox so that it imports)
+import pdan_plugin  # noqa: F401  (registers PDAN and DRN, and repairs the toolbox so that it imports)
 
 from basicsr.archs import build_network  # isort: skip
 
@@ -28,7 +28,7 @@ EDSR = {
     'upscale': 4,
     'res_scale': 0.1,
 }
-# Name: the network's options, and how it is called to give every output it was published with.
+# Name: the network's options, and the arguments of forward that give all its published outputs.
 NETWORKS: dict[str, tuple[dict[str, Any], dict[str, bool]]] = {
     'EDSR-L': (EDSR, {}),
     'RCAN': (RCAN | {'num_feat': 64}, {}),
@@ -57,7 +57,7 @@ def main() -> None:
     except ValueError:
         parser.error(f'--size: expected WIDTHxHEIGHT such as 320x180, got {arguments.size}')
 
-    # On the meta device nothing is computed: shapes alone decide both numbers.
+    # On the meta device nothing is computed: both numbers depend only on shapes.
     rows = {}
     for name, (options, call) in NETWORKS.items():
         with torch.device('meta'):

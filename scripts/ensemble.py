@@ -2,9 +2,9 @@
 
     python scripts/ensemble.py results/PDAN results/RCAN results/EDSR -o merged [--blend] [--gt FOLDER_OR_STORE]
 
-The picture is cut into 4x4 patches; an auto-focus function scores each model's patch, and its share of the mean is its
-share of the scores. The patches' edges may show; --blend interpolates the weights between the patches' centres instead.
-Pictures belong together by their names. Interrupted, it goes on where it stopped when it is called again.
+The picture is cut into 4x4 patches. An auto-focus function scores each model's patch, and the scores are the weights of
+the mean. The patches' edges may show; --blend interpolates the weights between the patches' centres instead. Pictures
+of the same name are merged. After an interruption, the same command continues.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pdan_plugin.commands.argument_types import whole_number
 from pdan_plugin.commands.script_end import ends_script
 from pdan_plugin.ensembling.folder_ensemble import SCORES, merge_folders
 from pdan_plugin.ensembling.patch_ensemble import GRID
@@ -20,13 +21,6 @@ from pdan_plugin.errors import RequestError, WorkError
 from pdan_plugin.metrics.sharpness import FOCUS_FUNCTIONS
 
 DEFAULT_SHARPNESS = 'tenengrad'
-
-
-def grid_size(text: str) -> int:
-    """A whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a number of patches')
-    return int(text)
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -43,9 +37,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         '--sharpness',
         choices=FOCUS_FUNCTIONS,
-        help=f'what weighs the patches (default: {DEFAULT_SHARPNESS})',
+        help=f'the function that weights the patches (default: {DEFAULT_SHARPNESS})',
     )
-    parser.add_argument('--grid', type=grid_size, metavar='N', help=f'patches along each side (default: {GRID})')
+    parser.add_argument('--grid', type=whole_number(1), metavar='N', help=f'patches along each side (default: {GRID})')
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument('--blend', action='store_true', help="interpolate the weights between the patches' centres")
     kind.add_argument('--mean', action='store_true', help='write the plain mean')
@@ -53,17 +47,17 @@ def arguments() -> argparse.ArgumentParser:
         '--gt',
         type=Path,
         metavar='FOLDER_OR_STORE',
-        help=f'ground truth: score every model and every merge, also into {SCORES} in the output folder',
+        help=f'ground truth: score every model and every merge, and write {SCORES} in the output folder',
     )
     return parser
 
 
 @ends_script
 def main(words: Sequence[str] | None = None) -> None:
-    """Exit status: see `ends_script`; 1 also where a picture could not be merged."""
+    """Exit status: see `ends_script`; 1 also if a picture could not be merged."""
     args = arguments().parse_args(words)
     if args.mean and args.gt is None and (args.sharpness or args.grid):
-        raise RequestError('--mean weighs nothing: leave out --sharpness and --grid, or give --gt to score all merges')
+        raise RequestError('--mean uses no weights: leave out --sharpness and --grid, or give --gt to score all merges')
     ensemble = merge_folders(
         args.folders,
         args.output,
@@ -74,7 +68,7 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     if ensemble.scores:
         print(ensemble.table())
-        print(f'Of every picture: {args.output / SCORES}')
+        print(f'Scores of every picture: {args.output / SCORES}')
     print(f'{ensemble.pictures - len(ensemble.failures)} of {ensemble.pictures} pictures are in {args.output}')
     if ensemble.failures:
         raise WorkError('not merged:\n  ' + '\n  '.join(ensemble.failures.values()))

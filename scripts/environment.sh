@@ -1,9 +1,9 @@
 # Sourced by quickstart.sh and test.sh: an environment with this package in it.
-# The active one (venv or conda) is used as it is; else .venv is made beside this folder's parent. Installs only what is
-# missing, so the second run is quick and needs no network. $1: extras, comma-separated.
+# Uses the active environment (venv or conda), or else makes .venv in the repository. Installs only what is missing, so
+# the second run is quick and needs no network. $1: extras, comma-separated.
 source scripts/pythons.sh
 
-# The newest supported Python on PATH; where there is none, the newest that pyenv has.
+# The newest supported Python on PATH; if there is none, the newest that pyenv has.
 choose_python() {
   local version
   for version in $(newest_first); do find_on_path "$version" && return; done

@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""Writes a trained network for other programs: as an ONNX model, or as safetensors that say which network they are.
+"""Writes a trained network for other programs: as an ONNX model, or as safetensors with the network's description.
 
     python scripts/export_onnx.py WEIGHTS [-opt FILE] -o FILE.onnx [--fp16] [--opset N]
     python scripts/export_onnx.py WEIGHTS [-opt FILE] -o FILE.safetensors [--fp16]
 
-An ONNX model takes pictures of any size, float32 RGB in [0, 1], and is kept only if onnxruntime computes with it what
-torch computes, at three sizes. Safetensors need neither the option file nor the experiment folder to be used again.
+An ONNX model takes pictures of any size, float32 RGB in [0, 1]. It is kept only if onnxruntime computes the same as
+torch with it, at three sizes. Safetensors can be used without the option file and the experiment folder.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import pdan_plugin  # noqa: F401  (registers PDAN and DRN, and mends the toolbox so that it imports)
+import pdan_plugin  # noqa: F401  (registers PDAN and DRN, and repairs the toolbox so that it imports)
 from pdan_plugin.commands.script_end import ends_script
 from pdan_plugin.weights.network_export import export_network
 
@@ -36,7 +36,7 @@ def arguments() -> argparse.ArgumentParser:
         '-o', '--output', type=Path, required=True, metavar='FILE', help='FILE.onnx or FILE.safetensors'
     )
     parser.add_argument('--fp16', action='store_true', help='float16 inside; pictures stay float32')
-    parser.add_argument('--opset', type=int, metavar='N', help='of the ONNX model, 18 to 23 (default: 18)')
+    parser.add_argument('--opset', type=int, metavar='N', help="the ONNX model's opset, 18 to 23 (default: 18)")
     return parser
 
 

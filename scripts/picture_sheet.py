@@ -2,7 +2,7 @@
 
     python scripts/picture_sheet.py --lr STORE_OR_FOLDER --gt STORE_OR_FOLDER --results PDAN=FOLDER -o sheet.png
 
-A result's folder holds CLIP_FRAME.png: what basicsr test writes under results/NAME/visualization/DATASET.
+A result's folder holds CLIP_FRAME.png, as basicsr test writes it under results/NAME/visualization/DATASET.
 """
 
 import argparse
@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pdan_plugin.commands.argument_types import whole_number
 from pdan_plugin.data.frame_codec import encode_picture
 from pdan_plugin.errors import RequestError
 from pdan_plugin.files.json_files import write_json
@@ -29,20 +30,22 @@ def arguments() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--lr', type=Path, required=True, help='input frames: a store (.lmdb) or a folder of clips')
-    parser.add_argument('--gt', type=Path, required=True, help='ground truth, likewise')
+    parser.add_argument('--gt', type=Path, required=True, help='ground truth: a store or a folder of clips')
     parser.add_argument(
         '--results',
         type=named_folder,
         nargs='+',
         default=[],
         metavar='NAME=FOLDER',
-        help='restored frames, a column each',
+        help='restored frames, one column for each',
     )
     parser.add_argument('-o', '--output', type=Path, required=True, metavar='PNG', help='the sheet')
     parser.add_argument('--frames', nargs='+', metavar='CLIP/FRAME', help='frames to show (default: spread over all)')
-    parser.add_argument('--rows', type=int, default=6, help='how many to show without --frames (default: %(default)s)')
     parser.add_argument(
-        '--json', action='store_true', help="write the scores beside the sheet, as the sheet's name.json"
+        '--rows', type=whole_number(1), default=6, help='how many to show without --frames (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--json', action='store_true', help="write the scores beside the sheet, with the sheet's name and .json"
     )
     parser.add_argument(
         '--require-gain',
@@ -54,17 +57,17 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def draw(args: argparse.Namespace) -> int:
-    """What the command line asks for; the exit status.
+    """Draws the sheet and prints the scores; returns the exit status.
 
     Raises:
-        RequestError: It cannot be done.
+        RequestError: The request cannot be carried out.
     """
     if args.output.suffix.lower() != '.png':
-        raise RequestError(f'{args.output}: a sheet is a PNG; give a name that ends in .png')
+        raise RequestError(f'{args.output}: the sheet must be a PNG; give a name that ends in .png')
     if len(dict(args.results)) < len(args.results):
         raise RequestError('--results: two results have the same name')
     if args.require_gain is not None and not args.results:
-        raise RequestError('--require-gain needs a result to hold against bicubic (--results NAME=FOLDER)')
+        raise RequestError('--require-gain needs a result to compare with bicubic (--results NAME=FOLDER)')
     frames = ComparedFrames(args.lr, args.gt, dict(args.results))
     shown = args.frames or evenly_spread(frames.keys, args.rows)
     scores = frames.score()
@@ -82,14 +85,14 @@ def draw(args: argparse.Namespace) -> int:
     gain = scores.gain(name)
     reached = gain >= args.require_gain
     print(
-        f'{name} is {gain:+.2f} dB from bicubic; at least {args.require_gain:+.2f} dB is asked for: '
+        f'{name} is {gain:+.2f} dB from bicubic; at least {args.require_gain:+.2f} dB is required: '
         f'{"reached" if reached else "NOT reached"}.'
     )
     return 0 if reached else 1
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Exit status: 0 done, 1 the gain asked for is not reached, 2 the request was wrong."""
+    """Exit status: 0 done, 1 the required gain is not reached, 2 the request was wrong."""
     try:
         return draw(arguments().parse_args(words))
     except RequestError as error:

@@ -2,13 +2,13 @@
 # The data of options/pdan_small (the weights in the package), options/baselines/small and options/ablation/small (the
 # tables), from your own photographs and videos:
 #   bash scripts/prepare_small_set.sh PHOTOS VIDEOS [--only weights|tables]
-# PHOTOS: a folder of photographs, for training; for the tables about 1300x800 or larger, a dozen will do. VIDEOS: a video
-# or a folder of some, sharp and with motion, for scoring; nothing of them is trained on. Takes about an hour and 10 GB.
-# Interrupted, it goes on where it stopped when it is called again.
+# PHOTOS: a folder of photographs, for training; for the tables a dozen of about 1300x800 or larger are enough. VIDEOS: a
+# video or a folder of videos, sharp and with motion, for scoring only, not for training. Takes about an hour and 10 GB.
+# After an interruption, the same command continues.
 #
-# The clips of the weights cover what people have: of 270 and 180 clips, 40% are still pictures without any motion, sharp
-# to the pixel; of the others, a fifth is taken by a resting camera, and 60% are neither soft nor out of focus. 15% of all
-# are dark, 10% bright. Distances are drawn evenly in their logarithm, from the photograph's own pixels to its whole view.
+# The clips of the weights cover common pictures. Of the 270 and 180 clips, 40% are still pictures without motion, sharp
+# to the pixel. Of the others, 20% have a resting camera, and 60% are neither soft nor out of focus. Of all clips, 15% are
+# dark and 10% bright. Distances are uniform in their logarithm, from the photograph's own pixels to its whole view.
 set -euo pipefail
 only=${4:-}
 if [ $# != 2 ] && ! { [ $# = 4 ] && [ "$3" = --only ] && { [ "$only" = weights ] || [ "$only" = tables ]; }; }; then
@@ -21,7 +21,8 @@ cd "$(dirname "$0")/.."
 started=$SECONDS
 source scripts/environment.sh quickstart
 
-render() {  # TARGET STORES SPLIT: renders clips into TARGET and stores them; then the photographs and render_clips.py's options
+# Renders clips into TARGET and stores them. Arguments: TARGET STORES SPLIT PHOTOS, then options of render_clips.py.
+render() {
   local target=$1 stores=$2 split=$3
   shift 3
   python scripts/render_clips.py "$1" "$target" --size 640x384 "${@:2}"
@@ -35,18 +36,18 @@ if [ "$only" != tables ]; then
   [ -d datasets/small_photos ] || python scripts/choose_photographs.py "$photos" datasets/small_photos --held-back $held_back
   [ -d datasets/small_photos_held_back ] ||
     python scripts/choose_photographs.py "$photos" datasets/small_photos_held_back --held-back $held_back --only-held-back
-  echo '== 2. rendering the clips of the weights, the set that phase 3 adds, and what is held back'
+  echo '== 2. rendering the clips of the weights, the set that phase 3 adds, and the held-back set'
   render datasets/everyday_clips datasets/everyday train datasets/small_photos --clips 270 --val-clips 0 --frames 8 "${kinds[@]}" --seed 0
   render datasets/everyday_clips_synthesised datasets/everyday_synthesised train datasets/small_photos --clips 180 --val-clips 0 --frames 8 "${kinds[@]}" --seed 1
   render datasets/everyday_clips_held_back datasets/everyday val datasets/small_photos_held_back --clips 0 --val-clips 20 --val-frames 2 "${kinds[@]}" --seed 2
 fi
 if [ "$only" != weights ]; then
-  echo '== 3. rendering the clips of the tables: a moving camera, moving objects, blur averaged in light; two seeds'
+  echo '== 3. rendering the clips of the tables: a moving camera, moving objects, blur averaged in linear light; two seeds'
   render datasets/small_clips datasets/small train "$photos" --clips 72 --val-clips 0 --frames 24 --softness 1.25 --defocus 8 --seed 0
   render datasets/small_clips_synthesised datasets/small_synthesised train "$photos" --clips 36 --val-clips 0 --frames 24 --softness 1.25 --defocus 8 --seed 1
 fi
 
-# 13 of 16 sub-frames are the light of 0.8 frame intervals: REDS's duty cycle, in a video of 25 frames a second.
+# 13 of 16 sub-frames cover 0.8 frame intervals: REDS's duty cycle, for a video of 25 frames per second.
 echo '== 4. blurring real video: the frames that are scored'
 python scripts/synthesize_blur.py "$videos" datasets/small_video --split val --window 13 --stride 10
 

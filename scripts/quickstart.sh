@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# From nothing to restored pictures, on any machine with Python 3.10 to 3.12: renders blurred clips from photographs, stores
-# them, trains the three phases of a small PDAN, tests it on clips it has not seen, and draws a sheet to look at.
+# A complete example, on any machine with Python 3.10 to 3.12: renders blurred clips from photographs, stores them, trains
+# the three phases of a small PDAN, tests it on clips it has not seen, and draws a sheet of the results.
 #   bash scripts/quickstart.sh
-# Makes .venv where no environment is active. Started again, it goes on where it stopped.
+# Makes .venv if no environment is active. After an interruption, the same command continues.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 started=$SECONDS
@@ -12,14 +12,14 @@ echo '== 1. rendering clips from the photographs that scikit-image ships'
 python scripts/render_clips.py skimage datasets/quickstart_clips --clips 12 --val-clips 4 --frames 20 --val-frames 6 --seed 0
 python scripts/render_clips.py skimage datasets/quickstart_clips_synthesised --clips 6 --val-clips 0 --frames 20 --seed 1
 
-echo '== 2. storing them, as REDS itself is stored'
+echo '== 2. storing them in the form of REDS'
 python scripts/prepare_reds.py datasets/quickstart_clips datasets/quickstart --splits train val --verify
 python scripts/prepare_reds.py datasets/quickstart_clips_synthesised datasets/quickstart_synthesised --splits train --verify
 
 for phase in 1 2 3; do
   echo "== 3. training phase $phase"
   if [ -e "experiments/quickstart_phase$phase/models/net_g_latest.pth" ]; then
-    echo "experiments/quickstart_phase$phase is trained already; remove the folder to train it anew"
+    echo "experiments/quickstart_phase$phase is already trained; remove the folder to train it again"
   else
     basicsr train -opt "options/quickstart/phase$phase.yml" --auto_resume
   fi

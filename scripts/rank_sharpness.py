@@ -1,10 +1,10 @@
-"""Blurs photographs step by step and prints which auto-focus functions put the steps into the right order.
+"""Blurs photographs step by step and prints which auto-focus functions rank the steps correctly.
 
     python scripts/rank_sharpness.py skimage
     python scripts/rank_sharpness.py PICTURE_OR_FOLDER... [--longest 640]
 
-Each picture is blurred by Gaussians and by straight motion across and down. A function is right where its value falls
-at every step; each series in which it does not is named, with the step and how much it rose.
+Each picture is blurred by Gaussians and by horizontal and vertical motion. A function is right if its value falls at
+every step. Each series in which it rises is listed, with the step and the rise.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pdan_plugin.commands.argument_types import whole_number
 from pdan_plugin.commands.script_end import ends_script
 from pdan_plugin.errors import RequestError
 from pdan_plugin.metrics.blur_ranking import MOTIONS, SIGMAS, rank_blur, ranking_table
@@ -33,10 +34,10 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         '--longest',
-        type=int,
+        type=whole_number(1),
         default=640,
         metavar='PIXELS',
-        help='reduce a picture to this longer side first, as its pixels are often softer than a frame (default: '
+        help='first reduce pictures to this longer side, because photographs are often softer than frames (default: '
         '%(default)s)',
     )
     return parser

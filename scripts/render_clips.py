@@ -1,55 +1,28 @@
-"""Renders REDS-shaped clips from photographs: a moving camera, moving objects, blur averaged in linear light.
+"""Renders clips in REDS's layout from photographs: a moving camera, moving objects, blur averaged in linear light.
 
     python scripts/render_clips.py PHOTOS TARGET [--clips 14] [--val-clips 4] [--frames 20] [--size 320x192]
 
 PHOTOS is a folder of photographs, or the word skimage for those that scikit-image ships. Training and validation never
-share a photograph. Interrupted, it goes on where it stopped when it is called again.
+share a photograph. After an interruption, the same command continues.
 """
 
 import argparse
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
+from pdan_plugin.commands.argument_types import number, picture_size, share, whole_number
 from pdan_plugin.commands.script_end import ends_script
 from pdan_plugin.data import reds_layout
 from pdan_plugin.errors import RequestError
 from pdan_plugin.machine.cores import usable_cores
+from pdan_plugin.machine.sizes import disk_in_words
 from pdan_plugin.synthesis import clip_rendering, photographs
 from pdan_plugin.synthesis.scene_conditions import Shares
-
-
-def pixels(text: str) -> float:
-    """A length of at most 8 pixels."""
-    number = float(text)
-    if not 0 <= number <= 8:
-        raise argparse.ArgumentTypeError(f'{text} is not between 0 and 8')
-    return number
-
-
-def share(text: str) -> float:
-    """A number from 0 to 1."""
-    number = float(text)
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f'{text} is not between 0 and 1')
-    return number
-
-
-def whole_number(least: int, most: int = sys.maxsize) -> Callable[[str], int]:
-    """An argument type: a whole number within bounds."""
-
-    def convert(text: str) -> int:
-        number = int(text)
-        if not least <= number <= most:
-            raise argparse.ArgumentTypeError(f'{text} is not between {least} and {most}')
-        return number
-
-    convert.__name__ = 'whole number'
-    return convert
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -60,53 +33,53 @@ def arguments() -> argparse.ArgumentParser:
     number_of_clips = whole_number(0, 1000)  # three digits name a clip in REDS
     parser.add_argument('--clips', type=number_of_clips, default=14, help='training clips (default: %(default)s)')
     parser.add_argument('--val-clips', type=number_of_clips, default=4, help='validation clips (default: %(default)s)')
-    parser.add_argument('--frames', type=whole_number(1), default=20, help='frames a clip (default: %(default)s)')
-    parser.add_argument('--val-frames', type=whole_number(1), help='frames a validation clip (default: as --frames)')
+    parser.add_argument('--frames', type=whole_number(1), default=20, help='frames per clip (default: %(default)s)')
+    parser.add_argument('--val-frames', type=whole_number(1), help='frames per validation clip (default: as --frames)')
     parser.add_argument(
         '--size',
-        type=clip_rendering.frame_size,
+        type=picture_size(clip_rendering.LEAST_SIDE, multiple_of=clip_rendering.SCALE),
         default=(320, 192),
         metavar='WxH',
-        help='of a sharp frame, multiples of 4; REDS itself: 1280x720 (default: 320x192)',
+        help='size of a sharp frame, multiples of 4; REDS has 1280x720 (default: 320x192)',
     )
     parser.add_argument(
         '--softness',
-        type=pixels,
+        type=number(0, 8),
         default=0.0,
         metavar='PIXELS',
-        help='the most that the camera itself blurs, drawn for each clip from 0 to this standard deviation; '
-        'photographs made smaller are sharper than video, for which 1.25 is about right (default: %(default)s)',
+        help="largest standard deviation of the camera's own blur, drawn for each clip from 0 to this; photographs "
+        'made smaller are sharper than video, and 1.25 makes them about as soft (default: %(default)s)',
     )
     parser.add_argument(
         '--defocus',
-        type=pixels,
+        type=number(0, 8),
         default=0.0,
         metavar='PIXELS',
-        help='the most that things are out of focus in the sharp frames too, so that this is not learned to be undone: '
-        'for about one background or object in three, a radius drawn from 0 to this (default: %(default)s)',
+        help='largest out-of-focus radius, drawn from 0 to this for about one background or object in three; the sharp '
+        'frames have it too, so a network does not learn to remove it (default: %(default)s)',
     )
     for name, meaning in (
-        ('stills', 'clips whose frames are still pictures: no motion, no softness, the very pixels of the photographs'),
-        ('still-camera', 'of the other clips, those whose camera rests while things move in front of it'),
+        ('stills', "clips of still pictures: no motion, no softness, exactly the photographs' pixels"),
+        ('still-camera', 'of the other clips, those with a resting camera and moving objects'),
         ('sharp', 'of the other clips, those without --softness and --defocus'),
-        ('dark', 'clips with a tenth to four tenths of the light'),
-        ('bright', 'clips with 1.4 to 2.5 times the light, where highlights are lost'),
+        ('dark', 'clips with 0.1 to 0.4 times the light'),
+        ('bright', 'clips with 1.4 to 2.5 times the light, which loses highlights'),
     ):
         parser.add_argument(
-            f'--{name}', type=share, default=0.0, metavar='SHARE', help=f'{meaning} (default: %(default)s)'
+            f'--{name}', type=share, default=0.0, metavar='SHARE', help=f'share of {meaning} (default: %(default)s)'
         )
-    parser.add_argument('--seed', type=whole_number(0), default=0, help='of every draw (default: %(default)s)')
+    parser.add_argument('--seed', type=whole_number(0), default=0, help='seed of all draws (default: %(default)s)')
     parser.add_argument(
         '--workers',
         type=whole_number(1),
         default=usable_cores(),
-        help='processes; does not change the pictures (default: one a core, here %(default)s)',
+        help='processes; does not change the pictures (default: one per core, here %(default)s)',
     )
     return parser
 
 
 def clip_folders(target: Path, split: str, number: int) -> clip_rendering.ClipFolders:
-    """A clip's places in REDS's own layout."""
+    """A clip's folders in REDS's layout."""
 
     def place(kind: reds_layout.Kind) -> Path:
         return target / split / reds_layout.set_name(split, kind) / kind.inner / f'{number:03d}'
@@ -117,10 +90,10 @@ def clip_folders(target: Path, split: str, number: int) -> clip_rendering.ClipFo
 
 
 def render(args: argparse.Namespace) -> None:
-    """What the command line asks for.
+    """Renders the missing clips.
 
     Raises:
-        RequestError: It cannot be done; nothing has been rendered.
+        RequestError: The request cannot be carried out; nothing has been rendered.
     """
     shares = Shares(args.stills, args.still_camera, args.sharp, args.dark, args.bright)
     counts = {'train': args.clips, 'val': args.val_clips}
@@ -165,11 +138,11 @@ def render(args: argparse.Namespace) -> None:
     needed, free = clip_rendering.space_needed(missing), shutil.disk_usage(args.target).free
     print(
         f'{len(clips) - len(missing)} of {len(clips)} clips are there; the others take at most '
-        f'{needed / 1e6:.0f} MB of {free / 1e6:.0f} MB free.'
+        f'{disk_in_words(needed)} of {disk_in_words(free)} free.'
     )
     if needed > free:
         raise RequestError(
-            f'{args.target}: {needed / 1e6:.0f} MB may be needed, {free / 1e6:.0f} MB are free; '
+            f'{args.target}: {disk_in_words(needed)} may be needed, {disk_in_words(free)} are free; '
             'free some, or ask for fewer clips or smaller frames.'
         )
     if missing:
@@ -183,12 +156,12 @@ def render(args: argparse.Namespace) -> None:
 
 @ends_script
 def main(words: Sequence[str] | None = None) -> None:
-    """What the command line asks for, and how it ends."""
+    """Exit status: see `ends_script`."""
     args = arguments().parse_args(words)
     if args.clips + args.val_clips == 0:
-        arguments().error('no clips are asked for: --clips 0 --val-clips 0')
+        arguments().error('there is nothing to render: --clips 0 --val-clips 0')
     if args.dark + args.bright > 1:
-        arguments().error(f'--dark {args.dark} and --bright {args.bright} are more than all clips together')
+        arguments().error(f'--dark {args.dark} and --bright {args.bright} are above 1 together')
     render(args)
 
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env python
-"""The paper's tables, comparison and ablation, by training and testing every row of them.
+"""Makes the paper's tables, comparison and ablation, by training and testing every row.
 
     python scripts/reproduce_tables.py                    the small rows: all of them with seed 0, then 1, then 2
-    python scripts/reproduce_tables.py --rows hpem        one row alone; the others stay as they are
+    python scripts/reproduce_tables.py --rows hpem        only one row; the others do not change
     python scripts/reproduce_tables.py --full --nproc 8   the paper's sizes, on REDS
 
-Stop it at any moment: the same command goes on in the middle of the row. TABLES/tables.md is written anew after each
-run; TABLES/logs has what each run says.
+It may be stopped at any moment: the same command continues in the middle of the row. TABLES/tables.md is updated after
+each run; TABLES/logs has the output of each run.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import pdan_plugin  # noqa: F401  (registers what the option files name)
+import pdan_plugin  # noqa: F401  (registers the networks and models of the option files)
 from comparison.reproduction import reproduce
 from comparison.rows import FULL, SMALL
 from pdan_plugin.commands.script_end import ends_script
@@ -30,23 +30,28 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument('--full', action='store_true', help="the paper's sizes on REDS: options/baselines/*.yml ...")
     parser.add_argument('--rows', nargs='+', metavar='ROW', help=f'only these: {", ".join(names)}')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2], metavar='N', help='default: 0 1 2')
-    parser.add_argument('--iterations', type=int, metavar='N', help="of every training (default: its option file's)")
+    parser.add_argument(
+        '--iterations', type=int, metavar='N', help="iterations of every training (default: its option file's)"
+    )
     parser.add_argument(
         '--precision',
         choices=tuple(AUTOCAST_DTYPES),
-        help='likewise; fp32 where the processor has no instructions for bf16, which is ten times slower there',
+        help='precision of every training; without bf16 instructions in the processor use fp32, which is ten times '
+        'faster there',
     )
     parser.add_argument(
-        '--output', type=Path, metavar='FOLDER', help='default: tables, with --full tables_full; all runs are in it'
+        '--output', type=Path, metavar='FOLDER', help='folder of all runs (default: tables, with --full tables_full)'
     )
     parser.add_argument(
-        '--again', nargs='+', default=[], metavar='ROW', help="remove these rows' runs first, and do them anew"
+        '--again', nargs='+', default=[], metavar='ROW', help="first remove these rows' runs, then repeat them"
     )
     parser.add_argument(
-        '--score-again', action='store_true', help='test trained rows once more, such as when LPIPS was installed since'
+        '--score-again', action='store_true', help='test trained rows once more, for example after installing LPIPS'
     )
     parser.add_argument(
-        '--lpips-weights', metavar='FILE', help="AlexNet's, where they are not in torch's cache; without, no LPIPS"
+        '--lpips-weights',
+        metavar='FILE',
+        help="AlexNet's weights, if torch's cache does not have them; without weights, no LPIPS",
     )
     parser.add_argument('--nproc', type=int, metavar='N', help='workers of each training and test')
     parser.add_argument(
@@ -55,9 +60,9 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-@ends_script(restartable=False)  # how to go on depends on what was asked for, and is told where it stops
+@ends_script(restartable=False)  # how to continue depends on the options: `reproduce` prints it when it stops
 def main(words: Sequence[str] | None = None) -> None:
-    """What the command line asks for."""
+    """Exit status: see `ends_script`."""
     args = arguments().parse_args(words)
     reproduce(
         args.output or Path('tables_full' if args.full else 'tables'),

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Makes blurred pairs for training out of sharp clips: frames interpolated, averaged in light, made 4 times smaller.
+"""Makes blurred pairs for training from sharp clips: interpolates, averages in linear light, downsamples 4x.
 
     python scripts/synthesize_blur.py SOURCE TARGET
     python scripts/synthesize_blur.py SOURCE TARGET --shard K/N     on N machines, or as a slurm array
@@ -10,12 +10,13 @@ train_orig (unpacked, or the folder of its zips, which are read in place). TARGE
 (train_sharp.lmdb, train_blur_bicubic_x4.lmdb, train_sharp_bicubic_x4.lmdb) and synthesis.json, the record of what was
 done.
 
-The defaults are those of REDS's authors: 65 sub-frames of x16 frames (five source frames) are averaged in light around
-every fifth frame, which is the ground truth; of 120 frames a second that makes 24. The paper's 72,000 pairs are three
-times REDS's 24,000: --phases 3. A clip of 500 frames has 298 whole windows then, so REDS's 240 clips give 71,520.
+The defaults are those of REDS's authors. Interpolation makes 16 times as many frames. 65 sub-frames (five source
+frames) are averaged in linear light around every fifth source frame, the ground truth; 120 fps become 24 fps. The
+paper's 72,000 pairs are three times REDS's 24,000: --phases 3. With it a clip of 500 frames has 298 whole windows, so
+REDS's 240 clips give 71,520.
 
-A frame is called CLIP/NUMBER by its ground truth, whatever the stride, the phases or the window. Windows that touch a
-scene cut are left out, and the record lists them. It may be interrupted at any moment: the same command goes on.
+A frame's name, CLIP/NUMBER, is that of its ground truth and does not depend on stride, phases or window. Windows that
+touch a scene cut are left out, and the record lists them. After an interruption, the same command continues.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def shard(text: str) -> tuple[int, int]:
 
 
 def arguments() -> argparse.ArgumentParser:
-    """The command line; what was not given is not in its answer."""
+    """The command line; arguments that are not given are missing in the parsed result."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -58,23 +59,21 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         '--interpolator',
         choices=interpolators(),
-        help=f'makes the frames between frames (default: {default.interpolator})',
+        help=f'interpolation method (default: {default.interpolator})',
     )
-    parser.add_argument(
-        '--weights', type=Path, metavar='FILE', help="the interpolator's weights, where it needs a file"
-    )
-    parser.add_argument('--device', help=f'the interpolator computes there, such as cuda (default: {default.device})')
+    parser.add_argument('--weights', type=Path, metavar='FILE', help="the interpolator's weights, if it needs a file")
+    parser.add_argument('--device', help=f"the interpolator's device, such as cuda (default: {default.device})")
     parser.add_argument(
         '--factor',
         type=int,
         metavar='N',
-        help=f'frames a second become N times as many (default: {default.window.factor})',
+        help=f'interpolation makes N times as many frames (default: {default.window.factor})',
     )
     parser.add_argument(
         '--window',
         type=int,
         metavar='N',
-        help=f'of them are averaged, an odd number (default: {default.window.length})',
+        help=f'number of sub-frames averaged, odd (default: {default.window.length})',
     )
     parser.add_argument(
         '--stride', type=int, metavar='N', help=f'source frames between two windows (default: {default.stride})'
@@ -88,25 +87,25 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         '--response',
         metavar='NAME|FILE',
-        help=f"the camera's: linear, srgb, gamma, or a .npy table (default: {default.response})",
+        help=f'camera response: linear, srgb, gamma, or a .npy table (default: {default.response})',
     )
     cuts = parser.add_mutually_exclusive_group()
     cuts.add_argument(
         '--cut-threshold',
         type=float,
         metavar='X',
-        help=f'0 to 1: more of a frame than this cannot be found in the next at a scene cut (default: {CUT_THRESHOLD})',
+        help=f'0 to 1: a scene cut leaves more than this share of a frame unmatched (default: {CUT_THRESHOLD})',
     )
-    cuts.add_argument('--no-cuts', action='store_true', help='look for no scene cuts')
+    cuts.add_argument('--no-cuts', action='store_true', help='do not look for scene cuts')
     parser.add_argument('--skip-short', action='store_true', help='leave out clips that are shorter than a window')
-    parser.add_argument('--split', choices=sorted(CLIPS), help=f'names the stores (default: {default.split})')
+    parser.add_argument('--split', choices=sorted(CLIPS), help=f"split in the stores' names (default: {default.split})")
     parser.add_argument(
         '--codec',
         choices=['bmp', 'png'],
-        help='of the stores: bmp is read far faster, png takes half the room (default: bmp)',
+        help='codec of the stores: bmp is read much faster, png takes half the space (default: bmp)',
     )
     parser.add_argument(
-        '--workers', type=int, metavar='N', help='processes (default: one a core; with another --device 4 at most)'
+        '--workers', type=int, metavar='N', help='processes (default: one per core; at most 4 with another --device)'
     )
     parser.add_argument(
         '--shard', type=shard, metavar='K/N', help='make the K-th of N parts, into TARGET/shard_K_of_N (K from 1)'
@@ -122,11 +121,11 @@ def main(words: Sequence[str] | None = None) -> None:
     target = given.pop('target')
     if given.pop('merge', False):
         if given:
-            parser.error(f'--merge reads TARGET alone; leave out {", ".join(sorted(given))}')
+            parser.error(f'--merge takes only TARGET; leave out {", ".join(sorted(given))}')
         merge_shards(target)
         return
     if 'source' not in given:
-        parser.error('SOURCE and TARGET are needed (TARGET alone only with --merge)')
+        parser.error('SOURCE and TARGET are needed (only TARGET with --merge)')
     source = given.pop('source')
     window = SubframeWindow(
         **{field: given.pop(word) for word, field in (('factor', 'factor'), ('window', 'length')) if word in given}

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What has to hold: lint, types, tests. Makes .venv where no environment is active.
+# Runs lint, types, the documentation build and tests. Makes .venv if no environment is active.
 #   bash scripts/test.sh [arguments for pytest]             the quick tests: all but those marked long
 #   bash scripts/test.sh --all [arguments for pytest]       all tests; 25 minutes on two cores once installed
 #   bash scripts/test.sh --pythons [arguments for pytest]   the quick tests on every supported Python: see test_pythons.sh
@@ -14,7 +14,7 @@ esac
 source scripts/environment.sh tests,lint,docs
 source scripts/chromium.sh
 find_chromium > /dev/null ||
-  echo '== no Chromium found: the tests of the report page are left out. Install one: apt-get install chromium'
+  echo '== no Chromium found: the tests of the report page are skipped. Install it: apt-get install chromium'
 
 echo '== ruff';    ruff check .
 echo '== pyright'; pyright

@@ -3,7 +3,7 @@
 # Python with the oldest packages that setup.py allows (tests/oldest.txt). Prints a table. Fails if anything failed.
 #   bash scripts/test.sh --pythons [arguments for pytest]
 #   bash scripts/test.sh --pythons=3.12-newest,3.10-oldest [arguments for pytest]
-# Environments are kept in .venvs (7 GB each). Those of the newest packages are brought up to date once a week.
+# Environments are kept in .venvs (7 GB each). Those of the newest packages are updated once a week.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 unset VIRTUAL_ENV CONDA_PREFIX PYTHONPATH PYTHONHOME
@@ -35,7 +35,7 @@ install() {
   esac
 }
 
-# What pytest's report $2 says, read by Python $1.
+# Prints the counts in pytest's report $2, using Python $1.
 counts() {
   "$1" - "$2" <<'PYTHON'
 import sys

@@ -23,6 +23,6 @@ def test_what_cannot_be_written(naming, kind, tmp_path):
     path = tmp_path / 'file' / 'a.txt'
     with pytest.raises(kind) as raised, naming(path):
         path.write_text('')
-    assert str(raised.value).startswith(f'{path}: cannot be written: Not a directory; free the disk')
+    assert str(raised.value).startswith(f'{path}: cannot be written: Not a directory; free disk space')
     with pytest.raises(kind, match=r'a.txt: cannot be written: File exists: .*file; '), naming(path):
         os.mkdir(path.parent)

@@ -1,4 +1,4 @@
-"""Networks, which need torch alone; with the toolbox each is registered under its class name."""
+"""Networks that need only torch. With the toolbox, each is registered under its class name."""
 
 from pdan_plugin.archs.bicubic_arch import Bicubic
 from pdan_plugin.archs.drn_arch import DRN
@@ -8,10 +8,10 @@ __all__ = ['DRN', 'PDAN', 'Bicubic', 'register']
 
 
 def register() -> None:
-    """Enters every network of this room in the toolbox's arch registry; a second call does nothing.
+    """Registers every network of this package in the toolbox's arch registry; a second call does nothing.
 
     Raises:
-        AssertionError: Another class has one of the names.
+        AssertionError: One of the names belongs to another class.
     """
     from basicsr.utils.registry import ARCH_REGISTRY
 

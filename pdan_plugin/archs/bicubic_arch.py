@@ -1,4 +1,4 @@
-"""Bicubic enlargement as a network without weights, so that it is scored by the same test as every other row."""
+"""Bicubic enlargement as a network without weights, so that the same test scores it like any other network."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pdan_plugin.synthesis.bicubic import imresize
 
 
 class Bicubic(nn.Module):
-    """MATLAB's ``imresize(x, upscale, 'bicubic')``: Keys's cubic with a = -0.5, the border's pixels mirrored.
+    """MATLAB's ``imresize(x, upscale, 'bicubic')``: Keys's cubic with a = -0.5, mirrored at the border.
 
-    It has no parameters: it is tested without ``path: pretrain_network_g`` and cannot be trained. It computes in
-    float32 under autocast too. Values a little outside of the input's range occur at contours, as with any network.
+    It has no parameters: test it without ``path: pretrain_network_g``; it cannot be trained. It computes in float32,
+    also under autocast. At contours the values may lie slightly outside the input's range.
 
     Shape:
         (b, c, h, w) -> (b, c, upscale * h, upscale * w)
@@ -21,7 +21,7 @@ class Bicubic(nn.Module):
         upscale: a whole number, 1 or more.
 
     Raises:
-        ValueError: ``upscale`` is none.
+        ValueError: ``upscale`` is not a whole number of 1 or more.
     """
 
     def __init__(self, *, upscale: int = 4) -> None:
@@ -31,5 +31,5 @@ class Bicubic(nn.Module):
         self.upscale = int(upscale)
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):  # it would round the matrix products
+        with torch.autocast(x.device.type, enabled=False):  # autocast would round the matrix products
             return imresize(x, self.upscale)

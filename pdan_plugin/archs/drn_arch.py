@@ -1,8 +1,8 @@
-"""DRN: the dual regression network PDAN's paper compares itself with.
+"""DRN: the dual regression network, a baseline in PDAN's paper.
 
-Source: "Closed-loop Matters: Dual Regression Networks for Single Image Super-Resolution", CVPR 2020. The dual networks,
-which map back from HR to LR, are :class:`DownBlock` each and belong to training (``DualRegressionModel``). Weights that
-the authors released load as they are: :meth:`DRN.own_names`.
+Source: "Closed-loop Matters: Dual Regression Networks for Single Image Super-Resolution", CVPR 2020. Each dual
+network, which maps HR back to LR, is a :class:`DownBlock` and is used only in training (``DualRegressionModel``). The
+weights that the authors released load directly, see :meth:`DRN.own_names`.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ class DownBlock(nn.Sequential):
 
 
 class DRN(nn.Module):
-    """A U-shaped network over the bicubic enlargement that predicts every scale on its way up.
+    """A U-shaped network on the bicubic enlargement; its decoder predicts an image at every scale.
 
     DRN-S is the default (4.80M parameters at 4x); DRN-L is ``num_feat=20, num_block=40`` (9.83M).
 
     Args:
-        num_feat: channels at full size; doubled at each of the log2(upscale) levels below.
+        num_feat: channels at full size; each of the log2(upscale) lower levels doubles them.
         num_block: RCABs before each doubling of the size.
         squeeze_factor: reduction inside the RCABs.
         upscale: a power of two.
         img_range: the network computes on (x - rgb_mean) * img_range.
-        rgb_mean: a mean a channel, in [0, 1]; a weights file brings the one it was trained with.
+        rgb_mean: the mean of each channel, in [0, 1]; loading a weights file sets the mean of its training.
 
     Raises:
-        ValueError: ``upscale`` is not a power of two above one; ``squeeze_factor`` leaves a block no channel; channels
-            in and out and the length of ``rgb_mean`` are not one number.
+        ValueError: ``upscale`` is not a power of two above 1; ``squeeze_factor`` leaves a block without channels;
+            ``num_in_ch``, ``num_out_ch`` and the length of ``rgb_mean`` differ.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class DRN(nn.Module):
                     nn.Conv2d(channels, narrowed, 1),
                 )
             )
-            channels = 2 * narrowed  # the encoder's feature of that size is concatenated
+            channels = 2 * narrowed  # with the encoder's features of that size
             self.tail.append(nn.Conv2d(channels, num_out_ch, 3, padding=1))
 
     @overload
@@ -108,17 +108,17 @@ class DRN(nn.Module):
     def forward(self, x: Tensor, return_all: bool = False) -> Tensor | list[Tensor]:
         """LR images (b, c, h, w) in [0, 1] -> HR (b, c, s*h, s*w).
 
-        With ``return_all`` the output of every scale, from LR's own size to HR's.
+        With ``return_all``, a list of the outputs at every scale, from the size of LR to that of HR.
 
         Raises:
-            ValueError: another number of channels.
+            ValueError: the number of channels is wrong.
         """
         if x.dim() != 4 or x.shape[1] != self.mean.shape[1]:
             raise ValueError(f'DRN takes (b, {self.mean.shape[1]}, h, w), got {tuple(x.shape)}.')
         size = (
             self.upscale * x.shape[2],
             self.upscale * x.shape[3],
-        )  # a scale_factor would bind an exporter to one size
+        )  # with scale_factor, an exported model would accept one size only
         enlarged = functional.interpolate(x, size, mode='bicubic', align_corners=False)
         features = self.head((enlarged - self.mean) * self.img_range)
         encoded = []
@@ -137,20 +137,20 @@ class DRN(nn.Module):
         return self.tail[scale_index](features) / self.img_range + self.mean
 
     def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False):
-        """Like torch's, and takes the weights the authors released too."""
+        """Like torch's method, but also accepts the weights that the authors released."""
         return super().load_state_dict(self.own_names(state_dict), strict=strict, assign=assign)
 
     def own_names(self, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The weights under this network's names, from a file of the authors' (guoyongcs/DRN) or one of this project.
+        """Renames weights of the authors (guoyongcs/DRN) to this network's names; weights of this project stay.
 
-        Theirs computes on [0, 255], and shifts by the mean in two 1x1 convolutions, which their trainer trained with
-        the rest. What these became goes into ``mean``, the head and the tails: the same function of the picture, up to
-        rounding and at its borders too.
+        The authors' network computes on [0, 255] and shifts by the mean with two 1x1 convolutions, which were trained
+        too. They are merged into ``mean``, the head and the tails. The function stays the same up to rounding, also at
+        the picture's borders.
         """
         weights = dict(state_dict)
         if any(name.startswith('up_blocks.') for name in weights):
             weights = self._without_shifts({_own_name(name): value for name, value in weights.items()})
-        weights.setdefault('mean', self.mean)  # files in which the mean was not yet kept are of the constructor's
+        weights.setdefault('mean', self.mean)  # older files hold no mean: they use the constructor's
         return weights
 
     def _without_shifts(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -163,7 +163,7 @@ class DRN(nn.Module):
             return matrix.double().flatten(1), offset.double()
 
         matrix, offset = shift('sub_mean', -1)
-        # matrix @ (255 x) + offset = matrix @ (255 (x - mean)): what pads the head's input stays zero
+        # matrix @ (255 x) + offset = matrix @ (255 (x - mean)): the zero padding of the head's input stays zero
         mean = -torch.linalg.solve(matrix, offset) / _AUTHORS_RANGE
         back, back_offset = shift('add_mean', 1)
         for name, value in weights.items():
@@ -182,7 +182,7 @@ class DRN(nn.Module):
 
 
 _AUTHORS_RANGE = 255.0
-# The key map from the authors' network to this one; head and tail have the same names.
+# From the names of the authors' network to those of this one; head and tail have the same names.
 AUTHORS_KEY_MAP: tuple[tuple[str, str], ...] = (
     (r'^up_blocks\.', 'up.'),
     (r'^(up\.\d+\.\d+)\.body\.3\.conv_du\.0\.', r'\1.rcab.3.attention.1.'),

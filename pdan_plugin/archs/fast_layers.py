@@ -1,8 +1,7 @@
-"""Pieces of PDAN whose plain form costs far more time or memory than they need.
+"""Faster or smaller forms of some of PDAN's operations, with the same results as the plain forms.
 
-Each computes what the plain form computes; which one saves what is said at each. Figures are of a two-core CPU with
-bfloat16 matrix instructions and features in the channels-last layout: (4, 64, 64, 64) where training is meant,
-(1, 128, 180, 320), on one core, where use is.
+Each docstring says what is saved. Measured on a CPU with bfloat16 matrix instructions and features in the channels-last
+layout: (4, 64, 64, 64) on two cores for training, (1, 128, 180, 320) on one core for inference.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ class _GatedResidual(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, branch: Tensor, channel_gate: Tensor, spatial_gate: Tensor) -> Tensor:
         ctx.save_for_backward(branch, channel_gate, spatial_gate)
-        gate = _sum_of_gates(branch, channel_gate, spatial_gate)
+        gate = _sum_gate_gradients(branch, channel_gate, spatial_gate)
         return torch.addcmul(x, branch, gate, out=gate)
 
     @staticmethod
@@ -31,36 +30,36 @@ class _GatedResidual(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Gradients:
         branch, channel_gate, spatial_gate = ctx.saved_tensors
         gradient = gradients[0]
-        of_gate = gradient * branch
+        gate_gradient = gradient * branch
         return (
             gradient,
-            _sum_of_gates(branch, channel_gate, spatial_gate).mul_(gradient),
-            of_gate.sum(dim=(2, 3), keepdim=True),
-            of_gate.sum(dim=1, keepdim=True),
+            _sum_gate_gradients(branch, channel_gate, spatial_gate).mul_(gradient),
+            gate_gradient.sum(dim=(2, 3), keepdim=True),
+            gate_gradient.sum(dim=1, keepdim=True),
         )
 
 
-def _sum_of_gates(branch: Tensor, channel_gate: Tensor, spatial_gate: Tensor) -> Tensor:
+def _sum_gate_gradients(branch: Tensor, channel_gate: Tensor, spatial_gate: Tensor) -> Tensor:
     return torch.add(channel_gate, spatial_gate, out=torch.empty_like(branch))
 
 
 def gated_residual(x: Tensor, branch: Tensor, channel_gate: Tensor, spatial_gate: Tensor) -> Tensor:
     """x + branch * (channel_gate + spatial_gate), rounded once.
 
-    torch lays the sum of a gate a channel and a gate a pixel out channels-first, whatever the features' layout, and
-    every operation of two layouts after it is ten times as slow. Here the sum takes the layout of the features, and
-    is made again in the backward pass instead of being kept for it. In use the sum is made some rows at a time, which
-    stay in the processor's cache, and ``branch`` becomes the result.
+    torch stores the sum of the two gates channels-first, even for channels-last features, and each later operation on
+    mixed layouts is ten times as slow. Here the sum has the layout of the features. The backward pass recomputes it, to
+    save memory. At inference on a CPU it is computed for a few rows at a time, which stay in the processor's cache, and
+    the result overwrites ``branch``.
 
     Shape:
-        x, branch (b, c, h, w), channel_gate (b, c, 1, 1), spatial_gate (b, 1, h, w), of one type -> (b, c, h, w)
+        x, branch (b, c, h, w), channel_gate (b, c, 1, 1), spatial_gate (b, 1, h, w), of one dtype -> (b, c, h, w)
     """
     if _pixels_are_rows(branch) and branch.device.type == 'cpu':
         return _gated_in_rows(x, branch, channel_gate, spatial_gate)
     return _GatedResidual.apply(x, branch, channel_gate, spatial_gate)  # pyright: ignore[reportReturnType]
 
 
-_CACHED = 2**19  # numbers of a layer that stay in a core's cache: 1 MiB in bfloat16
+_CACHED = 2**19  # elements that fit into a core's cache: 1 MiB in bfloat16
 
 
 def _gated_in_rows(x: Tensor, branch: Tensor, channel_gate: Tensor, spatial_gate: Tensor) -> Tensor:
@@ -78,10 +77,10 @@ def _gated_in_rows(x: Tensor, branch: Tensor, channel_gate: Tensor, spatial_gate
 def spatial_mean(features: Tensor) -> Tensor:
     """The mean over space, (b, c, h, w) -> (b, c, 1, 1).
 
-    In use (no gradients) on a CPU it is a product with a row of ones, which bfloat16's matrix instructions sum in
-    float32: 2 ms instead of 10. To a ``TorchFunctionMode`` it is the plain mean over both axes.
+    At inference (no gradients) on a CPU it is a matrix product with a row of ones, which bfloat16's matrix instructions
+    sum in float32: 2 ms instead of 10. Under a ``TorchFunctionMode`` it is the plain mean over both axes.
     """
-    # float16 cannot hold the sum of a picture
+    # the sum over a picture exceeds the range of float16
     if not _pixels_are_rows(features) or features.device.type != 'cpu' or features.dtype == torch.float16:
         return features.mean(dim=(2, 3), keepdim=True)
     b, c, h, w = features.shape
@@ -90,7 +89,7 @@ def spatial_mean(features: Tensor) -> Tensor:
 
 
 def projection(convolution: nn.Conv2d, features: Tensor) -> Tensor:
-    """A 1x1 convolution, (b, c, h, w) -> (b, out, h, w); in use a product of matrices: 1.3 ms instead of 2.2."""
+    """A 1x1 convolution, (b, c, h, w) -> (b, out, h, w); at inference a matrix product: 1.3 ms instead of 2.2."""
     if not _pixels_are_rows(features):
         return convolution(features)
     weight = convolution.weight.flatten(1)
@@ -98,36 +97,37 @@ def projection(convolution: nn.Conv2d, features: Tensor) -> Tensor:
 
 
 def _pixels_are_rows(features: Tensor) -> bool:
-    """Whether features are a matrix in memory, a row a pixel, in use and not watched by a ``TorchFunctionMode``."""
-    if not _in_use() or has_torch_function((features,)):
+    """Whether this is inference without a ``TorchFunctionMode``, and memory holds a row of channels per pixel."""
+    if not _is_inference() or has_torch_function((features,)):
         return False
     return features.is_contiguous(memory_format=torch.channels_last)
 
 
-def _in_use() -> bool:
-    """Whether neither gradients are wanted, nor a compiler or an exporter looks on, which the plain form serves."""
+def _is_inference() -> bool:
+    """False with gradients, and under a compiler or exporter, which get the plain form."""
     if torch.is_grad_enabled() or torch.compiler.is_compiling():
         return False
     return not torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
 
 
-# How many numbers of a layer in bands are there at a time: 32 MiB in bfloat16. The system takes memory back from a
-# process, and clears it, above that size.
+# Elements of a band of the result: 32 MiB in bfloat16. Larger blocks of memory return to the system when freed, and the
+# system clears them before the next use, which takes time.
 _BAND = 2**24
 _FEWEST_ROWS = 16
 
 
 def in_bands(function: Callable[[Tensor], Tensor], features: Tensor, scale: int, reach: int) -> Tensor:
-    """``function(features)``, (b, c, h, w) -> (b, out, scale * h, scale * w), in use some rows at a time.
+    """``function(features)``, (b, c, h, w) -> (b, out, scale * h, scale * w), in bands of rows at inference.
 
-    The end of a network is where its tensors are largest: memory, and with it time, is that of a band.
+    A network's last tensors are its largest. Computing them in bands takes the memory of a band, and less time.
 
     Args:
-        reach: rows of the features above and below that a row of the result depends on, borders zero-padded.
+        reach: rows of the features, above and below, that a row of the result depends on. The function must pad borders
+            with zeros.
     """
     b, c, h, w = features.shape
     rows = max(_FEWEST_ROWS, _BAND // (b * c * w * scale**2) - 2 * reach)
-    if not _in_use() or features.device.type == 'meta' or rows >= h:
+    if not _is_inference() or features.device.type == 'meta' or rows >= h:
         return function(features)
     last = features.is_contiguous(memory_format=torch.channels_last)
     layout = torch.channels_last if last else torch.contiguous_format
@@ -145,9 +145,8 @@ def in_bands(function: Callable[[Tensor], Tensor], features: Tensor, scale: int,
 def convolved_and_shuffled(convolution: nn.Conv2d, features: Tensor, factor: int) -> Tensor:
     """``pixel_shuffle(convolution(features), factor)``, (b, c, factor * h, factor * w): the same numbers.
 
-    In the channels-last layout, a pixel's sub-pixels are computed one after the other, each with all its channels,
-    which is another order of the convolution's weights. The shuffle then moves whole rows of channels: 5 times as fast
-    forward and 10 times backward.
+    In the channels-last layout, the convolution's weights are reordered so that its output holds, for each sub-pixel,
+    all channels together. The shuffle then moves whole rows of channels: 5 times as fast forward and 10 times backward.
     """
     if not features.is_contiguous(memory_format=torch.channels_last):
         return functional.pixel_shuffle(convolution(features), factor)
@@ -174,19 +173,19 @@ class _Float32Convolution(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Gradients:
         features, weight = ctx.saved_tensors
         gradient = gradients[0]
-        of_features, of_weight, _ = torch.ops.aten.convolution_backward(
+        features_gradient, weight_gradient, _ = torch.ops.aten.convolution_backward(
             gradient.to(features.dtype), features, weight.to(features.dtype), None,
             [1, 1], ctx.padding, [1, 1], False, [0, 0], 1, [True, True, False],
         )  # fmt: skip
-        return of_features, of_weight.to(weight.dtype), gradient.sum(dim=(0, 2, 3)), None
+        return features_gradient, weight_gradient.to(weight.dtype), gradient.sum(dim=(0, 2, 3)), None
 
 
 def float32_convolution(convolution: nn.Conv2d, features: Tensor) -> Tensor:
-    """A convolution under autocast whose result is float32, (b, c, h, w), where it is the picture.
+    """A convolution with a float32 result under autocast, for the last layer: (b, c, h, w) -> (b, out, h, w).
 
-    A bfloat16 picture cannot hold 256 grey levels. Only the result is float32: the gradients are computed in autocast's
-    type, like those of the layers around, and the features are kept for the backward pass as they came. In use the
-    features, the network's largest, are made float32 in bands of rows.
+    A bfloat16 picture cannot hold 256 grey levels. Only the result is float32. Gradients are computed in autocast's
+    dtype, as in the other layers, and the features are saved for the backward pass in their own dtype. At inference the
+    features, the network's largest, are cast to float32 in bands of rows.
     """
     weight, bias, padding = convolution.weight, convolution.bias, convolution.padding
     device = features.device.type
@@ -205,7 +204,7 @@ def float32_convolution(convolution: nn.Conv2d, features: Tensor) -> Tensor:
 class Float32Conv2d(nn.Conv2d):
     """:func:`float32_convolution` as a layer: stride 1, an odd kernel padded to keep the size.
 
-    Whoever casts a network's weights for use leaves this layer's in float32.
+    Code that casts a network's weights for inference must leave the weights of this layer in float32.
     """
 
     def forward(self, input: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """PDAN: a pixel-guided dual-branch attention network for joint deblurring and super-resolution.
 
 Source: "Pixel-Guided Dual-Branch Attention Network for Joint Image Deblurring and Super-Resolution", CVPR workshops
-2021 (NTIRE 2021). The paper prints no layer table; what is its word and what is this project's reading is told in the
-README. From small to large: attention, block, group, deblurring branch, network.
+2021 (NTIRE 2021). The paper has no layer table; ``docs/reproduction.md`` lists what it states and what this
+project chose. Classes from small to large: attention, block, group, deblurring branch, network.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ATTENTIONS = ('rsca', 'ca')
 
 
 class ChannelGate(nn.Module):
-    """A gate a channel, from the mean over space: sigmoid(W2 ReLU(W1 mean(u))), (b, c, 1, 1), in (0, 1)."""
+    """One gate per channel, from the spatial mean: sigmoid(W2 ReLU(W1 mean(u))), (b, c, 1, 1), in (0, 1)."""
 
     def __init__(self, num_feat: int, squeeze_factor: int) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class ChannelGate(nn.Module):
 
 
 class SpatialGate(nn.Module):
-    """A gate a pixel, from one weighted sum of the channels: sigmoid(w u), (b, 1, h, w), in (0, 1)."""
+    """One gate per pixel, from a weighted sum of the channels: sigmoid(w u), (b, 1, h, w), in (0, 1)."""
 
     def __init__(self, num_feat: int) -> None:
         super().__init__()
@@ -52,11 +52,11 @@ class SpatialGate(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """Residual block whose branch is gated: x + u * gate(u), u = conv(ReLU(conv(x))).
+    """Residual block with a gated branch: x + u * gate(u), u = conv(ReLU(conv(x))).
 
     With ``attention='rsca'`` (residual spatial and channel attention) the gate is the sum of the channel gate and the
-    spatial gate, both of u, side by side (the concurrent form of scSE, Roy et al. 2018). With ``'ca'`` it is the
-    channel gate alone, which makes this RCAN's block.
+    spatial gate, both computed from u (the concurrent form of scSE, Roy et al. 2018). With ``'ca'`` it is only the
+    channel gate, as in RCAN's block.
     """
 
     def __init__(self, num_feat: int, squeeze_factor: int, attention: str) -> None:
@@ -74,7 +74,7 @@ class AttentionBlock(nn.Module):
 
 
 class ResidualGroup(nn.Module):
-    """Attention blocks, one convolution, and a skip around them all."""
+    """Attention blocks and one convolution, with a skip connection around them."""
 
     def __init__(self, num_feat: int, num_block: int, squeeze_factor: int, attention: str) -> None:
         super().__init__()
@@ -101,11 +101,11 @@ class DeblurBranch(nn.Module):
     """Residual encoder-decoder that turns the trunk's features into the residual of a sharp LR image.
 
     Two downsamplings (residual blocks, then a strided convolution with LeakyReLU), two deconvolutions, two residual
-    blocks. The encoder's features are added where the decoder reaches their size again. Any size works: a deconvolution
-    doubles, so at an odd size its result is one row or column too large and is cut.
+    blocks. The encoder's features are added to the decoder's of the same size. Any size works: a deconvolution doubles
+    the size, so for an odd size its result has one row or column too many, which is cropped.
 
     Shape:
-        features (b, num_feat, h, w) -> features (b, num_feat, h, w), which ``conv_last`` turns into the residual image
+        features (b, num_feat, h, w) -> (b, num_feat, h, w); ``conv_last`` turns them into the residual image
     """
 
     NEGATIVE_SLOPE = 0.2
@@ -141,30 +141,30 @@ class DeblurBranch(nn.Module):
 class PDAN(nn.Module):
     """The dual-branch network: shared features, a reconstruction tail (HR), and a deblurring branch for training (LR).
 
-    The trunk is RCAN's (residual in residual) with RSCA blocks; the outputs of ``fuse_levels`` evenly spaced groups are
-    concatenated and fused by a 1x1 convolution before the trunk's last convolution and the long skip. The default has
-    62,389,387 parameters without the branch and takes 3.6703e12 multiply-accumulates for a 320x180 input.
+    The trunk is RCAN's (residual in residual) with RSCA blocks. A 1x1 convolution fuses the outputs of ``fuse_levels``
+    evenly spaced groups; the trunk's last convolution and the long skip follow. The default has 62,389,387 parameters
+    without the branch and takes 3.6703e12 multiply-accumulates for a 320x180 input.
 
-    The last convolutions and the mean run in float32 under autocast: a bfloat16 output cannot hold 256 grey levels.
+    Under autocast the last convolutions and the mean run in float32: a bfloat16 output cannot hold 256 grey levels.
 
     Args:
         num_feat: channels of every feature map.
         num_group: residual groups; the last one is always fused.
         num_block: attention blocks in a group.
-        squeeze_factor: reduction inside the channel gate; ``num_feat`` must be a multiple of it.
+        squeeze_factor: reduction inside the channel gate; ``num_feat`` must be a multiple of this.
         upscale: a power of two, or 3 (the toolbox's pixel-shuffle tail).
         img_range: the network computes on (x - rgb_mean) * img_range.
-        rgb_mean: a mean a channel, in [0, 1]; default is DIV2K's, as everywhere in the field.
+        rgb_mean: the mean of each channel, in [0, 1]; the default is DIV2K's, as usual in the field.
         attention: 'rsca' (the paper's) or 'ca' (RCAN's).
-        fuse_levels: groups whose outputs are fused; 0 for none.
-        deblur_branch: False is the network for use; weights with the branch load into it, the branch's are dropped.
-        checkpointing: recompute each group in the backward pass; same outputs and gradients, less memory, more time.
+        fuse_levels: number of groups to fuse; 0 for none.
+        deblur_branch: False for inference; weights with the branch load too, and the branch's weights are ignored.
+        checkpointing: recompute each group in the backward pass: same results, less memory, more time.
 
     ``attention='ca', fuse_levels=0, deblur_branch=False`` is exactly RCAN, and the toolbox's RCAN weights load into it
     (see :func:`from_rcan_names`).
 
     Raises:
-        ValueError: an argument out of its range, by name.
+        ValueError: an argument is out of its range; the message names it.
     """
 
     def __init__(
@@ -214,7 +214,7 @@ class PDAN(nn.Module):
         self.body = nn.ModuleList(
             ResidualGroup(num_feat, num_block, squeeze_factor, attention) for _ in range(num_group)
         )
-        # Which groups' outputs are fused: evenly spaced, the last one always among them (2, 4, 6, 8, 10 by default).
+        # Evenly spaced, always with the last group (2, 4, 6, 8, 10 by default, counted from 1).
         self.fused_groups = [num_group * (level + 1) // fuse_levels - 1 for level in range(fuse_levels)]
         self.fuse = nn.Conv2d(num_feat * fuse_levels, num_feat, 1) if fuse_levels else None
         self.conv_after_body = nn.Conv2d(num_feat, num_feat, 3, padding=1)
@@ -241,12 +241,12 @@ class PDAN(nn.Module):
             of x's size).
 
         Raises:
-            ValueError: another number of channels; ``return_lr`` of a network built with ``deblur_branch=False``.
+            ValueError: the number of channels is wrong, or ``return_lr`` without the deblurring branch.
         """
         if x.dim() != 4 or x.shape[1] != self.mean.shape[1]:
             raise ValueError(f'PDAN takes (b, {self.mean.shape[1]}, h, w), got {tuple(x.shape)}.')
         features = self.extract_features((x - self.mean) * self.img_range)
-        # a pixel of the result sees less than two rows further: each convolution of the tail one row of its own size
+        # each convolution of the tail reaches one row at its own size: together less than two rows of the features
         hr = in_bands(self._tail, features, self.upscale, reach=2) / self.img_range + self.mean
         if not return_lr:
             return hr
@@ -273,14 +273,14 @@ class PDAN(nn.Module):
 
     def _tail(self, features: Tensor) -> Tensor:
         for layer in self.upsample:
-            if isinstance(layer, nn.Conv2d):  # each is followed by its shuffle, computed with it
+            if isinstance(layer, nn.Conv2d):  # includes the pixel shuffle that follows each convolution
                 features = convolved_and_shuffled(layer, features, self.shuffle_factor)
         return self.conv_last(features)
 
     def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False):
-        """Like torch's, and takes two more kinds of weights: RCAN's names, and weights of a PDAN with the branch.
+        """Like torch's method, but also accepts the weights of RCAN, and of a PDAN with the branch.
 
-        A network without the branch leaves the branch's weights out; everything else stays strict.
+        A network without the branch ignores the branch's weights; all other names are checked as usual.
         """
         state_dict = self.own_names(state_dict)
         if self.deblur_branch is None:
@@ -293,7 +293,7 @@ class PDAN(nn.Module):
         return from_rcan_names(state_dict)
 
 
-# The key map from the toolbox's RCAN to PDAN; conv_first, conv_after_body, upsample and conv_last have the same names.
+# From the names of the toolbox's RCAN to PDAN's; conv_first, conv_after_body, upsample, conv_last are the same in both.
 RCAN_KEY_MAP: tuple[tuple[str, str], ...] = (
     (r'^body\.(\d+)\.residual_group\.(\d+)\.rcab\.0\.', r'body.\1.blocks.\2.conv1.'),
     (r'^body\.(\d+)\.residual_group\.(\d+)\.rcab\.2\.', r'body.\1.blocks.\2.conv2.'),

@@ -1,8 +1,8 @@
-"""Two parts that PDAN and DRN have in common with RCAN, with torch alone.
+"""RCAN's attention block and upsampling, which PDAN and DRN share; they need only torch.
 
 Source: "Image Super-Resolution Using Very Deep Residual Channel Attention Networks", ECCV 2018; the upsampling is
 "Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural Network", CVPR
-2016. The weights have the names of BasicSR's ``RCAB`` and ``Upsample``, so weights files fit either.
+2016. The weights have the same names as in BasicSR's ``RCAB`` and ``Upsample``, so weights files fit both.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 
 class Upsample(nn.Sequential):
-    """Enlarges features: a convolution to r * r times the channels, then a pixel shuffle by r, once or more.
+    """Enlarges features in steps: a convolution to r * r times the channels, then a pixel shuffle by r.
 
-    A power of two takes log2(scale) steps of r = 2; 3 is one step of r = 3.
+    A power of two takes log2(scale) steps with r = 2; a scale of 3 takes one step with r = 3.
 
     Shape:
         (b, num_feat, h, w) -> (b, num_feat, scale * h, scale * w)
@@ -38,7 +38,7 @@ class Upsample(nn.Sequential):
 
 
 class ChannelAttention(nn.Module):
-    """Scales each channel by a gate in (0, 1) that is computed from the means of all channels.
+    """Multiplies each channel by a gate in (0, 1), computed from the means of all channels.
 
     Shape:
         (b, num_feat, h, w) -> (b, num_feat, h, w)

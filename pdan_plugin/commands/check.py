@@ -1,4 +1,4 @@
-"""`basicsr check`: would this run start, and how large is it?"""
+"""`basicsr check`: checks whether a run would start, and prints its size."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pdan_plugin.errors import RequestError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The option file, and how many workers the run will have."""
+    """Adds the option file and the number of workers."""
     add_option_file(parser)
     parser.add_argument('--nproc', type=int, default=1, metavar='N', help='workers the run will have (default: 1)')
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the summary of a run and returns the exit status; nothing is written.
+    """Prints the summary of a run and returns the exit status. Writes nothing.
 
     Raises:
-        RequestError: The run would not start. Where only weights are missing, the summary is printed first.
+        RequestError: The run would not start. If only weights are missing, the summary is printed first.
     """
     from pdan_plugin.commands import run_summary
     from pdan_plugin.commands.checked_request import checked_request
@@ -36,6 +36,6 @@ def run(arguments: argparse.Namespace) -> int:
         without=tuple(missing),
     )
     print(summary, flush=True)
-    if missing:  # of an earlier phase, perhaps: all else can be checked before it is trained
-        raise RequestError('all else is in order, but ' + '\n'.join(missing.values()))
+    if missing:  # perhaps of an earlier phase, so the rest can be checked before that is trained
+        raise RequestError('everything else is in order, but ' + '\n'.join(missing.values()))
     return 0

@@ -1,4 +1,4 @@
-"""The options of a command: read once, plugins loaded, every word checked."""
+"""Reads the options of a command once, loads the plugins and checks all options."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _FLAGS = ('launcher', 'local_rank', 'auto_resume', 'debug')
 
 
 def checked_request(arguments: argparse.Namespace, *, is_train: bool | None = None) -> RunRequest:
-    """The request of a command's arguments, on which the toolbox's pipelines can run.
+    """The checked request of a command, ready for the toolbox's pipelines.
 
     Args:
-        arguments: Of a subcommand with an option file; its flags of a run, where it has them, go into the request.
-        is_train: Whether the options are to train; None goes by what is in them.
+        arguments: Arguments of a subcommand with an option file. The request gets its run flags, if it has any.
+        is_train: Whether the options are for training; None decides by their content.
 
     Raises:
-        RequestError: The file cannot be read, a plugin does not load, or options are wrong; lists all that are wrong.
+        RequestError: The file cannot be read, a plugin does not load, or options are wrong; lists all wrong options.
     """
     command = os.environ.get(COMMAND) or shlex.join(['basicsr', *arguments.words])
     given = {name: getattr(arguments, name) for name in _FLAGS if hasattr(arguments, name)}

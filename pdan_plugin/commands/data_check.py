@@ -1,4 +1,4 @@
-"""Can a data set be built and its first sample be read?"""
+"""Checks that a data set can be built and its first sample can be read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _STORE = re.compile(r'(train|val|val300)_(sharp|blur_bicubic_x4|sharp_bicubic_x4
 
 @dataclass(frozen=True)
 class DataFacts:
-    """A data set that was built: its length, and the shapes of its first sample's pictures (None: it has none)."""
+    """Facts of a built data set: its length, and the picture shapes of its first sample (None: no such picture)."""
 
     phase: str
     kind: str
@@ -46,23 +46,23 @@ def check_data(
     """Builds a data set and reads its first sample.
 
     Args:
-        values: The data set's options, completed.
-        key: Their place in the option file, such as ``datasets.train``.
-        scale: Of the options; None where they give none.
+        values: The completed options of the data set.
+        key: Their dotted key in the option file, such as ``datasets.train``.
+        scale: ``scale`` of the options; None if they give none.
         path: The option file, for messages.
-        is_test: Whether results will be written for every sample, which then need names of their own.
-        is_submission: Whether the results are to be handed in to the challenge.
+        is_test: Whether a result is written for every sample; then the results need different names.
+        is_submission: Whether the results will be submitted to the challenge.
 
     Raises:
-        RequestError: A path is missing, the data set cannot be built or is empty, or its first sample is unreadable or
-            of another scale.
+        RequestError: A path is missing, the data set cannot be built or is empty, or its first sample cannot be read or
+            has another scale.
     """
     for source in [values, *(values.get('sources') or [])]:
         for word, value in source.items():
             if word.startswith(('dataroot', 'meta_info')):
                 for root in value if isinstance(value, list) else [value]:
                     _require_path(root, f'{path}: {key}.{word}')
-    if values.get('cache_data'):  # a video data set would read all its clips for a look
+    if values.get('cache_data'):  # a video data set would read all its clips
         values = {**values, 'cache_data': False}
     target: Any = find_registered(DATASET_REGISTRY, values['type'])
     with as_request(f'{path}: {key}: {values["type"]} cannot be built'):
@@ -70,7 +70,7 @@ def check_data(
         samples = len(dataset)
     if samples == 0:
         raise RequestError(
-            f'{path}: {key}: {values["type"]} finds no pictures in {values.get("dataroot_gt")}'
+            f'{path}: {key}: {values["type"]} found no pictures in {values.get("dataroot_gt")}'
             f'{" and " + str(values["dataroot_lq"]) if values.get("dataroot_lq") else ""}; nested '
             'folders need a data set that reads them, such as REDSPairedDataset'
         )
@@ -80,7 +80,7 @@ def check_data(
         if is_test:
             require_distinct_results(dataset)
     if 'num_frame' in values and values['phase'] != 'train':
-        # a video data set's sample is a whole clip, too much to read for a look
+        # a sample of a video data set is a whole clip, too much to read here
         return DataFacts(values['phase'], values['type'], samples, None, None)
     with as_request(f'{path}: {key}: the first sample cannot be read'):
         sample = dataset[0]
@@ -88,8 +88,8 @@ def check_data(
     if lq and gt and scale and gt[-2:] != tuple(round(side * scale) for side in lq[-2:]):
         raise RequestError(
             f'{path}: {key}: the first sample is {size_in_words(lq)} in lq and {size_in_words(gt)} in gt '
-            f'({sample.get("lq_path")}); expected gt {scale} times lq, by scale: {scale}. Set scale: to '
-            "what the data have (and network_g's upscale likewise), or give data of that scale"
+            f'({sample.get("lq_path")}); expected gt {scale} times as large as lq, by scale: {scale}. Set scale: (and '
+            "network_g's upscale) to the scale of the data, or give data of that scale"
         )
     return DataFacts(values['phase'], values['type'], samples, lq, gt)
 
@@ -98,22 +98,22 @@ def _require_path(root: Any, key: str) -> None:
     if not isinstance(root, (str, Path)) or os.path.exists(os.path.expanduser(root)):
         return
     if 'quickstart' in str(root):
-        advice = '`bash scripts/quickstart.sh` makes it'
+        advice = '`bash scripts/quickstart.sh` creates it'
     elif _SMALL_SET.search(str(root)):
-        advice = '`bash scripts/prepare_small_set.sh PHOTOS VIDEOS` makes it'
+        advice = '`bash scripts/prepare_small_set.sh PHOTOS VIDEOS` creates it'
     elif _STORE.search(str(root)):
         optional = 'sharp_bicubic' in str(root)
         advice = (
-            f'`python scripts/prepare_reds.py SOURCE {Path(root).parent}` makes it, where SOURCE holds the '
-            f'folders or zips of REDS{" (with --make-sharp-bicubic where they lack sharp_bicubic)" if optional else ""}'
+            f'`python scripts/prepare_reds.py SOURCE {Path(root).parent}` creates it; SOURCE is the folder with the '
+            f'folders or zips of REDS{" (add --make-sharp-bicubic if they lack sharp_bicubic)" if optional else ""}'
         )
         if optional:
-            advice += '; or take this line out, and the pictures are made from dataroot_gt while reading'
+            advice += '; or remove this line, and the pictures are computed from dataroot_gt while reading'
     else:
         advice = 'give the right path, or start the command from the folder it is relative to'
-    raise RequestError(f'{key}: {root} does not exist (looked for from the working folder, {os.getcwd()}); {advice}')
+    raise RequestError(f'{key}: {root} does not exist (relative to the working folder {os.getcwd()}); {advice}')
 
 
 def size_in_words(shape: Sequence[int]) -> str:
-    """Width x height of a picture (..., h, w)."""
+    """The text 'WIDTHxHEIGHT' for a picture of shape (..., h, w)."""
     return f'{shape[-1]}x{shape[-2]}'

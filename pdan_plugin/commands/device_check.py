@@ -1,4 +1,4 @@
-"""Options of training that this machine's devices cannot follow."""
+"""Checks training options against the devices of this machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from pdan_plugin.option_schema.constructors import find_registered
 
 
 def check_engine(opt: Mapping[str, Any], path: str, *, devices: int, distributed: bool) -> None:
-    """RestorationModel's options against this machine; another model does not read them, or reads them its own way.
+    """Checks RestorationModel's options against this machine. Other models are skipped: they do not read these options,
+    or give them another meaning.
 
     Args:
         opt: The options of a training.
@@ -23,7 +24,7 @@ def check_engine(opt: Mapping[str, Any], path: str, *, devices: int, distributed
         distributed: Whether the processes form a group.
 
     Raises:
-        RequestError: The precision needs a process for each GPU, or compiling needs a compiler that is not here.
+        RequestError: The precision or compiling needs one process per GPU, or the compiler is missing.
     """
     model, restoration = (find_registered(MODEL_REGISTRY, name) for name in (opt['model_type'], 'RestorationModel'))
     if model is None or restoration is None or not issubclass(model, restoration):
@@ -32,7 +33,7 @@ def check_engine(opt: Mapping[str, Any], path: str, *, devices: int, distributed
     alone = [f'precision: {precision}'] * (precision != 'fp32') + ['compile: true'] * bool(opt['train'].get('compile'))
     if alone and devices > 1 and not distributed:
         raise RequestError(
-            f'{path}: train.{alone[0]} on {devices} GPUs needs a process for each of them: add '
+            f'{path}: train.{alone[0]} on {devices} GPUs needs one process per GPU: add '
             f'--nproc {devices} to the command, or set num_gpu: 1'
         )
     if opt['train'].get('compile'):
@@ -41,7 +42,7 @@ def check_engine(opt: Mapping[str, Any], path: str, *, devices: int, distributed
 
 
 def check_prefetching(values: Mapping[str, Any], path: str, *, devices: int) -> None:
-    """``prefetch_mode: cuda`` of the training data against this machine.
+    """Checks ``prefetch_mode: cuda`` of the training data against this machine.
 
     Args:
         values: ``datasets.train``.
@@ -49,14 +50,14 @@ def check_prefetching(values: Mapping[str, Any], path: str, *, devices: int) -> 
         devices: GPUs that the process uses; 0 is the CPU.
 
     Raises:
-        RequestError: It lacks pinned memory or a GPU.
+        RequestError: ``pin_memory: true`` or a GPU is missing.
     """
     if values.get('prefetch_mode') != 'cuda':
         return
     if values.get('pin_memory') is not True:
-        raise RequestError(f'{path}: datasets.train.pin_memory: expected true, which prefetch_mode: cuda needs')
+        raise RequestError(f'{path}: datasets.train.pin_memory: prefetch_mode: cuda needs pin_memory: true')
     if devices == 0:
         raise RequestError(
             f'{path}: datasets.train.prefetch_mode: cuda needs a CUDA device, and this run has none; '
-            'write prefetch_mode: cpu, or take it out'
+            'write prefetch_mode: cpu, or remove the option'
         )

@@ -1,11 +1,11 @@
-"""The ``basicsr`` command: it finds the subcommand, runs it, and turns what is raised into an exit status.
+"""The ``basicsr`` command: runs a subcommand and converts exceptions to an exit status.
 
-0: done. 1: failed while running. 2: the request was wrong, and the message says what to change. 130, 143: stopped by
+0: done. 1: failed while running. 2: the request was wrong, and the message shows what to change. 130, 143: stopped by
 Ctrl-C or SIGTERM; a training run has saved its state.
 
-Each subcommand is a module of this room with ``add_arguments(parser)`` and ``run(arguments) -> exit status``. It is
-imported when it is called, and imports what is slow to import (torch, the toolbox) in ``run``, before which the toolbox
-is prepared: help and mistakes in the arguments are answered at once.
+Each subcommand is a module of this package with ``add_arguments(parser)`` and ``run(arguments) -> exit status``. It is
+imported when it is called. The toolbox is prepared before ``run``, and ``run`` imports the slow modules (torch, the
+toolbox), so help and errors in the arguments appear at once.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from pdan_plugin.commands.script_end import FAILED, INTERRUPTED, WRONG_REQUEST
 from pdan_plugin.errors import RequestError, WorkError
 from pdan_plugin.processes.command_start import print_refusal
 
-# subcommand, which is also its module's name: its purpose
+# subcommand (also the name of its module): its purpose
 COMMANDS = {
-    'train': 'train a network as an option file says',
-    'test': 'test a trained network as an option file says',
+    'train': 'train a network with an option file',
+    'test': 'test a trained network with an option file',
     'check': 'check options and data, print sizes, train nothing',
     'restore': 'restore a picture, a video, or a folder of them',
-    'plugins': 'list what is registered, and what was mended in the toolbox',
+    'plugins': 'list everything that is registered, and the fixes of the toolbox',
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status. Mistakes in the arguments themselves end the process with 2."""
+    """Runs the command and returns its exit status. An error in the arguments exits with status 2."""
     words = list(sys.argv[1:] if argv is None else argv)
     arguments = _parser().parse_args(words)
     arguments.words = words
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class _Subcommand(argparse.ArgumentParser):
-    """The parser of a subcommand, whose module is imported when there are words to parse."""
+    """The parser of a subcommand. It imports the subcommand's module only when it parses."""
 
     def __init__(self, *args: Any, module: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -92,5 +92,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _without_worker_traceback(text: str) -> str:
-    """The message alone, where torch's data loader has wrapped it in the worker's traceback."""
+    """The message without the worker's traceback that torch's data loader adds."""
     return text.rpartition(f'{RequestError.__name__}: ')[2].strip() if text.startswith('Caught RequestError') else text

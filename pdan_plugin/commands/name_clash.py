@@ -1,4 +1,4 @@
-"""Other scripts of the name ``basicsr``: of another package, or of another environment."""
+"""Finds other scripts named ``basicsr``, of another package or another environment."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from pdan_plugin.toolbox_fixes import other_basicsr_commands
 
 
 def refuse_ambiguous_command() -> None:
-    """Looks for a second script ``basicsr``: of two packages that install one, the later has overwritten the other.
+    """Checks for a second package that installs a script ``basicsr``: the later installation overwrites the first.
 
     Raises:
-        RequestError: This process is that script.
+        RequestError: There is one, and this process is the script, so it may be either package's.
     """
     if os.environ.get('RANK', '0') != '0':
         return
     others = other_basicsr_commands()
-    advice = '`python -m pdan_plugin` is always this one'
+    advice = '`python -m pdan_plugin` always starts this package'
     if others and started_as_script():
         raise RequestError(
-            f'{", ".join(others)} also installs a command basicsr, so which of them `basicsr` starts '
-            f'depends on what was installed last; {advice}, or uninstall the other'
+            f'{", ".join(others)} also installs a command basicsr; `basicsr` starts the one that was installed last. '
+            f'{advice}; or uninstall the other'
         )
     if others:
         print(f'basicsr: warning: {", ".join(others)} also installs a command basicsr; {advice}', file=sys.stderr)
     found = shutil.which('basicsr')
     if started_as_module() and found and not _is_of_this_environment(Path(found)):
         print(
-            f'basicsr: warning: the command basicsr on PATH is {found}, of another environment than this Python '
+            f'basicsr: warning: the command basicsr on PATH is {found}, in another environment than this Python '
             f'({sys.executable}); {advice}',
             file=sys.stderr,
         )

@@ -1,4 +1,4 @@
-"""The arguments that subcommands with an option file share. Needs nothing that is slow to import."""
+"""Shared arguments of the subcommands with an option file. This module imports nothing slow."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from pdan_plugin.processes.launchers import LAUNCHERS
 
 
 def add_option_file(parser: argparse.ArgumentParser) -> None:
-    """``-opt`` and what is laid over the file."""
+    """Adds ``-opt`` and ``--force_yml``."""
     parser.add_argument('-opt', dest='option_file', required=True, metavar='FILE', help='the option file (YAML)')
     parser.add_argument(
         '--force_yml',
         nargs='+',
         default=[],
         metavar='KEY:SUB=VALUE',
-        help='options to set over the file, such as train:total_iter=1000',
+        help="options that replace the file's, such as train:total_iter=1000",
     )
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """How a run of the toolbox's pipelines is started."""
-    parser.add_argument('--launcher', choices=LAUNCHERS, help='who started the processes (default: found out)')
-    parser.add_argument('--auto_resume', action='store_true', help="go on from the run's last saved state")
+    """Adds the arguments that control how a run is started."""
+    parser.add_argument('--launcher', choices=LAUNCHERS, help='what started the processes (default: detected)')
+    parser.add_argument('--auto_resume', action='store_true', help="resume from the run's last saved state")
     parser.add_argument('--debug', action='store_true', help='a short run that logs and validates often')
     parser.add_argument('--local_rank', '--local-rank', type=int, help='set by launchers')
     parser.add_argument('--nproc', type=int, metavar='N', help='start N workers on this machine')
 
 
 def toolbox_flags(arguments: argparse.Namespace) -> list[str]:
-    """The arguments again that say what to run, and not where."""
+    """The arguments that define the run, without those for launching it."""
     flags = ['-opt', arguments.option_file]
     flags += ['--auto_resume'] if arguments.auto_resume else []
     flags += ['--debug'] if arguments.debug else []

@@ -1,4 +1,4 @@
-"""The toolbox's trainer and tester on checked options, in this process or in ``--nproc`` workers."""
+"""Runs the toolbox's trainer or tester with checked options, in this process or in ``--nproc`` workers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run_pipeline(arguments: argparse.Namespace, *, is_train: bool) -> int:
     """Checks a run and runs it; returns the exit status.
 
     Raises:
-        RequestError: The run cannot start as it was asked for; nothing has been written.
+        RequestError: The run cannot start; nothing has been written.
     """
     try:
         request = checked_request(arguments, is_train=is_train)
@@ -51,7 +51,7 @@ def run_pipeline(arguments: argparse.Namespace, *, is_train: bool) -> int:
 
 
 def _group(arguments: argparse.Namespace, request: RunRequest) -> Group:
-    """The group the run will have; with ``--nproc`` its workers are yet to be started."""
+    """The process group of the run. With ``--nproc`` its workers are not started yet."""
     if arguments.nproc is None:
         return find_group(arguments.launcher)
     backend = (request.options.get('dist_params') or {}).get('backend') or 'nccl'
@@ -74,12 +74,12 @@ def _run_here(arguments: argparse.Namespace, request: RunRequest, group: Group, 
         with handed_over(request):
             pipeline(os.getcwd())
     except RunStopped as error:
-        stopped = error.with_traceback(None)  # which would keep the networks, and they the process group
+        stopped = error.with_traceback(None)  # a traceback would keep the networks and so the process group alive
     finally:
         if is_train and group.rank == 0:
             leave_curves(opt, debug=arguments.debug)
     if stopped is not None and stopped.iteration is None:
-        return report_stop(stopped, arguments, group)  # the other ranks may be anywhere
+        return report_stop(stopped, arguments, group)  # without leaving the group: other ranks may not answer
     leave_process_group()
     if stopped is not None:
         return report_stop(stopped, arguments, group)

@@ -1,4 +1,4 @@
-"""What `basicsr plugins` shows: every registered name and who brought it, and what was mended in the toolbox."""
+"""The output of `basicsr plugins`: all registered names with their distributions, and the fixes of the toolbox."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`basicsr plugins`: what is registered and who brought it, and what was mended in the toolbox."""
+"""`basicsr plugins`: lists all registered names with their distributions, and the fixes of the toolbox."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """None of its own."""
+    """Adds no arguments."""
 
 
 def run(_arguments: argparse.Namespace) -> int:

@@ -1,7 +1,7 @@
-"""Would this run start? Data sets, first samples and paths are tried, and nothing is written.
+"""Checks that a run would start: tries data sets, first samples and paths, and writes nothing.
 
-``basicsr train`` and ``basicsr test`` make these checks before the toolbox makes its folders; ``basicsr check`` makes
-them and prints how large the run is (`run_summary`).
+``basicsr train`` and ``basicsr test`` make these checks before the toolbox creates its folders. ``basicsr check`` makes
+them and prints the size of the run (`run_summary`).
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from pdan_plugin.option_schema.network_section import build_network
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a run would be.
+    """Facts about a run.
 
     Attributes:
         data: Its data sets.
-        batch_size: Samples that one worker takes in an iteration, all parts of it together.
-        world_size: Workers.
-        iterations: In training, of an epoch: so many whole batches.
-        devices: GPUs that one worker uses; 0 is the CPU.
+        batch_size: Samples per worker and iteration, including all parts.
+        world_size: Number of workers.
+        iterations: In training, iterations per epoch (whole batches).
+        devices: GPUs per worker; 0 is the CPU.
     """
 
     data: list[DataFacts]
@@ -57,17 +57,17 @@ def check_run(
     auto_resume: bool = False,
     debug: bool = False,
 ) -> RunFacts:
-    """Devices, weights, data paths, data sets and first samples of a run, on options that passed ``check_options``.
+    """Checks devices, weights, data paths, data sets and first samples of a run. The options passed ``check_options``.
 
     Args:
         opt: The options; not changed.
         path: Their file, for messages.
-        world_size: Processes the run has.
-        distributed: Whether they form a process group; one process may too.
-        auto_resume: Whether the run goes on from its last state, which replaces the pretrained weights.
+        world_size: Number of processes.
+        distributed: Whether they form a process group; a single process may, too.
+        auto_resume: Whether the run resumes from its last state, which replaces the pretrained weights.
 
     Raises:
-        RequestError: The first thing that would keep the run from starting, and what to do about it.
+        RequestError: The first problem that would prevent the run from starting, and what to do.
     """
     opt = copy.deepcopy(dict(opt))
     opt['manual_seed'] = opt.get('manual_seed') or 0
@@ -106,9 +106,9 @@ def check_run(
 
 
 def _try_losses(train: Mapping[str, Any], path: str) -> None:
-    """Build each loss, and try those on pictures: they must give one number.
+    """Builds each loss, and tries the pixel losses on two pictures: they must return one number.
 
-    A perceptual loss is left out: building it loads a network of its own.
+    Perceptual losses are skipped, because building one loads a network.
     """
     for key, values in train.items():
         if not (key.endswith('_opt') and isinstance(values, Mapping) and values.get('type') in LOSS_REGISTRY):
@@ -120,4 +120,4 @@ def _try_losses(train: Mapping[str, Any], path: str) -> None:
             if key in ('pixel_opt', 'deblur_opt', 'dual_opt'):
                 result = loss(torch.zeros(1, 3, 16, 16), torch.ones(1, 3, 16, 16))
                 if result.dim() != 0:
-                    raise RequestError(f'gives {tuple(result.shape)} numbers, expected one; set reduction: mean')
+                    raise RequestError(f'returns shape {tuple(result.shape)}, expected one number; set reduction: mean')

@@ -1,4 +1,4 @@
-"""What a run leaves for its user when it has ended: curves, a report, and what to type next."""
+"""The end of a run: writes curves and a report, and prints the next command."""
 
 from __future__ import annotations
 
@@ -21,43 +21,43 @@ from pdan_plugin.training.interruption import RunStopped
 
 
 def report_stop(stopped: RunStopped, arguments: argparse.Namespace, group: Group) -> int:
-    """Prints what was saved and how to go on; returns the exit status, which is 0 where the launcher asked to stop,
-    since the launcher then gives its own."""
+    """Prints the saved state and the command to resume. Returns the exit status: 0 if the launcher requested the stop,
+    because the launcher then sets its own."""
     if group.rank == 0:
         words = ['basicsr', 'train', *toolbox_flags(arguments)]
         words += [] if arguments.auto_resume else ['--auto_resume']
         words += ['--nproc', str(group.world_size)] if stopped.by_launcher else []
         print(f'basicsr train: {stopped}', file=sys.stderr)
         if stopped.state is not None:
-            print(f'Go on with: {shlex.join(words)}', file=sys.stderr, flush=True)
+            print(f'Resume with: {shlex.join(words)}', file=sys.stderr, flush=True)
     return 0 if stopped.by_launcher else 128 + stopped.signal
 
 
 def leave_curves(opt: Mapping[str, Any], *, debug: bool) -> None:
-    """The run as a picture beside its checkpoints, however it ended."""
+    """Draws the curves of the run beside its checkpoints, also after a failed run."""
     folder = Path('experiments', run_name(opt, debug=debug))
     metrics = (opt.get('val') or {}).get('metrics') or {}
     lower = [name for name, section in metrics.items() if section.get('better') == 'lower']
     try:
         if draw_curves(folder / FILE_NAME, folder / 'curves.png', lower_is_better=lower):
             print(f'Curves: {folder / "curves.png"}', flush=True)
-    except (OSError, RequestError) as error:  # the run's own end is what matters
+    except (OSError, RequestError) as error:  # must not replace the run's own error
         print(f'basicsr train: no curves: {error}', file=sys.stderr, flush=True)
 
 
 def leave_report(opt: Mapping[str, Any], *, debug: bool) -> None:
-    """The test as a page to look at; a model that leaves no record of its test, such as the toolbox's, has none."""
+    """Writes the report page of a test. Models without a test record, such as the toolbox's, get none."""
     folder = Path('results', run_name(opt, debug=debug))
     if not (folder / RECORD).is_file():
         return
     try:
         print(f'Report: {write_report([folder])}', flush=True)
-    except (OSError, RequestError, WorkError) as error:  # the scores are there
+    except (OSError, RequestError, WorkError) as error:  # the scores are already written
         print(f'basicsr test: no report: {error}', file=sys.stderr, flush=True)
 
 
 def what_next(opt: dict[str, Any], *, is_train: bool, debug: bool) -> str:
-    """Where the results are, and the commands that use them."""
+    """The places of the results, and the commands that use them."""
     name = run_name(opt, debug=debug)
     if is_train:
         averaged = ' path:param_key_g=params_ema' if opt['train'].get('ema_decay') else ''
@@ -67,7 +67,7 @@ def what_next(opt: dict[str, Any], *, is_train: bool, debug: bool) -> str:
             f'Trained weights: {weights}\n'
             f'Next, with an option file that names the test data:\n'
             f'  basicsr test -opt FILE --force_yml {option}{averaged}\n'
-            f'or on pictures of your own:\n'
+            f'or for your own pictures:\n'
             f'  basicsr restore INPUT -o OUTPUT -w {shlex.quote(weights)}'
         )
     pictures = f'Pictures: results/{name}/visualization/\n' if opt['val']['save_img'] else ''

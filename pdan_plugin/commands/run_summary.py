@@ -1,4 +1,4 @@
-"""How large a run is, in words: its data, its epochs, its networks, and the memory that training takes."""
+"""The size of a run as text: its data, epochs, networks, and the memory for training."""
 
 from __future__ import annotations
 
@@ -29,15 +29,14 @@ def summarize(
     overrides: Sequence[str] = (),
     without: Sequence[str] = (),
 ) -> str:
-    """All checks of `check_run`, and how large the run is, as text that ends with the next command.
+    """Makes all checks of `check_run` and returns the size of the run as text, with the next command at the end.
 
     Args:
-        overrides: The ``--force_yml`` that ``opt`` holds already; the next command has them too.
-        without: Keys of ``path:`` whose weights are not there yet; all else is checked, and the text ends without
-            a next command.
+        overrides: The ``--force_yml`` entries that ``opt`` already includes; the next command gets them too.
+        without: Keys of ``path:`` with missing weights. Everything else is checked, and the text has no next command.
 
     Raises:
-        RequestError: As `check_run`; or a network cannot be built, or its weights do not fit.
+        RequestError: See `check_run`; or a network cannot be built, or its weights do not fit.
     """
     is_train = is_training(opt)
     overrides = list(overrides)
@@ -52,7 +51,7 @@ def summarize(
     if is_train:
         total = int(opt['train']['total_iter'])
         _, steps = batch_and_parts(opt)
-        parts = f', worked through in {steps} parts,' if steps > 1 else ''
+        parts = f', computed in {steps} parts,' if steps > 1 else ''
         workers = f'{facts.world_size} worker{"s" if facts.world_size > 1 else ""}'
         lines += [
             '',
@@ -80,15 +79,15 @@ def _network_lines(opt: Mapping[str, Any], facts: RunFacts, is_train: bool) -> l
     parameters = {key: network_size.count_parameters(network) for key, network in networks.items()}
     lines = [f'  {key}: {opt[key]["type"]}, {count:,} parameters' for key, count in parameters.items()]
     if (branch := getattr(networks['network_g'], 'deblur_branch', None)) is not None:
-        in_use = parameters['network_g'] - network_size.count_parameters(branch)
-        lines[list(networks).index('network_g')] += f', {in_use:,} of them without the deblurring branch, as in use'
+        at_inference = parameters['network_g'] - network_size.count_parameters(branch)
+        lines[list(networks).index('network_g')] += f', {at_inference:,} at inference (without the deblurring branch)'
     network = networks['network_g']
     whole = next((data.lq_shape for data in reversed(facts.data) if data.lq_shape and data.phase != 'train'), None)
     crop = next((data.lq_shape for data in facts.data if data.phase == 'train'), None) or _crop_by_options(opt)
     for shape in dict.fromkeys(shape for shape in (whole, crop if is_train else None) if shape):
         macs = network_size.multiply_accumulates(network, (1, *shape))
         if macs is not None:
-            scaled = ', scaled from a small crop' if macs.is_scaled else ''
+            scaled = ', scaled up from a small crop' if macs.is_scaled else ''
             lines.append(
                 f'  network_g: {_short(macs.value)} multiply-accumulates for an input of {size_in_words(shape)}{scaled}'
             )
@@ -99,7 +98,7 @@ def _network_lines(opt: Mapping[str, Any], facts: RunFacts, is_train: bool) -> l
 
 
 def _crop_by_options(opt: Mapping[str, Any]) -> tuple[int, ...] | None:
-    """The LR crop of data sets that give only ``gt``, degraded in the model (Real-ESRGAN's)."""
+    """The LR crop for data sets that return only ``gt``, which the model degrades (Real-ESRGAN)."""
     if 'gt_size' not in opt or not opt.get('scale'):
         return None
     side = int(opt['gt_size'] // opt['scale'])

@@ -1,4 +1,4 @@
-"""How a script ends: its errors as messages, and the exit status that says which kind it was."""
+"""The end of a script: prints errors as messages and returns the exit status."""
 
 from __future__ import annotations
 
@@ -25,14 +25,13 @@ def ends_script(*, restartable: bool) -> Callable[[Main], Script]: ...
 
 
 def ends_script(main: Main | None = None, *, restartable: bool = True) -> Script | Callable[[Main], Script]:
-    """A script's ``main`` that returns the exit status: 0 done, 1 failed, 2 a wrong request, 130 Ctrl-C.
+    """Decorates a script's ``main`` to return the exit status: 0 done, 1 failed, 2 a wrong request, 130 Ctrl-C.
 
-    Any other exception keeps its traceback. Stands above ``main`` bare, or with its option in brackets.
+    Other exceptions keep their traceback. Use it as ``@ends_script`` or ``@ends_script(restartable=...)``.
 
     Args:
         main: The script's ``main``.
-        restartable: Whether the script goes on where it stopped when it is called again; the message after Ctrl-C
-            then says so.
+        restartable: Whether a second call of the script continues its work; the message after Ctrl-C then mentions it.
     """
     if main is None:
         return functools.partial(_ending, restartable=restartable)
@@ -48,7 +47,7 @@ def _ending(main: Main, *, restartable: bool) -> Script:
             print(f'error: {error}', file=sys.stderr)
             return WRONG_REQUEST if isinstance(error, RequestError) else FAILED
         except KeyboardInterrupt:
-            print('interrupted' + '; the same command goes on from here' * restartable, file=sys.stderr)
+            print('interrupted' + '; the same command continues from here' * restartable, file=sys.stderr)
             return INTERRUPTED
         return DONE
 

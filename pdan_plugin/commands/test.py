@@ -1,4 +1,4 @@
-"""`basicsr test`: the toolbox's tester on checked options."""
+"""`basicsr test`: runs the toolbox's tester with checked options."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pdan_plugin.commands.option_arguments import add_option_file, add_run_argum
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The option file, and how the run is started."""
+    """Adds the option file and the arguments for starting a run."""
     add_option_file(parser)
     add_run_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs it and returns the exit status.
+    """Runs the test and returns the exit status.
 
     Raises:
-        RequestError: The run cannot start as it was asked for; nothing has been written.
+        RequestError: The run cannot start; nothing has been written.
     """
     from pdan_plugin.commands.pipeline import run_pipeline
 

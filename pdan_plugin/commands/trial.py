@@ -1,4 +1,4 @@
-"""Trying parts of a run before it starts: what they raise becomes a refusal, and they log nothing."""
+"""Tries parts of a run before it starts: their exceptions become RequestErrors, and they log nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pdan_plugin.errors import RequestError
 
 @contextmanager
 def toolbox_silent() -> Iterator[None]:
-    """No log lines of data sets and networks as they are built; the run itself will log them once."""
+    """Hides the log lines of data sets and networks while they are built; the run itself logs them later."""
     disabled = logging.root.manager.disable
     logging.disable(logging.INFO)
     try:
@@ -23,7 +23,7 @@ def toolbox_silent() -> Iterator[None]:
 
 @contextmanager
 def as_request(what: str) -> Iterator[None]:
-    """Whatever is raised within becomes a RequestError that begins with ``what`` and names the cause and its place."""
+    """An exception in the block becomes a RequestError that begins with ``what`` and names the cause and its place."""
     try:
         yield
     except RequestError as error:

@@ -1,29 +1,30 @@
 """The random part of a training sample.
 
-It is decided by (seed, epoch, repeat, index) alone, so neither workers nor their number matter.
+It depends only on (seed, epoch, repeat, index), so the number of workers does not matter.
 """
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from pdan_plugin.data.seeded_bytes import seeded_bytes
+
 BRIGHTNESS_PROBABILITY = 0.5
 BRIGHTNESS_RANGE = (0.8, 1.2)
 
-# The draws are words of a hash: a small part of the cost of a generator made for one sample, and the same on every
-# machine and with every version of numpy.
+# The draws are words of a hash. This is much faster than a random generator per sample, and gives the same values on
+# every machine and with every version of numpy.
 _DRAWN = struct.Struct('<5Q')
 _WHOLE = 2**64
 
 
 @dataclass(frozen=True)
 class Draws:
-    """What was drawn for one sample. ``top`` and ``left`` count LR pixels; ``brightness`` is a gain, 1 where off."""
+    """The draws for one sample. ``top`` and ``left`` are in LR pixels; ``brightness`` is a gain, 1 if off."""
 
     top: int
     left: int
@@ -46,14 +47,13 @@ def draw(
 ) -> Draws:
     """Draw the crop's place among ``places`` (rows, columns) and the augmentations.
 
-    Flips and the transposition are the toolbox's: each with probability 1/2, the last two under ``use_rot``. Everything
-    is drawn whether it is used or not, so turning one augmentation off leaves the others as they were.
+    Flips and the transposition are the toolbox's: each with probability 1/2, the last two only with ``use_rot``.
+    Everything is always drawn, so turning one augmentation off does not change the others.
 
     The paper says only "brightness"; our reading is one gain from 0.8 to 1.2 with probability 1/2.
     """
-    words = f'{seed} {epoch} {repeat} {index}'.encode()
-    digest = hashlib.blake2b(words, digest_size=_DRAWN.size, person=b'augmentation').digest()
-    row, column, coins, chance, strength = _DRAWN.unpack(digest)
+    drawn = seeded_bytes(_DRAWN.size, seed, epoch, repeat, index, purpose='augmentation')
+    row, column, coins, chance, strength = _DRAWN.unpack(drawn)
     least, most = BRIGHTNESS_RANGE
     gain = least + (most - least) * strength / _WHOLE if chance < BRIGHTNESS_PROBABILITY * _WHOLE else 1.0
     return Draws(

@@ -1,11 +1,10 @@
 """Noise, JPEG compression and other resampling, added to an LR picture while it is read.
 
-What is added to a sample is decided by (seed, epoch, repeat, index) alone, so neither workers nor their number matter.
+The draws for a sample depend only on (seed, epoch, repeat, index), so the number of workers does not matter.
 """
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,29 +14,30 @@ from typing import Any
 import cv2
 import numpy as np
 
+from pdan_plugin.data.seeded_bytes import seeded_bytes
 from pdan_plugin.option_schema.sections import Degradation
 from pdan_plugin.option_schema.validation import read_section
 
 _WORDS = struct.Struct('<16I')
 _WHOLE = 2**32
-_BLOCK = 16  # pixels of a JPEG's largest unit, two blocks of 8: the place of a crop in it is drawn
+_BLOCK = 16  # pixels of a JPEG's largest unit, two blocks of 8; a crop's position in it is drawn
 _MIDDLE_GREY = 127.5
-_FULL_COLOUR_CHANCE = 0.25  # of a JPEG whose colour planes are not halved
+_FULL_COLOUR_CHANCE = 0.25  # probability that a JPEG's colour planes are not halved
 _FILTER_REACH = 2  # pixels to either side
 
 
 @dataclass(frozen=True)
 class DegradationDraws:
-    """What was drawn for one sample.
+    """The draws for one sample.
 
     Attributes:
         resampling: ``bicubic`` (the picture as stored), ``area`` or ``bilinear``.
-        noise_sigma: Standard deviation in grey levels of 255; 0 for none.
+        noise_sigma: Standard deviation in grey levels of 255; 0 for no noise.
         noise_follows_signal: Whether the variance is proportional to the grey level, with ``noise_sigma`` at 127.5.
-        noise_seed: Of the noise's generator, 128 bits.
+        noise_seed: Seed of the noise generator, 128 bits.
         jpeg_quality: 1 to 100, or None for no compression.
-        jpeg_offset: (rows, columns), 0 to 15, by which the picture's first pixel lies inside a unit of 16x16.
-        jpeg_full_colour: Whether the colour planes have the full size (4:4:4) and not half of it (4:2:0).
+        jpeg_offset: (row, column), 0 to 15, of the picture's first pixel inside a unit of 16x16.
+        jpeg_full_colour: Whether the colour planes have the full size (4:4:4) instead of half of it (4:2:0).
     """
 
     resampling: str
@@ -50,14 +50,14 @@ class DegradationDraws:
 
 
 class LQDegradation:
-    """Degrades LR pictures as the section ``degradation`` of a data set says.
+    """Degrades LR pictures as set in the section ``degradation`` of a data set.
 
     The order is that of a camera: resampling, noise, rounding to 8 bits, JPEG.
 
     Args:
-        options: The section as read from the option file; `option_schema.sections.Degradation` lists its keys.
+        options: The section of the option file; `option_schema.sections.Degradation` lists its keys.
         label: The data set, for messages.
-        scale: How many times smaller the LR pictures are, which the filters of ``area`` and ``bilinear`` depend on.
+        scale: How many times smaller the LR pictures are; the filters of ``area`` and ``bilinear`` depend on it.
 
     Raises:
         RequestError: A key or value that the section does not allow.
@@ -68,10 +68,9 @@ class LQDegradation:
         self._scale = scale
 
     def draw(self, *, seed: int, epoch: int, repeat: int, index: int) -> DegradationDraws:
-        """Draw for one sample. Everything is drawn whether it is used or not, so that one key leaves others alone."""
+        """Draw for one sample. Everything is always drawn, so one key does not change the draws of another."""
         settings = self.settings
-        words = f'{seed} {epoch} {repeat} {index}'.encode()
-        digest = hashlib.blake2b(words, digest_size=_WORDS.size, person=b'degradation').digest()
+        drawn = seeded_bytes(_WORDS.size, seed, epoch, repeat, index, purpose='degradation')
         (
             resize_chance,
             resize_choice,
@@ -84,7 +83,7 @@ class LQDegradation:
             column,
             colour,
             *_,
-        ) = _WORDS.unpack(digest)
+        ) = _WORDS.unpack(drawn)
         resampling, noise_sigma, jpeg_quality = 'bicubic', 0.0, None
         if settings.resize is not None and resize_chance < settings.resize_prob * _WHOLE:
             resampling = settings.resize[resize_choice * len(settings.resize) // _WHOLE]
@@ -98,18 +97,18 @@ class LQDegradation:
             resampling=resampling,
             noise_sigma=noise_sigma,
             noise_follows_signal=settings.poisson and signal < _WHOLE // 2,
-            noise_seed=int.from_bytes(digest[-16:], 'little'),
+            noise_seed=int.from_bytes(drawn[-16:], 'little'),
             jpeg_quality=jpeg_quality,
             jpeg_offset=(row * _BLOCK // _WHOLE, column * _BLOCK // _WHOLE),
             jpeg_full_colour=colour < _FULL_COLOUR_CHANCE * _WHOLE,
         )
 
     def apply(self, picture: np.ndarray, draws: DegradationDraws) -> np.ndarray:
-        """The degraded picture; the given one is not changed.
+        """The degraded picture; ``picture`` is not changed.
 
         Args:
             picture: (h, w, 3) uint8 RGB.
-            draws: What `draw` gave.
+            draws: The result of `draw`.
 
         Returns:
             (h, w, 3) uint8 RGB, of the same size.
@@ -129,16 +128,16 @@ def _add_noise(values: np.ndarray, draws: DegradationDraws) -> None:
     """Add noise to (h, w, 3) float32 grey levels, in place."""
     noise = np.random.Generator(np.random.PCG64(draws.noise_seed)).standard_normal(values.shape, dtype=np.float32)
     noise *= np.float32(draws.noise_sigma)
-    if draws.noise_follows_signal:  # photons that arrive are counted: the variance is proportional to their number
+    if draws.noise_follows_signal:  # photon noise: the variance is proportional to the number of photons
         noise *= np.sqrt(np.maximum(values, 0) / np.float32(_MIDDLE_GREY))
     values += noise
 
 
 def _compressed(picture: np.ndarray, draws: DegradationDraws) -> np.ndarray:
-    """The picture through JPEG, as part of a larger one whose block grid is anywhere."""
+    """The picture compressed as JPEG, as part of a larger picture: its position in the block grid is drawn."""
     height, width = picture.shape[:2]
     top, left = draws.jpeg_offset
-    # Whole units to the right and below too, or the encoder fills the last one in its own way.
+    # Pad to whole units at the right and bottom too; otherwise the encoder pads them in its own way.
     bottom, right = -(top + height) % _BLOCK, -(left + width) % _BLOCK
     padded = cv2.copyMakeBorder(
         cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), top, bottom, left, right, cv2.BORDER_REPLICATE
@@ -155,23 +154,22 @@ def _compressed(picture: np.ndarray, draws: DegradationDraws) -> np.ndarray:
 
 @cache
 def resampling_filter(resampling: str, scale: int) -> np.ndarray:
-    """A filter that turns a bicubic LR picture into nearly what another resampling would have made.
+    """A filter that makes a bicubic LR picture look as if another resampling had made it.
 
-    MATLAB's bicubic, the mean over an area and the antialiased bilinear kernel differ in how much of each frequency
-    they keep. The filter is the symmetric one of five taps that fits the ratio of the two best (least squares over the
-    frequencies of the LR picture, weighted by the power that pictures have there); what folds over from higher
-    frequencies differs too and stays as it is.
+    MATLAB's bicubic, area averaging and the antialiased bilinear kernel attenuate frequencies differently. The filter
+    is the symmetric one with five taps whose gain is nearest to the ratio of the two responses: least squares over the
+    frequencies of the LR picture, weighted by the power pictures have there. Aliasing differs too and is not corrected.
 
     Args:
         resampling: ``area`` or ``bilinear``.
         scale: How many times smaller the LR picture is, 2 or more.
 
     Returns:
-        (5,) float32, to be used along rows and columns; its sum is 1.
+        (5,) float32, to be applied along rows and columns; its sum is 1.
     """
-    frequencies = np.linspace(0.01, 0.5, 99)  # cycles a pixel of the LR picture
+    frequencies = np.linspace(0.01, 0.5, 99)  # cycles per pixel of the LR picture
     start, wanted = (_response(_KERNELS[name], frequencies, scale) for name in ('bicubic', resampling))
-    # The gain at frequency 0 is 1, so of the taps only those beside the middle are free.
+    # The gain at frequency 0 is 1, so only the taps beside the middle are free.
     basis = np.stack([2 * (np.cos(2 * np.pi * n * frequencies) - 1) for n in range(1, _FILTER_REACH + 1)], axis=1)
     weight = start / frequencies
     side = np.linalg.lstsq(basis * (start * weight)[:, None], (wanted - start) * weight, rcond=None)[0]

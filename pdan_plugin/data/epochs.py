@@ -1,4 +1,4 @@
-"""Epochs of the training data: how many batches one has, and indices that know which epoch they belong to."""
+"""Epochs of the training data: the number of batches in one, and indices that carry their epoch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pdan_plugin.errors import RequestError
 
 
 def iterations_per_epoch(images: int, enlarge_ratio: float, batch_size: int, world_size: int) -> int:
-    """Whole batches a rank gets in an epoch: the loader drops the rest.
+    """Whole batches per rank in an epoch; the loader drops an incomplete last batch.
 
     Args:
         images: Length of the data set.
@@ -17,7 +17,7 @@ def iterations_per_epoch(images: int, enlarge_ratio: float, batch_size: int, wor
         world_size: Number of ranks.
 
     Raises:
-        RequestError: Not one whole batch.
+        RequestError: There is less than one whole batch.
     """
     batches = math.ceil(images * enlarge_ratio / world_size) // batch_size
     if batches == 0:
@@ -31,7 +31,7 @@ def iterations_per_epoch(images: int, enlarge_ratio: float, batch_size: int, wor
 
 
 class SampleIndex(int):
-    """An index into a data set that knows its epoch and which use of the index in that epoch it is, from 0.
+    """An index into a data set, with its epoch and its ``repeat``: how often the epoch has used the index before.
 
     A data set that draws its augmentation from (seed, epoch, repeat, index) makes the same draws in any worker.
     """

@@ -1,7 +1,7 @@
-"""8-bit RGB pictures as bytes and back, strictly: a damaged picture is an error and never a partly filled frame.
+"""Encodes and decodes 8-bit RGB pictures strictly: a damaged picture is an error, never a partly filled frame.
 
-An uncompressed BMP lets a crop be copied out of a memory map without decoding the frame; a PNG takes about half the
-room.
+From an uncompressed BMP a crop can be copied out of a memory map without decoding the frame. A PNG takes about half the
+space.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import cv2
 import numpy as np
 
 CODECS = ('bmp', 'png')
-PNG_COMPRESSION = 1  # the toolbox's own level: larger, but quick to write
-HEADER_BYTES = 33  # as much of a file as `picture_shape` needs
+PNG_COMPRESSION = 1  # the toolbox's level: larger files, but fast to write
+HEADER_BYTES = 33  # bytes at a file's beginning that `picture_shape` needs
 
 _PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
 _BMP_HEADER_BYTES = 54
 
 
 class PictureError(ValueError):
-    """The bytes are not a whole picture of the expected kind; says what is wrong, not where the bytes came from."""
+    """The bytes are not a whole picture of the expected kind. The message has the fault, not the bytes' source."""
 
 
 def encode_picture(image: np.ndarray, codec: str) -> bytes:
@@ -78,7 +78,7 @@ def decode_picture(data: bytes | memoryview) -> np.ndarray:
 
 
 def decode_crop(data: bytes | memoryview, top: int, left: int, height: int, width: int) -> np.ndarray:
-    """A part of the picture, (height, width, 3) uint8 RGB; of a BMP only that part's bytes are read.
+    """A part of the picture, (height, width, 3) uint8 RGB; from a BMP only that part's bytes are read.
 
     Raises:
         PictureError: As `decode_picture`.
@@ -100,12 +100,12 @@ def decode_crop(data: bytes | memoryview, top: int, left: int, height: int, widt
     if signed_height > 0:  # rows lie bottom up
         rows = rows[::-1]
     crop = rows[top : top + height, left * 3 : (left + width) * 3]
-    # One compact copy first: OpenCV would copy the strided view a pixel at a time.
+    # Make a contiguous copy first: OpenCV would copy the strided view pixel by pixel.
     return cv2.cvtColor(np.ascontiguousarray(crop).reshape(height, width, 3), cv2.COLOR_BGR2RGB)
 
 
 def row_extent(shape: tuple[int, int, int], top: int, height: int) -> tuple[int, int]:
-    """(start, stop) in bytes of rows of a BMP that `encode_picture` wrote: a header, then the rows from the last up."""
+    """Byte range (start, stop) of rows in a BMP made by `encode_picture`: a header, then the rows from the last up."""
     stride = _row_bytes(shape[1])
     return _BMP_HEADER_BYTES + (shape[0] - top - height) * stride, _BMP_HEADER_BYTES + (shape[0] - top) * stride
 
@@ -126,14 +126,14 @@ def _bmp_layout(head: bytes) -> tuple[int, int, int]:
     if len(head) < HEADER_BYTES:
         raise PictureError(f'is a truncated BMP ({len(head)} bytes)')
     start, _, width, height, _, depth = struct.unpack('<IIiiHH', head[10:30])
-    # Of the compression field, bytes 30 to 33, three lie inside the header read; its values are small numbers.
+    # The header read has only three bytes of the compression field (bytes 30 to 33); its values are small numbers.
     if depth != 24 or head[30:33] != b'\0\0\0' or start < _BMP_HEADER_BYTES or width < 1 or height == 0:
         raise PictureError(f'is a {depth}-bit or compressed BMP, expected uncompressed 24-bit')
     return start, width, height
 
 
 def _check_png(data: bytes | memoryview) -> None:
-    """Walk a PNG's chunks and their checksums: OpenCV versions differ in what they return for a truncated one."""
+    """Check a PNG's chunks and their checksums: OpenCV versions differ in what they return for a truncated PNG."""
     view = memoryview(data)
     position = len(_PNG_SIGNATURE)
     while position + 12 <= len(view):

@@ -1,4 +1,4 @@
-"""Frames that were not prepared: a folder of clips, or a zip read in place."""
+"""Reads frames that are not in a store: from a folder of clips or from a zip."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pdan_plugin.errors import RequestError
 
 
 class Frames(Protocol):
-    """What a set of frames can be asked, wherever it lies. Pictures are (h, w, 3) uint8 RGB; keys are sorted."""
+    """The interface of a set of frames. Pictures are (h, w, 3) uint8 RGB; keys are sorted."""
 
     keys: list[str]
 
@@ -30,15 +30,15 @@ class Frames(Protocol):
 
 
 class _EncodedFrames(ABC):
-    """What frames kept as encoded pictures share; subclasses say where the bytes lie."""
+    """Base class for frames stored as encoded pictures; subclasses read the bytes."""
 
     @abstractmethod
     def name_of(self, key: str) -> str:
-        """The picture's place, for messages."""
+        """The picture's path, for messages."""
 
     @abstractmethod
     def read_bytes(self, key: str, count: int = -1) -> bytes:
-        """The first ``count`` bytes of the picture, or all; RequestError where they cannot be read."""
+        """The first ``count`` bytes of the picture, or all; raises RequestError if they cannot be read."""
 
     def shape(self, key: str) -> tuple[int, int, int]:
         try:
@@ -60,15 +60,15 @@ class _EncodedFrames(ABC):
 
 
 class FrameFolder(_EncodedFrames):
-    """REDS's own folders, ``CLIP/FRAME.png``, or the toolbox's, ``NAME.png``.
+    """A folder of frames: ``CLIP/FRAME.png`` as in REDS, or ``NAME.png`` as in the toolbox.
 
     Args:
         folder: The folder of clips.
-        plain: Whether pictures directly in the folder, without clips, are frames too; their keys are their names.
+        plain: Whether pictures directly in the folder are frames too; their keys are their names.
 
     Raises:
-        RequestError: No such folder, no frame in it, or clips and pictures beside each other. Reading raises it too,
-            naming the file.
+        RequestError: There is no such folder, it has no frame, or it has both clips and pictures. Reading a frame
+            raises it too and names the file.
     """
 
     def __init__(self, folder: str | Path, *, plain: bool = False) -> None:
@@ -113,17 +113,17 @@ def _picture_keys(names: Iterable[str]) -> list[str]:
 class FrameArchive(_EncodedFrames):
     """One of REDS's zips, read without unpacking; ``name`` is the set in it, such as ``train_sharp``.
 
-    Threads may read from it at the same time.
+    Several threads may read from it at the same time.
 
     Raises:
-        RequestError: No readable zip, or no frame of the set in it.
+        RequestError: The zip cannot be read, or it has no frame of the set.
     """
 
     def __init__(self, path: str | Path, name: str) -> None:
         self.path = Path(path)
         try:
             self._archive = zipfile.ZipFile(self.path)
-        except (OSError, zipfile.BadZipFile, RuntimeError, ValueError) as error:  # ValueError: names in no code
+        except (OSError, zipfile.BadZipFile, RuntimeError, ValueError) as error:  # ValueError: undecodable names
             raise RequestError(f'{self.path}: not a readable zip ({error}); download it again') from error
         self._members: dict[str, str] = {}
         for member in self._archive.namelist():
@@ -147,7 +147,7 @@ class FrameArchive(_EncodedFrames):
         try:
             with self._archive.open(self._members[key]) as file:
                 return file.read(count)
-        except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:  # also of encrypted ones
+        except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:  # RuntimeError: encrypted
             raise RequestError(f'{self.name_of(key)}: cannot be read ({error})') from error
 
     def close(self) -> None:
@@ -155,5 +155,5 @@ class FrameArchive(_EncodedFrames):
 
 
 def open_place(place: Place, name: str) -> FrameFolder | FrameArchive:
-    """The frames of a set where `reds_layout.find_set` found it."""
+    """The frames of a set at the place that `reds_layout.find_set` found."""
     return FrameArchive(place.path, name) if place.is_archive else FrameFolder(place.path)

@@ -1,8 +1,8 @@
-"""Reading prepared frames: LMDB in the toolbox's own format, whole frames and crops.
+"""Reads whole frames and crops from stores: LMDBs in the toolbox's format.
 
-The format is that of the toolbox's ``utils/lmdb_util.py``: values are encoded pictures, keys are names without
-extension, and ``meta_info.txt`` lists ``KEY.png (h,w,c) LEVEL``, the compression of PNG values. The stores made here
-say 0 where the values are uncompressed BMP; what a value is, its own first bytes tell.
+The format is that of the toolbox's ``utils/lmdb_util.py``. Values are encoded pictures, keys are names without
+extension. ``meta_info.txt`` lists ``KEY.png (h,w,c) LEVEL``; LEVEL is the PNG compression, or 0 in this package's
+stores of uncompressed BMP. A value's kind is read from its first bytes.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _META_LINE = re.compile(r'(\S+?)(?:\.\w+)? \((\d+),(\d+),(\d+)\) \d+')
 
 
 class FrameStore:
-    """An LMDB store of frames, read from its memory map. It may be pickled and forked, and must not be written to.
+    """An LMDB store of frames, read from its memory map. It may be pickled and forked; the store must not be written.
 
     Raises:
-        RequestError: No store here, an unfinished or damaged one, or a meta_info.txt that is not one. Reading raises
-            it too, naming the key and the store.
+        RequestError: There is no store, it is unfinished or damaged, or its meta_info.txt has another format. Reading a
+            frame raises it too and names key and store.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -47,7 +47,7 @@ class FrameStore:
             raise RequestError(f'{self.path / META_INFO}: is not UTF-8 text ({error}); make the store again') from error
         except FileNotFoundError as error:
             raise RequestError(
-                f'{self.path}: no {META_INFO} in this store, so it was never finished; make it again '
+                f'{self.path}: no {META_INFO} in this store, so it is unfinished; make it again '
                 '(python scripts/prepare_reds.py SOURCE TARGET)'
             ) from error
         known: dict[str, tuple[int, int, int]] = {}  # a store has a few shapes and many frames: share the tuples
@@ -87,7 +87,7 @@ class FrameStore:
         return self._decoded(key, value, None)
 
     def read_crop(self, key: str, top: int, left: int, height: int, width: int) -> np.ndarray:
-        """A part of the frame, (height, width, 3) uint8 RGB; of a BMP only its rows are read from the memory map.
+        """A part of the frame, (height, width, 3) uint8 RGB; from a BMP only its rows are read.
 
         Raises:
             ValueError: The crop does not lie inside the frame.
@@ -95,7 +95,7 @@ class FrameStore:
         return self._decoded(key, self._value(key), (top, left, height, width))
 
     def expect_crop(self, key: str, top: int, height: int) -> None:
-        """`read_crop` of these rows will follow: the system begins to fetch them where they are not in memory."""
+        """Announce a `read_crop` of these rows, so that the system starts to load them if they are not in memory."""
         value = self._value(key)
         start, stop = (0, len(value)) if self.codec == 'png' else row_extent(self.shape(key), top, height)
         values = self._mapped()

@@ -1,12 +1,12 @@
-"""Writing a store of frames so that a kill at any moment loses nothing and never leaves half a store in place.
+"""Writes a store of frames; a kill at any moment loses no committed frame and never leaves half a store in place.
 
-While it is written, ``NAME.lmdb`` lies beside its final place as ``NAME.lmdb.partial``. Frames are committed in
-batches; after each, their shapes and checksums are appended to ``checksums.txt``. Only a finished store, with its
-``meta_info.txt``, is renamed.
+An unfinished ``NAME.lmdb`` is called ``NAME.lmdb.partial``. Frames are committed in batches; after each batch their
+shapes and checksums are appended to the journal, ``checksums.txt``. Only a finished store, with ``meta_info.txt``, is
+renamed.
 
-The order at the end, so that a kill between any two steps leaves what the next writer finishes: frames committed,
-``meta_info.txt`` put in place, the journal closed and ``checksums.txt`` put in place sorted by key, the folder renamed,
-and only then ``origin.json`` removed: a partial store always knows what it was begun from.
+After a kill between any two of the last steps, the next writer can finish. Their order: commit the frames, write
+``meta_info.txt``, close the journal and write ``checksums.txt`` sorted by key, rename the folder, and last remove
+``origin.json``, so that a partial store always has the record of its origin.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from pdan_plugin.data.frame_store import META_INFO
 from pdan_plugin.errors import RequestError, WorkError, refusing_unwritable
 from pdan_plugin.files.json_files import write_json
 from pdan_plugin.files.whole_files import flush_folder, write_whole
+from pdan_plugin.machine.sizes import disk_in_words
 
 CHECKSUMS = 'checksums.txt'
 _ORIGIN = 'origin.json'
@@ -49,18 +50,18 @@ Record = tuple[tuple[int, int, int], str]  # shape, checksum of the pixels
 
 
 def bytes_on_disk(value_bytes: int) -> int:
-    """What a value of that size takes in LMDB: whole pages of its own, and its share of the tree."""
+    """Bytes that a value of this size takes in LMDB: whole pages, and its share of the tree."""
     return (value_bytes + 16 + _PAGE - 1) // _PAGE * _PAGE + 128
 
 
 def partial_path(path: str | Path) -> Path:
-    """Where a store lies until it is finished."""
+    """The path of a store until it is finished."""
     path = Path(path)
     return path.with_name(path.name + '.partial')
 
 
 def read_checksums(store: str | Path) -> dict[str, Record]:
-    """Shape and checksum of each frame of a store made by `FrameStoreWriter`, finished or not; empty without any."""
+    """Shape and checksum of each frame of a store by `FrameStoreWriter`, finished or not; empty if there are none."""
     file = Path(store) / CHECKSUMS
     if not file.exists():
         return {}
@@ -70,15 +71,15 @@ def read_checksums(store: str | Path) -> dict[str, Record]:
 class FrameStoreWriter:
     """Writes the store ``path`` (``....lmdb``); use it in a ``with`` statement and call `finish` at the end.
 
-    Left without `finish`, by an exception or a kill, everything committed stays in the partial store and the next
-    writer of the same path goes on from there: `done` says which frames it has. ``origin`` names where the frames come
-    from; a partial store of another origin or codec is not continued.
+    After an exception or a kill, committed frames stay in the partial store, and the next writer of the same path
+    continues it; `done` lists its frames. ``origin`` names the frames' source; a partial store of another origin or
+    codec is rejected.
 
     Raises:
-        RequestError: The store is there already, its partial form belongs to another origin or codec, another
-            process is writing it, or its file system cannot lock files.
-        WorkError: Adding, committing and finishing raise it where the disk is full or fails. What was committed before
-            is kept, and the next writer goes on from there.
+        RequestError: The store already exists, its partial form has another origin or codec, another process is
+            writing it, or its file system cannot lock files.
+        WorkError: Raised by `add`, `commit` and `finish` if the disk is full or fails. Frames committed before are
+            kept, and the next writer continues from there.
     """
 
     def __init__(self, path: str | Path, *, codec: str = 'bmp', origin: str = '') -> None:
@@ -88,7 +89,7 @@ class FrameStoreWriter:
         if codec not in CODECS:
             raise RequestError(f'codec must be one of {", ".join(CODECS)}, got {codec!r}')
         if self.path.exists():
-            raise RequestError(f'{self.path}: is there already; remove it to make it anew')
+            raise RequestError(f'{self.path}: already exists; remove it to make it again')
         self.codec = codec
         self._folder = partial_path(self.path)
         self._pending: dict[str, bytes] = {}
@@ -114,7 +115,7 @@ class FrameStoreWriter:
 
     @property
     def done(self) -> Set[str]:
-        """Keys that are safely in the store or waiting for the next commit: a view that follows what is added."""
+        """Keys in the store or waiting for the next commit; a live view."""
         return self._records.keys()
 
     def add(self, key: str, image: np.ndarray) -> None:
@@ -123,10 +124,10 @@ class FrameStoreWriter:
         self.add_encoded(key, encode_picture(image, self.codec), shape, picture_checksum(image))
 
     def add_encoded(self, key: str, data: bytes, shape: tuple[int, int, int], checksum: str) -> None:
-        """Store a frame that was encoded (`frame_codec.encode_picture`) and summed (`picture_checksum`) elsewhere."""
+        """Store an encoded frame (`frame_codec.encode_picture`) with its checksum (`picture_checksum`)."""
         if not key or '.' in key or any(character.isspace() for character in key):
             raise ValueError(
-                f'a key must not be empty nor hold a dot or a space (meta_info.txt could not name it): {key!r}'
+                f'a key must not be empty and must not hold a dot or a space (meta_info.txt cannot list it): {key!r}'
             )
         self._pending[key] = data
         self._records[key] = (shape, checksum)
@@ -135,15 +136,15 @@ class FrameStoreWriter:
             self.commit()
 
     def commit(self) -> None:
-        """Make everything added so far safe.
+        """Write everything added so far to disk, safe from a kill.
 
         Raises:
-            WorkError: The disk is full or fails; what was added since the last commit is lost, what was before is not.
+            WorkError: The disk is full or fails; only frames added since the last commit are lost.
         """
         if not self._pending:
             return
         try:
-            with self._telling_a_full_disk():
+            with self._reporting_a_full_disk():
                 self._put_pending()
                 for key in self._pending:
                     shape, checksum = self._records[key]
@@ -153,12 +154,12 @@ class FrameStoreWriter:
             for key in self._pending:
                 del self._records[key]
             raise
-        finally:  # also after an error: closing must not try the same again
+        finally:  # also after an error, so that close does not try the same again
             self._pending.clear()
             self._pending_bytes = 0
 
     def finish(self) -> None:
-        """Commit, write meta_info.txt, and put the store in its place.
+        """Commit, write meta_info.txt, and rename the finished store.
 
         Raises:
             WorkError: As `commit`; the next writer can finish.
@@ -166,7 +167,7 @@ class FrameStoreWriter:
         self.commit()
         level = PNG_COMPRESSION if self.codec == 'png' else 0
         keys = sorted(self._records)
-        with self._telling_a_full_disk():
+        with self._reporting_a_full_disk():
             meta = ''.join(f'{key}.png {_shape_text(self._records[key][0])} {level}\n' for key in keys)
             write_whole(self._folder / META_INFO, meta, durable=True)
             self._environment.close()
@@ -175,7 +176,7 @@ class FrameStoreWriter:
             write_whole(self._folder / CHECKSUMS, _journal_text(self._records), durable=True)
             (self._folder / 'lock.mdb').unlink(missing_ok=True)
             flush_folder(self._folder)
-            if sys.platform == 'win32':  # which does not rename a folder of which a file is open
+            if sys.platform == 'win32':  # Windows does not rename a folder with an open file
                 self._lock.close()
             self._folder.rename(self.path)
             (self.path / _ORIGIN).unlink(missing_ok=True)
@@ -183,7 +184,7 @@ class FrameStoreWriter:
         self._lock.close()
 
     def close(self) -> None:
-        """Commit and stop, leaving an unfinished store for the next writer; after `finish`, nothing."""
+        """Commit and close; the unfinished store stays for the next writer. Does nothing after `finish`."""
         if self._closed:
             self._lock.close()
             return
@@ -192,7 +193,7 @@ class FrameStoreWriter:
         finally:
             self._closed = True
             self._environment.close()
-            with contextlib.suppress(OSError):  # of a full disk; the journal is made whole from the frames
+            with contextlib.suppress(OSError):  # from a full disk; the next writer repairs the journal from the frames
                 self._journal.close()
             self._lock.close()
 
@@ -205,13 +206,13 @@ class FrameStoreWriter:
         self.close()
 
     @contextlib.contextmanager
-    def _telling_a_full_disk(self) -> Iterator[None]:
+    def _reporting_a_full_disk(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, lmdb.Error) as error:  # of a full disk LMDB says no more than 'Input/output error'
+        except (OSError, lmdb.Error) as error:  # LMDB reports a full disk as 'Input/output error'
             free = shutil.disk_usage(self._folder).free
             raise WorkError(
-                f'{self.path}: cannot be written on ({error}; {free / 1e6:.0f} MB are free): the disk is full or '
+                f'{self.path}: cannot be written on ({error}; {disk_in_words(free)} are free): the disk is full or '
                 f'fails. What was committed is kept in {self._folder.name}; make room and run the same command again'
             ) from error
 
@@ -222,17 +223,17 @@ class FrameStoreWriter:
                     for key, data in self._pending.items():
                         transaction.put(key.encode(), data)
                 return
-            except lmdb.MapFullError:  # the transaction was undone; the whole batch is still here
+            except lmdb.MapFullError:  # the transaction was rolled back; the whole batch is still pending
                 self._environment.set_mapsize(2 * self._environment.info()['map_size'])
 
     def _check_still_unfinished(self) -> None:
-        """Another writer may have finished between the look at the store's place and the lock."""
+        """Raise an error if another writer finished the store before this one got the lock."""
         if self.path.exists():
             empty = self._folder / _DATA
-            if empty.exists() and empty.stat().st_size == 0:  # made a moment ago, by opening it to lock it
+            if empty.exists() and empty.stat().st_size == 0:  # created just now, when it was opened for the lock
                 empty.unlink()
                 self._folder.rmdir()
-            raise RequestError(f'{self.path}: another process has just finished it')
+            raise RequestError(f'{self.path}: another process has just finished this store')
 
     def _opened(self) -> lmdb.Environment:
         size = (self._folder / _DATA).stat().st_size
@@ -240,7 +241,7 @@ class FrameStoreWriter:
             return lmdb.open(str(self._folder), map_size=max(2 * size, _SMALLEST_MAP), readahead=False)
         except lmdb.Error as error:
             raise RequestError(
-                f'{self._folder}: what was begun here cannot be gone on with ({error}); remove this folder'
+                f'{self._folder}: this unfinished store cannot be continued ({error}); remove this folder'
             ) from error
 
     def _check_origin(self, wanted: dict[str, str]) -> None:
@@ -251,19 +252,19 @@ class FrameStoreWriter:
         found = json.loads(file.read_text(encoding='utf-8'))
         if found != wanted:
             raise RequestError(
-                f'{self._folder}: begun with {_origin_text(found)}, now asked for {_origin_text(wanted)}; '
-                'go on as it was begun, or remove this folder to begin anew'
+                f'{self._folder}: begun with {_origin_text(found)}, now requested with {_origin_text(wanted)}; '
+                'use the settings it was begun with, or remove this folder to start again'
             )
 
     def _recover(self) -> dict[str, Record]:
-        """What an earlier writer left: journal and LMDB are made to agree, the LMDB being what counts."""
+        """The frames an earlier writer left; the journal is corrected to match the LMDB."""
         file = self._folder / CHECKSUMS
         records, whole = _parse_checksums(_text(file)) if file.exists() else ({}, True)
         with self._environment.begin(buffers=True) as transaction:
             stored = [bytes(key).decode() for key in transaction.cursor().iternext(values=False)]
             kept = {key: records[key] for key in stored if key in records}
             for key in stored:
-                if key not in kept:  # killed between the commit and its line in the journal
+                if key not in kept:  # a kill came between the commit and the journal entry
                     try:
                         image = decode_picture(transaction.get(key.encode(), b''))
                     except PictureError as error:
@@ -285,7 +286,7 @@ def _parse_checksums(text: str) -> tuple[dict[str, Record], bool]:
 
 
 def _text(file: Path) -> str:
-    return file.read_text(encoding='utf-8', errors='replace')  # after a power cut there may be anything in its end
+    return file.read_text(encoding='utf-8', errors='replace')  # after a power cut its end may hold anything
 
 
 def _journal_text(records: dict[str, Record]) -> str:
@@ -293,9 +294,9 @@ def _journal_text(records: dict[str, Record]) -> str:
 
 
 def _lock_alone(file: Path, store: Path) -> IO[bytes]:
-    """Keep a file for this process alone: the system drops the lock when the process ends, however it ends.
+    """Lock a file for this process alone; the system releases the lock whenever the process ends.
 
-    It is LMDB's own data file, the one file that stays the same from the first frame to the renamed store.
+    The file is LMDB's data file, the only one that stays the same from the first frame to the renamed store.
     """
     lock = open(file, 'ab')  # noqa: SIM115 (it lives as long as the writer)
     if sys.platform == 'win32':
@@ -310,8 +311,8 @@ def _lock_alone(file: Path, store: Path) -> IO[bytes]:
     except OSError as error:
         lock.close()
         raise RequestError(
-            f'{store}: cannot be kept for one writer alone ({error.strerror}): the file system there does not lock '
-            'files; choose another TARGET, on a local disk'
+            f'{store}: cannot be locked for one writer ({error.strerror}): its file system does not support locks; '
+            'choose a TARGET on a local disk'
         ) from error
     return lock
 

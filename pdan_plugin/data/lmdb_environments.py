@@ -1,4 +1,4 @@
-"""One open LMDB environment a store and process, shared by everything that reads it."""
+"""Opens one LMDB environment per store and process, shared by all readers."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _NEIGHBOURS = 200
 def shared_environment(path: str | Path) -> lmdb.Environment:
     """The process's read-only environment of an LMDB store, opened at the first call.
 
-    lmdb refuses to open a store twice in a process, and an environment should not be used across a fork: the key is
-    (process, real path, inode), so a forked worker and a store that was replaced each get their own. A forked
-    worker's first call closes, in the worker alone, what it inherited. No lock file is used; a store must not be
-    written while it is read.
+    lmdb cannot open a store twice in a process, and an environment must not be used after a fork. The key is (process,
+    real path, inode), so a forked worker and a replaced store each get their own environment. A forked worker's first
+    call closes the environment it inherited, only in the worker. No lock file is used; a store must not be written
+    while it is read.
 
     Raises:
         RequestError: There is no LMDB store at the path, or it cannot be opened.
@@ -57,18 +57,18 @@ def data_file(path: str | Path) -> str:
 
 
 def close_shared_environment(path: str | Path) -> None:
-    """Closes what `shared_environment` opened for a store in this process, so that the store can be opened to write."""
+    """Closes the `shared_environment` of a store in this process, so that the store can be opened for writing."""
     with _opening:
         _close(os.path.realpath(path), inherited_only=False)
 
 
 def close_keys(environment: lmdb.Environment, key: str) -> str:
-    """A hint for a key that a store lacks: keys that look like it, among its neighbours in the store's order."""
+    """A hint for a missing key: similar keys among its neighbours in the store's order."""
     with environment.begin(write=False) as transaction:
         cursor = transaction.cursor()
         found = cursor.set_range(key.encode()) or cursor.last()
         if not found:
-            return 'it is empty'
+            return 'the store is empty'
         after = [each.decode() for each in itertools.islice(cursor.iternext(values=False), _NEIGHBOURS)]
         cursor.set_range(after[0].encode())
         before = [each.decode() for each in itertools.islice(cursor.iterprev(values=False), _NEIGHBOURS)]

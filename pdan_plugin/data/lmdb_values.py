@@ -1,12 +1,11 @@
-"""Where the values of an LMDB lie in its file, so that a part of one is read without touching the rest.
+"""Finds the values of an LMDB in its file, so that a part of a value can be read without the rest.
 
-LMDB keeps a value longer than half a page in pages of its own, one after another in the file. Reading such a value
-through the ``lmdb`` package touches every page of it, one at a time: from a store larger than the memory that is 675
-small reads for a crop of a 720p frame. With the values' places known, the crop's rows are asked of the system at once,
-and no others.
+LMDB keeps a value longer than half a page in separate, consecutive pages. The ``lmdb`` package reads every page of such
+a value, one at a time. From a store larger than memory that means 675 small reads for a crop of a 720p frame. With the
+values' places known, only the crop's rows are requested from the system, all at once.
 
-The format read here is version 1, of every LMDB 0.9, in the machine's own byte order (``struct MDB_meta``, ``MDB_page``
-and ``MDB_node`` of its mdb.c).
+The format is version 1, used by every LMDB 0.9, in the machine's byte order (``struct MDB_meta``, ``MDB_page`` and
+``MDB_node`` of mdb.c).
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ Extent = tuple[int, int]  # offset in the file, bytes
 
 
 class UnknownLayout(ValueError):
-    """The file is not a whole LMDB of the format known here; says what is wrong."""
+    """The file is not a whole LMDB of the supported format; the message has the fault."""
 
 
 class MappedValues:
@@ -43,7 +42,7 @@ class MappedValues:
         file: The LMDB's ``data.mdb``.
 
     Raises:
-        UnknownLayout: The file is of another format, damaged or cut off.
+        UnknownLayout: The file has another format, or is damaged or cut off.
         OSError: It cannot be opened.
     """
 
@@ -53,7 +52,7 @@ class MappedValues:
             if not size:
                 raise UnknownLayout('is empty')
             self._map = mmap.mmap(opened.fileno(), size, access=mmap.ACCESS_READ)
-        if hasattr(mmap, 'MADV_RANDOM'):  # what is needed is asked for; nothing around it is to be read
+        if hasattr(mmap, 'MADV_RANDOM'):  # no read-ahead: `expect` requests what is needed
             self._map.madvise(mmap.MADV_RANDOM)
         self._view = memoryview(self._map)
         try:
@@ -68,13 +67,13 @@ class MappedValues:
         return key in self._extents
 
     def __getitem__(self, key: str) -> memoryview:
-        """The value's bytes; none of them is read yet. KeyError where there is no such key."""
+        """A view of the value; no byte is read yet. Raises KeyError if there is no such key."""
         offset, size = self._extents[key]
         return self._view[offset : offset + size]
 
     def expect(self, key: str, start: int, stop: int) -> None:
-        """Bytes ``start`` to ``stop`` of a value will be read soon: the system begins to fetch them, all at once."""
-        if not hasattr(mmap, 'MADV_WILLNEED'):  # Windows: reading works the same, a page at a time
+        """Announce a read of bytes ``start`` to ``stop`` of a value, so that the system starts to load them."""
+        if not hasattr(mmap, 'MADV_WILLNEED'):  # Windows: reading works too, one page at a time
             return
         offset, size = self._extents[key]
         start, stop = max(0, start), min(stop, size)
@@ -85,7 +84,7 @@ class MappedValues:
 
 
 def _extents(file: memoryview) -> Iterator[tuple[str, Extent]]:
-    """Keys, as text, and places of their values, in the order of the keys."""
+    """Yields each key, as text, with the place of its value, in the order of the keys."""
     page_size, root, entries = _newest_meta(file)
     found = pages = 0
     waiting = [] if root == _NO_PAGE else [root]
@@ -101,7 +100,7 @@ def _extents(file: memoryview) -> Iterator[tuple[str, Extent]]:
                 found += 1
                 yield _entry(file, page + node, page_size)
         else:
-            raise UnknownLayout(f'page {page // page_size} is of a kind not known here (flags {flags:#x})')
+            raise UnknownLayout(f'page {page // page_size} is of an unknown kind (flags {flags:#x})')
         if found > entries or pages > len(file) // page_size:  # a damaged page may point back at itself
             break
     if found != entries:
@@ -109,7 +108,7 @@ def _extents(file: memoryview) -> Iterator[tuple[str, Extent]]:
 
 
 def _newest_meta(file: memoryview) -> tuple[int, int, int]:
-    """(page size, root page, entries) as of the last transaction; the two meta pages are written in turn."""
+    """(page size, root page, entries) after the last transaction; the two meta pages are written alternately."""
     newest = (-1, 0, 0, 0)
     page_size = 0
     for number in range(2):

@@ -1,4 +1,4 @@
-"""The three pictures of a frame: sharp, blurred and small, sharp and small; where they lie, and parts of them."""
+"""Reads the three pictures of a frame, or crops of them: sharp, small blurred and small sharp."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Crop:
 
 
 class PairedFrames:
-    """One triple of data roots: which frames it has, and their pictures."""
+    """The frames of one triple of data roots."""
 
     def __init__(self, roots: Mapping[str, Any], label: str, opt: Mapping[str, Any]) -> None:
         self._label = label
@@ -56,7 +56,7 @@ class PairedFrames:
             self._check_same_keys(self._lq_sharp, str(sharp_root), frames)
 
     def expect(self, crop: Crop) -> None:
-        """`read` of this crop will follow: what of it lies in stores begins to be fetched from the disk."""
+        """Announce a `read` of this crop, so that the system starts to load it from the stores."""
         scale = self._scale
         for frames, top, height in (
             (self._gt, crop.top * scale, crop.height * scale),
@@ -74,7 +74,7 @@ class PairedFrames:
         inside = (top * scale, left * scale, height * scale, width * scale)
         if self._lq_sharp is not None:
             return lq, self._gt.read_crop(key, *inside), self._lq_sharp.read_crop(key, top, left, height, width)
-        # The kernel reaches 1.5 LR pixels beyond the crop: two are read, fewer only where the frame itself ends.
+        # The kernel reaches 1.5 LR pixels beyond the crop, so two are read on each side, fewer at the frame's edge.
         full_height, full_width, _ = self._lq.shape(key)
         first_row, first_column = max(0, top - 2), max(0, left - 2)
         rows = min(full_height, top + height + 2) - first_row
@@ -86,7 +86,7 @@ class PairedFrames:
         return lq, np.ascontiguousarray(gt), np.ascontiguousarray(small[row : row + height, column : column + width])
 
     def checked_lq_size(self, key: str) -> tuple[int, int]:
-        """(height, width) of the LR frame, once its partners are known to fit it."""
+        """(height, width) of the LR frame; raises RequestError if its partners do not fit."""
         scale = self._scale
         lq, gt = self._lq.shape(key), self._gt.shape(key)
         if (lq[0] * scale, lq[1] * scale) != gt[:2]:
@@ -104,7 +104,7 @@ class PairedFrames:
         return lq[0], lq[1]
 
     def check_sizes(self, gt_size: int) -> None:
-        """Check every frame of a store, whose sizes are listed, and the first of a folder, where each costs a file."""
+        """Check every frame of a store, which lists its sizes, but only the first of a folder, to open one file."""
         for key in self.keys if isinstance(self._gt, FrameStore) else self.keys[:1]:
             height, width = self.checked_lq_size(key)
             if min(height, width) * self._scale < gt_size:
@@ -135,7 +135,9 @@ def _open(root: str, option: str, backend: str, label: str) -> Frames:
     if not path.exists():
         made = 'makes the stores' if backend == 'lmdb' else 'makes stores, to be read with io_backend: {type: lmdb}'
         optional = (
-            '; without dataroot_lq_sharp the pictures are made while reading' if option == 'dataroot_lq_sharp' else ''
+            '; without dataroot_lq_sharp these frames are computed while reading'
+            if option == 'dataroot_lq_sharp'
+            else ''
         )
         raise RequestError(
             f'{label}: {option} {root} does not exist (looked for from the working folder). '

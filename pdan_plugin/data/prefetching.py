@@ -1,4 +1,4 @@
-"""Batches taken ahead of the training, in a thread."""
+"""Loads batches ahead of the training, in a thread."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _END = object()
 
 
 class PrefetchIterator:
-    """Takes batches from an iterator in a thread of its own, a few ahead.
+    """Takes batches from an iterator in a separate thread, a few ahead.
 
-    What the iterator raises is raised by `next`, with its traceback. The thread ends when this object is dropped.
+    `next` raises the iterator's errors, with their traceback. The thread ends when this object is deleted.
     """
 
     def __init__(self, generator: Iterator[Any], num_prefetch_queue: int) -> None:
         self._batches: queue.Queue[Any] = queue.Queue(num_prefetch_queue)
         self._ended = False
         dropped = threading.Event()
-        # the thread must not hold this object, or it would never be dropped
+        # the thread must not hold a reference to this object, which would keep it alive
         threading.Thread(target=_prefetch, args=(generator, self._batches, dropped), daemon=True).start()
         weakref.finalize(self, dropped.set)
 

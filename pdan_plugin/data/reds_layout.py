@@ -1,6 +1,6 @@
-"""REDS as its authors publish it: names of folders and zips, numbers of frames, and where they lie under a folder.
+"""The layout of REDS as published: names of folders and zips, numbers of frames, and how to find them under a folder.
 
-A frame's key is ``CLIP/FRAME`` (``000/00000009``), in stores, samples and messages alike.
+A frame's key is ``CLIP/FRAME`` (``000/00000009``) in stores, samples and messages.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FRAMES_PER_CLIP = 100
 CLIPS = {'train': 240, 'val': 30}
 SPLITS = ('train', 'val', 'val300')
 
-_SEARCH_DEPTH = 3  # SOURCE/REDS/train/train_sharp is the deepest place looked at
+_SEARCH_DEPTH = 3  # SOURCE/REDS/train/train_sharp is the deepest place searched
 _CLIP = re.compile(r'\d{3,}')
 
 
@@ -40,7 +40,7 @@ KINDS = (SHARP, BLUR_BICUBIC, SHARP_BICUBIC)
 
 @dataclass(frozen=True)
 class Place:
-    """Where one kind of one split lies: a folder of clips, or a zip read in place."""
+    """The place of one kind of one split: a folder of clips, or a zip read without unpacking."""
 
     path: Path
 
@@ -50,12 +50,12 @@ class Place:
 
 
 def published_split(split: str) -> str:
-    """The split whose files hold this one: val300 is a choice of val's frames."""
+    """The published split that holds this one: val300 is a selection of val's frames."""
     return 'val' if split == 'val300' else split
 
 
 def set_name(split: str, kind: Kind) -> str:
-    """REDS's own name of a set, of its folder and of its zip: ``train_sharp``."""
+    """REDS's name of a set, its folder and its zip: ``train_sharp``."""
     return f'{published_split(split)}_{kind.folder}'
 
 
@@ -65,23 +65,23 @@ def store_name(split: str, kind: Kind, *, sub_images: bool = False) -> str:
 
 
 def is_val300(key: str) -> bool:
-    """Whether a frame, or a sub-image of it, is among those the challenge scores: frames 9, 19, ..., 99 of a clip."""
+    """Whether the challenge scores this frame (or the frame of this sub-image): frames 9, 19, ..., 99 of a clip."""
     frame = key.rpartition('/')[2].partition('_s')[0]
     return frame.isdecimal() and int(frame) % 10 == 9
 
 
 def frames_per_clip(split: str) -> int:
-    """How many frames each clip of the published split has."""
+    """Number of frames in each clip of the published split."""
     return FRAMES_PER_CLIP // 10 if split == 'val300' else FRAMES_PER_CLIP
 
 
 def frames_published(split: str) -> int:
-    """How many frames the whole split has."""
+    """Number of frames in the whole published split."""
     return CLIPS[published_split(split)] * frames_per_clip(split)
 
 
 def key_of_member(member: str, name: str) -> str | None:
-    """The key of a zip's member if it is a frame of the set called ``name``, whatever folders the zip wraps it in."""
+    """The key of a zip's member if it is a frame of the set ``name``, in any folder of the zip; otherwise None."""
     parts = member.split('/')
     stem, extension = os.path.splitext(parts[-1])
     if len(parts) < 2 or extension.lower() != '.png' or not stem.isdecimal() or not _CLIP.fullmatch(parts[-2]):
@@ -93,14 +93,14 @@ def key_of_member(member: str, name: str) -> str | None:
 
 
 def find_set(source: str | Path, split: str, kind: Kind, *, from_zip: bool = False) -> Place | None:
-    """Where a set lies under SOURCE, or None.
+    """The place of a set under SOURCE, or None.
 
-    SOURCE may be the folder that holds ``train/`` and ``val/``, one of these, or one above; zips may lie at any of
-    these levels. An unpacked folder goes before its zip, unless ``from_zip`` lets only zips count; a shallower place
-    goes before a deeper one. Folders under SOURCE that cannot be listed, such as lost+found, are passed over.
+    SOURCE may be the folder that holds ``train/`` and ``val/``, one of these, or the folder above; zips may lie at any
+    of these levels. An unpacked folder is preferred to its zip, unless ``from_zip``, and a shallower place to a deeper
+    one. Folders that cannot be listed, such as lost+found, are skipped.
 
     Raises:
-        RequestError: SOURCE is no folder or cannot be listed, or the set lies in two places of the same depth.
+        RequestError: SOURCE is not a folder or cannot be listed, or the set is in two places at the same depth.
     """
     source = Path(source)
     if not os.path.isdir(source):
@@ -122,7 +122,7 @@ def find_set(source: str | Path, split: str, kind: Kind, *, from_zip: bool = Fal
 
 
 def _levels(source: Path) -> Iterable[list[Path]]:
-    """SOURCE, then its folders, then theirs: breadth first, without going into folders of frames."""
+    """Yields SOURCE, then its folders, then their folders, level by level; skips folders of frames."""
     level = [source]
     for _ in range(_SEARCH_DEPTH):
         yield level
@@ -135,9 +135,9 @@ def _levels(source: Path) -> Iterable[list[Path]]:
 
 
 def _folders_in(folder: Path) -> list[Path]:
-    """Sorted; empty for a folder that is not there or cannot be listed.
+    """The subfolders, sorted; empty if the folder is missing or cannot be listed.
 
-    ``os.path`` asks, since ``Path.is_dir`` raises where a folder may not be looked into.
+    It uses ``os.path.isdir`` because ``Path.is_dir`` raises an error for a folder without access.
     """
     try:
         return sorted(child for child in folder.iterdir() if os.path.isdir(child))
@@ -146,7 +146,7 @@ def _folders_in(folder: Path) -> list[Path]:
 
 
 def _folder_of_clips(parent: Path, name: str, kind: Kind) -> Path | None:
-    """PARENT/NAME, or its X4, if clips lie in it; SOURCE may itself be that folder."""
+    """PARENT/NAME, or its X4, if it holds clips; PARENT itself may be that folder."""
     named = [parent / name] if parent.name != name else [parent, parent / name]
     for folder in named:
         for candidate in (folder / kind.inner, folder) if kind.inner else (folder,):
@@ -158,5 +158,5 @@ def _folder_of_clips(parent: Path, name: str, kind: Kind) -> Path | None:
 def _only(found: list[Path], name: str) -> Path:
     if len(set(found)) > 1:
         places = ', '.join(str(path) for path in found)
-        raise RequestError(f'{name} lies in {len(found)} places: {places}. Give the folder that holds the one to use')
+        raise RequestError(f'{name} is in {len(found)} places: {places}. Give the folder that holds the one to use')
     return found[0]

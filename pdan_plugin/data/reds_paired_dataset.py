@@ -1,4 +1,4 @@
-"""Blurred, sharp and small sharp frames of REDS, or of any set laid out like it, for training and testing."""
+"""The data set of blurred, sharp and small sharp frames of REDS, or of any set with its layout."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LEVELS = np.arange(256, dtype=np.float32) / np.float32(255)
 
 @dataclass(frozen=True)
 class _Chosen:
-    """One sample before anything of it is read; no augmentation where it is the whole frame."""
+    """One sample before it is read; ``draws`` is None for a whole frame."""
 
     source: PairedFrames
     crop: Crop
@@ -37,27 +37,27 @@ class _Chosen:
 
 @DATASET_REGISTRY.register()  # pyright: ignore[reportOptionalCall]
 class REDSPairedDataset(Dataset):
-    """A sample a frame: ``lq`` (3, h, w), ``gt`` (3, scale*h, scale*w), ``lq_sharp`` (3, h, w), float32 RGB in [0, 1].
+    """One sample per frame: ``lq`` and ``lq_sharp`` (3, h, w), ``gt`` (3, scale*h, scale*w), float32 RGB in [0, 1].
 
-    ``lq_path`` and ``gt_path`` are the data root and the frame's key, so they end in ``CLIP/FRAME`` and are unique over
-    several sources. In training a sample is a crop, augmented alike in all three pictures (`augmentation.draw`);
-    otherwise it is the whole frame. Files are opened where they are read, in the worker.
+    ``lq_path`` and ``gt_path`` are the data root and the frame's key, so they end in ``CLIP/FRAME`` and are unique
+    across sources. In training a sample is a crop; all three pictures get the same augmentation (`augmentation.draw`).
+    Otherwise it is the whole frame. Files are opened in the worker that reads them.
 
-    Without ``dataroot_lq_sharp``, ``lq_sharp`` is MATLAB's bicubic of the whole HR frame, rounded to 8 bit: a crop of
-    it, computed from the crop of the HR frame and a margin.
+    Without ``dataroot_lq_sharp``, ``lq_sharp`` is computed from the HR crop and a margin. It equals the crop of
+    MATLAB's bicubic of the whole HR frame, rounded to 8 bit.
 
     Args:
         opt: The data set's options, with the toolbox's own (``name``, ``phase``, ``scale``) and
             ``dataroot_gt``, ``dataroot_lq``, ``dataroot_lq_sharp`` (optional): stores (``....lmdb``), REDS's own
             folders of clips, or folders of PNG pictures of the same names; or
-            ``sources``: a list of such triples, read as one set; a ``weight`` in each mixes them in that ratio whatever
-            their sizes, without it every frame is as likely as any other;
+            ``sources``: a list of such triples, read as one set; a ``weight`` in each mixes them in that ratio,
+            independent of their sizes; without it every frame is equally likely;
             ``io_backend``: ``{type: lmdb}`` or ``{type: disk}``;
             ``frames``: ``all`` (default) or ``val300``, frames 9, 19, ..., 99 of each clip;
-            in training ``gt_size`` and, off where absent, ``use_hflip``, ``use_rot``, ``use_brightness``;
-            ``degradation``: noise, JPEG and other resampling on ``lq`` alone (`degradation.LQDegradation`), outside
-            training with the same draws at every reading;
-            ``manual_seed``: 0 where absent; the trainer fills in the run's.
+            in training ``gt_size``, and ``use_hflip``, ``use_rot``, ``use_brightness`` (default: off);
+            ``degradation``: noise, JPEG and other resampling, on ``lq`` only (`degradation.LQDegradation`); outside
+            training its draws are the same at every reading;
+            ``manual_seed``: default 0; the trainer sets the run's.
 
     Raises:
         RequestError: Missing data, pictures without partner, a scale that does not fit, a crop that does not fit.
@@ -65,9 +65,9 @@ class REDSPairedDataset(Dataset):
 
     @property
     def draws_from_sample_index(self) -> bool:
-        """For the loader: every draw hangs on the index alone, so no generator has to be seeded for a sample.
+        """For the loader: all draws depend only on the index, so no generator has to be seeded for a sample.
 
-        Not for a subclass with samples of its own, which may draw as it likes.
+        False for a subclass that overrides ``__getitem__``, because it may use the generators.
         """
         return type(self).__getitem__ is REDSPairedDataset.__getitem__
 
@@ -91,11 +91,11 @@ class REDSPairedDataset(Dataset):
         return self._ends[-1]
 
     def frames(self) -> list[tuple[str, str]]:
-        """``lq_path`` and the data root it lies below, of every sample in order; no picture is read."""
+        """(``lq_path``, its data root) of every sample in order; no picture is read."""
         return [(f'{source.lq_root}/{key}', source.lq_root) for source in self._sources for key in source.keys]
 
     def training_sampler(self, num_replicas: int, rank: int, ratio: float) -> EnlargedSampler:
-        """The sampler the trainer is to use: the toolbox's own, or one that keeps the sources' weights."""
+        """The sampler for the trainer: the toolbox's, or one that keeps the sources' weights."""
         if self._weights is None:
             return EnlargedSampler(self, num_replicas, rank, ratio)  # pyright: ignore[reportArgumentType]
         sizes = [len(source.keys) for source in self._sources]
@@ -104,12 +104,12 @@ class REDSPairedDataset(Dataset):
         )
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """A sample; in training ``index`` may be a `SampleIndex`, whose epoch and repeat go into the draws."""
+        """A sample; in training ``index`` may be a `SampleIndex`: the draws depend on its epoch and repeat."""
         return self._read([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        """A batch's samples: torch's loader asks for them at once, and all are on their way before one is read."""
-        if type(self).__getitem__ is not REDSPairedDataset.__getitem__:  # a subclass's samples are its own
+        """A batch's samples; torch's loader calls it. The system starts to load all of them before one is read."""
+        if type(self).__getitem__ is not REDSPairedDataset.__getitem__:  # a subclass may change the samples
             return [self[index] for index in indices]
         return self._read(indices)
 
@@ -120,7 +120,7 @@ class REDSPairedDataset(Dataset):
         return [self._sample(each) for each in chosen]
 
     def _choose(self, index: int) -> _Chosen:
-        """What of which frame the sample is, and what was drawn for it."""
+        """The sample's frame, its crop and its draws."""
         position = range(len(self))[int(index)]
         number = bisect_right(self._ends, position)
         source = self._sources[number]
@@ -209,6 +209,6 @@ def _tensor(picture: np.ndarray, gain: float) -> Tensor:
     height, width, channels = picture.shape
     planes = np.empty((channels, height, width), np.uint8)
     cv2.split(picture, list(planes))
-    # One look-up does the division, the gain and the clipping, and gives the very numbers they give.
+    # One table look-up replaces division, gain and clipping, with exactly the same results.
     levels = _LEVELS if gain == 1.0 else np.minimum(_LEVELS * np.float32(gain), np.float32(1))
     return torch.from_numpy(cv2.LUT(planes.reshape(channels * height, width), levels).reshape(planes.shape))

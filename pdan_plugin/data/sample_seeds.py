@@ -1,8 +1,7 @@
-"""Samples that are drawn from seed, epoch and index alone, whatever process reads them and when."""
+"""Makes random samples depend only on seed, epoch and index, not on the process that reads them."""
 
 from __future__ import annotations
 
-import hashlib
 import random
 from typing import Any
 
@@ -10,24 +9,25 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, get_worker_info
 
+from pdan_plugin.data.seeded_bytes import seeded_bytes
 from pdan_plugin.training.random_state import random_state_kept
 
 
 def seed_generators(seed: int, epoch: int, repeat: int, index: int) -> None:
     """Seeds Python's, numpy's and torch's CPU generator for one sample."""
-    digest = hashlib.blake2b(f'{seed} {epoch} {repeat} {index}'.encode(), digest_size=20).digest()
-    random.seed(int.from_bytes(digest[:8], 'little'))
-    np.random.seed(int.from_bytes(digest[8:12], 'little'))  # noqa: NPY002 (what the stock data sets draw from)
-    torch.default_generator.manual_seed(int.from_bytes(digest[12:], 'little'))
+    drawn = seeded_bytes(20, seed, epoch, repeat, index)
+    random.seed(int.from_bytes(drawn[:8], 'little'))
+    np.random.seed(int.from_bytes(drawn[8:12], 'little'))  # noqa: NPY002 (what the stock data sets draw from)
+    torch.default_generator.manual_seed(int.from_bytes(drawn[12:], 'little'))
 
 
 class SeededSamples(Dataset):
-    """A data set whose every sample is drawn from (seed, epoch, repeat, index) alone, whatever reads it and when.
+    """A data set whose random samples depend only on (seed, epoch, repeat, index).
 
-    In a worker process the generators are simply seeded before each sample. In the training process they are the
-    network's too (dropout), so they are put back after each batch.
+    In a worker process the generators are seeded before each sample. In the training process the network uses them too
+    (dropout), so their state is restored after each batch.
 
-    All attributes but `dataset` and `seed` are those of the data set it holds.
+    All attributes except `dataset` and `seed` are those of the wrapped data set.
 
     Args:
         dataset: Any data set with lengths and indices.
@@ -45,7 +45,7 @@ class SeededSamples(Dataset):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: list[int]) -> list[Any]:
-        """A batch: torch's loader asks for it at once."""
+        """A batch; torch's loader calls this."""
         if get_worker_info() is not None:
             return [self._read(index) for index in indices]
         with random_state_kept(torch.device('cpu')):
@@ -56,7 +56,7 @@ class SeededSamples(Dataset):
         return self.dataset[index]
 
     def __getattr__(self, name: str) -> Any:
-        # torch looks for `__getitems__` and pickle for its hooks: those of the data set would pass the seeds by
+        # torch looks up `__getitems__`, and pickle its hooks; the wrapped data set's own would bypass the seeds
         if name.startswith('__') or 'dataset' not in vars(self):
             raise AttributeError(f'{type(self).__name__} has no {name}')
         return getattr(self.dataset, name)

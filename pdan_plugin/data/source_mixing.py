@@ -1,13 +1,12 @@
-"""Several sets of frames mixed by weight: which frame comes when.
+"""Mixes several sets of frames by weight: decides the order of the frames.
 
-The order is a function of the position in the run alone, the samples that all ranks together have used. So the ratio
-holds exactly however often a run is stopped. A run that goes on with another batch size or another number of ranks
-counts its position anew in its own batches: the ratio still holds, but some frames come again early and others late.
+The order depends only on the position in the run, that is the number of samples all ranks have used. So the ratio is
+exact even if a run is stopped often. A run resumed with another batch size or number of ranks counts its position in
+its new batches. The ratio still holds, but some frames are repeated early and others late.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -17,6 +16,7 @@ import numpy as np
 from basicsr.data.data_sampler import EnlargedSampler
 
 from pdan_plugin.data.epochs import SampleIndex
+from pdan_plugin.data.seeded_bytes import seeded_bytes
 
 _LONGEST_PATTERN = 1_000_000
 
@@ -25,7 +25,7 @@ def whole_weights(weights: Sequence[float]) -> list[int]:
     """The smallest whole numbers in the ratio of the weights: 0.5 and 1.5 are 1 and 3.
 
     Raises:
-        ValueError: A weight is not above zero, or only numbers that add up to more than a million are in their ratio.
+        ValueError: A weight is not above zero, or the whole numbers would add up to more than a million.
     """
     if not all(math.isfinite(weight) and weight > 0 for weight in weights):
         raise ValueError(f'weights must be numbers above zero, got {", ".join(map(str, weights))}')
@@ -43,11 +43,11 @@ def whole_weights(weights: Sequence[float]) -> list[int]:
 
 
 class MixingSampler(EnlargedSampler):
-    """The toolbox's sampler for a data set whose indices are those of several sources, one after the other.
+    """The toolbox's sampler, for a data set that concatenates several sources.
 
-    In every ``sum(weights)`` samples of a run, in the order they are trained on over all ranks, each source has exactly
-    its weight's number, spread evenly; the count goes on over epochs. A source gives every one of its frames once, in a
-    random order, before it gives any a second time. An epoch has as many samples as without weights.
+    Of every ``sum(weights)`` samples of a run, in training order over all ranks, each source gets exactly its weight,
+    spread evenly; the count continues across epochs. A source uses all its frames once, in random order, before it
+    repeats any. An epoch has as many samples as without weights.
 
     Args:
         dataset: The whole data set.
@@ -84,13 +84,13 @@ class MixingSampler(EnlargedSampler):
         )
 
     def __iter__(self) -> Iterator[SampleIndex]:
-        # Both told by the trainer: the samples this rank had used of an epoch when its run was stopped inside it, and
-        # those that are trained on in an epoch, since what fills no batch at its end is left out.
+        # The trainer sets both: the samples of an epoch that this rank had used when its run was stopped, and the
+        # samples of an epoch that are trained on, without the incomplete batch at its end.
         used = getattr(self, 'samples_used', {}).get(self.epoch, 0)
         begin = self.epoch * getattr(self, 'samples_an_epoch', self.total_size)
         steps = np.arange(used, self.num_samples)
-        # Each step takes one sample a rank. As soon as the same part of the pattern would come to the same rank again,
-        # the ranks change places, or a rank might never see one of the sources.
+        # Each step takes one sample per rank. Whenever the same part of the pattern would reach the same rank again,
+        # the ranks swap places; otherwise a rank might never see one of the sources.
         repeats = len(self._pattern) // math.gcd(len(self._pattern), self.num_replicas)
         places = steps * self.num_replicas + (self.rank + steps // repeats) % self.num_replicas
         rounds, places = np.divmod(begin + places, len(self._pattern))
@@ -104,21 +104,20 @@ class MixingSampler(EnlargedSampler):
             numbers, begins = np.unique(passes[mine], return_index=True)
             for number, chosen in zip(numbers, np.split(mine, begins[1:]), strict=True):
                 frames[chosen] = self._begins[source] + self._order(source, int(number))[turns[chosen]]
-        # The pass is the samples' epoch: no frame is drawn twice with the same crop.
+        # The pass over the source is the sample's epoch, so no frame gets the same crop twice.
         return map(SampleIndex, frames.tolist(), passes.tolist(), [0] * len(steps))
 
     def _order(self, source: int, number: int) -> np.ndarray:
         """The order of a source's frames in its ``number``-th pass."""
-        words = f'{self._seed} {source} {number}'.encode()
-        digest = hashlib.blake2b(words, digest_size=16, person=b'mixing').digest()
-        return np.random.Generator(np.random.PCG64(int.from_bytes(digest, 'little'))).permutation(self._sizes[source])
+        drawn = int.from_bytes(seeded_bytes(16, self._seed, source, number, purpose='mixing'), 'little')
+        return np.random.Generator(np.random.PCG64(drawn)).permutation(self._sizes[source])
 
 
 def _pattern(weights: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """The source at each place of the repeating pattern, and how many of that source stand before it."""
+    """The source at each place of the repeating pattern, and how many samples of that source come before it."""
     sources = np.repeat(np.arange(len(weights)), weights)
     earlier = np.concatenate([np.arange(weight) for weight in weights])
-    # The n-th of w samples has its ideal place in the middle of the n-th of w equal parts.
+    # The ideal place of the n-th of w samples is the middle of the n-th of w equal parts.
     ideal = (earlier + 0.5) / np.asarray(weights)[sources]
     order = np.lexsort((sources, ideal))
     return sources[order], earlier[order]

@@ -1,10 +1,10 @@
-"""Bytes that know where they were read, so that an error can name the file."""
+"""Bytes with their source, so that an error can name the file."""
 
 from __future__ import annotations
 
 
 class SourcedBytes(bytes):
-    """Bytes that know where they were read: a path, or a key and its store."""
+    """Bytes with their source: a path, or a key and its store."""
 
     source: str
 

@@ -1,7 +1,7 @@
-"""Result folders of several models merged into one folder, and scored against ground truth.
+"""Merges the result folders of several models into one folder, and scores them against ground truth.
 
-The output holds ``NAME.png`` for every picture, ``ensemble.json`` (what was merged and how) and, with ground truth,
-``scores.csv``. Every file is put in place whole; the same request made again goes on where it stopped.
+The output holds ``NAME.png`` for every picture, ``ensemble.json`` (models and settings) and, with ground truth,
+``scores.csv``. Every file appears complete. Repeating an interrupted request continues where it stopped.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _SSIM_WINDOW = 11
 
 @dataclass
 class Ensemble:
-    """What `merge_folders` did.
+    """The outcome of `merge_folders`.
 
     Attributes:
         output: The folder written.
-        pictures: How many were to be merged.
-        failures: Name -> why it was not.
+        pictures: Number of pictures to merge.
+        failures: Name of a picture that was not merged -> reason.
         scores: With ground truth: name -> method -> (PSNR in dB, SSIM), RGB, no border cropped. Methods are the models'
             labels, then the keys of ``MERGES``.
     """
@@ -54,7 +54,7 @@ class Ensemble:
     scores: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
 
     def table(self) -> str:
-        """Means over the pictures scored, to read; the last column is the gain over the best model alone."""
+        """A table of means over the scored pictures; the last column is the gain over the best single model."""
         methods = list(next(iter(self.scores.values())))
         means = {method: np.mean([row[method] for row in self.scores.values()], axis=0) for method in methods}
         best = max(means[method][0] for method in methods if method not in MERGES)
@@ -77,25 +77,25 @@ def merge_folders(
     grid: int = GRID,
     ground_truth: Path | None = None,
 ) -> Ensemble:
-    """Merges pictures of the same name out of several models' results; with ground truth, scores models and all merges.
+    """Merges pictures of the same name from several models; with ground truth, scores the models and all merges.
 
     Args:
-        folders: Two or more, of 8-bit RGB PNGs; see :func:`~pdan_plugin.ensembling.result_folders.find_results`.
-        output: A new folder, or one that the same request began.
-        merge: What is written: the plain mean, the paper's patches, or patches with blended weights.
-        sharpness: The key in ``FOCUS_FUNCTIONS`` of what weighs patches.
-        grid: Patches along each side.
+        folders: Two or more folders of 8-bit RGB PNGs; see :func:`~pdan_plugin.ensembling.result_folders.find_results`.
+        output: A new folder, or one of an earlier run of the same request.
+        merge: The merge to write: the plain mean, the paper's patches, or patches with blended weights.
+        sharpness: The key in ``FOCUS_FUNCTIONS`` of the function that weights patches.
+        grid: Number of patches along each side.
         ground_truth: A store, a folder of clips, or a folder of PNGs.
 
     Returns:
-        What was done. A picture that turned out to be damaged is among its failures and does not stop the others.
+        The outcome. A damaged picture is listed in its failures; the others are merged.
 
     Raises:
-        RequestError: Before anything is written, where the folders do not fit together or the output is in use.
-        WorkError: The output cannot be written to any more.
+        RequestError: The folders do not fit together, or the output holds something else; nothing was written.
+        WorkError: Writing to the output failed.
     """
     if len(folders) < 2:
-        raise RequestError('an ensemble needs the results of two models at least; give another folder')
+        raise RequestError('an ensemble needs the results of at least two models; give another folder')
     models = find_results(folders, reserved=MERGES)
     truth = open_ground_truth(ground_truth) if ground_truth is not None else None
     names = check_match(models, truth)
@@ -156,15 +156,15 @@ def _check_scorable(model: Pictures, names: Sequence[str]) -> None:
     if small:
         raise RequestError(
             f'{len(small)} of {len(names)} pictures, such as {small[0]}, are smaller than the '
-            f'{_SSIM_WINDOW}x{_SSIM_WINDOW} that SSIM looks at; merge them without ground truth'
+            f'{_SSIM_WINDOW}x{_SSIM_WINDOW} window of SSIM; merge them without ground truth'
         )
 
 
 def _begin(output: Path, request: dict[str, Any], truth: GroundTruth | None) -> None:
-    """Claims the output folder for this request; scores against another ground truth are taken away.
+    """Records this request in the output folder; removes scores against another ground truth.
 
     Raises:
-        RequestError: It holds pictures of something else, or cannot be written.
+        RequestError: The folder holds other pictures, or cannot be written.
     """
     record = output / RECORD
     if output.exists() and not output.is_dir():
@@ -174,15 +174,17 @@ def _begin(output: Path, request: dict[str, Any], truth: GroundTruth | None) -> 
         try:
             there = dict(json.loads(record.read_text(encoding='utf-8')))
         except (TypeError, ValueError) as error:
-            raise RequestError(f'{record}: is not readable ({error}); remove {output} or choose another') from error
+            raise RequestError(
+                f'{record} cannot be read ({error}); remove {output} or choose another folder'
+            ) from error
         differing = [key for key in request if there.get(key) != request[key]]
         if differing:
             raise RequestError(
                 f'{output} holds an ensemble of another request ({", ".join(differing)} differ; see {record}); choose '
-                'another folder (-o), or remove that one'
+                'another folder (-o), or remove this one'
             )
     elif output.is_dir() and any(output.glob('*.png')):
-        raise RequestError(f'{output} holds pictures already; choose a new folder (-o)')
+        raise RequestError(f'{output} already holds pictures; choose a new folder (-o)')
     scored = there.get(_SCORED) if truth is None else str(truth.place.resolve())
     if there == (wanted := {**request, _SCORED: scored}):
         return
@@ -193,10 +195,10 @@ def _begin(output: Path, request: dict[str, Any], truth: GroundTruth | None) -> 
 
 
 def _read_scores(path: Path, methods: Sequence[str]) -> dict[str, dict[str, tuple[float, float]]]:
-    """The rows of an earlier run.
+    """The scores of an earlier run; empty if there is no file.
 
     Raises:
-        RequestError: The file is not one of these.
+        RequestError: The file is not a table of this ensemble.
     """
     if not path.is_file():
         return {}
@@ -210,7 +212,9 @@ def _read_scores(path: Path, methods: Sequence[str]) -> dict[str, dict[str, tupl
             name: dict(zip(methods, zip(row[::2], row[1::2], strict=True), strict=True)) for name, row in rows.items()
         }
     except ValueError as error:
-        raise RequestError(f'{path}: is not a table of this ensemble ({error}); remove it, it is made again') from error
+        raise RequestError(
+            f'{path} is not a table of this ensemble ({error}); remove it and repeat the command'
+        ) from error
 
 
 def _columns(methods: Sequence[str]) -> list[str]:

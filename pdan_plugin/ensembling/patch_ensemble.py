@@ -1,8 +1,8 @@
-"""Several models' results of one picture made into one: their mean, or means weighted patch by patch by sharpness.
+"""Merges several models' results of one picture: their mean, or a mean with sharpness weights for each patch.
 
-The challenge entry's merge: the picture is cut into 4x4 patches, a no-reference auto-focus function scores each model's
-patch, and the patches are averaged with weights by sharpness. The cut leaves seams where weights of neighbouring
-patches differ; blended weights, interpolated between the patches' centres, leave none.
+The patch merge is that of the challenge entry: the picture is cut into 4x4 patches, a no-reference auto-focus function
+scores each model's patch, and these scores weight the mean of the patches. Seams are visible if the weights of
+neighbouring patches differ. Blended weights, interpolated between the patches' centres, avoid them.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ GRID = 4
 def patch_weights(
     pictures: Sequence[NDArray[np.uint8]], function: FocusFunction, grid: int = GRID
 ) -> NDArray[np.float64]:
-    """Each model's share in each patch: k pictures, (h, w, 3) RGB -> (k, rows, columns), 0 to 1, summing to 1 over k.
+    """Each model's weight in each patch: k pictures, (h, w, 3) RGB -> (k, rows, columns), 0 to 1, summing to 1 over k.
 
-    The share is the model's score over the sum of all scores. A score below 0 (Vollath's F4 of mere noise) counts as 0;
-    where every score is 0, as in a flat patch, the shares are equal.
+    The weight is the model's score divided by the sum of all scores. A score below 0 (Vollath's F4 of noise) counts as
+    0. If all scores are 0, as in a flat patch, the weights are equal.
 
     Raises:
         ValueError: No picture, or pictures of different shapes.
@@ -38,14 +38,14 @@ def patch_weights(
 def weighted_mean(
     pictures: Sequence[NDArray[np.uint8]], weights: NDArray[np.float64], *, blend: bool = False
 ) -> NDArray[np.uint8]:
-    """The pictures averaged by `patch_weights`: k pictures (h, w, c) -> (h, w, c), summed in float64 and rounded once.
+    """Averages pictures with `patch_weights`: k pictures (h, w, c) -> (h, w, c), summed in float64, rounded once.
 
     Args:
-        blend: Between the centres of patches the weights are interpolated (bilinearly; outside the outermost centres
-            they stay as they are), so that they change gradually; otherwise they jump at the patches' edges.
+        blend: Whether to interpolate the weights bilinearly between the centres of the patches (constant outside the
+            outermost centres). Otherwise they jump at the patches' edges.
 
     Raises:
-        ValueError: No picture, pictures of different shapes, or weights that are not theirs.
+        ValueError: No picture, pictures of different shapes, or weights of another number of pictures.
     """
     height, width = _check_shapes(pictures)
     if weights.ndim != 3 or len(weights) != len(pictures):
@@ -59,7 +59,7 @@ def weighted_mean(
 
 
 def plain_mean(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """The pictures averaged with equal weights: k pictures (h, w, c) -> (h, w, c), rounded once.
+    """Averages pictures with equal weights: k pictures (h, w, c) -> (h, w, c), rounded once.
 
     Raises:
         ValueError: No picture, or pictures of different shapes.
@@ -69,7 +69,7 @@ def plain_mean(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
 
 
 def _spread(length: int, parts: int, blend: bool) -> NDArray[np.float64]:
-    """(length, parts): how much of each part's weight a pixel takes; every row sums to 1."""
+    """(length, parts): the share of each part's weight in each pixel's; every row sums to 1."""
     edges = patch_edges(length, parts)
     if not blend:
         return np.repeat(np.eye(parts), np.diff(edges), axis=0)

@@ -1,4 +1,4 @@
-"""Folders of restored pictures, and the ground truth to them, matched by name."""
+"""Folders of restored pictures and their ground truth, matched by name."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Pictures:
     """8-bit RGB PNGs by name.
 
     Attributes:
-        label: What to call them in a table.
-        folder: Where they lie.
-        files: Name (``CLIP_FRAME``; without the run's suffix, if it had one) -> file.
+        label: The name in tables.
+        folder: The folder of the files.
+        files: Name (``CLIP_FRAME``, without the run's suffix) -> file.
     """
 
     label: str
@@ -35,30 +35,30 @@ class Pictures:
     files: dict[str, Path]
 
     def shape(self, name: str) -> tuple[int, int, int]:
-        """(height, width, 3), from the file's first bytes; RequestError where it is not an 8-bit RGB PNG."""
+        """(height, width, 3), from the file's first bytes; a RequestError if it is not an 8-bit RGB PNG."""
         with _naming(self.files[name]), open(self.files[name], 'rb') as file:
             return picture_shape(file.read(HEADER_BYTES))
 
     def read(self, name: str) -> NDArray[np.uint8]:
-        """(h, w, 3) RGB; RequestError where the file is damaged."""
+        """(h, w, 3) RGB; a RequestError if the file is damaged."""
         with _naming(self.files[name]):
             return decode_picture(self.files[name].read_bytes())
 
     def modified(self, name: str) -> int:
-        """When the file was last written, in nanoseconds."""
+        """The time of the file's last change, in nanoseconds."""
         return self.files[name].stat().st_mtime_ns
 
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """The true pictures by the names results have: CLIP_FRAME for the frame CLIP/FRAME.
+    """The true pictures by the names of the results: CLIP_FRAME for the frame CLIP/FRAME.
 
     Attributes:
         place: The store or the folder.
-        names: All it has.
+        names: The names of all pictures.
         shape: Name -> (height, width, 3).
-        read: Name -> (h, w, 3) uint8 RGB; RequestError where it is damaged.
-        modified: Name -> when it was last written, in nanoseconds.
+        read: Name -> (h, w, 3) uint8 RGB; raises a RequestError if the picture is damaged.
+        modified: Name -> time of the last change, in nanoseconds.
     """
 
     place: Path
@@ -70,27 +70,27 @@ class GroundTruth:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """What is wrong with a file becomes a RequestError that names it."""
+    """Converts errors about a file to RequestErrors that name it."""
     try:
         yield
     except PictureError as error:
         raise RequestError(f'{path}: {error}') from error
     except OSError as error:
-        raise RequestError(f'{path}: cannot be read ({error.strerror or error})') from error
+        raise RequestError(f'{path} cannot be read ({error.strerror or error})') from error
 
 
 def find_results(folders: Sequence[Path], reserved: Iterable[str] = ()) -> list[Pictures]:
-    """The pictures of each folder: PNGs in it, or what ``basicsr test`` left in ``results/NAME``.
+    """Finds the pictures of each folder: its PNGs, or those that ``basicsr test`` wrote to ``results/NAME``.
 
-    A folder's label is its name, or the run's NAME; where two would be the same, or one is ``reserved``, the path.
+    The label is the folder's name or the run's NAME, or the path if labels would be equal or are ``reserved``.
 
     Raises:
-        RequestError: No such folder, no pictures in it, several data sets in it, or the same folder twice.
+        RequestError: A folder is missing, has no pictures or several data sets, or is given twice.
     """
     places = [_picture_folder(folder) for folder in folders]
     twice = {place for place in places if sum(place.samefile(other) for other in places) > 1}
     if twice:
-        raise RequestError(f'{min(twice)} is given twice; an ensemble is made of different results')
+        raise RequestError(f'{min(twice)} is given twice; an ensemble needs different results')
     labels = [_run_name(place) for place in places]
     taken = set(reserved)
     return [
@@ -102,10 +102,10 @@ def find_results(folders: Sequence[Path], reserved: Iterable[str] = ()) -> list[
 
 
 def open_ground_truth(place: Path) -> GroundTruth:
-    """A store, a folder of clips, or a folder of PNGs.
+    """Opens a store, a folder of clips, or a folder of PNGs.
 
     Raises:
-        RequestError: It is none of these, or a store that cannot be used.
+        RequestError: The path is none of these, or the store cannot be used.
     """
     if place.is_dir() and any(place.glob('*.png')):
         plain = Pictures('', place, {path.stem: path for path in sorted(place.glob('*.png'))})
@@ -127,19 +127,19 @@ def open_ground_truth(place: Path) -> GroundTruth:
 
 
 def check_match(models: Sequence[Pictures], truth: GroundTruth | None = None) -> list[str]:
-    """The names all models have, sorted, once it is certain that nothing is missing anywhere and all sizes agree.
+    """Checks that no model and no ground truth lacks a picture and that all sizes agree; returns the sorted names.
 
     Ground truth may have more pictures than the models.
 
     Raises:
-        RequestError: Otherwise; lists every missing picture, every one of another kind, every size that differs (of
-            each fault the first few, and how many more).
+        RequestError: A check failed. The message lists missing pictures, unreadable pictures and different sizes (of
+            each the first few, and how many more).
     """
     names = sorted(set().union(*(model.files for model in models)))
     faults = []
     for model in models:
         missing = [name for name in names if name not in model.files]
-        faults += _listed(f'{model.folder} lacks, while others have it', missing, len(names))
+        faults += _listed(f'{model.folder} lacks pictures that others have', missing, len(names))
     unreadable: list[str] = []
     sizes: dict[str, dict[str, tuple[int, int, int]]] = {name: {} for name in names}
     for model in models:
@@ -148,9 +148,9 @@ def check_match(models: Sequence[Pictures], truth: GroundTruth | None = None) ->
                 sizes[name][model.label] = model.shape(name)
             except RequestError as error:
                 unreadable.append(str(error))
-    faults += _listed('not to be merged', unreadable, len(names), between='\n    ')
+    faults += _listed('cannot be merged', unreadable, len(names), between='\n    ')
     if truth is not None:
-        faults += _listed(f'{truth.place} (ground truth) lacks', sorted(set(names) - truth.names), len(names))
+        faults += _listed(f'{truth.place} (ground truth) lacks pictures', sorted(set(names) - truth.names), len(names))
         for name in truth.names & set(names):
             sizes[name]['ground truth'] = truth.shape(name)
     differing = [
@@ -167,7 +167,7 @@ def check_match(models: Sequence[Pictures], truth: GroundTruth | None = None) ->
 def _picture_folder(folder: Path) -> Path:
     if not folder.is_dir():
         raise RequestError(
-            f'{folder}: no such folder; give results/NAME, as basicsr test writes it with val.save_img: true, or a '
+            f'{folder}: no such folder; give results/NAME, which basicsr test writes with val.save_img: true, or a '
             'folder of PNGs'
         )
     inner = folder / _VISUALIZATION
@@ -202,7 +202,7 @@ def _named_files(place: Path) -> dict[str, Path]:
 
 
 def _suffix(place: Path) -> str | None:
-    """What ``basicsr test`` added to every name (option ``val.suffix``), from its record beside the pictures."""
+    """The suffix that ``basicsr test`` added to every name (option ``val.suffix``), from its record."""
     run = _run_folder(place)
     record = run / 'test.json' if run else None
     if record is None or not record.is_file():
@@ -211,8 +211,8 @@ def _suffix(place: Path) -> str | None:
         return json.loads(record.read_text(encoding='utf-8'))['datasets'][place.name]['suffix']
     except (KeyError, TypeError, ValueError) as error:
         raise RequestError(
-            f'{record}: is not the record of a test of {place.name} ({error!r}); run basicsr test again, or give the '
-            'pictures in a folder of their own'
+            f'{record} is not the record of a test of {place.name} ({error!r}); run basicsr test again, or move the '
+            'pictures to a separate folder'
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""SHA-256 digests, in hexadecimal: of bytes, of files, and of values as JSON."""
+"""SHA-256 digests in hexadecimal, of bytes, files, and values as JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PART = 1 << 20  # bytes read at a time
 
 
 def digest_of(*parts: bytes | memoryview) -> str:
-    """The digest of parts of bytes, one after the other."""
+    """The digest of the concatenated parts."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
@@ -32,5 +32,5 @@ def file_digest(path: str | os.PathLike[str]) -> str:
 
 
 def json_digest(value: Any) -> str:
-    """The digest of a value as JSON, whatever the order of its keys."""
+    """The digest of a value as JSON. The order of keys does not matter."""
     return digest_of(json.dumps(value, sort_keys=True).encode())

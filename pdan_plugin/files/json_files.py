@@ -1,6 +1,6 @@
-"""JSON that every reader takes: numbers that JSON does not have are the words "NaN", "Infinity" and "-Infinity".
+"""Standard JSON: floats that JSON lacks are written as the strings "NaN", "Infinity" and "-Infinity".
 
-``float`` turns each of these words back into its number, :func:`json_numbers` all of a value.
+``float`` converts such a string back to its number; :func:`json_numbers` does so for a whole value.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _SURROGATE = re.compile('[\ud800-\udfff]')
 
 
 def json_safe(value: Any) -> Any:
-    """A value of mappings, sequences and plain values, with words for the floats that are not finite."""
+    """A copy of a value of mappings, sequences and plain values, with strings for floats that are not finite."""
     if isinstance(value, Mapping):
         return {key: json_safe(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
@@ -29,7 +29,7 @@ def json_safe(value: Any) -> Any:
 
 
 def json_numbers(value: Any) -> Any:
-    """The inverse of :func:`json_safe`: the words are floats again."""
+    """The inverse of :func:`json_safe`: converts the strings back to floats."""
     if isinstance(value, Mapping):
         return {key: json_numbers(one) for key, one in value.items()}
     if isinstance(value, list):
@@ -38,19 +38,19 @@ def json_numbers(value: Any) -> Any:
 
 
 def json_text(value: Any, *, indent: int | None = 2, default: Callable[[Any], Any] | None = None) -> str:
-    """The value as JSON with a line end. Letters stay readable; bytes of file names that are no UTF-8 are escaped.
+    """The value as JSON with a line end. Non-ASCII letters are not escaped; non-UTF-8 bytes of file names are.
 
     Args:
         value: Mappings, sequences and plain values.
-        indent: As of :func:`json.dumps`; None: all in one line.
-        default: Makes a plain value of any other one.
+        indent: See :func:`json.dumps`; None: all in one line.
+        default: Converts other values to plain ones.
     """
     text = json.dumps(json_safe(value), indent=indent, allow_nan=False, ensure_ascii=False, default=default)
     return _SURROGATE.sub(lambda found: f'\\u{ord(found[0]):04x}', text) + '\n'
 
 
 def write_json(path: str | os.PathLike[str], value: Any, *, indent: int | None = 2, durable: bool = False) -> None:
-    """Writes a JSON file whole, or leaves what was there.
+    """Writes a JSON file whole, or leaves the old file unchanged.
 
     Args and raises: See :func:`~pdan_plugin.files.whole_files.opened_whole`.
     """

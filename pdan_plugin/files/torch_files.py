@@ -1,4 +1,4 @@
-"""Files of torch.save: written whole or not at all, and why torch's safe reader rejects one."""
+"""Files of torch.save: written whole or not at all, with clear errors if torch's safe reader rejects one."""
 
 from __future__ import annotations
 
@@ -12,37 +12,34 @@ import torch
 from pdan_plugin.errors import RequestError
 from pdan_plugin.files.whole_files import opened_whole, remove_left_overs
 
-# how torch names an object that does not belong in a state dict: its module and name
+# in torch's errors: module and name of an object that does not belong in a state dict
 _NAMED_OBJECT = re.compile(r'(?:GLOBAL|global|class|function) ([A-Za-z_]\w*(?:\.\w+)+)')
 
-SAVED_ANEW = (
-    'Ask who made it to save it anew as what it is, tensors by name: torch.save(network.state_dict(), FILE), or as '
-    'safetensors.'
-)
+SAVED_ANEW = 'Ask its author to save only a state dict: torch.save(network.state_dict(), FILE), or safetensors.'
 
 
 def save_atomically(content: Any, path: str) -> None:
-    """torch.save, after which the path holds either the whole new file or what it held before.
+    """torch.save that writes the whole file or leaves the old one unchanged.
 
-    The content is flushed to the disk, so that it outlasts a power cut. Unfinished files that killed processes left in
-    the folder are removed first.
+    The content is synced to disk, so that it survives a power cut. Unfinished files of killed processes in the folder
+    are removed first.
 
     Raises:
-        OSError: The content could not be written; what was there before still is.
+        OSError: The content could not be written; the old file is unchanged.
     """
     try:
         remove_left_overs(osp.dirname(osp.abspath(path)))
         with opened_whole(path, durable=True) as file:
             torch.save(content, file)
     except Exception as error:
-        kept = 'the file of that name from before is untouched' if osp.exists(path) else 'no file of that name is left'
+        kept = 'the existing file is unchanged' if osp.exists(path) else 'no partial file is left'
         raise OSError(
             f'cannot save {path}: {_reason(error)}; {kept}. Is the disk full, or the folder not writable?'
         ) from error
 
 
 def _reason(error: BaseException) -> str:
-    """The system's reason: after a failed write torch also fails to close its archive, and raises that error."""
+    """The system's reason. After a failed write torch raises the later error of closing its archive."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError):
@@ -56,13 +53,12 @@ def refuse_code(path: str, error: Exception, way_out: str) -> None:
     named = _NAMED_OBJECT.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
     if named:
         raise RequestError(
-            f'{path} carries code: it holds Python objects ({named[1]}), which loading could run, and is not loaded. '
-            f'{way_out}'
+            f'{path} is not loaded: it holds Python objects ({named[1]}), which could run code when loaded. {way_out}'
         ) from error
 
 
 def loading_reason(error: Exception) -> str:
-    """The line of torch's error that holds the reason: the first, or the one of its safe reader."""
+    """The line of torch's error with the reason: the first line, or that of its safe reader."""
     text = str(error)
     _, found, reason = text.partition('WeightsUnpickler error: ')
     return (reason if found else text).strip().partition('\n')[0] or type(error).__name__

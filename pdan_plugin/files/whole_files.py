@@ -1,12 +1,12 @@
 """Files and folders that appear whole or not at all.
 
-A file is written under a hidden name beside its place and renamed when it is finished. Whatever goes wrong, the place
-then holds what it held before: an exception removes the unfinished file, and one that a killed process left is taken
-over by the next writer of the same file, or removed by :func:`remove_left_overs`.
+A file is written under a hidden name in the same folder and renamed when it is complete. If anything fails, the old
+file is unchanged: an exception removes the unfinished file. An unfinished file of a killed process is reused by the
+next writer of the same file, or removed by :func:`remove_left_overs`.
 
-Each writer locks its unfinished file, so that several processes may write one place at the same time: the last one to
-finish wins, and every version is whole. On file systems that do not lock files, and on Windows, only one process may
-write a place at a time.
+Each writer locks its unfinished file, so several processes may write the same path at the same time: the last one to
+finish wins, and every version is whole. On file systems without locks, and on Windows, only one process may write a
+path at a time.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _MOST_WRITERS = 100  # of one file at the same time
 
 
 def unfinished_path(path: AnyPath, ending: str = '', *, writer: int = 1) -> Path:
-    """Where ``path`` is written until it is whole.
+    """The path under which ``path`` is written until it is complete.
 
     Args:
-        path: The final place.
-        ending: Added at the end, for writers that choose the format by it.
-        writer: 1, or a higher number where other processes write the same file at the same time.
+        path: The final path.
+        ending: Suffix for writers that choose the format by it.
+        writer: 1, or a higher number if other processes write the same file at the same time.
     """
     path = Path(path)
     mark = f'{_MARK}{writer if writer > 1 else ""}{ending}'
@@ -49,13 +49,13 @@ def unfinished_path(path: AnyPath, ending: str = '', *, writer: int = 1) -> Path
 
 @contextmanager
 def opened_whole(path: AnyPath, *, ending: str = '', durable: bool = False) -> Iterator[BinaryIO]:
-    """A binary file to write to, which takes its place when the block ends without an exception.
+    """Opens a binary file to write, which replaces ``path`` when the block ends without an exception.
 
     Args:
-        path: The place. Missing folders are made.
-        ending: Of the name under which the file is written, which is the stream's ``name``.
-        durable: Whether the file and its name are flushed to the disk, so that they outlast a power cut. Checkpoints
-            and records of progress need it; what can be made again does not.
+        path: The final path. Missing folders are created.
+        ending: Suffix of the hidden name (the stream's ``name``).
+        durable: Whether the file and its name are synced to disk, so that they survive a power cut. Checkpoints and
+            records of progress need it; files that can be computed again do not.
 
     Raises:
         OSError: The file cannot be written; ``filename`` is ``path``, never the hidden name.
@@ -69,9 +69,9 @@ def opened_whole(path: AnyPath, *, ending: str = '', durable: bool = False) -> I
             yield file
             file.flush()
             if durable:
-                with open(unfinished, 'rb+') as written:  # a library may have put another file there
+                with open(unfinished, 'rb+') as written:  # a library may have replaced the file
                     os.fsync(written.fileno())
-            if sys.platform == 'win32':  # which renames no open file
+            if sys.platform == 'win32':  # Windows cannot rename an open file
                 file.close()
             os.replace(unfinished, path)
         except BaseException:
@@ -79,7 +79,7 @@ def opened_whole(path: AnyPath, *, ending: str = '', durable: bool = False) -> I
                 unfinished.unlink()
             raise
         finally:
-            with contextlib.suppress(OSError):  # of a full disk, after the flush above failed
+            with contextlib.suppress(OSError):  # a full disk: closing fails again after the failed flush
                 file.close()
         if durable:
             flush_folder(path.parent)
@@ -91,14 +91,14 @@ def opened_whole(path: AnyPath, *, ending: str = '', durable: bool = False) -> I
 
 @contextmanager
 def written_whole(path: AnyPath, *, durable: bool = False) -> Iterator[Path]:
-    """As :func:`opened_whole`, for libraries that write to a path: gives one with the ending of ``path``."""
+    """Like :func:`opened_whole`, for libraries that write to a path: yields a path with the suffix of ``path``."""
     path = Path(path)
     with opened_whole(path, ending=path.suffix, durable=durable) as file:
         yield Path(file.name)
 
 
 def write_whole(path: AnyPath, content: str | bytes, *, durable: bool = False) -> None:
-    """Writes a file whole, or leaves what was there; text becomes UTF-8, its line ends stay as they are.
+    """Writes a file whole, or leaves the old file unchanged. Text is encoded as UTF-8; line ends are not converted.
 
     Args and raises: See :func:`opened_whole`.
     """
@@ -108,13 +108,13 @@ def write_whole(path: AnyPath, content: str | bytes, *, durable: bool = False) -
 
 @contextmanager
 def folder_written_whole(path: AnyPath) -> Iterator[Path]:
-    """An empty folder to fill, which takes the place of ``path`` when the block ends without an exception.
+    """Yields an empty folder to fill, which replaces ``path`` when the block ends without an exception.
 
-    A folder that is there is removed just before. One process at a time may write a folder; what a killed one left of
-    it is removed first.
+    An existing folder is removed just before. Only one process at a time may write a folder. The unfinished folder of a
+    killed process is removed first.
 
     Raises:
-        OSError: The folder cannot be made.
+        OSError: The folder cannot be created.
     """
     path = Path(path)
     unfinished = unfinished_path(path)
@@ -132,17 +132,17 @@ def folder_written_whole(path: AnyPath) -> Iterator[Path]:
 
 
 def try_writing(path: AnyPath) -> None:
-    """Finds out early whether a file can be written; leaves nothing there but the folders that were missing.
+    """Checks early that a file can be written. Creates missing folders, but no file.
 
     Raises:
-        OSError: It cannot; ``filename`` is ``path``.
+        OSError: The file cannot be written; ``filename`` is ``path``.
     """
     with contextlib.suppress(_TriedError), opened_whole(path, ending=Path(path).suffix):
         raise _TriedError
 
 
 def remove_left_overs(folder: AnyPath) -> None:
-    """Removes the unfinished files that killed processes left in a folder; those being written now stay."""
+    """Removes the unfinished files of killed processes in a folder. Files that are being written are kept."""
     folder = Path(folder)
     for name in os.listdir(folder) if folder.is_dir() else []:
         place = folder / name
@@ -153,7 +153,7 @@ def remove_left_overs(folder: AnyPath) -> None:
 
 
 def flush_folder(folder: AnyPath) -> None:
-    """Makes renames inside a folder outlast a power cut; Windows, which opens no folders, does it by itself."""
+    """Syncs renames in a folder to disk, to survive a power cut. Windows needs no such call."""
     if sys.platform == 'win32':
         return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -168,7 +168,7 @@ class _TriedError(Exception):
 
 
 def _claimed(path: Path, ending: str) -> tuple[BinaryIO, Path]:
-    """An empty unfinished file that no other process writes, and where it lies."""
+    """Opens an empty unfinished file that no other process writes. Returns it and its path."""
     writer = 1
     while True:
         place = unfinished_path(path, ending, writer=writer)
@@ -178,14 +178,14 @@ def _claimed(path: Path, ending: str) -> tuple[BinaryIO, Path]:
         except OSError:
             if writer == _MOST_WRITERS or not os.path.lexists(place):
                 raise
-            writer += 1  # another user's, or a link or folder
+            writer += 1  # it belongs to another user, or is a link or a folder
             continue
         if not _locked(descriptor):
             os.close(descriptor)
             if writer == _MOST_WRITERS:
                 raise OSError(f'{path}: {_MOST_WRITERS} processes are writing it already; wait for them')
             writer += 1
-        elif not _is_at(descriptor, place):  # its writer renamed or removed it before this lock
+        elif not _is_at(descriptor, place):  # its writer renamed or removed it before the lock was taken
             os.close(descriptor)
         else:
             os.ftruncate(descriptor, 0)
@@ -193,11 +193,11 @@ def _claimed(path: Path, ending: str) -> tuple[BinaryIO, Path]:
 
 
 def _stream(descriptor: int, place: Path) -> BinaryIO:
-    return open(place, 'w+b', opener=lambda *_: descriptor)  # has a name, which os.fdopen's has not
+    return open(place, 'w+b', opener=lambda *_: descriptor)  # os.fdopen would set no name
 
 
 def _locked(descriptor: int) -> bool:
-    """Whether the file is this opening's own from now on; also where files cannot be locked."""
+    """Locks the file. False if another process holds the lock; True on systems without locks."""
     if sys.platform == 'win32':
         return True
     try:

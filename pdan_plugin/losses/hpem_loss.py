@@ -1,6 +1,6 @@
-"""The hard pixel example mining (HPEM) loss: L1, and once more on the pixels the network gets most wrong.
+"""The hard pixel example mining (HPEM) loss: L1, with additional weight on the pixels with the largest errors.
 
-Source: PDAN's paper, equations 3 and 4; what it leaves open is told at :class:`HPEMLoss`.
+Source: PDAN's paper, equations 3 and 4; :class:`HPEMLoss` describes what the paper leaves open.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ REDUCTIONS = ('none', 'mean', 'sum')
 
 
 def hard_pixel_mask(error: Tensor, hard_count: int) -> Tensor:
-    """Marks the ``hard_count`` largest errors of each image, exactly that many whatever the ties.
+    """Marks exactly ``hard_count`` pixels of each image: those with the largest errors.
 
-    Among equal errors at the threshold the ones that come first in row-major order are taken. No sort: the threshold is
-    selected (linear time), which is what keeps the loss near L1's cost.
+    Of equal errors at the threshold, the first ones in row-major order are marked. The threshold is selected in linear
+    time, without sorting, so the loss costs little more than L1.
 
     Args:
-        error: one error a pixel, (n, h, w), not negative.
+        error: one error per pixel, (n, h, w), not negative.
         hard_count: pixels to mark in each image, 0 to h * w.
 
     Returns:
@@ -37,7 +37,7 @@ def hard_pixel_mask(error: Tensor, hard_count: int) -> Tensor:
     mask = flat > threshold
     ties = flat == threshold
     ties_wanted = hard_count - mask.sum(dim=1, keepdim=True)
-    # Almost always there is one tie, the threshold pixel itself. On a GPU it is cheaper to rank ties than to ask.
+    # Usually the only tie is the threshold pixel. On a GPU, ranking the ties costs less than checking for them.
     if flat.is_cuda or bool((ties.sum(dim=1, keepdim=True) > ties_wanted).any()):
         ties &= ties.cumsum(dim=1) <= ties_wanted
     return (mask | ties).view_as(error)
@@ -54,7 +54,7 @@ def _kth_largest(rows: Tensor, k: int) -> Tensor:
 
 
 class _WeightedL1(torch.autograd.Function):
-    """sum(weight * |pred - target|) * scale, with its gradient made on the way forward: one pass instead of five."""
+    """sum(weight * |pred - target|) * scale; computes the gradient in the forward pass: one pass instead of five."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, pred: Tensor, target: Tensor, hard_count: int, extra: float, scale: float) -> Tensor:
@@ -82,27 +82,27 @@ class HPEMLoss(nn.Module):
         L = \operatorname{mean}\left(|s - s'|\right) + w \, L_{hard}, \qquad
         L_{hard} = \frac{1}{N} \sum_i M_i \, |s_i - s'_i|_1
 
-    A pixel's error is the sum of its channels' absolute errors; pixels are ranked within their image; the mask M marks
-    the k = round(hard_ratio * h * w) largest (Python's round) and carries no gradient.
+    The error of a pixel is the sum of the absolute errors of its channels. The mask M marks the k largest errors of
+    each image, k = round(hard_ratio * h * w) with Python's round, and has no gradient.
 
     ``normalize='all'`` (Eq. 3 as printed): N counts every element, so both terms are means over n*c*h*w. With
     ``'hard'`` N counts the hard elements alone (n*c*k), as in deep flow-guided inpainting (Xu et al. 2019), where the
-    idea comes from; the hard term is then h*w/k times larger. That pixels are ranked per image, by the sum over
-    channels, is this project's reading: the paper does not say.
+    idea comes from; the hard term is then h*w/k times larger. The paper does not say how pixels are ranked; this
+    project ranks them per image, by the sum over channels.
 
     Args:
         loss_weight: factor on the whole loss.
-        hard_ratio: share p of the pixels that count as hard, in [0, 1]; the paper's 0.5.
-        hard_weight: w; the paper's 2.
+        hard_ratio: share p of hard pixels, in [0, 1]; 0.5 in the paper.
+        hard_weight: w; 2 in the paper.
         normalize: 'all' or 'hard'.
-        reduction: 'mean'; 'sum' is the mean times the number of elements; 'none' is the map (n, c, h, w) whose mean
-            is the loss.
+        reduction: 'mean'; 'sum' is the mean times the number of elements; 'none' is a map (n, c, h, w); its mean is
+            the loss.
 
     Shape:
         pred, target (n, c, h, w), any value range -> a scalar in float32 (float64 for float64 input), or the map.
 
     Raises:
-        ValueError: an argument out of its range, shapes that differ, pictures that are empty or of integers.
+        ValueError: an argument is out of its range, shapes differ, or pictures are empty or integer.
 
     >>> pred, target = torch.tensor([[[[0.0, 3.0]]]]), torch.zeros(1, 1, 1, 2)
     >>> HPEMLoss()(pred, target)  # mean(0, 3) + 2 * mean(0, 3)
@@ -140,7 +140,7 @@ class HPEMLoss(nn.Module):
             )
         if not pred.is_floating_point() or pred.numel() == 0:
             raise ValueError(
-                f'HPEMLoss needs pictures of floating point numbers, got {pred.dtype}, {tuple(pred.shape)}.'
+                f'HPEMLoss needs floating-point pictures that are not empty, got {pred.dtype}, {tuple(pred.shape)}.'
             )
         if pred.dtype in (torch.float16, torch.bfloat16):
             pred = pred.float()

@@ -1,1 +1,1 @@
-"""What this machine has and what a network takes of it: cores, memory, number formats, compilers."""
+"""The resources of this machine and their use by a network: cores, memory, number formats, compilers."""

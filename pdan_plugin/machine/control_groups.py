@@ -1,4 +1,4 @@
-"""The control groups this process is in, by which Linux limits a container, a service or a batch job."""
+"""The control groups (cgroups) of this process, with which Linux limits a container, a service or a batch job."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _OWN_GROUPS = Path('/proc/self/cgroup')
 
 
 def control_groups(controller: str) -> list[Path]:
-    """The folders of this process's groups for a controller ('cpu', 'memory'), from its own to the outermost.
+    """The folders of this process's groups for a controller ('cpu', 'memory'), from the innermost to the outermost.
 
-    Each group's limits hold, and those of all groups around it. Both versions of control groups are looked up; empty
-    where there are none, as on other systems than Linux.
+    The limits of all these groups apply. Both versions of control groups are supported. The list is empty if there are
+    none, as on systems other than Linux.
     """
     try:
         lines = _OWN_GROUPS.read_text(encoding='utf-8', errors='replace').splitlines()
@@ -26,7 +26,7 @@ def control_groups(controller: str) -> list[Path]:
         else:
             mount = None if controllers else _ROOT
         if mount is not None:
-            # a container may see the path its group has outside, which does not exist inside
+            # a container may see its group's path on the host, which does not exist in the container
             place = mount / inside.strip('/')
             found += [place, *(folder for folder in place.parents if folder.is_relative_to(mount))]
     return [folder for folder in found if folder.is_dir()]

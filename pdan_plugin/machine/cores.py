@@ -1,4 +1,4 @@
-"""How much of the processor belongs to this process, and which processor it is."""
+"""The cores that this process may use, and the name of the processor."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ _PROCESSORS = Path('/proc/cpuinfo')
 
 
 def usable_cores() -> int:
-    """The cores the system lets this process use: those it is bound to, and no more than its container's share."""
-    # macOS and Windows bind no process to cores
+    """Number of cores this process may use: the cores it is bound to, limited by the quota of its container."""
+    # macOS and Windows do not bind processes to cores
     bound = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
     return min([bound, *_quotas()])
 
 
 def cores_of_this_rank() -> int:
-    """The usable cores, shared out among the ranks a launcher started on this machine.
+    """The usable cores divided by the number of ranks on this machine, ``LOCAL_WORLD_SIZE`` of torchrun.
 
-    The ranks are ``LOCAL_WORLD_SIZE``, as torchrun sets it. Ranks that were bound to cores of their own, none of which
-    another may use, can not be told from ranks that share theirs: they get less than they have.
+    Ranks that are bound to separate cores cannot be distinguished from ranks that share cores, so they get fewer than
+    they have.
     """
     return max(1, usable_cores() // int(os.environ.get('LOCAL_WORLD_SIZE') or 1))
 
 
 def use_one_thread() -> None:
-    """OpenCV and torch compute with one thread each from now on, as a worker process among many should."""
+    """Makes OpenCV and torch compute with one thread each from now on; for worker processes."""
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """While it lasts, OpenCV and torch compute with one thread each."""
+    """Inside the block, OpenCV and torch compute with one thread each."""
     before = cv2.getNumThreads(), torch.get_num_threads()
     use_one_thread()
     try:
@@ -53,12 +53,12 @@ def one_thread() -> Iterator[None]:
 
 
 def processor_name() -> str:
-    """The processor's name in words."""
+    """The name of the processor."""
     return about_processor('model name') or platform.processor() or platform.machine()
 
 
 def about_processor(key: str) -> str:
-    """What Linux says of the first processor under a key; empty elsewhere, and where there is no such key."""
+    """A value of the first processor in /proc/cpuinfo; empty if there is no such key or the system is not Linux."""
     with contextlib.suppress(OSError):
         for line in _PROCESSORS.read_text(encoding='utf-8', errors='replace').splitlines():
             name, _, value = line.partition(':')
@@ -68,9 +68,9 @@ def about_processor(key: str) -> str:
 
 
 def _quotas() -> Iterator[int]:
-    """The cores' time that control groups grant, in whole cores, rounded up."""
+    """The CPU quotas of the control groups, in whole cores, rounded up."""
     for folder in control_groups('cpu'):
-        with contextlib.suppress(OSError, ValueError):  # no such file, or the word 'max': no limit
+        with contextlib.suppress(OSError, ValueError):  # no such file, or 'max': no limit
             if (folder / 'cpu.max').exists():
                 quota, period = map(int, (folder / 'cpu.max').read_text().split())
             else:

@@ -1,4 +1,4 @@
-"""Counting the memory of the tensors that operations make."""
+"""Counts the memory of tensors that operations create."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from torch.utils._pytree import tree_leaves
 
 
 class CountedStorages(TorchDispatchMode):
-    """The bytes of all storages that operations make while it is active, until each is freed.
+    """Counts the bytes of storages that operations create while it is active, until each is freed.
 
-    What was there before is not counted, nor what an operation returns of its arguments. A subclass may part the
-    storages into kinds and look at the count after each operation.
+    Older storages, and arguments that an operation returns, are not counted. A subclass may divide storages into kinds
+    and read the count after each operation.
 
     Attributes:
-        held: Bytes now, by kind.
+        held: Current bytes, by kind.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class CountedStorages(TorchDispatchMode):
         self._alive: dict[int, weakref.ref] = {}
 
     def kind_of(self, tensor: Tensor) -> Hashable:
-        """The kind of a new storage, by the tensor that an operation returned with it."""
+        """The kind of a new storage, given the returned tensor that uses it."""
         return None
 
     def after_operation(self) -> None:
@@ -51,7 +51,7 @@ class CountedStorages(TorchDispatchMode):
     def _count(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
         address, size = storage._cdata, storage.nbytes()
-        if address in self._alive:  # one that an operation returned twice
+        if address in self._alive:  # the operation returned it twice
             return
         kind = self.kind_of(tensor)
 

@@ -1,4 +1,4 @@
-"""How many CUDA devices a process uses."""
+"""The number of CUDA devices that a process uses."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pdan_plugin.errors import RequestError
 
 
 def device_count(num_gpu: Any, distributed: bool, path: str) -> int:
-    """The CUDA devices that an option file's ``num_gpu`` stands for on this machine; 0 is the CPU.
+    """The number of CUDA devices on this machine for an option file's ``num_gpu``; 0 is the CPU.
 
     Args:
-        num_gpu: A number of devices, or 'auto' for all that are here.
-        distributed: Whether the process is one of a group. ``num_gpu`` may then count the devices of all machines, so
-            more than are here is no contradiction.
+        num_gpu: A number of devices, or 'auto' for all of this machine.
+        distributed: Whether the process belongs to a group. ``num_gpu`` may then count the devices of all machines, so
+            it may be larger than the number here.
         path: The option file, for messages.
 
     Raises:
@@ -29,6 +29,6 @@ def device_count(num_gpu: Any, distributed: bool, path: str) -> int:
     if num_gpu > 0 and (present == 0 or (num_gpu > present and not distributed)):
         raise RequestError(
             f'{path}: num_gpu: {num_gpu}: this machine has {present} CUDA devices; write `num_gpu: auto` '
-            '(on the command line: --force_yml num_gpu=auto) to use what is here, the CPU included'
+            '(on the command line: --force_yml num_gpu=auto) to use all of them, or the CPU if there are none'
         )
     return num_gpu

@@ -1,4 +1,4 @@
-"""How much memory this process has needed, holds, and can still take."""
+"""The memory of this process: its peak, its current size, and what is still free."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from pdan_plugin.machine.control_groups import control_groups
+from pdan_plugin.machine.sizes import memory_in_words
 
 _UNKNOWN = 2 * 2**30
 _MEMORY_TABLE = Path('/proc/meminfo')
@@ -18,20 +19,20 @@ _MEMORY_TABLE = Path('/proc/meminfo')
 
 @dataclass(frozen=True)
 class PeakMemory:
-    """The most memory held at one time, in bytes, and what it is the memory of."""
+    """Peak memory in bytes, and the device or process it belongs to."""
 
     size: int
     where: str
 
     def __str__(self) -> str:
-        return readable_size(self.size)
+        return memory_in_words(self.size)
 
 
 def peak_memory() -> PeakMemory | None:
-    """The peak of the GPU this process uses (tensors, as torch allocates them), else of its resident memory.
+    """The peak of torch's allocations on this process's GPU, or of its resident memory without a GPU.
 
-    Of several GPUs in one process it is the fullest one's. The memory of data loader workers, processes of their own,
-    is not in it. None where the system does not report it (Windows, without CUDA).
+    With several GPUs it is the highest peak. Data loader workers are separate processes and not included. None if the
+    system does not report it (Windows without CUDA).
     """
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         peaks = [torch.cuda.max_memory_allocated(device) for device in range(torch.cuda.device_count())]
@@ -42,20 +43,15 @@ def peak_memory() -> PeakMemory | None:
 
 
 def peak_memory_text() -> str:
-    """The measured peak in words, such as 'Peak memory: 3.2 GiB (GPU 0)'."""
+    """The measured peak as text, for example 'Peak memory: 3.2 GiB (GPU 0)'."""
     peak = peak_memory()
-    return 'Peak memory: not told by this system' if peak is None else f'Peak memory: {peak} ({peak.where})'
-
-
-def readable_size(size: int) -> str:
-    """Bytes as '3.2 GiB' or '512 MiB'."""
-    return f'{size / 2**30:.1f} GiB' if size >= 2**30 else f'{size / 2**20:.0f} MiB'
+    return 'Peak memory: not reported by this system' if peak is None else f'Peak memory: {peak} ({peak.where})'
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can still be taken: on CUDA of the device, elsewhere of the machine or of the container's share.
+    """Free bytes: on CUDA those of the device, elsewhere those of the machine or the container, whichever are fewer.
 
-    2 GiB where the system does not report it.
+    2 GiB if the system does not report it.
     """
     if device.type == 'cuda':
         free, _ = torch.cuda.mem_get_info(device)
@@ -65,19 +61,19 @@ def free_memory(device: torch.device) -> int:
 
 
 def held_memory(device: torch.device) -> int:
-    """Bytes this process holds: on CUDA what torch has allocated, elsewhere its resident memory (0 if unknown)."""
+    """Bytes this process uses: on CUDA torch's allocations, elsewhere its resident memory (0 if unknown)."""
     if device.type == 'cuda':
         return torch.cuda.memory_allocated(device)
     return process_memory('VmRSS') or 0
 
 
 def process_memory(field: str, process: int | str = 'self') -> int | None:
-    """Bytes that Linux reports of a process under a field of its status, such as VmRSS; None elsewhere."""
+    """Bytes in a field of a process's status on Linux, such as VmRSS; None on other systems."""
     return _field(Path(f'/proc/{process}/status'), field)
 
 
 def _peak_resident() -> int | None:
-    # On Linux getrusage() also counts what the process that started this one had, from before the program began.
+    # On Linux getrusage() also includes the memory of the parent process, from before exec.
     if (size := process_memory('VmHWM')) is not None:
         return size
     try:
@@ -98,17 +94,17 @@ def _available() -> int | None:
 
 
 def _container_shares() -> list[int]:
-    """What is left of the memory that each control group of this process grants."""
+    """Free bytes below the limit of each control group of this process."""
     shares = []
     for folder in control_groups('memory'):
         for limit_file, usage_file, kept in (  # of version 2 and version 1
             ('memory.max', 'memory.current', 'inactive_file'),
             ('memory.limit_in_bytes', 'memory.usage_in_bytes', 'total_inactive_file'),
         ):
-            with contextlib.suppress(OSError, ValueError):  # no such file, or the word 'max': no limit
+            with contextlib.suppress(OSError, ValueError):  # no such file, or 'max': no limit
                 limit, usage = (int((folder / name).read_text()) for name in (limit_file, usage_file))
                 statistics = (folder / 'memory.stat').read_text().split()
-                # files kept in memory are given up when memory is asked for
+                # inactive file cache is freed when memory is needed
                 shares.append(limit - usage + int(statistics[statistics.index(kept) + 1]))
     return shares
 

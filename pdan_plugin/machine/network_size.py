@@ -1,4 +1,4 @@
-"""How large a network is: parameters, multiply-accumulates, and the numbers an optimizer keeps for it."""
+"""The size of a network: parameters, multiply-accumulates, and values that an optimizer keeps per parameter."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-_SMALL = 48  # pixels: the side of the crop measured where the true size cannot be
+_SMALL = 48  # pixels: side of the crop that is measured if the requested size cannot be
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A quantity, and whether it was measured at the size asked for or scaled up from a small crop by its area."""
+    """A quantity, and whether it was scaled up by area from a small crop instead of measured at the requested size."""
 
     value: int
     is_scaled: bool
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Parameters, frozen ones too; buffers are not counted."""
+    """Number of parameters including frozen ones, without buffers."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 def multiply_accumulates(network: nn.Module, shape: Sequence[int]) -> Measured | None:
-    """Multiply-accumulates of one forward pass for an input of a shape (batch included), as torch's FlopCounterMode
-    counts them (convolutions and matrix products; a multiply-accumulate is two of its operations).
+    """Multiply-accumulates of one forward pass for an input of a shape (including the batch).
 
-    Counted without computing where the network allows it. None when it cannot take such an input at all.
+    Counted by torch's FlopCounterMode: convolutions and matrix products; one multiply-accumulate is two of its
+    operations. Counted without computing if the network allows it. None if the network cannot take such an input.
     """
 
     def count(target: nn.Module, inputs: Tensor) -> int:
@@ -44,7 +44,7 @@ def multiply_accumulates(network: nn.Module, shape: Sequence[int]) -> Measured |
 
 
 def optimizer_values(model: Any, section: Mapping[str, Any]) -> int:
-    """How many numbers an optimizer keeps for each parameter (Adam: 2), found by letting it make one step."""
+    """Number of values that an optimizer keeps per parameter (Adam: 2), found by making one step."""
     parameter = nn.Parameter(torch.zeros(4))
     words = {word: copy.deepcopy(value) for word, value in section.items() if word not in ('type', 'lr')}
     optimizer = model.get_optimizer(object.__new__(model), section['type'], [parameter], float(section['lr']), **words)
@@ -55,14 +55,14 @@ def optimizer_values(model: Any, section: Mapping[str, Any]) -> int:
 
 
 def _measure(count: Any, network: nn.Module, shape: Sequence[int]) -> Measured | None:
-    """``count(network, inputs)`` on the meta device (shapes without numbers), else on a small crop and scaled up."""
+    """``count(network, inputs)`` on the meta device (shapes without values), else on a small crop and scaled up."""
     try:
         return Measured(count(copy.deepcopy(network).to('meta'), torch.empty(*shape, device='meta')), False)
-    except Exception:  # an operation without a shape rule, or numbers needed: the crop has them
+    except Exception:  # an operation has no shape rule or needs values: use the crop
         pass
     small = [1, *shape[1:-2], min(_SMALL, shape[-2]), min(_SMALL, shape[-1])]
     try:
         value = count(network, torch.rand(*small))
-    except Exception:  # the network wants another input than one picture (a GAN's latent code, a list)
+    except Exception:  # the network needs an input other than one picture (a GAN's latent code, a list)
         return None
     return Measured(int(value * math.prod(shape) / math.prod(small)), small != list(shape))

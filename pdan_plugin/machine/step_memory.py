@@ -1,7 +1,7 @@
-"""What one training step holds in memory at its fullest, found by going through it without computing it.
+"""Peak memory of one training step, found without computing the step.
 
-A step is run on tensors that have shapes and no numbers, and every tensor's bytes are counted from where it is made to
-where the last reference to it goes: what the backward pass keeps, gradients, and what comes and goes between.
+The step runs on tensors with shapes but no values. The bytes of every tensor are counted from its creation to its last
+reference: tensors kept for the backward pass, gradients, and temporary results.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from torch.utils._pytree import tree_leaves
 from pdan_plugin.machine.counted_storages import CountedStorages
 from pdan_plugin.machine.precision import autocast
 
-_SMALL = 24  # pixels: the side of the crop computed with, where the true size cannot be gone through
+_SMALL = 24  # pixels: side of the crop that is computed if the requested size fails without values
 
 
 @dataclass(frozen=True)
 class StepMemory:
-    """Bytes a step holds beyond weights, optimizer and moving average.
+    """Bytes of a step in addition to weights, optimizer and moving average.
 
     Attributes:
-        kept: At the end of the forward pass: the batch, the output, and what the backward pass needs.
-        peak: At the fullest moment.
-        per_sample: What each sample of the batch adds to ``peak``.
+        kept: At the end of the forward pass: the batch, the output, and tensors for the backward pass.
+        peak: At the peak.
+        per_sample: Part of ``peak`` for each sample of the batch.
         is_scaled: Whether a small crop was computed and scaled up by its area.
     """
 
@@ -53,34 +53,34 @@ def step_memory(
 ) -> StepMemory | None:
     """The memory of a forward and a backward pass through a network, as torch allocates it.
 
-    The loss is an L1 of the output; a network with a deblurring branch is run with it. Not in it: workspace of the
-    convolution library, fragmentation, what torch.compile changes. Of small RCANs and PDANs trained on a CPU in the
-    channels-last layout, torch's allocations came to within 3% of it; in the contiguous layout up to 45% were added by
-    the convolution library's copies, and the resident memory of the process grew by up to half more than it.
+    The loss is the L1 of the output. A deblurring branch is included. Not included are the workspace of the convolution
+    library, fragmentation, and changes by torch.compile. For small RCANs and PDANs on a CPU in channels-last layout,
+    torch's allocations were within 3% of the estimate. In contiguous layout, copies of the convolution library added up
+    to 45%, and the resident memory of the process grew by up to 1.5 times the estimate.
 
     Args:
-        network: On the CPU; left as it is.
-        shape: Of its input, batch included.
+        network: On the CPU; not changed.
+        shape: Shape of its input, including the batch.
         precision: 'fp32', 'bf16' or 'fp16', by autocast.
-        pictures: Shapes of the batch's other tensors, float32, batch included.
-        channels_last: The layout of the parameters and the input.
-        accumulates: Whether gradients of an earlier part are there when the step begins.
+        pictures: Shapes of the batch's other tensors, float32, including the batch.
+        channels_last: Whether parameters and input have channels-last layout.
+        accumulates: Whether gradients of an earlier part exist when the step begins.
 
     Returns:
-        None when the network cannot take such an input.
+        None if the network cannot take such an input.
     """
     pictures = [tuple(picture) for picture in pictures]
-    # fp16 on a CPU is not autocast in every torch; bf16's tensors are of the same size
+    # not every torch version autocasts fp16 on a CPU; tensors of bf16 have the same size
     precision = 'fp32' if precision == 'fp32' else 'bf16'
     try:
-        # autocast passes meta tensors by; tensors that feign a device take twice as long to go through
+        # autocast ignores meta tensors; fake tensors take twice as long
         device = 'meta' if precision == 'fp32' else 'fake'
         moments = _moments(network, shape, pictures, device, precision, channels_last, accumulates)
-    except Exception:  # an operation without a shape rule, or numbers needed: a small crop has them
+    except Exception:  # an operation has no shape rule or needs values: use a small crop
         small = [1, *shape[1:-2], min(_SMALL, shape[-2]), min(_SMALL, shape[-1])]
         try:
             moments = _moments(network, small, [], 'cpu', precision, channels_last, accumulates)
-        except Exception:  # the network wants another input than one picture (a GAN's latent code, a list)
+        except Exception:  # the network needs an input other than one picture (a GAN's latent code, a list)
             return None
         further = 4 * sum(map(math.prod, pictures))
         return _summary(moments, math.prod(shape) / math.prod(small), shape[0], further, True)
@@ -89,7 +89,8 @@ def step_memory(
 
 @dataclass
 class _Moments:
-    """The bytes after each operation of a step: copies and gradients of parameters, and what grows with the batch."""
+    """Bytes after each operation of a step: of parameters' copies and gradients, and of tensors that grow with the
+    batch."""
 
     of_parameters: list[int]
     of_samples: list[int]
@@ -119,7 +120,7 @@ def _moments(
     channels_last: bool,
     accumulates: bool,
 ) -> _Moments:
-    network = copy.deepcopy(network)  # some keep a tensor of their last input
+    network = copy.deepcopy(network)  # some networks cache a tensor of their last input
     tensors: AbstractContextManager = nullcontext()
     if device == 'fake':
         tensors = FakeTensorMode(allow_non_fake_inputs=True)
@@ -168,10 +169,10 @@ def _laid_out(tensor: Tensor, layout: torch.memory_format) -> Tensor:
 
 
 class _CountedMemory(CountedStorages):
-    """Counts apart what is of the parameters and what is of the samples.
+    """Counts memory of parameters and of samples separately.
 
-    What has as many numbers as a parameter and no batch dimension is taken for that parameter's copy or gradient; it
-    does not grow with the batch.
+    A tensor with as many elements as a parameter and no batch dimension counts as a copy or gradient of that parameter,
+    which does not grow with the batch.
     """
 
     def __init__(self, parameters: Iterable[Tensor], batch_size: int) -> None:
@@ -192,7 +193,7 @@ class _CountedMemory(CountedStorages):
         self.note()
 
     def note(self) -> int:
-        """Makes what is there now a moment; returns its number."""
+        """Records the current bytes as a moment; returns its index."""
         self.moments.of_parameters.append(self.held['parameters'])
         self.moments.of_samples.append(self.held['samples'])
         return len(self.moments.of_samples) - 1
@@ -200,7 +201,7 @@ class _CountedMemory(CountedStorages):
 
 @contextmanager
 def _without_collections() -> Iterator[None]:
-    """Python's garbage collector takes a quarter of the time and finds nothing that matters here."""
+    """Turns the garbage collector off: it takes a quarter of the time and does not change the result."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""How much memory a network's forward pass takes, and what running out of it looks like."""
+"""Memory of a network's forward pass, and recognition of out-of-memory errors."""
 
 from __future__ import annotations
 
@@ -9,22 +9,21 @@ from torch import Tensor
 
 from pdan_plugin.machine.counted_storages import CountedStorages
 
-SHARE = 0.8  # of the memory free: the rest is for what grows beside, and for other programs
-_CONVOLUTIONS = 1.25  # an allowance for what convolution libraries copy beside torch's tensors
+SHARE = 0.8  # of the free memory; the rest is for other allocations and other programs
+_CONVOLUTIONS = 1.25  # allowance for copies that convolution libraries make in addition to torch's tensors
 
 
 def bytes_per_pixel(restore: Callable[[Tensor], Tensor], device: torch.device, channels: int, multiple: int) -> int:
-    """What restoring holds at its fullest, weights aside, by input pixel.
+    """Peak memory of restoring in bytes per input pixel, without the weights.
 
-    Measured on one small square, 48 pixels wide or the next multiple; memory grows with the area (a PDAN's tensors by
-    the same 4.75 kB a pixel from 48 to 192 pixels; its resident memory grew by three quarters of that). On CUDA it is
-    what torch has allocated at most, elsewhere the sum of all tensors that operations make, until each is freed, and a
-    quarter more.
+    Measured on one square of 48 pixels (or the next multiple), because memory grows with the area: PDAN's tensors take
+    4.75 kB per pixel from 48 to 192 pixels; its resident memory grew by three quarters of that. On CUDA it is the peak
+    of torch's allocations, elsewhere of the tensors that operations create. A quarter is added.
     """
     side = -(-48 // multiple) * multiple
     batch = torch.rand(1, channels, side, side)
     if device.type == 'cuda':
-        restore(batch)  # the first run also allocates workspaces and casts of weights that stay
+        restore(batch)  # the first run also allocates workspaces and cast weights, which stay
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
@@ -39,7 +38,7 @@ def bytes_per_pixel(restore: Callable[[Tensor], Tensor], device: torch.device, c
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of a forward pass says that memory has run out, on a device or in the machine."""
+    """Whether an error of a forward pass means that the device or the machine is out of memory."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     words = ('not enough memory', 'out of memory', "can't allocate memory", 'cannot allocate memory')
@@ -47,7 +46,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class _PeakOfStorages(CountedStorages):
-    """``peak``: the most bytes held at one time."""
+    """``peak`` is the maximum of the counted bytes."""
 
     peak = 0
 

@@ -1,6 +1,6 @@
-"""Reading picture files: the pixels as they are to be seen, and what else the file says about them.
+"""Reads picture files: upright pixels, and metadata.
 
-Pillow tells what a file is, decodes 8 bits and notices damage; OpenCV decodes 16 bits, which Pillow would cut to 8.
+Pillow detects the format and damage, and decodes 8 bits. OpenCV decodes 16 bits, which Pillow would reduce to 8.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 PICTURE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 
 _ORIENTATION = ExifTags.Base.Orientation
-# a TIFF's own layout lies in the same table as its EXIF; of that table only these describe the picture
+# a TIFF's table holds both its layout and its EXIF; of its tags only these describe the picture
 _DESCRIBING_TIFF_TAGS = frozenset((270, 271, 272, 305, 306, 315, 316, 33432, ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo))
 _PIXEL_SIZE_TAGS = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)
 _STRANGE_MODES = {
@@ -33,21 +33,21 @@ _STRANGE_MODES = {
 
 
 class PictureFileError(ValueError):
-    """A file that cannot be restored as a picture; says what is wrong with it, not which file it is."""
+    """A file cannot be restored as a picture. The message gives the reason, not the file's name."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture, upright.
+    """An upright picture.
 
     Attributes:
         colour: (h, w, 3) RGB, uint8 or uint16; three equal channels where ``is_grey``.
         alpha: (h, w) of the same type, 0 transparent; None for an opaque picture.
         is_grey: Whether the file holds grey levels.
-        icc_profile: Which colours the numbers mean; None where the file does not say.
-        exif: Without orientation, size and thumbnail, which the pixels tell. Begins with the TIFF header, not 'Exif'.
+        icc_profile: The colour profile; None if the file has none.
+        exif: Without orientation, size and thumbnail, which may be wrong now. Starts with the TIFF header, not 'Exif'.
         dpi: Dots per inch, across and down.
-        notes: What was done to it on the way that the user should know.
+        notes: Messages for the user about conversions.
     """
 
     colour: NDArray[Any]
@@ -65,7 +65,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class PictureHeader:
-    """What a picture file says of itself.
+    """The header of a picture file.
 
     Attributes:
         size: (height, width), before EXIF's orientation.
@@ -75,22 +75,22 @@ class PictureHeader:
 
 
 def read_picture(path: Path) -> Picture:
-    """Reads a picture of any common kind; what it is goes by its content and not by its name.
+    """Reads a picture of any common format, detected by its content, not its name.
 
-    Grey and colour, 1 to 16 bits, palettes and transparency are read. EXIF's orientation is applied. CMYK becomes sRGB
-    by the file's profile, or without one by the plain formula, and a note says which.
+    Reads grey and colour, 1 to 16 bits, palettes and transparency, and applies EXIF's orientation. CMYK is converted to
+    sRGB with the file's profile, or with the plain formula if there is none; a note reports which.
 
     Raises:
-        PictureFileError: Empty, no picture, truncated or damaged, animated, of several pages, or of numbers that are no
-            pixels from 0 to white.
-        OSError: It cannot be read.
+        PictureFileError: The file is empty, not a picture, truncated, damaged, animated, has several pages, or its
+            values have no defined white.
+        OSError: The file cannot be read.
     """
     refuse_what_is_no_file(path)
     content = path.read_bytes()
     with _open(content) as image:
         bits = _bits(content, image)
         if bits > 16:
-            raise PictureFileError(f'holds {bits} bits a channel; pictures of 8 and 16 bits are restored, convert it')
+            raise PictureFileError(f'has {bits} bits per channel; convert it to 8 or 16 bits')
         picture = _deep_picture(content, image) if bits > 8 else _plain_picture(image)
         notes = list(picture.notes)
         exif, orientation = _exif(image, notes)
@@ -108,17 +108,17 @@ def read_picture(path: Path) -> Picture:
 
 
 def refuse_what_is_no_file(path: Path) -> None:
-    """A ValueError for a pipe, socket or device, which reading might wait on for ever."""
+    """Raises a PictureFileError for a pipe, socket or device, because reading might block forever."""
     if path.exists() and not path.is_file():
         raise PictureFileError('is a pipe, a socket or a device; only files are restored')
 
 
 def read_picture_header(path: Path) -> PictureHeader:
-    """Reads the header alone; the pixels may still turn out to be damaged.
+    """Reads only the header; the pixels may still be damaged.
 
     Raises:
-        PictureFileError: No picture.
-        OSError: It cannot be read.
+        PictureFileError: The file is not a picture.
+        OSError: The file cannot be read.
     """
     refuse_what_is_no_file(path)
     with warnings.catch_warnings():
@@ -129,45 +129,47 @@ def read_picture_header(path: Path) -> PictureHeader:
         except OSError as error:
             if error.errno is not None:
                 raise
-            raise PictureFileError('is no picture') from error
+            raise PictureFileError('is not a picture') from error
         except Exception as error:  # see `_open`
-            raise PictureFileError(f'is no picture: {error}') from error
+            raise PictureFileError(f'is not a picture: {error}') from error
 
 
 @contextmanager
 def _open(content: bytes) -> Iterator[Image.Image]:
-    """The decoded image; whatever Pillow raises about a file's content becomes a `PictureFileError`."""
+    """The decoded image; converts all errors of Pillow about the content to `PictureFileError`."""
     if not content:
         raise PictureFileError('is empty (0 bytes)')
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # on odd metadata, and on sizes below Pillow's limit
+        warnings.simplefilter('ignore')  # about odd metadata, and about large sizes below Pillow's limit
         try:
             with Image.open(io.BytesIO(content)) as image:
                 frames = getattr(image, 'n_frames', 1)
                 if frames > 1:
                     kind = 'pages' if image.format in ('TIFF', 'MPO') else 'animated frames'
-                    if image.format != 'MPO':  # a photograph; the further ones are previews or the other eye
-                        raise PictureFileError(f'holds {frames} {kind}; give each as a file of its own')
+                    if (
+                        image.format != 'MPO'
+                    ):  # an MPO is a photograph; its further pages are previews or the second eye
+                        raise PictureFileError(f'has {frames} {kind}; save each as a separate file')
                 if image.mode in _STRANGE_MODES and _bits(content, image) > 16:
                     raise PictureFileError(
-                        f'holds {_STRANGE_MODES[image.mode]}, without a defined white; convert it to 8 or 16 bits'
+                        f'has {_STRANGE_MODES[image.mode]} without a defined white; convert it to 8 or 16 bits'
                     )
                 image.load()
                 yield image
         except (PictureFileError, MemoryError):
             raise
         except Image.UnidentifiedImageError as error:
-            raise PictureFileError('cannot be decoded as a picture: it is none, or of an unknown kind') from error
+            raise PictureFileError('cannot be decoded as a picture: it is not one, or its format is unknown') from error
         except Image.DecompressionBombError as error:
-            raise PictureFileError(f'has more pixels than are read at once; cut it into parts ({error})') from error
+            raise PictureFileError(f'has too many pixels; cut it into parts ({error})') from error
         except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError) as error:
-            raise PictureFileError(f'cannot be decoded, it is truncated or damaged: {error}') from error
+            raise PictureFileError(f'cannot be decoded; it is truncated or damaged: {error}') from error
         except Exception as error:  # Pillow's decoders raise struct.error, zlib.error and their own
             raise PictureFileError(f'cannot be decoded: {type(error).__name__}: {error}') from error
 
 
 def _bits(content: bytes, image: Image.Image) -> int:
-    """Bits a channel, as the file has them."""
+    """Bits per channel in the file."""
     if image.format == 'PNG':
         return content[24]
     if isinstance(image, TiffImagePlugin.TiffImageFile):
@@ -176,10 +178,10 @@ def _bits(content: bytes, image: Image.Image) -> int:
 
 
 def _plain_picture(image: Image.Image) -> Picture:
-    """Up to 8 bits, as Pillow decodes it."""
+    """A picture of up to 8 bits, decoded by Pillow."""
     profile, notes = image.info.get('icc_profile'), []
     if image.mode in _STRANGE_MODES:
-        raise PictureFileError(f'holds {_STRANGE_MODES[image.mode]}; convert it to RGB')
+        raise PictureFileError(f'has {_STRANGE_MODES[image.mode]}; convert it to RGB')
     if image.mode == 'CMYK':
         image, profile, note = _cmyk_as_rgb(image, profile)
         notes.append(note)
@@ -193,24 +195,24 @@ def _plain_picture(image: Image.Image) -> Picture:
 
 
 def _deep_picture(content: bytes, image: Image.Image) -> Picture:
-    """16 bits, as OpenCV decodes it; that the file is whole was seen when Pillow decoded it."""
+    """A 16-bit picture, decoded by OpenCV; Pillow has already checked that the file is complete."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         if image.tag_v2.get(339, (1,))[0] != 1:
-            raise PictureFileError('holds signed or floating-point numbers; convert it to 8 or 16 bits')
+            raise PictureFileError('has signed or floating-point numbers; convert it to 8 or 16 unsigned bits')
         if image.tag_v2.get(262) not in (0, 1, 2):
             raise PictureFileError('is a 16-bit TIFF that is neither grey nor RGB; convert it to RGB')
         if image.tag_v2.get(338, (2,))[0] == 1:
             raise PictureFileError('is a 16-bit TIFF with premultiplied transparency; save it with a straight alpha')
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16 or pixels.shape[:2] != image.size[::-1]:
-        raise PictureFileError('is a kind of 16-bit file that cannot be decoded; convert it to a 16-bit PNG')
+        raise PictureFileError('is a 16-bit file that cannot be decoded; convert it to a 16-bit PNG')
     if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(262) == 0:  # white is 0
         pixels = _inverted(pixels)
     is_grey = pixels.ndim == 2 or content[25] == 4 if image.format == 'PNG' else pixels.ndim == 2
     colour = _three_equal(pixels) if pixels.ndim == 2 else np.ascontiguousarray(pixels[..., 2::-1])
     alpha = np.ascontiguousarray(pixels[..., 3]) if pixels.ndim == 3 and pixels.shape[2] == 4 else None
     key = image.info.get('transparency')
-    if alpha is None and key is not None:  # one colour stands for transparency
+    if alpha is None and key is not None:  # one colour marks transparent pixels
         alpha = np.where(np.all(colour == np.asarray(key, np.uint16), axis=-1), 0, 65535).astype(np.uint16)
     return Picture(colour, alpha, is_grey, image.info.get('icc_profile'))
 
@@ -232,7 +234,7 @@ def _cmyk_as_rgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image
 
 
 def _exif(image: Image.Image, notes: list[str]) -> tuple[bytes | None, int]:
-    """The EXIF to keep, None if there is none, and the orientation it told."""
+    """The EXIF to keep (None if there is none), and its orientation."""
     try:
         exif = image.getexif()
         orientation = exif.get(_ORIENTATION, 1)
@@ -249,19 +251,19 @@ def _exif(image: Image.Image, notes: list[str]) -> tuple[bytes | None, int]:
                 continue
             result[tag] = exif[tag]
         written = result.tobytes().removeprefix(b'Exif\0\0') if kept else None
-    except Exception as error:  # EXIF is what cameras and phones make of it, and not the picture
-        notes.append(f'its EXIF block is damaged and left out ({type(error).__name__}: {error})')
+    except Exception as error:  # broken EXIF is common, and the picture does not need it
+        notes.append(f'its EXIF block is damaged and was left out ({type(error).__name__}: {error})')
         return None, 1
     return written, orientation if orientation in range(1, 9) else 1
 
 
 def _inverted(pixels: NDArray[Any]) -> NDArray[Any]:
-    """The pixels of a TIFF whose white is 0 with black at 0; a straight alpha stays."""
+    """Inverts the pixels of a TIFF whose white is 0; alpha stays."""
     return 65535 - pixels if pixels.ndim == 2 else np.dstack([65535 - pixels[..., :-1], pixels[..., -1]])
 
 
 def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """The pixels turned and mirrored as EXIF's orientation, 1 to 8, asks a viewer to."""
+    """The pixels rotated and mirrored by EXIF's orientation, 1 to 8."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):

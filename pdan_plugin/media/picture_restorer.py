@@ -1,4 +1,4 @@
-"""What media needs of whatever restores pictures; `pdan_plugin.restoration.Restorer` is one."""
+"""The interface that media needs to restore pictures; `pdan_plugin.restoration.restorer.Restorer` implements it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class PictureRestorer(Protocol):
     """Restores one picture at a time.
 
     Attributes:
-        scale: Of the result to the input.
+        scale: Height and width of the result, divided by those of the input.
     """
 
     scale: int

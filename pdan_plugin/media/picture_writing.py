@@ -1,4 +1,4 @@
-"""Writing picture files: whole or not at all, with profile, EXIF and resolution."""
+"""Writes complete picture files, with profile, EXIF and resolution."""
 
 from __future__ import annotations
 
@@ -19,44 +19,44 @@ WRITTEN_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 
 _LARGEST_SIDE = {'.jpg': 65500, '.jpeg': 65500, '.webp': 16383}
 _JPEG_QUALITY = 97
-_PNG_COMPRESSION = 3  # a result is noisy: higher levels take several times as long for a few percent
-_METRE = 0.0254  # of an inch
+_PNG_COMPRESSION = 3  # higher levels take several times as long and save a few percent
+_METRE = 0.0254  # metres per inch
 
 
 def what_ending_cannot_hold(picture: Picture, suffix: str, scale: int) -> str | None:
-    """Why a file of this ending cannot hold the result of ``picture`` at ``scale``; None if it can."""
+    """The reason why a file with this ending cannot hold the result of ``picture`` at ``scale``; None if it can."""
     suffix = suffix.lower()
     if picture.bits == 16 and suffix not in ('.png', '.tif', '.tiff'):
-        return f'{suffix} holds 8 bits a channel and the picture has 16; use .png'
+        return f'{suffix} holds 8 bits per channel, but the picture has 16; use .png'
     if picture.bits == 16 and suffix != '.png' and picture.icc_profile is not None:
         return f'a colour profile cannot be written into a 16-bit {suffix}; use .png'
     if picture.alpha is not None and suffix in ('.jpg', '.jpeg', '.bmp'):
-        return f'{suffix} holds no transparency and the picture has some; use .png'
+        return f'{suffix} holds no transparency, but the picture has some; use .png'
     side = max(picture.colour.shape[:2]) * scale
     if side > _LARGEST_SIDE.get(suffix, side):
-        return f'{suffix} holds {_LARGEST_SIDE[suffix]} pixels a side and the result has {side}; use .png'
+        return f'{suffix} holds at most {_LARGEST_SIDE[suffix]} pixels per side, but the result has {side}; use .png'
     return None
 
 
 def what_ending_leaves_out(picture: Picture, suffix: str) -> str | None:
-    """What a file of this ending is written without; None if nothing."""
+    """A note about metadata that a file with this ending loses; None if there is no loss."""
     suffix = suffix.lower()
     lost = []
     if picture.icc_profile is not None and suffix == '.bmp':
         lost.append('its colour profile')
     if picture.exif is not None and (suffix == '.bmp' or (suffix in ('.tif', '.tiff') and picture.bits == 16)):
         lost.append('its EXIF')
-    return f'{suffix} is written without {" and ".join(lost)}; .png keeps that' if lost else None
+    return f'{suffix} is written without {" and ".join(lost)}; use .png to keep it' if lost else None
 
 
 def write_picture(path: Path, picture: Picture) -> None:
-    """Writes a picture in the format of the path's ending, one of ``WRITTEN_SUFFIXES``; the file appears whole.
+    """Writes a picture in the format of the path's ending (one of ``WRITTEN_SUFFIXES``), as a whole or not at all.
 
-    JPEG is of high quality without subsampling, WebP lossless. 16 bits with grey and alpha become RGB with alpha, in
+    JPEG has high quality without subsampling; WebP is lossless. 16-bit grey with alpha becomes RGB with alpha, with
     three equal channels.
 
     Raises:
-        OSError: The place cannot be written to; nothing is left there.
+        OSError: The file cannot be written; nothing is left behind.
         ValueError: The format cannot hold the picture.
     """
     reason = what_ending_cannot_hold(picture, path.suffix, 1)
@@ -93,7 +93,7 @@ def _save_plain(path: Path, picture: Picture) -> None:
 
 
 def _deep_file(picture: Picture, suffix: str) -> bytes:
-    """A 16-bit PNG or TIFF, by OpenCV; what it cannot say about a PNG is put in after the header."""
+    """A 16-bit PNG or TIFF by OpenCV; in a PNG, metadata is inserted after the header."""
     pixels: NDArray[Any] = picture.colour[..., ::-1]
     if picture.alpha is not None:
         pixels = np.dstack([pixels, picture.alpha])
@@ -120,5 +120,5 @@ def _with_chunks(png: bytes, picture: Picture) -> bytes:
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
-    """PNG specification, section 5.3."""
+    """A chunk of the PNG specification, section 5.3."""
     return struct.pack('>I', len(content)) + kind + content + struct.pack('>I', zlib.crc32(kind + content))

@@ -1,16 +1,16 @@
-"""PyAV 14.1 to 19: the one place that knows how its releases differ.
+"""PyAV 14.1 to 19: the only module that handles the differences between its releases.
 
-Every difference is found by looking for the feature, never by comparing version numbers.
+It checks for features, never for version numbers.
 
 ========  ======================================================================================
 release   change
 ========  ======================================================================================
 14.4      frames have a ``duration``
-17        frames have ``color_primaries`` and ``color_trc``; conversions fail on reserved values of them (mended in 18).
-          A conversion uses the matrix and range that it is given; before, only if source and target differ in one
-18        conversions know BT.2020 by name; by number, all releases do but 17, which takes it from the frame's own tag
+17        frames have ``color_primaries`` and ``color_trc``; conversions fail on reserved values of them (fixed in 18).
+          A conversion always uses the given matrix and range; before, only if those of source and target differ
+18        conversions accept BT.2020 by name; all releases accept its number, except 17, which uses the frame's tag
 19        ``av.open`` has no ``metadata_errors``: text that is not UTF-8 is always read and written byte for byte.
-          Rational numbers are ``av.AVRational``, and are 0 instead of None where they are unknown
+          Rational numbers are ``av.AVRational``, and 0 instead of None if unknown
 ========  ======================================================================================
 """
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
 _UNSPECIFIED = 2  # in ITU-T H.273
-_BT709, _BT601, _BT2020 = 1, 5, 9  # swscale's numbers of matrices
+_BT709, _BT601, _BT2020 = 1, 5, 9  # swscale's numbers for matrices
 _FULL_RANGE = 2
-# bicubic, accurate rounding, chroma interpolated fully: without these every picture becomes a grey level darker
+# bicubic, accurate rounding, full chroma interpolation: without these every picture becomes a grey level darker
 _EXACT = 0x4 | 0x40000 | 0x2000 | 0x4000
 
 
 def import_av() -> Any:
-    """PyAV.
+    """Imports PyAV.
 
     Raises:
-        RequestError: It is not installed, or is older than 14.1.
+        RequestError: PyAV is not installed or older than 14.1.
     """
     try:
         import av
@@ -49,61 +49,63 @@ def import_av() -> Any:
 
 
 def open_container(file: Any, mode: str = 'r', **arguments: Any) -> Any:
-    """``av.open``, such that a tag in another encoding than UTF-8 is read and written byte for byte.
+    """Like ``av.open``, but reads and writes tags that are not UTF-8 byte for byte.
 
     Args:
         file: A path, or an open binary file.
         mode: ``'r'`` or ``'w'``.
-        arguments: Further ones of ``av.open``.
+        arguments: Further arguments of ``av.open``.
 
     Returns:
-        An ``InputContainer`` or an ``OutputContainer``; to be closed by the caller.
+        An ``InputContainer`` or an ``OutputContainer``; the caller closes it.
 
     Raises:
         av.FFmpegError: The file cannot be opened.
     """
     av = import_av()
-    if hasattr(av.container.Container, 'metadata_errors'):  # built-in functions do not show their signature
+    if hasattr(
+        av.container.Container, 'metadata_errors'
+    ):  # a class attribute, because the signature of a built-in function cannot be read
         arguments['metadata_errors'] = 'surrogateescape'
     return av.open(file, mode, **arguments)
 
 
 def primaries_and_transfer(frame: VideoFrame, coding: VideoCodecContext) -> tuple[int, int]:
-    """H.273's numbers for a frame's colour primaries and transfer function; 2 where the file does not say.
+    """H.273's numbers for a frame's colour primaries and transfer function; 2 if unspecified.
 
     Args:
-        frame: As decoded.
-        coding: The decoder that ``frame`` came from. It knows them where the frame has no attribute for them.
+        frame: A decoded frame.
+        coding: The decoder of ``frame``, which has the numbers if the frame has no attributes for them.
     """
     holder: Any = frame if hasattr(frame, 'color_primaries') else coding
     return int(holder.color_primaries), int(holder.color_trc)
 
 
 def set_primaries_and_transfer(frame: VideoFrame, primaries: int, transfer: int) -> None:
-    """Marks a frame for the encoder; where frames have no such attributes, the encoder's own values count."""
+    """Sets the numbers of a frame; if frames have no such attributes, the encoder's values apply."""
     if hasattr(frame, 'color_primaries'):
         frame.color_primaries, frame.color_trc = primaries, transfer
 
 
 def frame_duration(frame: VideoFrame) -> int:
-    """In ticks of the frame's time base; 0 if unknown."""
+    """The duration in ticks of the frame's time base; 0 if unknown."""
     return getattr(frame, 'duration', 0) or 0
 
 
 def set_frame_duration(frame: VideoFrame, ticks: int) -> None:
-    """Says how long a frame is shown; where frames cannot hold that, the next frame's time says it."""
+    """Sets the duration of a frame; if frames have no duration, the time of the next frame ends it."""
     if hasattr(frame, 'duration'):
         frame.duration = ticks
 
 
 def to_rgb(frame: VideoFrame, packed: str, matrix: int, color_range: int) -> VideoFrame:
-    """A frame in RGB of full range; its primaries and its transfer function stay what they are.
+    """Converts a frame to full-range RGB; its primaries and transfer function do not change.
 
     Args:
-        frame: As decoded; it is left as it is.
+        frame: A decoded frame, which does not change.
         packed: The pixel format to convert to, such as ``'rgb24'`` or ``'rgb48le'``.
-        matrix: swscale's number of the matrix that ``frame`` was made with.
-        color_range: Of ``frame``: 1 for 16..235, 2 for 0..255.
+        matrix: swscale's number for the matrix of ``frame``.
+        color_range: The range of ``frame``: 1 for 16..235, 2 for 0..255.
     """
     return _converted(frame, packed, (matrix, _rgb_side(frame, matrix)), (color_range, _FULL_RANGE))
 
@@ -114,9 +116,9 @@ def from_rgb(frame: VideoFrame, pixel_format: str, matrix: int, color_range: int
 
 
 def _rgb_side(frame: VideoFrame, matrix: int) -> int:
-    """A matrix to give for RGB, which uses none.
+    """The matrix argument for the RGB side of a conversion, which has no effect on RGB.
 
-    Before PyAV 17 the matrices and ranges reach swscale only if those of the source and of the target differ.
+    Before PyAV 17 the matrices and ranges reach swscale only if those of source and target differ.
     """
     if hasattr(frame, 'color_primaries'):
         return matrix
@@ -129,7 +131,7 @@ def _converted(
     names = [name for name in ('colorspace', 'color_primaries', 'color_trc') if hasattr(frame, name)]
     kept = {name: getattr(frame, name) for name in names}
     if _BT2020 in matrices:
-        frame.colorspace = _BT2020  # is not taken from the arguments by PyAV 17
+        frame.colorspace = _BT2020  # PyAV 17 ignores the argument and uses this
     set_primaries_and_transfer(frame, _UNSPECIFIED, _UNSPECIFIED)
     try:
         return frame.reformat(

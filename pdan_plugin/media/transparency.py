@@ -1,4 +1,4 @@
-"""A picture with transparency through a network that knows only colours."""
+"""Restores pictures with transparency by a network for colours."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from pdan_plugin.media.picture_files import Picture
 from pdan_plugin.media.picture_restorer import PictureRestorer
 from pdan_plugin.synthesis.bicubic import imresize
 
-_BAND = 256  # rows of the input resized at a time
-_MARGIN = 4  # rows a cubic kernel can reach, and more
+_BAND = 256  # rows of the input to resize at a time
+_MARGIN = 4  # rows: at least the reach of a cubic kernel
 
 
 def restore_layers(
     restorer: PictureRestorer, picture: Picture, on_tile: Callable[[int, int], None] | None = None
 ) -> Picture:
-    """A picture restored: colour by the network, transparency by MATLAB's bicubic, grey from the three channels' mean.
+    """Restores a picture: colour by the network, transparency by MATLAB's bicubic, grey by the mean of three channels.
 
-    Colours under fully transparent pixels are never seen, and are often black. They are replaced by those of the
-    nearest visible pixel first; else the network would draw an edge there and carry it into what is seen.
+    Fully transparent pixels have hidden colours, often black. These are replaced by the colour of the nearest visible
+    pixel first, because the network would otherwise produce an edge that spreads into visible pixels.
     """
     colour = picture.colour if picture.alpha is None else with_hidden_colours_filled(picture.colour, picture.alpha)
     restored = restorer.restore_picture(colour, on_tile)
@@ -36,21 +36,21 @@ def restore_layers(
 
 
 def with_hidden_colours_filled(colour: NDArray[Any], alpha: NDArray[Any]) -> NDArray[Any]:
-    """(h, w, 3) with the colour of every pixel where alpha is 0 taken from the nearest where it is not."""
+    """(h, w, 3): every pixel with alpha 0 gets the colour of the nearest pixel with alpha above 0."""
     hidden = alpha == 0
     if not hidden.any() or hidden.all():
         return colour
     _, labels = cv2.distanceTransformWithLabels(
         hidden.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
     )
-    # every visible pixel has a label of its own; hidden ones bear that of the nearest
+    # every visible pixel has its own label; a hidden pixel has the label of the nearest visible one
     colours = np.empty((int(labels.max()) + 1, colour.shape[2]), colour.dtype)
     colours[labels[~hidden]] = colour[~hidden]
     return colours[labels]
 
 
 def enlarged(plane: NDArray[Any], scale: int) -> NDArray[Any]:
-    """(h, w) uint8 or uint16 -> (scale * h, scale * w), bicubic as MATLAB's ``imresize``, band by band of rows."""
+    """(h, w) uint8 or uint16 -> (scale * h, scale * w), bicubic like MATLAB's ``imresize``, in bands of rows."""
     if scale == 1:
         return plane
     height, width = plane.shape
@@ -66,7 +66,7 @@ def enlarged(plane: NDArray[Any], scale: int) -> NDArray[Any]:
 
 
 def _grey(colour: NDArray[Any]) -> NDArray[Any]:
-    """Three equal channels, the mean of the three."""
+    """Three equal channels: the mean of the channels of ``colour``."""
     grey = np.empty(colour.shape[:2], colour.dtype)
     for start in range(0, len(colour), _BAND):
         rows = slice(start, start + _BAND)

@@ -1,4 +1,4 @@
-"""A video through a trained network: its frames restored one by one, its times and its sound as they were."""
+"""Restores videos frame by frame; times and sound are kept."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 
-_QUALITY = '14'  # constant rate factor: to the eye as good as lossless
-_LARGEST = 139264  # blocks of 16x16 in a frame: the highest levels, 6.2, of H.264 and of H.265
+_QUALITY = '14'  # constant rate factor: visually lossless
+_LARGEST = 139264  # blocks of 16x16 in a frame: the limit of level 6.2 of H.264 and H.265
 _BT709, _FULL_RANGE = 1, 2
 _CONTAINER_TAGS = ('major_brand', 'minor_version', 'compatible_brands', 'encoder', 'duration')
 
 
 @dataclass
 class VideoOutcome:
-    """What became of a video.
+    """The outcome for one video.
 
     Attributes:
-        frames: Written.
-        notes: What the user should know although it went well.
-        problems: What of the source could not be read; the result stands in for it as the text says.
+        frames: Number of frames written.
+        notes: Messages for the user that are not problems.
+        problems: Parts of the source that could not be read, and what the result has instead.
     """
 
     frames: int = 0
@@ -70,20 +70,20 @@ def restore_video(
     *,
     header: VideoHeader | None = None,
 ) -> VideoOutcome:
-    """Restores a video into ``target``, .mp4 or .mkv, which appears when it is whole.
+    """Restores a video into ``target``, .mp4 or .mkv, which appears when it is complete.
 
-    The pictures become H.264 in 4:2:0, or H.265 where they have more than 8 bits. Times
-    of frames are those of the source to a tick; rotation is done to the pixels. Sound and subtitles are copied. A frame
-    that cannot be decoded is stood in for by the last good one, so that sound and picture stay together.
+    Pictures become H.264 in 4:2:0, or H.265 if they have more than 8 bits. Frame times are exactly those of the source;
+    the pixels are rotated upright. Sound and subtitles are copied. The last good frame replaces a frame that cannot be
+    decoded, so that sound and picture stay in sync.
 
     Args:
-        on_frame: Told (frames written, frames in all, 0 if unknown).
-        on_tile: As of :meth:`PictureRestorer.restore_picture`.
-        header: Of the source, where it has been read already; one of a file that has changed since is read again.
+        on_frame: Called with (frames written, frames in total or 0 if unknown).
+        on_tile: As in :meth:`PictureRestorer.restore_picture`.
+        header: The source's header, if it was read already; it is read again if the file has changed since.
 
     Raises:
-        VideoFileError: Nothing of it can be restored.
-        OSError: It cannot be read, or the result cannot be written.
+        VideoFileError: The video cannot be restored.
+        OSError: The source cannot be read, or the result cannot be written.
     """
     av = import_av()
     if header is None or not header.is_of(source):
@@ -115,7 +115,7 @@ def restore_video(
 
 
 class _Writer:
-    """Frames in, the result's streams out."""
+    """Restores frames and writes the streams of the result."""
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ class _Writer:
         self.outcome = VideoOutcome()
         self._av, self._video, self._restorer, self._output, self._on_tile = av, video, restorer, output, on_tile
         self._container = container
-        self._start = Fraction(container.start_time or 0, av.time_base)  # every result begins at 0
+        self._start = Fraction(container.start_time or 0, av.time_base)  # every result starts at 0
         self._is_deep = video.bits > 8
         self._pixel_format = 'yuv420p10le' if self._is_deep else 'yuv420p'
         self._matrix = video.matrix if video.matrix in MATRICES else _BT709
@@ -142,10 +142,10 @@ class _Writer:
         tags = {key: value for key, value in container.metadata.items() if key.lower() not in _CONTAINER_TAGS}
         output.metadata.update(tags)
         self._good: VideoFrame | None = None
-        self._waiting: list[TimedFrame] = []  # holes before the first good frame
+        self._waiting: list[TimedFrame] = []  # missing frames before the first good one
         self._holes: list[int] = []
-        self._seen_through: list[int] = []  # times of frames that were not opaque
-        self._tell_left_out(source, container, refused)
+        self._transparent: list[int] = []  # times of frames that are not opaque
+        self._note_left_out(source, container, refused)
 
     def add(self, item: TimedFrame) -> None:
         if item.frame is None:
@@ -155,7 +155,7 @@ class _Writer:
                 return
         else:
             if self._video.may_be_transparent and not _is_opaque(item.frame):
-                self._seen_through.append(item.time)
+                self._transparent.append(item.time)
             self._good = self._restored(item.frame)
             for hole in self._waiting:
                 self._encode(hole)
@@ -171,49 +171,51 @@ class _Writer:
 
     def finish(self) -> VideoOutcome:
         if self._good is None:
-            raise VideoFileError('holds no frame that can be decoded')
+            raise VideoFileError('has no frame that can be decoded')
         self._output.mux(self._stream.encode(None))
         if self._holes:
             self.outcome.problems.append(
-                f'{self._told(self._holes, "could not be decoded")}; the last good picture stands there'
+                f'{self._counted(self._holes, "could not be decoded")}; the last good picture is shown instead'
             )
-        if self._seen_through:
+        if self._transparent:
             self.outcome.notes.append(
-                f'{self._told(self._seen_through, "are not opaque")}: transparency is left out, as the result can hold '
-                'none, and colours that were hidden show; to keep it, take the frames out as PNG and restore the folder'
+                f'{self._counted(self._transparent, "are not opaque")}: the result cannot hold transparency, so hidden '
+                'colours are visible; to keep transparency, extract the frames as PNG and restore the folder'
             )
-        self._tell_early_end()
+        self._report_early_end()
         return self.outcome
 
-    def _told(self, times: list[int], what: str) -> str:
+    def _counted(self, times: list[int], what: str) -> str:
         first = float(times[0] * self._video.time_base - self._start)
         return f'{len(times)} frame{"s" if len(times) > 1 else ""} {what}, the first at {first:.2f} s'
 
-    def _tell_early_end(self) -> None:
-        """Compares where the pictures, and all streams together, end with where the header says they do."""
+    def _report_early_end(self) -> None:
+        """Compares the ends of the pictures and of all streams with those in the header."""
         base, container, stream = self._video.time_base, self._container, self.reader.stream
         ended, latest = self.reader.end * base, self.reader.latest
-        told = [(ended, ((stream.start_time or 0) + stream.duration) * base)] if stream.duration else []
+        ends = [(ended, ((stream.start_time or 0) + stream.duration) * base)] if stream.duration else []
         if container.duration:
-            told.append((latest, self._start + Fraction(container.duration, self._av.time_base)))
+            ends.append((latest, self._start + Fraction(container.duration, self._av.time_base)))
         tolerance = max(Fraction(1, 10), 2 / self._video.rate)
-        lengths = [should - self._start for did, should in told if should - did > tolerance]
+        lengths = [expected - self._start for found, expected in ends if expected - found > tolerance]
         if lengths or self.reader.broke_off:
             length = f' of {float(max(lengths)):.2f} s' if lengths else ''
             why = f' ({self.reader.broke_off})' if self.reader.broke_off else ''
             self.outcome.problems.append(
-                f'the file breaks off at {float(ended - self._start):.2f} s{length}{why}; restored up to there'
+                f'the file ends early, at {float(ended - self._start):.2f} s{length}{why}; restored up to there'
             )
 
     def _picture_stream(self, source: VideoStream) -> VideoStream:
         height, width = (size * self._restorer.scale for size in self._video.upright_size)
         if height % 2 or width % 2:
-            self.outcome.notes.append(f'{width}x{height} is odd: a line was repeated at the border, as 4:2:0 needs')
+            self.outcome.notes.append(
+                f'{width}x{height} is odd, but 4:2:0 needs even sizes: a line was repeated at the border'
+            )
         height, width = height + height % 2, width + width % 2
         if -(-height // 16) * -(-width // 16) > _LARGEST:
             raise VideoFileError(
-                f'frames would be {width}x{height}, more than a video can hold ({_LARGEST * 256:,} pixels); take its '
-                'frames out as pictures and restore the folder'
+                f'frames would be {width}x{height}, more than a video can hold ({_LARGEST * 256:,} pixels); '
+                'extract the frames as pictures and restore the folder'
             )
         uses_h265 = self._is_deep
         options = {'crf': _QUALITY, **({'x265-params': 'log-level=error'} if uses_h265 else {})}
@@ -226,7 +228,7 @@ class _Writer:
         coding.colorspace, coding.color_range = self._matrix, self._video.color_range
         coding.color_primaries, coding.color_trc = self._video.primaries, self._video.transfer
         if uses_h265:
-            coding.codec_tag = 'hvc1'  # the one that Apple's players take
+            coding.codec_tag = 'hvc1'  # Apple's players need this tag
         stream.metadata.update({key: value for key, value in source.metadata.items() if key == 'language'})
         return stream
 
@@ -239,8 +241,8 @@ class _Writer:
         video = self._video
         if (frame.width, frame.height) != (video.width, video.height):
             raise VideoFileError(
-                f'changes its size from {video.width}x{video.height} to {frame.width}x{frame.height} on the way; '
-                'cut it there'
+                f'changes its size from {video.width}x{video.height} to {frame.width}x{frame.height}; cut the video '
+                'where the size changes'
             )
         packed = 'rgb48le' if self._is_deep else 'rgb24'
         matrix = MATRICES[self._matrix]
@@ -259,36 +261,38 @@ class _Writer:
         frame.time_base = self._video.time_base
         frame.pts = item.time - round(self._start / self._video.time_base)
         set_frame_duration(frame, item.duration)
-        frame.pict_type = 0  # the encoder's choice
+        frame.pict_type = 0  # let the encoder choose
         self._output.mux(self._stream.encode(frame))
         self.outcome.frames += 1
 
-    def _tell_left_out(self, source: VideoStream, container: InputContainer, refused: set[int]) -> None:
+    def _note_left_out(self, source: VideoStream, container: InputContainer, refused: set[int]) -> None:
         for stream in container.streams:
             if stream.index == source.index or stream.index in self._copies:
                 continue
             name = f'{stream.type} stream {stream.index}'
             if stream.index in refused and stream.type == 'audio':
-                self.outcome.problems.append(f'its sound ({name}) cannot be copied into this kind of file')
+                self.outcome.problems.append(f'its sound ({name}) cannot be copied into this file format')
             else:
                 self.outcome.notes.append(f'left out: {name}')
         if self._video.hides_transparency:
             self.outcome.notes.append(
-                f'left out: the transparency of video stream {source.index}, which the decoder does not give; colours '
-                'that were hidden show'
+                f'left out: the transparency of video stream {source.index}, which the decoder does not return; hidden '
+                'colours are visible'
             )
         if self._video.is_interlaced:
-            self.outcome.notes.append('is interlaced: each frame holds two moments; deinterlace it first')
+            self.outcome.notes.append('is interlaced: each frame shows two points in time; deinterlace it first')
 
 
 def _muxing(suffix: str) -> dict[str, str]:
-    return {'movflags': '+faststart'} if suffix == '.mp4' else {}  # plays while it is still being fetched
+    return {'movflags': '+faststart'} if suffix == '.mp4' else {}  # it can play during the download
 
 
 def _is_opaque(frame: VideoFrame) -> bool:
     deep = any(each.is_alpha and each.bits > 8 for each in frame.format.components)
-    alpha = to_rgb(frame, 'rgba64le' if deep else 'rgba', _BT709, _FULL_RANGE).to_ndarray()[..., 3]  # of any matrix
-    # scaled from fewer bits, the highest value may come out below the top
+    alpha = to_rgb(frame, 'rgba64le' if deep else 'rgba', _BT709, _FULL_RANGE).to_ndarray()[
+        ..., 3
+    ]  # alpha is the same for any matrix
+    # the highest value of fewer bits may be scaled to less than the maximum
     return bool(alpha.min() >= (65535 - 256 if deep else 255))
 
 

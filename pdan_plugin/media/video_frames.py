@@ -1,4 +1,4 @@
-"""The frames of a video one after another, with the holes that broken data leaves."""
+"""Reads the frames of a video in order, and marks the frames that are missing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TimedFrame:
-    """A frame to be shown at ``time``, in ticks of its stream; ``frame`` is None where it could not be decoded."""
+    """A frame shown at ``time``, in ticks of its stream; ``frame`` is None if it could not be decoded."""
 
     time: int
     duration: int
@@ -29,15 +29,15 @@ class TimedFrame:
 
 @dataclass
 class FrameReader:
-    """Reads a video once, from start to end; one frame is held at a time.
+    """Reads a video once, from start to end; memory holds one frame at a time.
 
-    A packet tells when its frame is to be shown. Where the decoder goes on to a later frame without having given that
-    one, or marks what it gives as damaged, there is a hole. A packet that adds nothing to the regular course of frames
-    (a hidden reference frame) leaves none.
+    A packet gives the time of its frame. The frame is missing if the decoder returns a later one first, or marks the
+    frame as damaged. A packet between two frames at the regular distance (a hidden reference frame) is not counted as
+    missing.
 
     Attributes:
-        end: When the last frame ends, in ticks.
-        latest: When the last of anything ends, in seconds.
+        end: The end of the last frame, in ticks.
+        latest: The end of the last packet of any stream, in seconds.
         broke_off: Why reading stopped before the end of the file; None if it did not.
     """
 
@@ -56,7 +56,7 @@ class FrameReader:
         self._regular = max(1, round(1 / (self.rate * time_base)))
 
     def __iter__(self) -> Iterator[Packet | TimedFrame]:
-        """Packets of the copied streams, and frames, in the order of the file."""
+        """Yields packets of the copied streams, and frames, in the order of the file."""
         av = import_av()
         packets = self.container.demux([self.stream, *self.copied])
         while True:
@@ -80,11 +80,11 @@ class FrameReader:
         if packet is not None and packet.pts is not None and not packet.is_discard and packet.size:
             heapq.heappush(self._expected, packet.pts)
         if packet is not None and not packet.size:
-            return  # the end of the stream, which comes once more below
+            return  # the end of the stream; the decoder is flushed after the loop
         try:
             frames = self.stream.decode(packet)
         except (av.FFmpegError, OSError):
-            return  # what it would have given turns out to be missing
+            return  # its frames are reported as missing later
         for frame in frames:
             time = frame.pts
             if time is None:
@@ -95,7 +95,7 @@ class FrameReader:
             yield self._timed(time, frame_duration(frame) or self._regular, None if frame.is_corrupt else frame)
 
     def _missing(self, until: int | None) -> Iterator[TimedFrame]:
-        """The frames expected before ``until`` that never came."""
+        """Yields the missing frames, which were expected before ``until``."""
         while self._expected and (until is None or self._expected[0] <= until):
             time = heapq.heappop(self._expected)
             after_last = self._last is None or time - self._last > self._regular // 2

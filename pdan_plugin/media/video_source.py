@@ -1,6 +1,6 @@
-"""What a video file is: its picture stream as it is to be seen, and which result can hold its sound.
+"""Reads the header of a video file: its picture stream, and the result formats that can hold its sound.
 
-Needs PyAV, which is asked for when a video is.
+Needs PyAV, which is imported when a video is read.
 """
 
 from __future__ import annotations
@@ -22,34 +22,34 @@ if TYPE_CHECKING:
 VIDEO_SUFFIXES = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.ts', '.webm')
 WRITTEN_VIDEO_SUFFIXES = ('.mp4', '.mkv')
 
-# ITU-T H.273's numbers of the matrix between RGB and YCbCr, and swscale's numbers for them
+# ITU-T H.273's number of a matrix between RGB and YCbCr -> swscale's number
 MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
 _RGB, _UNSPECIFIED, _BT709, _BT601 = 0, 2, 1, 6
-_HD_HEIGHT = 720  # from which players take an untagged video for BT.709
+_HD_HEIGHT = 720  # players assume BT.709 for an untagged video from this height on
 
 
 class VideoFileError(ValueError):
-    """A file that cannot be restored as a video; says what is wrong with it, not which file it is."""
+    """A file cannot be restored as a video. The message gives the reason, not the file's name."""
 
 
 @dataclass(frozen=True)
 class SourceVideo:
-    """A video's picture stream.
+    """The picture stream of a video.
 
     Attributes:
         width, height: As stored, before rotation.
         rotation: Quarter turns counter-clockwise that make it upright, 0 to 3.
-        bits: A colour channel, 8 or more.
-        matrix: Of ``MATRICES``; where the file does not say, what players take it for. RGB is 0.
+        bits: Bits per channel, 8 or more.
+        matrix: A key of ``MATRICES``; if the file has none, the one that players assume. RGB is 0.
         color_range: 1 for 16..235, 2 for 0..255.
-        primaries, transfer: H.273's numbers, 2 where the file does not say.
-        pixel_aspect: Width of a pixel to its height, after rotation.
-        rate: Frames per second, mean.
-        time_base: Seconds a tick.
-        frames: About how many; 0 if unknown.
-        is_interlaced: Whether a frame holds two moments.
-        may_be_transparent: Whether its frames, as they are decoded, can say how opaque each pixel is.
-        hides_transparency: Whether the file says that it holds transparency, and its decoder gives none (VP8, VP9).
+        primaries, transfer: H.273's numbers, 2 if unspecified.
+        pixel_aspect: Width of a pixel divided by its height, after rotation.
+        rate: Mean frames per second.
+        time_base: Seconds per tick.
+        frames: Approximate number of frames; 0 if unknown.
+        is_interlaced: Whether a frame shows two points in time.
+        may_be_transparent: Whether the decoded frames have alpha or a palette.
+        hides_transparency: Whether the file has transparency that its decoder does not return (VP8, VP9).
     """
 
     width: int
@@ -75,18 +75,18 @@ class SourceVideo:
 
 
 def open_video(path: Path) -> InputContainer:
-    """An open container; to be closed by the caller.
+    """Opens a container; the caller closes it.
 
     Raises:
-        VideoFileError: Empty, or no video that can be opened.
-        OSError: It cannot be read.
+        VideoFileError: The file is empty, or cannot be opened as a video.
+        OSError: The file cannot be read.
     """
     if path.exists() and not path.is_file():
         raise VideoFileError('is a pipe, a socket or a device; only files are restored')
     if path.stat().st_size == 0:
         raise VideoFileError('is empty (0 bytes)')
     av = import_av()
-    with path.open('rb'):  # a file that may not be read is told as such
+    with path.open('rb'):  # raises PermissionError if the file may not be read
         pass
     try:
         return open_container(str(path))
@@ -95,21 +95,21 @@ def open_video(path: Path) -> InputContainer:
 
 
 def picture_stream(container: InputContainer) -> VideoStream:
-    """The first stream of moving pictures; a cover is none.
+    """The first video stream that is not a cover picture.
 
     Raises:
-        VideoFileError: There is none.
+        VideoFileError: There is no such stream.
     """
     for stream in container.streams.video:
         if not stream.disposition & type(stream.disposition).attached_pic and stream.codec_context is not None:
-            stream.thread_type = 'SLICE'  # threads over frames tell of a broken frame too late to say which it was
+            stream.thread_type = 'SLICE'  # frame threads report a broken frame too late to know which one it was
             return stream
-    raise VideoFileError('holds no video, at most sound')
+    raise VideoFileError('has no video stream')
 
 
 @dataclass(frozen=True)
 class RefusedStream:
-    """What is to be known of a stream after its file is closed."""
+    """A stream that a result cannot hold; usable after the file is closed."""
 
     index: int
     type: str
@@ -118,13 +118,13 @@ class RefusedStream:
 
 @dataclass(frozen=True)
 class VideoHeader:
-    """What a video file says of itself; read once, it goes along with the work on the file.
+    """The header of a video file, read once and passed on with the job.
 
     Attributes:
-        video: Its picture stream; None where that cannot be restored.
-        problem: Why it cannot be restored; None where it can.
-        refused: For each ending of a result, the streams of sound and subtitles that such a result cannot hold.
-        stamp: The file's size and time of change when it was read.
+        video: The picture stream; None if it cannot be restored.
+        problem: Why it cannot be restored; None if it can.
+        refused: Ending of a result -> the sound and subtitle streams that such a result cannot hold.
+        stamp: The file's size and modification time when it was read.
     """
 
     video: SourceVideo | None
@@ -134,25 +134,25 @@ class VideoHeader:
 
     @property
     def suffix(self) -> str:
-        """The ending of the result in a folder: .mp4, or .mkv where the sound or subtitles need it."""
+        """The ending of the result in a folder: .mp4, or .mkv if sound or subtitles need it."""
         return '.mkv' if self.refused['.mp4'] else '.mp4'
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """(height, width) after rotation; None where the pictures cannot be restored."""
+        """(height, width) after rotation; None if the pictures cannot be restored."""
         return None if self.video is None else self.video.upright_size
 
     def is_of(self, path: Path) -> bool:
-        """Whether the file is still the one that was read."""
+        """Whether the file has not changed since it was read."""
         return _stamp(path) == self.stamp
 
 
 def read_video_header(path: Path) -> VideoHeader:
-    """Looks at a video's header and at the first frame that can be decoded, and tries which result holds its sound.
+    """Reads a video's header and first decodable frame, and tries which result formats can hold its sound.
 
     Raises:
-        VideoFileError: It cannot be opened.
-        OSError: It cannot be read.
+        VideoFileError: The file cannot be opened.
+        OSError: The file cannot be read.
     """
     av = import_av()
     video, problem = None, None
@@ -161,18 +161,18 @@ def read_video_header(path: Path) -> VideoHeader:
         refused = {suffix: _refused(container, suffix) for suffix in WRITTEN_VIDEO_SUFFIXES}
         try:
             video = _describe(av, container)
-        except (OSError, ValueError, RuntimeError) as error:  # reported when its turn comes, and stops no other
+        except (OSError, ValueError, RuntimeError) as error:  # reported when its job runs; other files are restored
             problem = getattr(error, 'strerror', None) or str(error) or type(error).__name__
     return VideoHeader(video, problem, refused, stamp)
 
 
 def copied_streams(container: InputContainer) -> list[Stream]:
-    """What goes into the result as it is: sound and subtitles."""
+    """The streams to copy into the result: sound and subtitles."""
     return [stream for stream in container.streams if stream.type in ('audio', 'subtitle')]
 
 
 def _describe(av: Any, container: InputContainer) -> SourceVideo:
-    """The picture stream by the file's header and by the first frame that can be decoded."""
+    """Describes the picture stream from the header and the first decodable frame."""
     stream = picture_stream(container)
     frame = _first_frame(av, container, stream)
     rate = stream.average_rate or stream.guessed_rate or Fraction(25)
@@ -191,7 +191,7 @@ def _describe(av: Any, container: InputContainer) -> SourceVideo:
     elif matrix in (_UNSPECIFIED, _RGB):
         matrix = _BT709 if height >= _HD_HEIGHT else _BT601
     if not is_rgb and matrix not in MATRICES:
-        raise VideoFileError(f'has colours by matrix {matrix} of H.273, which is not converted; convert it to BT.709')
+        raise VideoFileError(f'uses colour matrix {matrix} of H.273, which is not supported; convert it to BT.709')
     is_full = int(frame.color_range) == 2 or is_rgb or frame.format.name.startswith('yuvj')
     return SourceVideo(
         width=frame.width,
@@ -213,7 +213,7 @@ def _describe(av: Any, container: InputContainer) -> SourceVideo:
 
 
 def _refused(container: InputContainer, suffix: str) -> list[RefusedStream]:
-    """Those of `copied_streams` that a result of this ending cannot hold, by trying."""
+    """The `copied_streams` that a result with this ending cannot hold, found by trying."""
     return [
         RefusedStream(stream.index, stream.type, stream.codec_context.name if stream.codec_context else 'unknown')
         for stream in copied_streams(container)
@@ -231,7 +231,7 @@ def _can_hold(suffix: str, stream: Stream) -> bool:
     try:
         with open_container(io.BytesIO(), 'w', format='mp4' if suffix == '.mp4' else 'matroska') as trial:
             trial.add_stream_from_template(stream)
-            trial.start_encoding()  # writes the header, where muxers refuse what they cannot hold
+            trial.start_encoding()  # writes the header: muxers raise here if they cannot hold a stream
     except (av.FFmpegError, ValueError):
         return False
     return True
@@ -248,4 +248,4 @@ def _first_frame(av: Any, container: InputContainer, stream: VideoStream) -> Vid
                 continue
     except av.FFmpegError as error:
         raise VideoFileError(f'cannot be decoded: {error.strerror}') from error
-    raise VideoFileError('holds no frame that can be decoded')
+    raise VideoFileError('has no frame that can be decoded')

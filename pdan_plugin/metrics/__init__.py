@@ -1,4 +1,4 @@
-"""How good a picture is: metrics registered in the toolbox's metric registry, and no-reference sharpness."""
+"""Image quality: metrics in the toolbox's metric registry, and no-reference sharpness."""
 
 from pdan_plugin.metrics.lpips_metric import calculate_lpips
 

@@ -1,4 +1,4 @@
-"""Whether focus functions put a picture's blurred copies into the right order."""
+"""Tests whether focus functions rank blurred copies of a picture in the right order."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from pdan_plugin.errors import RequestError
 from pdan_plugin.metrics.sharpness import FOCUS_FUNCTIONS, FocusFunction, luminance, patch_scores
 
 SIGMAS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)  # pixels, of a Gaussian
-# Pixels, of a straight motion at even speed. Odd ones only: each is a box about its pixel. An even one is half a pixel
-# off, so that a steep picture moves in or out at the cut, or has half weights at its ends and so another shape.
+# Pixels, of a straight motion at constant speed. Only odd lengths: their boxes are centred on the pixel. A box of even
+# length is off by half a pixel, so that detail moves across the cut, or has half weights at its ends: another shape.
 MOTIONS = (1, 3, 5, 7, 9, 11, 13, 15)
-MARGIN = 16  # four sigmas; what lies nearer to the border has seen pixels beyond it
-PATCH_GRID = 4  # as the ensemble cuts a picture
+MARGIN = 16  # four sigmas; closer to the border the blur depends on invented pixels
+PATCH_GRID = 4  # as in the ensemble
 LEAST_SIDE = 2 * MARGIN + 32
 
 Series = list[NDArray[np.float64]]
 
 
 def gaussian_series(picture: NDArray[np.floating]) -> Series:
-    """(h, w) blurred by each of ``SIGMAS``, ``MARGIN`` cut off every side."""
+    """(h, w) blurred by each of ``SIGMAS`` and cropped by ``MARGIN`` on every side."""
     return [
         _cut(cv2.GaussianBlur(picture, (2 * MARGIN + 1, 2 * MARGIN + 1), sigma) if sigma else picture)
         for sigma in SIGMAS
@@ -33,7 +33,7 @@ def gaussian_series(picture: NDArray[np.floating]) -> Series:
 
 
 def motion_series(picture: NDArray[np.floating], direction: str) -> Series:
-    """(h, w) moved 'across' or 'down' evenly by each of ``MOTIONS``, ``MARGIN`` cut off every side."""
+    """(h, w) blurred by each of ``MOTIONS`` 'across' or 'down', and cropped by ``MARGIN`` on every side."""
     return [_cut(cv2.blur(picture, (length, 1) if direction == 'across' else (1, length))) for length in MOTIONS]
 
 
@@ -46,43 +46,47 @@ SERIES: dict[str, Callable[[NDArray[np.floating]], Series]] = {
 
 @dataclass(frozen=True)
 class Ranking:
-    """What one function gave for one series of one picture, from sharp to blurred."""
+    """The scores of one function for one series of one picture, from sharp to blurred."""
 
     picture: str
     series: str
     function: str
     scores: tuple[float, ...]
     patches: tuple[bool, ...]
-    """Of each of the 4x4 patches alone, which have fewer pixels and see detail move in and out: was the order right."""
+    """For each of the 4x4 patches, whether the order was right. Patches are small, and detail moves in and out."""
 
     @property
     def rises(self) -> tuple[int, ...]:
-        """The places at which a more blurred picture scored at least as high as the one before; none is right."""
+        """Indices where a more blurred picture scored at least as high as the one before; ideally empty."""
         return tuple(place for place in range(1, len(self.scores)) if self.scores[place] >= self.scores[place - 1])
 
     @property
     def sharpest_wins(self) -> bool:
-        """Whether the picture itself scored above every blurred copy."""
+        """Whether the unblurred picture scored higher than every blurred copy."""
         return self.scores[0] > max(self.scores[1:])
 
 
 def rank_blur(
     pictures: Mapping[str, NDArray[np.uint8]], functions: Mapping[str, FocusFunction] = FOCUS_FUNCTIONS
 ) -> list[Ranking]:
-    """Every series of every picture, (h, w, 3) uint8 RGB each by its name, through every function; a progress bar.
+    """Scores every series of every picture with every function, with a progress bar.
+
+    Args:
+        pictures: Name -> (h, w, 3) uint8 RGB.
+        functions: Name -> function.
 
     Raises:
-        RequestError: A picture is too small to be blurred and cut, or has one colour only.
+        RequestError: A picture is too small to be blurred and cropped, or has only one colour.
     """
     for name, picture in pictures.items():
         height, width = picture.shape[:2]
         if min(height, width) < LEAST_SIDE:
             raise RequestError(
-                f'{name}: {width}x{height} is too small for a blur series, which loses {MARGIN} pixels at '
+                f'{name}: {width}x{height} is too small for a blur series, which crops {MARGIN} pixels on '
                 f'every side; give pictures of at least {LEAST_SIDE}x{LEAST_SIDE}'
             )
         if np.ptp(picture[MARGIN:-MARGIN, MARGIN:-MARGIN]) == 0:
-            raise RequestError(f'{name}: shows one flat colour, which no blur changes; leave it out')
+            raise RequestError(f'{name}: has only one colour, so blur does not change it; leave it out')
     rankings: list[Ranking] = []
     for name, picture in tqdm(pictures.items(), unit='picture', desc='ranking'):
         grey = luminance(picture).astype(np.float64)
@@ -97,7 +101,7 @@ def rank_blur(
 
 
 def ranking_table(rankings: Sequence[Ranking]) -> str:
-    """A line for each function: in how many series the whole order was right; below, every series that was not."""
+    """A line per function with the number of series in the right order, then a line per series in a wrong order."""
     functions = list(dict.fromkeys(ranking.function for ranking in rankings))
     width = max(map(len, functions))
     lines = [

@@ -1,4 +1,4 @@
-"""LPIPS: how far apart two pictures look, by a trained network (Zhang et al., CVPR 2018); lower is better."""
+"""LPIPS: perceptual distance of two pictures by a trained network (Zhang et al., CVPR 2018); lower is better."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from pdan_plugin.errors import RequestError
 from pdan_plugin.files.digests import file_digest
 
-# The files torchvision publishes; the last part of a name is the beginning of the file's SHA-256.
+# The files of torchvision; the end of each name is the start of the file's SHA-256.
 _BACKBONES = {
     'alex': 'alexnet-owt-7be5be79.pth',
     'vgg': 'vgg16-397923af.pth',
     'squeeze': 'squeezenet1_1-b8a52dc0.pth',
 }
 _SOURCE = 'https://download.pytorch.org/models/'
-_SMALLEST = 32  # pixels; below, the backbone's last layers have nothing left to see
+_SMALLEST = 32  # pixels; with fewer, the last layers of the backbone get an empty input
 
 _networks: dict[tuple[str, Path, str], nn.Module] = {}
 _lock = threading.Lock()
@@ -44,22 +44,22 @@ def calculate_lpips(
 ) -> float:
     """LPIPS 0.1 of two pictures, with the linear heads of the package ``lpips``.
 
-    The backbone's weights are those of torchvision's file, in torch's cache or at ``weights``; they are never
-    downloaded here. Loaded once a process. `prepare` loads them without a picture.
+    The backbone's weights are torchvision's file, in torch's cache or at ``weights``. They are never downloaded, but
+    loaded once per process. `prepare` loads them before the first picture.
 
     Args:
         img: (h, w, 3), or (3, h, w), BGR, [0, 255]; at least 32 x 32 pixels inside the border.
         img2: The same shape.
         crop_border: Pixels to leave out at each border.
         input_order: 'HWC' or 'CHW'.
-        net: The backbone: 'alex', as published scores mostly have it, 'vgg' or 'squeeze'.
-        weights: Path of the backbone's weights file, where it is not in torch's cache.
-        device: What to compute on; a GPU that restores meanwhile is measured with what is scored on it.
+        net: The backbone: 'alex' (used for most published scores), 'vgg' or 'squeeze'.
+        weights: Path of the backbone's weights file; None for torch's cache.
+        device: The device to compute on. On the GPU that restores, the scoring adds to the measured time and memory.
         kwargs: Not used.
 
     Raises:
-        RequestError: The package or the weights are missing, the weights are not the backbone's, or the pictures are no
-            colour pictures of one size.
+        RequestError: The package or the weights are missing, the weights do not fit the backbone, or the pictures are
+            not colour pictures of one size.
     """
     for picture in (img, img2):
         if picture.ndim != 3 or reorder_image(picture, input_order=input_order).shape[2] != 3:
@@ -73,14 +73,14 @@ def calculate_lpips(
         height, width, _ = pair[0].shape
         raise RequestError(f'LPIPS needs at least {_SMALLEST}x{_SMALLEST} pixels, found {width}x{height}')
     network = load_lpips(net, weights, device)
-    # one pair at a time fills a processor, and its activations some of the memory
+    # one pair at a time: it already uses the whole processor, and its activations need memory
     with _lock, torch.inference_mode():
         distance = network(*(_as_input(each).to(device) for each in pair))
     return float(distance)
 
 
 def prepare(net: str = 'alex', weights: str | None = None, device: str = 'cpu', **kwargs: Any) -> None:
-    """Loads what `calculate_lpips` needs, or says what is missing, before a run computes anything.
+    """Loads what `calculate_lpips` needs, so that missing files are reported before a run computes anything.
 
     Raises:
         RequestError: See `calculate_lpips`.
@@ -92,7 +92,7 @@ calculate_lpips.prepare = prepare  # pyright: ignore[reportFunctionMemberAccess]
 
 
 def load_lpips(net: str = 'alex', weights: str | None = None, device: str = 'cpu') -> nn.Module:
-    """The network that compares two batches (b, 3, h, w) RGB, [-1, 1]; the same one on every call.
+    """The network that compares two batches (b, 3, h, w) RGB, [-1, 1]; later calls return the same one.
 
     Raises:
         RequestError: See `calculate_lpips`.
@@ -113,8 +113,8 @@ def _weights_file(net: str, weights: str | None) -> Path:
     if not file.is_file():
         where = f'as {file}' if weights is None else f'at {file}'
         raise RequestError(
-            f"LPIPS needs its backbone's weights {where}, and no file is there. Fetch {_SOURCE}{name} and put it "
-            'there, or give the path of the file: weights: PATH. Nothing is downloaded by itself'
+            f"LPIPS needs its backbone's weights {where}, and there is no such file. Fetch {_SOURCE}{name} and put it "
+            'there, or set weights: PATH. Nothing is downloaded automatically'
         )
     return file
 
@@ -129,12 +129,12 @@ def _load(net: str, file: Path) -> nn.Module:
     try:
         state = torch.load(file, map_location='cpu', weights_only=True)
     except Exception as error:
-        raise RequestError(f'{file}: no weights file that can be read safely: {error}') from error
+        raise RequestError(f'{file}: cannot be read safely as a weights file: {error}') from error
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # the package asks torchvision in words of an older version
+        warnings.simplefilter('ignore')  # the package uses deprecated arguments of torchvision
         network = package.LPIPS(net=net, version='0.1', pnet_rand=True, verbose=False)
     own = network.net.state_dict()
-    # the package cuts torchvision's `features` into slices and keeps the layers' numbers
+    # the package splits torchvision's `features` into slices and keeps the layers' numbers
     wanted = {name: f'features.{name.partition(".")[2]}' for name in own}
     if not isinstance(state, dict):
         raise RequestError(f'{file}: holds {type(state).__name__}, expected the weights of {_BACKBONES[net]}')
@@ -143,8 +143,8 @@ def _load(net: str, file: Path) -> nn.Module:
         if not isinstance(found, Tensor) or found.shape != own[name].shape:
             shape = tuple(found.shape) if isinstance(found, Tensor) else 'nothing'
             raise RequestError(
-                f'{file}: {published} is {shape}, expected {tuple(own[name].shape)}; it is not the file '
-                f'{_BACKBONES[net]} that net: {net} takes ({_SOURCE}{_BACKBONES[net]})'
+                f'{file}: {published} is {shape}, expected {tuple(own[name].shape)}; net: {net} needs the file '
+                f'{_BACKBONES[net]} ({_SOURCE}{_BACKBONES[net]})'
             )
         if not torch.isfinite(found).all():
             raise RequestError(f'{file}: {published} holds numbers that are not finite; fetch the file again')
@@ -158,7 +158,7 @@ def _check_digest(file: Path) -> None:
     if not found.startswith(expected):
         raise RequestError(
             f'{file}: its SHA-256 begins with {found[: len(expected)]}, expected {expected}; the file is damaged or '
-            f'another one. Fetch {_SOURCE}{file.name} again'
+            f'a different one. Fetch {_SOURCE}{file.name} again'
         )
 
 

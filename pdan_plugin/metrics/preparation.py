@@ -1,4 +1,4 @@
-"""What a metric needs beyond two pictures is looked for before the first of them is restored."""
+"""Loads the files that metrics need before the first picture is restored."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pdan_plugin.errors import RequestError
 
 
 def prepare_metrics(metrics_opt: Mapping[str, Mapping[str, Any]]) -> None:
-    """Calls ``prepare(**options)`` of every metric that has such an attribute; it loads what the metric needs.
+    """Calls ``prepare(**options)`` of every metric that has it, to load what the metric needs.
 
     Args:
         metrics_opt: ``val.metrics``: each metric's options, with its registered name under ``type``.
 
     Raises:
-        RequestError: Something is missing or does not fit; names the metric's section.
+        RequestError: Something is missing or does not fit; the message names the metric's section.
     """
     for name, options in metrics_opt.items():
         prepare = getattr(METRIC_REGISTRY.get(options['type']), 'prepare', None)

@@ -1,19 +1,19 @@
-"""How sharp a picture is, without another to compare it with: the auto-focus functions of the literature.
+"""Sharpness of a picture without a reference: auto-focus functions from the literature.
 
-A focus function is largest for the sharpest of several pictures of one scene; values of different scenes, or of
-different functions, cannot be compared. All are taken here
+A focus function is largest for the sharpest of several pictures of one scene. Values of different scenes or functions
+cannot be compared. All functions here
 
-- on a luminance picture, (h, w) floating point, in grey levels [0, 255], at least one pixel;
-- as means over the places where the formula lies wholly inside the picture, not as sums, so that a value does not
-  depend on the size of the picture and no invented border counts. A picture too small for one such place scores 0;
-- without the threshold some authors add: what is a small response depends on the scene.
+- take a luminance picture, (h, w) floating point, in grey levels [0, 255], at least one pixel;
+- are means, not sums, over the places where the formula lies wholly inside the picture. So the value does not depend on
+  the picture's size or on an invented border. A picture without such a place scores 0;
+- have no threshold, which some authors add, because a suitable one depends on the scene.
 
-Noise, ringing and a grid left by upsampling are sharp too, to all but Vollath's: these functions compare pictures that
-are clean alike.
+All functions but Vollath's also count noise, ringing and upsampling grids as sharpness. Use them only to compare
+pictures that are equally clean.
 
-Functions published for the lines of a scanner (Brenner, Vollath) are averaged over rows and columns, so that all of
-them give a picture turned or transposed the same value (SMD2: transposed only). I is the luminance, x the column, y
-the row, mean() over x and y.
+Functions published for scan lines (Brenner, Vollath) are averaged over rows and columns. So rotated or transposed
+pictures score the same (SMD2: only transposed ones). I is the luminance, x the column, y the row; mean() is over x and
+y.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def luminance(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
     """
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
         raise ValueError(f'expected an (h, w, 3) uint8 picture, got shape {picture.shape}, {picture.dtype}')
-    # Whole numbers, so that pixels of one colour become one value: OpenCV's differ in the last bit at the end of a row,
-    # and of two flat patches that bit would make one infinitely sharper than the other.
+    # In integers, so that equal colours give equal values. OpenCV's values differ in the last bit at the end of a row,
+    # which would make one of two flat patches infinitely sharper than the other.
     thousandths = picture.astype(np.int32) @ np.array([299, 587, 114], np.int32)
     return (thousandths / 1000).astype(np.float32)
 
@@ -80,7 +80,7 @@ def sum_modified_laplacian(picture: Luminance) -> float:
     """mean(|2 I(x, y) - I(x - 1, y) - I(x + 1, y)| + |2 I(x, y) - I(x, y - 1) - I(x, y + 1)|).
 
     S. K. Nayar, Y. Nakagawa, "Shape from focus", IEEE Transactions on Pattern Analysis and Machine Intelligence 16(8),
-    1994; their step is 1 here. A sum by name, a mean here like all others.
+    1994, with a step of 1. A mean here, like all others, in spite of the name.
     """
     picture = _relative(picture)
     if min(picture.shape) < 3:
@@ -101,7 +101,7 @@ def variance(picture: Luminance) -> float:
 
 
 def normalised_variance(picture: Luminance) -> float:
-    """mean((I - m)^2) / m, m = mean(I): variance that allows for a lamp whose brightness changes; 0 for black.
+    """mean((I - m)^2) / m, m = mean(I): variance corrected for changing brightness; 0 for black.
 
     Groen, Young, Ligthart 1985, as `variance`.
     """
@@ -113,11 +113,11 @@ def normalised_variance(picture: Luminance) -> float:
 def vollath_f4(picture: Luminance) -> float:
     """mean(D(x, y) D(x + 1, y)) - mean(D(x, y) D(x + 2, y)), D = I - mean(I), rows and columns averaged.
 
-    D. Vollath, "Automatic focusing by correlative methods", Journal of Microscopy 147(3), 1987. There I stands for D;
-    in an endless picture both give the same, in a small one I adds a multiple of the brightness at its border.
+    D. Vollath, "Automatic focusing by correlative methods", Journal of Microscopy 147(3), 1987. The paper has I
+    instead of D. Both agree on an infinite picture; on a small one, I adds a multiple of the brightness at the border.
 
-    It is made to pass over noise: detail of less than three pixels to the period counts against the picture, which may
-    so score below 0 and rise when it is slightly blurred.
+    It is designed to ignore noise: detail with a period below three pixels lowers the score. A score can therefore be
+    negative, and can rise when the picture is slightly blurred.
     """
     picture = _relative(picture)
     deviation = picture - picture.mean()
@@ -134,8 +134,8 @@ def smd2(picture: Luminance) -> float:
     """mean(|I(x, y) - I(x + 1, y)| * |I(x, y) - I(x, y + 1)|): the product of the grey differences to two neighbours.
 
     Y. Li, N. Chen, J. Zhang, "Fast and high sensitivity focusing evaluation function", Application Research of
-    Computers 27(4), 2010 (in Chinese). It answers to detail in both directions at once: a picture that varies along
-    one axis alone scores 0.
+    Computers 27(4), 2010 (in Chinese). It responds only to detail in both directions at once: a picture that varies
+    along one axis only scores 0.
     """
     picture = _relative(picture)
     across = np.abs(picture[:-1, :-1] - picture[:-1, 1:])
@@ -156,16 +156,16 @@ FOCUS_FUNCTIONS: dict[str, FocusFunction] = {
 
 
 def patch_edges(length: int, grid: int) -> NDArray[np.intp]:
-    """Where a side of ``length`` pixels is cut into ``grid`` parts, as even as whole pixels allow; 0 to ``length``.
+    """Edges (from 0 to ``length``) of ``grid`` nearly equal parts of a side of ``length`` pixels.
 
-    A side shorter than the grid has a part for each pixel.
+    A side shorter than ``grid`` has one part per pixel.
     """
     parts = min(grid, length)
     return np.arange(parts + 1) * length // parts
 
 
 def patch_scores(picture: Luminance, function: FocusFunction, grid: int) -> NDArray[np.float64]:
-    """(rows, columns): the focus function of every patch of a grid x grid cut of ``picture``."""
+    """(rows, columns): the focus function of each of the grid x grid patches of ``picture``."""
     tops, lefts = (patch_edges(side, grid) for side in picture.shape)
     return np.array(
         [
@@ -176,9 +176,9 @@ def patch_scores(picture: Luminance, function: FocusFunction, grid: int) -> NDAr
 
 
 def _relative(picture: Luminance) -> NDArray[np.float64]:
-    """Grey levels above those of the first pixel, which changes none of the differences the formulas are made of.
+    """The picture minus its first pixel in float64, so that a flat picture scores exactly 0, without rounding errors.
 
-    A flat picture so gives exactly 0, and not what rounding left.
+    The formulas use only differences, which do not change.
     """
     if picture.ndim != 2 or not picture.size or not np.issubdtype(picture.dtype, np.floating):
         raise ValueError(f'expected an (h, w) floating-point picture, got shape {picture.shape}, {picture.dtype}')
@@ -191,7 +191,7 @@ def _over_both_axes(picture: NDArray[np.float64], along: Callable[[NDArray[np.fl
 
 
 def _inside(response: NDArray) -> NDArray:
-    """A 3x3 mask's response without the border pixels, whose neighbours OpenCV had to invent."""
+    """The response of a 3x3 mask without the border pixels, for which OpenCV invents neighbours."""
     return response[1:-1, 1:-1]
 
 

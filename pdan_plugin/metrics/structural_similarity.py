@@ -1,4 +1,4 @@
-"""SSIM at a fraction of the time, to the same value: separable windows, less memory, all cores this rank has."""
+"""A faster SSIM with the same value: separable windows, less memory, all cores of this rank."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pdan_plugin.machine.cores import cores_of_this_rank
 _SIDE, _SIGMA = 11, 1.5
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 _KERNEL = cv2.getGaussianKernel(_SIDE, _SIGMA, cv2.CV_64F)
-_BAND, _WIDTH = 96, 256  # rows and columns of windows in one piece
+_BAND, _WIDTH = 96, 256  # rows and columns of windows per tile
 
 
 def calculate_ssim(
@@ -28,22 +28,21 @@ def calculate_ssim(
     test_y_channel: bool = False,
     **kwargs: Any,
 ) -> float:
-    """The mean SSIM index (Wang et al., 2004) over the channels of a picture, as the authors' MATLAB code has it.
+    """The SSIM index (Wang et al., 2004), averaged over the channels, as in the authors' MATLAB code.
 
-    Windows of 11 x 11 pixels with Gaussian weights (sigma 1.5); only those that lie wholly inside the picture count,
-    (h - 10) x (w - 10) of them. scikit-image's ``structural_similarity`` with such a window drops the same five pixels
-    at each border before it takes the mean.
+    Windows have 11 x 11 pixels with Gaussian weights (sigma 1.5). Only the (h - 10) x (w - 10) windows that lie inside
+    the picture count. scikit-image's ``structural_similarity`` with this window drops the same border of five pixels.
 
     Args:
         img: (h, w), (h, w, c) or (c, h, w), [0, 255].
         img2: The same shape.
-        crop_border: Pixels to leave out at each border, before windows are laid.
+        crop_border: Pixels to crop at each border before the windows are placed.
         input_order: 'HWC' or 'CHW'.
-        test_y_channel: Of Y of YCbCr alone; the pictures are BGR.
+        test_y_channel: Whether to compare only Y of YCbCr; the pictures are BGR.
         kwargs: Not used.
 
     Raises:
-        ValueError: ``input_order`` is neither, or nothing is left that a window fits into.
+        ValueError: ``input_order`` is unknown, or the cropped picture is smaller than a window.
     """
     assert img.shape == img2.shape, f'Image shapes are different: {img.shape}, {img2.shape}.'
     pictures = [reorder_image(each, input_order=input_order) for each in (img, img2)]
@@ -59,7 +58,7 @@ def calculate_ssim(
 
 
 def _sum_of_index(img: NDArray, img2: NDArray) -> float:
-    """The sum of the index over the windows of two pictures (h, w, c)."""
+    """The sum of the index over all windows of two pictures (h, w, c)."""
     windows = img.shape[0] - _SIDE + 1
     bands = [(top, min(_BAND, windows - top)) for top in range(0, windows, _BAND)]
     if len(bands) == 1:
@@ -73,10 +72,10 @@ def _threads() -> ThreadPoolExecutor:
 
 
 def _sum_of_band(img: NDArray, img2: NDArray, top: int, rows: int) -> float:
-    """Of so many rows of windows, from a row of the pictures on."""
+    """The sum of the index over ``rows`` rows of windows, starting at row ``top``."""
     windows, channels = img.shape[1] - _SIDE + 1, img.shape[2]
-    # memory that is taken once for all tiles, and small enough to stay in the processor's cache: fresh memory costs
-    # more than the arithmetic on it
+    # allocated once for all tiles, because fresh memory costs more time than the arithmetic; small enough for the
+    # processor's cache
     shape = rows + _SIDE - 1, min(_WIDTH, windows) + _SIDE - 1
     memory = np.empty((6, *shape, channels) if channels > 1 else (6, *shape))
     total = 0.0
@@ -91,9 +90,9 @@ def _sum_of_band(img: NDArray, img2: NDArray, top: int, rows: int) -> float:
 
 
 def _sum_of_tile(tiles: NDArray[np.float64]) -> float:
-    """Of the two pictures in ``tiles[:2]``; (6, h, w) or (6, h, w, c), all overwritten."""
-    # Means, variances and covariance of a and b are sums and differences of those of a + b and a - b: four pictures to
-    # filter in place of five. Both fractions are twice the published ones above and below.
+    """The sum of the index over two pictures in ``tiles[:2]``; overwrites ``tiles``, (6, h, w) or (6, h, w, c)."""
+    # The means, variances and covariance of a and b follow from those of a + b and a - b, so four pictures are filtered
+    # instead of five. The numerator and denominator of both published fractions are doubled.
     a, b, plus, minus, *_ = tiles
     cv2.add(a, b, plus)
     cv2.subtract(a, b, minus)

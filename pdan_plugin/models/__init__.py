@@ -1,4 +1,4 @@
-"""Models: what the trainer does in an iteration and a validation, each registered under its class name."""
+"""Models define one training iteration and one validation. Each is registered under its class name."""
 
 from pdan_plugin.models.dual_regression_model import DualRegressionModel
 from pdan_plugin.models.dual_supervision_model import DualSupervisionModel

@@ -19,14 +19,14 @@ from pdan_plugin.errors import RequestError, WorkError
 
 
 class BackgroundScoring:
-    """Scores images in threads, a few at a time; what goes wrong there is raised here, with the image's name.
+    """Scores images in threads. An error in a thread is raised in the calling thread, with the image's name.
 
-    Comparing and packing pictures is OpenCV's and numpy's work, which leaves Python to the thread that restores. A
-    context manager: its end waits for what was begun, and after an error begins nothing more.
+    OpenCV and numpy do the work and release the GIL, so the restoring thread can run. This is a context manager: on
+    exit it waits for the images under way; after an error it cancels those not yet started.
 
     Args:
-        threads: How many images are scored at once; with 0 `add` itself scores.
-        metrics_opt: ``val.metrics``: each metric's options, with its ``type``.
+        threads: Number of images scored at once. With 0, `add` scores in the calling thread.
+        metrics_opt: ``val.metrics``: the options of each metric, with its ``type``.
     """
 
     def __init__(self, threads: int, metrics_opt: Mapping[str, Mapping[str, Any]]) -> None:
@@ -46,17 +46,17 @@ class BackgroundScoring:
             self._executor.shutdown(cancel_futures=error is not None)
 
     def add(self, index: int, name: str, output: Tensor, gt: Tensor | None, path: str | None) -> None:
-        """Takes an image; waits while as many as there are threads, and one more, are not done.
+        """Queues an image. Waits while more than ``threads`` images are queued.
 
         Args:
-            index: Its place in the data set, under which `scores` has it.
-            name: What to call it where something goes wrong.
-            output: What the network made of it, (1, 1 or 3, h, w) RGB, [0, 1]; of any device.
-            gt: What it should have made, (1, 1 or 3, h, w) RGB, [0, 1], on the CPU; not changed meanwhile.
-            path: The picture file to write, or None for none.
+            index: Position in the data set; the key in `scores`.
+            name: Name of the image in errors.
+            output: The network's output, (1, 1 or 3, h, w) RGB, [0, 1], on any device.
+            gt: Ground truth, (1, 1 or 3, h, w) RGB, [0, 1], on the CPU. Do not change it while scoring runs.
+            path: The picture file to write; None writes none.
 
         Raises:
-            RequestError, WorkError, RuntimeError: An image before could not be scored or written.
+            RequestError, WorkError, RuntimeError: An earlier image could not be scored or written.
         """
         picture = shown_as_bytes(output)
         if self._executor is None:
@@ -67,10 +67,10 @@ class BackgroundScoring:
         self._pending.append((index, name, self._executor.submit(self._score, picture, gt, path)))
 
     def scores(self) -> dict[int, dict[str, float]]:
-        """Every image's scores by its index, when all are done.
+        """Waits for all images and returns their scores by index.
 
         Raises:
-            RequestError, WorkError, RuntimeError: One could not be scored or written.
+            RequestError, WorkError, RuntimeError: An image could not be scored or written.
         """
         while self._pending:
             self._take_oldest()
@@ -90,18 +90,20 @@ class BackgroundScoring:
 
 
 def shown_as_bytes(batch: Tensor) -> NDArray[np.uint8]:
-    """(1, c, h, w), [0, 1] and beyond -> (c, h, w) uint8, as the toolbox's ``tensor2img`` rounds, made on the batch's
-    device: a quarter of the bytes leave it."""
+    """(1, c, h, w) float, clamped to [0, 1] -> (c, h, w) uint8, rounded as in the toolbox's ``tensor2img``.
+
+    Conversion runs on the batch's device, so only a quarter of the bytes are copied to the CPU.
+    """
     return batch[0].detach().float().clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
 
 
 def _shown(batch: NDArray[np.float32]) -> NDArray[np.uint8]:
-    # no torch here: each thread that calls it gets a team of threads of its own
+    # numpy, not torch: torch would start a thread pool for each calling thread
     return np.rint(batch[0].clip(0, 1) * np.float32(255)).astype(np.uint8)
 
 
 def _bgr(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(c, h, w) RGB -> (h, w, 3) BGR, or (h, w) of one channel: as the toolbox's metrics and `imwrite` take it."""
+    """(c, h, w) RGB -> (h, w, 3) BGR, or (h, w) for one channel: the layout of the toolbox's metrics and `imwrite`."""
     return picture[0] if len(picture) == 1 else np.ascontiguousarray(picture[::-1].transpose(1, 2, 0))
 
 

@@ -1,4 +1,4 @@
-"""What a test would write twice is refused before the first picture is restored."""
+"""Rejects a test that would write one result over another, before the first picture is restored."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pdan_plugin.models.scores_record import MEAN_ROW
 
 
 def require_distinct_tables(datasets_opt: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuses data sets of which one would write over another's tables.
+    """Rejects data sets that would write the same table.
 
     Args:
         datasets_opt: ``datasets`` of a test's options; only the names are read.
 
     Raises:
-        RequestError: Two have one name, or one is called as the table of clips of another.
+        RequestError: Two data sets have the same name, or one has the name of another's clip table.
     """
     tables: dict[str, str] = {}
     for key, dataset_opt in datasets_opt.items():
@@ -27,19 +27,19 @@ def require_distinct_tables(datasets_opt: Mapping[str, Mapping[str, Any]]) -> No
             other = tables.setdefault(table, key)
             if other != key:
                 raise RequestError(
-                    f'datasets.{key}.name: {name}: its table {table} is also one of datasets.{other} '
+                    f'datasets.{key}.name: {name}: its table {table} would also be written by datasets.{other} '
                     f'({datasets_opt[other]["name"]}); give one of them another name'
                 )
 
 
 def require_distinct_results(dataset: Any) -> None:
-    """Refuses images of which one's result would stand for another's; a data set that lists none is let through.
+    """Rejects a data set if two of its results would have the same name. Accepts one that does not list its frames.
 
     Args:
-        dataset: A data set that was built, with its options in ``opt``; nothing is read but its list of frames.
+        dataset: A built data set with its options in ``opt``; only its list of frames is read.
 
     Raises:
-        RequestError: Two results have one name, or a clip is called as the last row of the table of clips.
+        RequestError: Two results have the same name, or a clip has the name of the last row of the clip table.
     """
     label = f'data set {dataset.opt["name"]!r}'
     paths: dict[str, str] = {}
@@ -47,12 +47,12 @@ def require_distinct_results(dataset: Any) -> None:
         name = result_name(path, [root])
         if name in paths:
             raise RequestError(
-                f'{label}: the results of {paths[name]} and {path} would both be called {name}: the folders '
-                'below the data root make it. Rename a folder, or test them as two data sets'
+                f'{label}: the results of {paths[name]} and {path} would both be called {name}: folders below the data '
+                'root make up the name of a result. Rename a folder, or test them as two data sets'
             )
         paths[name] = path
         if clip_and_frame(path, [root])[0] == MEAN_ROW:
             raise RequestError(
-                f'{label}: the clip of {path} is called as the last row of {dataset.opt["name"]}_clips.csv; rename the '
-                'folder'
+                f'{label}: the clip of {path} has the name of the last row of {dataset.opt["name"]}_clips.csv; rename '
+                'the folder'
             )

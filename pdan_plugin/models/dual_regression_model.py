@@ -1,7 +1,7 @@
 """DRN's training: every scale is supervised, and dual networks map each result back to the size below it.
 
 Source: "Closed-loop Matters: Dual Regression Networks for Single Image Super-Resolution", CVPR 2020, Eq. 1, for paired
-data; which network is held against which picture, from the authors' code (guoyongcs/DRN).
+data. The pairing of networks and targets follows the authors' code (guoyongcs/DRN).
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ from pdan_plugin.synthesis.bicubic import imresize
 class DualRegressionModel(RestorationModel):
     """RestorationModel for DRN: ``pixel_opt`` at every scale, and a dual loss at every scale but the largest.
 
-    The network's ``forward(x, return_all=True)`` returns its results from LR's size (x1) to HR's, each twice the one
-    before, as :class:`~pdan_plugin.archs.drn_arch.DRN`'s does. For 4x there are two dual networks, ``dual_x2`` from the
-    x4 result to x2's size and ``dual_x1`` from the x2 result to x1's: each a DownBlock of ``num_feat`` channels.
+    The network's ``forward(x, return_all=True)`` returns its results from LR size (x1) to HR size, each twice as large
+    as the one before, like :class:`~pdan_plugin.archs.drn_arch.DRN`. For 4x there are two dual networks: ``dual_x2``
+    maps the x4 result to x2, ``dual_x1`` maps the x2 result to x1. Each is a DownBlock of ``num_feat`` channels.
 
-    The losses, summed: ``l_pix``, ``l_pix_x2``, ``l_pix_x1`` of the results, ``l_dual_x2``, ``l_dual_x1`` of what the
-    dual networks make of them. A ``perceptual_opt`` is for HR alone.
+    The losses are summed: ``l_pix``, ``l_pix_x2``, ``l_pix_x1`` of the results, ``l_dual_x2``, ``l_dual_x1`` of the
+    dual networks' outputs. ``perceptual_opt`` applies to HR alone.
 
-    Targets, at HR: ``gt``. The authors hold every smaller result, and every dual network's, against the LR picture of
-    its size; for them these are bicubic reductions of HR. Here the input is blurred as well, and the reading is: the
-    sharp picture of that size takes the place, because a result is to be sharp at every scale and a network of two
-    convolutions cannot know what blurred the frame. At x1 it is the batch's ``lq_sharp`` where there is one, else it is
-    made of ``gt`` as the others: MATLAB's bicubic in float32, clamped to [0, 1], not rounded to 8 bit.
+    The target at HR is ``gt``. At smaller sizes the authors use the LR picture of that size, a bicubic reduction of HR.
+    Here the input is also blurred, so the target is the sharp picture of that size: results should be sharp at every
+    scale, and a network of two convolutions cannot know the blur of a frame. At x1 it is the batch's ``lq_sharp`` if
+    there is one. All others are computed from ``gt`` by MATLAB's bicubic in float32, clamped to [0, 1], not rounded to
+    8 bit.
 
     Options, under ``train``, both required:
 
-    - ``dual_opt``: the loss of the dual networks, like ``pixel_opt``; the authors' is L1 weighted 0.1.
-    - ``optim_dual``: like ``optim_g``; each dual network has an optimizer of its own by it. The scheduler is for all.
+    - ``dual_opt``: the loss of the dual networks, like ``pixel_opt``; the authors use L1 with weight 0.1.
+    - ``optim_dual``: like ``optim_g``; builds one optimizer for each dual network. The scheduler drives all of them.
 
-    A checkpoint holds the dual networks as ``net_dual_x2_ITERATION.pth`` and so on, which a resume needs. They are not
-    averaged (``ema_decay``), begin anew where weights are given by ``pretrain_network_g``, and a test has none.
+    A checkpoint holds the dual networks as ``net_dual_x2_ITERATION.pth`` and so on; a resume needs them. They are not
+    averaged (``ema_decay``), ``pretrain_network_g`` does not load them, and a test does not build them.
 
     Raises:
-        RequestError: a required option is missing, the scale is no power of two, or the network has no results of all
-            scales.
+        RequestError: a required option is missing, the scale is not a power of two, or the network does not return the
+            results of all scales.
     """
 
     def init_training_settings(self) -> None:
@@ -87,7 +87,7 @@ class DualRegressionModel(RestorationModel):
         super().load_part(data)
         if not self.is_train:
             return
-        self.targets: list[Tensor] = []  # from half of HR's size down to LR's
+        self.targets: list[Tensor] = []  # from half of HR's size down to LR's size
         with torch.no_grad(), full_float32():
             for level in range(1, len(self.dual_networks) + 1):
                 if level == len(self.dual_networks) and 'lq_sharp' in data:
@@ -103,7 +103,7 @@ class DualRegressionModel(RestorationModel):
                 network(result)
                 for network, result in zip(self.dual_networks.values(), results[:-1], strict=True)
             ]  # fmt: skip
-        assert self.cri_pix is not None  # asked for when the training was set up
+        assert self.cri_pix is not None  # checked by init_training_settings
         sizes = [name.removeprefix('dual_') for name in self.dual_networks]
         losses = self.output_losses(self.output, self.gt)
         for prefix, criterion, images in (('l_pix', self.cri_pix, results[1:]), ('l_dual', self.cri_dual, returned)):
@@ -112,16 +112,16 @@ class DualRegressionModel(RestorationModel):
         return losses
 
     def save(self, epoch: int, current_iter: int) -> None:
-        # before the training state, which tells that the networks of an iteration are there
+        # before the training state: a state on disk means that its networks are complete
         for name, network in self.dual_networks.items():
             self.save_network(network, f'net_{name}', current_iter)
         super().save(epoch, current_iter)
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
-        """As RestorationModel's; the dual networks' weights are read from the run's folder of networks.
+        """Resumes like RestorationModel, and reads the dual networks' weights from the run's folder of networks.
 
         Raises:
-            RequestError: they are not there, or the state is not one of this model.
+            RequestError: the weights are missing, or another model saved the state.
         """
         super().resume_training(resume_state)
         for name, network in self.dual_networks.items():
@@ -130,9 +130,9 @@ class DualRegressionModel(RestorationModel):
 
     @staticmethod
     def misfits(opt: Mapping[str, Any], network: Any) -> dict[str, str]:
-        """What in the options of a training does not fit this model: dotted key, and what was found and expected.
+        """Training options that do not fit this model: for each dotted key, what was found and what was expected.
 
-        ``network`` is the class of ``network_g``, or None where it is not known. The check of option files asks too.
+        ``network`` is the class of ``network_g``, or None if it is not known. The check of option files calls this too.
         """
         found: dict[str, str] = {}
         scale, train_opt = opt.get('scale'), opt.get('train') or {}
@@ -150,7 +150,7 @@ class DualRegressionModel(RestorationModel):
         if network is not None and lacking:
             found['network_g.type'] = (
                 f'DualRegressionModel cannot train {network.__name__}: {" and ".join(lacking)}; expected a network '
-                'that gives its results of all scales, such as DRN; for this one use model_type: RestorationModel'
+                'that returns the results of all scales, such as DRN; for this one use model_type: RestorationModel'
             )
         for key, example, use in (
             ('pixel_opt', '{type: L1Loss}', 'the loss of every scale'),

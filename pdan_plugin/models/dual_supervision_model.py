@@ -18,13 +18,13 @@ from pdan_plugin.models.restoration_model import RestorationModel
 
 @MODEL_REGISTRY.register()  # pyright: ignore[reportOptionalCall]
 class DualSupervisionModel(RestorationModel):
-    """RestorationModel that also supervises the deblurring branch, where the network has one.
+    """RestorationModel that also supervises the deblurring branch if the network has one.
 
-    ``train.deblur_opt`` is a loss like ``pixel_opt``, on the branch's output against ``lq_sharp`` (b, c, h, w); it is
-    logged as ``l_deblur``. A network has a branch when its ``deblur_branch`` attribute is not None; its
-    ``forward(x, return_lr=True)`` then returns (HR, sharp LR). A network without one is supervised at HR alone.
+    ``train.deblur_opt`` is a loss like ``pixel_opt``. It compares the branch's output with ``lq_sharp`` (b, c, h, w)
+    and is logged as ``l_deblur``. A network has a branch if its ``deblur_branch`` attribute is not None; its
+    ``forward(x, return_lr=True)`` then returns (HR, sharp LR). A network without a branch is supervised at HR alone.
 
-    Validation and test never compute the branch, and a test builds the network without it.
+    Validation and test never compute the branch. A test builds the network without it.
 
     Raises:
         RequestError: a branch without ``deblur_opt``, or a batch without ``lq_sharp``.
@@ -45,8 +45,8 @@ class DualSupervisionModel(RestorationModel):
         has_branch = getattr(network, 'deblur_branch', None) is not None
         if has_branch and not deblur_opt:
             raise RequestError(
-                f'train.deblur_opt is missing: {type(network).__name__} has a deblurring branch, and nothing '
-                'would train it. Give a loss, for example {type: L1Loss, loss_weight: 0.5}, or set network_g: '
+                f'train.deblur_opt is missing: {type(network).__name__} has a deblurring branch, and no loss '
+                'would train it. Give one, for example {type: L1Loss, loss_weight: 0.5}, or set network_g: '
                 'deblur_branch: false.'
             )
         if deblur_opt and not has_branch:

@@ -1,4 +1,4 @@
-"""Which frames a data set holds, without a picture being read."""
+"""Lists the frames of a data set without reading a picture."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pdan_plugin.data.reds_paired_dataset import REDSPairedDataset
 
 
 def listed_frames(dataset: Any) -> list[tuple[str, str]] | None:
-    """(path, the root it lies below) of every frame, in order; None of a data set that does not list them.
+    """(path, its data root) of every frame, in order; None if the data set does not list its frames.
 
     Args:
-        dataset: As it was built, with its options in ``opt``: a `REDSPairedDataset`, or one of the toolbox's that keep
-            a list ``paths``.
+        dataset: A built data set with its options in ``opt``: a `REDSPairedDataset`, or one of the toolbox's data sets
+            with a list ``paths``.
     """
     if isinstance(dataset, REDSPairedDataset):
         return dataset.frames()

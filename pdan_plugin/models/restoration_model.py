@@ -1,4 +1,4 @@
-"""The model every other one here builds on: the toolbox's SRModel, for any registered network, made an engine."""
+"""The base of all models here: the toolbox's SRModel with precision, accumulation, gradient guard and exact resume."""
 
 from __future__ import annotations
 
@@ -26,24 +26,25 @@ FUSED_OPTIMIZERS = {'Adam': torch.optim.Adam, 'AdamW': torch.optim.AdamW}
 
 @MODEL_REGISTRY.register()  # pyright: ignore[reportOptionalCall]
 class RestorationModel(ResumableModel):
-    """SRModel made fast, safe and exact after a crash, for any registered network.
+    """SRModel for any registered network, faster, guarded against non-finite steps, and exact on resume.
 
     Options beyond SRModel's, all under ``train``:
 
     - ``precision``: 'fp32', 'bf16' or 'fp16' (autocast of the forward pass; weights, losses and the optimizer stay
-      float32; fp16 with a loss scale).
-    - ``tf32``: whether float32 convolutions and matrix products on CUDA may use TF32; default true, as the toolbox's
-      convolutions do. Validation never does.
-    - ``channels_last``: lay the network and its input out channels-last; faster where the convolutions are.
+      float32; fp16 uses a loss scale).
+    - ``tf32``: whether float32 convolutions and matrix products on CUDA may use TF32. The default is true, as for the
+      toolbox's convolutions. Validation never uses TF32.
+    - ``channels_last``: store the network and its input in channels-last layout; faster if the device's convolutions
+      are faster in it.
     - ``compile``: torch.compile the network for training.
-    - ``accumulation_steps``: the batch of an iteration is this many times ``batch_size_per_gpu``, worked through in
-      parts; one iteration stays one step of the optimizer.
-    - ``grad_clip_norm``: the gradient is scaled down to this norm where it is larger.
-    - ``max_skipped_steps``: a step whose loss or gradient is not finite is skipped; so many in a row end the training.
+    - ``accumulation_steps``: the batch of an iteration is this many times ``batch_size_per_gpu``, computed in parts;
+      one iteration is still one optimizer step.
+    - ``grad_clip_norm``: a gradient with a larger norm is scaled down to this norm.
+    - ``max_skipped_steps``: a step with a non-finite loss or gradient is skipped; this many in a row end the training.
     - ``scheduler: {type: ReduceLROnPlateau, ...}``: :class:`~pdan_plugin.training.plateau_schedule.PlateauSchedule`.
 
-    Its training state holds whatever decides what comes after; a run resumed from it computes the same numbers as one
-    that was never stopped (on a CPU, with as many ranks, to the bit).
+    The training state is complete: a resumed run computes the same numbers as one that was never stopped (bit for bit
+    on a CPU with the same number of ranks).
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
@@ -54,12 +55,12 @@ class RestorationModel(ResumableModel):
         self.accumulation_steps = int(train_opt.get('accumulation_steps', 1))
         self.losses: OrderedDict[str, Tensor] = OrderedDict()
         self.batch: dict[str, Any] = {}
-        # DataParallel's threads would take the device's default type, float16, and nothing would say so; and its copies
-        # of a compiled network all run the first one's code, on the first one's weights.
+        # DataParallel's threads silently autocast to the default type, float16. Its replicas of a compiled network all
+        # run the first replica's code on the first replica's weights.
         alone = [f'precision: {self.precision}'] * (self.precision != 'fp32') + ['compile: true'] * self.compiles
         if opt['is_train'] and alone and not opt['dist'] and opt['num_gpu'] > 1:
             raise RequestError(
-                f'train.{alone[0]} on {opt["num_gpu"]} GPUs needs a process for each of them: '
+                f'train.{alone[0]} on {opt["num_gpu"]} GPUs needs one process per GPU: '
                 f'start the run with --nproc {opt["num_gpu"]}, or set num_gpu: 1.'
             )
         super().__init__(opt)
@@ -78,7 +79,7 @@ class RestorationModel(ResumableModel):
         super().init_training_settings()
         if self.ema_decay > 0:
             _lay_out(self.net_g_ema, self.memory_format)
-        # running statistics that a skipped step has to leave as they were
+        # running statistics, which a skipped step must not change
         buffers = self.get_bare_model(self.net_g).named_buffers()
         self._statistics = [buffer for name, buffer in buffers if 'running_' in name]
         get_root_logger().info(self._describe_settings())
@@ -96,10 +97,10 @@ class RestorationModel(ResumableModel):
         )
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
-        # Before DistributedDataParallel takes the parameters' strides for its buckets.
+        # before DistributedDataParallel copies the parameters' strides into its buckets
         _lay_out(net, self.memory_format)
         if not self.is_train:
-            return net.to(self.device)  # a test has no gradients to share, and Bicubic no parameters
+            return net.to(self.device)  # unwrapped: a test shares no gradients, and DDP rejects Bicubic (no parameters)
         if self.compiles:
             net.compile()  # in place: its parameters keep their names
         return super().model_to_device(net)
@@ -107,7 +108,7 @@ class RestorationModel(ResumableModel):
     def get_optimizer(
         self, optim_type: str, params: Iterable[nn.Parameter], lr: float, **kwargs: Any
     ) -> torch.optim.Optimizer:
-        """The toolbox's optimizers and AdamW; Adam and AdamW fused where the parameters' device has it."""
+        """The toolbox's optimizers and AdamW; Adam and AdamW are fused if the parameters' device supports it."""
         if optim_type not in FUSED_OPTIMIZERS:
             return super().get_optimizer(optim_type, params, lr, **kwargs)
         params = list(params)
@@ -128,12 +129,12 @@ class RestorationModel(ResumableModel):
     ) -> None:
         """Loads a toolbox weights file into ``net``.
 
-        The toolbox asks for the average's weights as 'params_ema' whatever ``path: param_key_g`` says. Where that names
-        neither of the toolbox's two sets, as for a file that is the weights themselves, it holds for the average too.
+        The toolbox always loads the averaged network from 'params_ema'. If ``path: param_key_g`` is neither 'params'
+        nor 'params_ema', for example for a bare state dict, it is used for the averaged network too.
 
         Raises:
-            RequestError: the file is missing or no weights file, lacks ``param_key``, or (strict) does not fit the
-                network; the message names the file and the keys.
+            RequestError: the file is missing, is not a weights file, lacks ``param_key``, or (strict) does not fit the
+                network. The message names the file and the keys.
         """
         network = self.get_bare_model(net)
         if net is getattr(self, 'net_g_ema', None):
@@ -141,7 +142,7 @@ class RestorationModel(ResumableModel):
             param_key = param_key if asked in ('params', 'params_ema') else asked
         weights = read_weights(load_path, param_key)
         own_names = getattr(network, 'own_names', None)
-        if own_names is not None:  # a network that also takes weights under other names
+        if own_names is not None:  # a network that also accepts weights under other names
             weights = own_names(weights)
         logger = get_root_logger()
         logger.info(f'Loading {type(network).__name__} weights from {load_path} [{param_key}].')
@@ -160,13 +161,13 @@ class RestorationModel(ResumableModel):
         except RuntimeError as error:
             raise RequestError(
                 f'{load_path} does not fit {type(network).__name__}:\n{error}\n'
-                'Make the network what the weights were trained with, or set path: strict_load_g: false to load what '
-                'fits.'
+                'Set network_g to the network that the weights were trained with, or set path: strict_load_g: false to '
+                'load what fits.'
             ) from error
         for name in set(unfit.missing_keys).difference(misfits):
             logger.warning(f'{name}: not in {load_path}; left as it was initialised (strict_load_g: false).')
         for name in unfit.unexpected_keys:
-            logger.warning(f'{name}: in {load_path}, but not in the network; left out (strict_load_g: false).')
+            logger.warning(f'{name}: in {load_path}, but not in the network; not loaded (strict_load_g: false).')
 
     # ---- training ----
 
@@ -176,10 +177,10 @@ class RestorationModel(ResumableModel):
             return
         self.batch = data
         if self.accumulation_steps == 1:
-            self.load_part(data)  # else each goes to the device when its turn comes
+            self.load_part(data)  # otherwise `_backward` loads one part at a time
 
     def load_part(self, data: dict[str, Any]) -> None:
-        """Puts a batch, or one part of it, on the device, as the attributes that `compute_losses` reads."""
+        """Copies a batch, or one part of it, to the device, into the attributes that `compute_losses` reads."""
         self.lq = self.to_device(data['lq'])
         if 'gt' in data:
             self.gt = self.to_device(data['gt'])
@@ -189,13 +190,13 @@ class RestorationModel(ResumableModel):
         return images.to(self.device, memory_format=memory_format, non_blocking=True)
 
     def compute_losses(self) -> OrderedDict[str, Tensor]:
-        """Runs the network on the loaded part; its losses by the name they are logged under, to be summed."""
+        """Runs the network on the loaded part. Returns the losses by their names in the log; their sum is trained."""
         with autocast(self.device, self.precision):
             self.output = self.net_g(self.lq)
         return self.output_losses(self.output, self.gt)
 
     def output_losses(self, output: Tensor, target: Tensor) -> OrderedDict[str, Tensor]:
-        """The losses of HR output against ground truth, both (b, c, h, w), in float32."""
+        """The losses between HR output and ground truth, both (b, c, h, w), in float32."""
         output = output.float()
         losses: OrderedDict[str, Tensor] = OrderedDict()
         if self.cri_pix:
@@ -209,15 +210,15 @@ class RestorationModel(ResumableModel):
         return losses
 
     def part_share(self, criterion: nn.Module) -> float:
-        """What a part's loss counts for in the whole batch's: its share of a mean, all of a sum."""
+        """Weight of a part's loss in the batch's loss: 1 / ``accumulation_steps`` for a mean, 1 for a sum."""
         return 1.0 if getattr(criterion, 'reduction', 'mean') == 'sum' else 1.0 / self.accumulation_steps
 
     def trained_networks(self) -> dict[str, nn.Module]:
-        """The networks that the losses of an iteration train, by the names of their files; wrapped as they are."""
+        """The networks that an iteration trains, by the names of their files; wrapped ones (DDP) stay wrapped."""
         return {'net_g': self.net_g}
 
     def step_optimizers(self) -> list[torch.optim.Optimizer]:
-        """The optimizers of these networks: all of them make the step of an iteration, or it is skipped by all."""
+        """The optimizers of these networks. In an iteration either all of them step, or none does."""
         return [self.optimizer_g]
 
     def optimize_parameters(self, current_iter: int) -> None:
@@ -255,8 +256,8 @@ class RestorationModel(ResumableModel):
             return [self.batch]
         if not self.batch:
             raise RequestError(
-                f'train.accumulation_steps: {type(self).__name__} has a feed_data of its own, which keeps no batch to '
-                'work through in parts; take it out, or let the model override load_part instead'
+                f'train.accumulation_steps: {type(self).__name__} overrides feed_data and keeps no batch to divide '
+                'into parts; remove the option, or let the model override load_part instead'
             )
         return [{key: _share(values, index, steps) for key, values in self.batch.items()} for index in range(steps)]
 
@@ -266,7 +267,7 @@ class RestorationModel(ResumableModel):
         with ExitStack() as alone:
             for network in self.trained_networks().values():
                 if isinstance(network, nn.parallel.DistributedDataParallel) and not is_last:
-                    # the ranks' gradients are averaged once, in the last part's backward pass
+                    # the gradients are averaged over the ranks once, in the last part's backward pass
                     alone.enter_context(network.no_sync())
             losses = self.compute_losses()
             self.scaler.scale(torch.stack(list(losses.values())).sum()).backward()
@@ -291,7 +292,7 @@ class RestorationModel(ResumableModel):
         logger.error(self.guard.skip(iteration, report_of_all_ranks(report)))
 
     def model_ema(self, decay: float = 0.999) -> None:
-        """Moves the averaged network towards the trained one: parameters by 1 - ``decay``, buffers all the way."""
+        """Moves the averaged parameters towards the trained ones by 1 - ``decay``. Copies the buffers."""
         network = self.get_bare_model(self.net_g)
         parameters, buffers = dict(network.named_parameters()), dict(network.named_buffers())
         with torch.no_grad():
@@ -303,11 +304,10 @@ class RestorationModel(ResumableModel):
                 buffer.copy_(buffers[name])
 
     def get_current_log(self) -> OrderedDict[str, float]:
-        """The last iteration's losses, averaged over the ranks.
+        """The last iteration's losses, averaged over the ranks. The trainer calls it on every rank.
 
-        Read here and not at every iteration, because reading a loss makes the host wait for the GPU. The trainer
-        calls it on every rank. A model with an `optimize_parameters` of its own, which leaves no losses here, logs what
-        it has put into `log_dict`, as with the toolbox.
+        Losses are read only here, because reading one makes the host wait for the GPU. A model that overrides
+        `optimize_parameters` and sets no `losses` logs its `log_dict`, as in the toolbox.
         """
         if self.losses:
             self.log_dict = self.reduce_loss_dict(self.losses)
@@ -315,14 +315,14 @@ class RestorationModel(ResumableModel):
 
 
 def _lay_out(network: nn.Module, memory_format: torch.memory_format) -> None:
-    """Lays parameters out; buffers are left as they are: torch cannot broadcast a lone (1, c, 1, 1) tensor, such as an
-    image mean, in the channels-last layout."""
+    """Sets the layout of the parameters, not of buffers: DDP cannot broadcast a single (1, c, 1, 1) tensor, such as an
+    image mean, in channels-last layout."""
     for parameter in network.parameters():
         if parameter.dim() == 4:
             parameter.data = parameter.data.to(memory_format=memory_format)
 
 
 def _share(values: Any, index: int, count: int) -> Any:
-    """The ``index``-th of ``count`` equal shares of a batch's values: a tensor (b, ...) or a list of b."""
+    """The ``index``-th of ``count`` equal parts of a batch's values: a tensor (b, ...) or a list of length b."""
     size = len(values) // count
     return values[index * size : (index + 1) * size]

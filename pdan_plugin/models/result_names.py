@@ -1,4 +1,4 @@
-"""What the result of an image is called."""
+"""Names the result of an image."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pdan_plugin.media.picture_files import PICTURE_SUFFIXES
 
 
 def result_name(lq_path: str, roots: Sequence[str | None]) -> str:
-    """The name of an image's result: its path below a root, without a picture's ending, folders joined by '_'.
+    """The name of an image's result: its path below a root, without the picture suffix, folders joined by '_'.
 
-    An absolute path that is below none of the roots gives its last two parts.
+    For an absolute path below none of the roots, the name is made of its last two parts.
 
     >>> result_name('/data/X4/000/00000009.png', ['/data/X4'])
     '000_00000009'
@@ -22,7 +22,7 @@ def result_name(lq_path: str, roots: Sequence[str | None]) -> str:
 
 
 def clip_and_frame(lq_path: str, roots: Sequence[str | None]) -> tuple[str, str]:
-    """The clip and the frame of `result_name`, which joins them by '_'; both empty where an image lies in no folder.
+    """The clip and the frame that `result_name` joins by '_'. Both are empty if the image lies in no folder.
 
     >>> clip_and_frame('/data/X4/000/00000009.png', ['/data/X4'])
     ('000', '00000009')

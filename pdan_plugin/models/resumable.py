@@ -1,4 +1,4 @@
-"""A training state that holds whatever decides what comes after, and the way back into it."""
+"""Saves a complete training state, and resumes from it."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from pdan_plugin.training.history import run_history
 from pdan_plugin.training.plateau_schedule import PlateauSchedule
 from pdan_plugin.training.random_state import random_state, set_random_state
 
-# Ways to compute the same optimizer.
+# Options that choose how an optimizer is computed, not what it computes.
 IMPLEMENTATIONS = ('fused', 'foreach', 'capturable', 'differentiable')
 
 
 class ResumableModel(ShardedValidationModel):
-    """The toolbox's training state, and what it lacks: random generators, loss scale, skipped steps, best scores.
+    """Adds to the toolbox's training state: random generators, loss scale, skipped steps and best scores.
 
-    Built by the subclass in training: ``scaler`` and ``guard``.
+    In training, the subclass builds ``scaler`` and ``guard``.
     """
 
     scaler: torch.amp.GradScaler
     guard: GradientGuard
 
     def save_training_state(self, epoch: int, current_iter: int) -> None:
-        """Every rank calls it, through `save`; rank 0 writes."""
+        """Saves the training state. Every rank calls it, through `save`; rank 0 writes."""
         for scheduler in self.schedulers:
             if isinstance(scheduler, PlateauSchedule):
                 scheduler.share_between_ranks()
         self._random_states = _from_all_ranks(random_state(self.device))
-        run_history(self.opt).sync()  # the record must not fall behind the state in a power cut
+        run_history(self.opt).sync()  # after a power cut the history must not be older than the state
         super().save_training_state(epoch, current_iter)
 
     def training_state(self, epoch: int, current_iter: int) -> dict[str, Any]:
-        """The toolbox's training state and what it lacks; asked for on rank 0, within `save_training_state`."""
+        """The complete training state. Called on rank 0, within `save_training_state`."""
         return {
             **super().training_state(epoch, current_iter),  # pyright: ignore[reportAttributeAccessIssue]
             'random': self._random_states,
@@ -50,19 +50,22 @@ class ResumableModel(ShardedValidationModel):
         }
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
-        """Goes on from a training state, this model's or the toolbox's own, which lacks the random generators, the
-        best scores and fp16's scale: those begin anew, and a line in the log says so.
+        """Resumes from a training state of this model or of the toolbox.
+
+        A state of the toolbox has no random generators, best scores or fp16 loss scale. These start from their initial
+        values, and a warning is logged.
 
         Raises:
-            RequestError: the state is of another number of optimizers.
+            RequestError: the state has another number of optimizers.
         """
         if len(resume_state['optimizers']) != len(self.optimizers):
             raise RequestError(
-                f'The training state of iteration {resume_state["iter"]} is of {len(resume_state["optimizers"])} '
-                f'optimizer(s), and {type(self).__name__} has {len(self.optimizers)}: another model_type saved it. Go '
-                'on with that one, or begin anew from its weights (path: pretrain_network_g, without resume_state).'
+                f'The training state of iteration {resume_state["iter"]} has {len(resume_state["optimizers"])} '
+                f'optimizer(s), and {type(self).__name__} has {len(self.optimizers)}: another model_type saved it. '
+                'Resume with that model_type, or start a new run from its weights (path: pretrain_network_g, without '
+                'resume_state).'
             )
-        # how an optimizer is computed is this run's affair, not that of the run which saved the state
+        # this run, not the run that saved the state, decides how its optimizers are computed
         own_groups = [each.param_groups for each in self.optimizers]
         resume_state['optimizers'] = [
             {**state, 'param_groups': [
@@ -78,8 +81,8 @@ class ResumableModel(ShardedValidationModel):
         missing = [name for name in ('random', 'guard', 'best_metric_results') if name not in resume_state]
         if missing:
             get_root_logger().warning(
-                f'The training state of iteration {resume_state["iter"]} is one of the toolbox: without the state of '
-                "the random generators, the best scores so far and fp16's loss scale. Those begin anew."
+                f'The training state of iteration {resume_state["iter"]} was saved by the toolbox: it has no random '
+                'generators, best scores or fp16 loss scale. These start from their initial values.'
             )
         else:
             self._set_random_state(resume_state['random'])
@@ -89,7 +92,7 @@ class ResumableModel(ShardedValidationModel):
             self.scaler.load_state_dict(resume_state['scaler'])
         iteration = resume_state['iter']
         validated = from_rank_zero(lambda: run_history(self.opt).validations(iteration))
-        for dataset_name, results in validated.items():  # made after the state was saved
+        for dataset_name, results in validated.items():  # validations made after the state was saved
             self._validated_at[dataset_name] = iteration
             if results:
                 self.note_results(dataset_name, results, iteration)
@@ -98,16 +101,16 @@ class ResumableModel(ShardedValidationModel):
         rank, world_size = get_dist_info()
         if len(states) != world_size:
             get_root_logger().warning(
-                f'The training state is of {len(states)} rank(s), this run has {world_size}: it sees the same samples '
-                'an epoch, in other batches, and its random generators do not go on where they stood.'
+                f'The training state was saved by {len(states)} rank(s), this run has {world_size}: an epoch has the '
+                'same samples in other batches, and the random generators do not continue from the saved state.'
             )
         if rank < len(states):
             set_random_state(states[rank], self.device)
 
 
 def _lay_out_state(optimizer: torch.optim.Optimizer) -> None:
-    """Lays moments out as their parameters are, which a state saved with another `channels_last` does not: fused Adam
-    takes both to lie alike in memory, and on a CPU does not look whether they do."""
+    """Gives moments the memory layout of their parameters. It differs if the state was saved with another
+    `channels_last`; fused Adam expects the same layout, and on a CPU it does not check."""
     for parameter, state in optimizer.state.items():
         for name, value in state.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():

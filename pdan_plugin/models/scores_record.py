@@ -1,11 +1,11 @@
-"""What a test leaves beside its pictures: every image's scores, their means by clip, and what was tested how.
+"""The tables and test.json of a test: every image's scores, their means by clip, and the settings of the run.
 
-``results/NAME/DATASET.csv`` has a row an image, ``results/NAME/DATASET_clips.csv`` a row a clip and a last one,
-``mean``, over all images; ``results/NAME/test.json`` describes the run and names the files of each data set.
+``results/NAME/DATASET.csv`` has one row per image. ``results/NAME/DATASET_clips.csv`` has one row per clip and a last
+row ``mean`` over all images. ``results/NAME/test.json`` describes the run and names the files of each data set.
 
-A perfect picture's PSNR is infinite, and so is a mean with it. The tables have ``inf``; JSON has no number for it, so
-that it is the string "Infinity" in test.json ("NaN" likewise), as in a training's history. A metric with such values
-also has ``not_finite``, how many of its images have them, and ``mean_of_finite``, the mean of the others (null where
+The PSNR of a perfect picture is infinite, and so is a mean that includes it. The tables have ``inf``. JSON has no
+number for it, so test.json has the string "Infinity" (or "NaN"), like the history of a training. A metric with such
+values also has ``not_finite``, the number of those images, and ``mean_of_finite``, the mean of the others (null if
 there are none).
 """
 
@@ -37,9 +37,9 @@ MEAN_ROW = 'mean'
 
 @dataclass(frozen=True)
 class ScoredImage:
-    """One image of a data set: its result's name, its scores by metric, and the network's time alone.
+    """One image of a data set: the name of its result, its scores by metric, and the network's time.
 
-    ``clip`` and ``frame`` are empty where the data set has none; ``seconds`` is None where it was not measured.
+    ``clip`` and ``frame`` are empty if the data set has none. ``seconds`` is None if it was not measured.
     """
 
     name: str
@@ -50,13 +50,13 @@ class ScoredImage:
 
 
 class ScoresRecord:
-    """The record of one test run, which grows by a data set at a time.
+    """The record of one test run. Data sets are added one at a time.
 
     Args:
         folder: results/NAME.
-        opt: The run's options, as the toolbox hands them to a model.
-        parameters: How many numbers the tested network has.
-        machine: On what it was tested, in words.
+        opt: The run's options, as the toolbox passes them to a model.
+        parameters: Number of parameters of the tested network.
+        machine: Description of the machine.
     """
 
     def __init__(self, folder: Path, opt: Mapping[str, Any], *, parameters: int, machine: str) -> None:
@@ -79,12 +79,12 @@ class ScoresRecord:
         }
 
     def add(self, dataset_opt: Mapping[str, Any], images: Sequence[ScoredImage], *, pictures: bool) -> None:
-        """Writes a data set's tables and the record that names them, each whole or not at all.
+        """Writes the tables of a data set and test.json. Each file is written whole or not at all.
 
         Args:
             dataset_opt: The data set's options.
-            images: At least one, in the data set's order.
-            pictures: Whether the images' results were written.
+            images: One or more images, in the data set's order.
+            pictures: Whether the result pictures were written.
 
         Raises:
             WorkError: A file cannot be written.
@@ -119,12 +119,12 @@ class ScoresRecord:
 
 
 def reserved_metric_name(metrics_opt: Mapping[str, Any]) -> str | None:
-    """The first metric that is called like a column of the tables; None where there is none."""
+    """The first metric with the name of a column of the tables; None if there is none."""
     return next((name for name in metrics_opt if name in (*_FIRST_COLUMNS, _LAST_COLUMN, 'images')), None)
 
 
 def mean_of(values: Sequence[float]) -> float:
-    """The mean of at least one value; with infinities of both signs it is nan."""
+    """The mean of one or more values; nan if they include infinities of both signs."""
     try:
         return math.fsum(values) / len(values)
     except ValueError:
@@ -132,7 +132,7 @@ def mean_of(values: Sequence[float]) -> float:
 
 
 def with_absolute_paths(dataset_opt: Mapping[str, Any]) -> dict[str, Any]:
-    """A data set's options with every data root and list of frames as an absolute path."""
+    """A data set's options, with the paths of data roots and frame lists made absolute."""
     resolved: dict[str, Any] = {}
     for key, value in dataset_opt.items():
         if isinstance(value, Mapping):
@@ -149,14 +149,14 @@ def with_absolute_paths(dataset_opt: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def machine_in_words(device: torch.device) -> str:
-    """The processor a network runs on, for a reader who compares seconds."""
+    """The GPU, or the CPU and its number of threads, for readers who compare seconds."""
     if device.type == 'cuda':
         return torch.cuda.get_device_name(device)
     return f'{processor_name()}, {torch.get_num_threads()} threads'
 
 
 def versions() -> dict[str, str]:
-    """Of this package, torch and Python: what a run was made with."""
+    """The versions of this package, torch and Python."""
     return {'pdan_plugin': __version__, 'torch': torch.__version__, 'python': platform.python_version()}
 
 

@@ -1,4 +1,4 @@
-"""Validation and test in which every rank takes its share of the pictures; the scores do not depend on how many."""
+"""Validation and test shared between the ranks. The scores do not depend on the number of ranks."""
 
 from __future__ import annotations
 
@@ -40,19 +40,22 @@ from pdan_plugin.training.random_state import random_state_kept
 
 
 class ShardedValidationModel(SRModel):
-    """SRModel whose validation is shared out over the ranks, in a precision of its own; results have clip and frame in
-    their names. A test leaves every image's scores and the network's time (`pdan_plugin.models.scores_record`).
+    """SRModel with validation shared between the ranks and its own validation precision.
+
+    The names of results contain clip and frame. A test writes every image's scores and the network's time
+    (`pdan_plugin.models.scores_record`).
 
     Options, under ``val``:
 
     - ``precision``: 'fp32' (without TF32, so that scores compare with published ones), 'bf16' or 'fp16'.
-    - ``self_ensemble``: the mean over the eight flipped and turned forms of a picture.
-    - ``tile``: pixels of the input, or 'auto': the picture is restored in parts of that size; ``tile_overlap``: how
-      many pixels of the input neighbours share, by default what the network sees around a pixel.
-    - ``submission``: a test ends with the zip to hand in at a challenge on REDS (`pdan_plugin.models.submission`).
+    - ``self_ensemble``: the mean over the eight flips and rotations of a picture.
+    - ``tile``: tile size in pixels of the input, or 'auto'. ``tile_overlap``: pixels of the input that neighbouring
+      tiles share; by default the network's receptive field around a pixel.
+    - ``submission``: a test writes the zip file for a challenge on REDS (`pdan_plugin.models.submission`).
 
     Raises:
-        RequestError: A metric cannot be computed as its options are, or two data sets of a test would write one file.
+        RequestError: A metric cannot be computed with its options, or two data sets of a test would write the same
+            file.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
@@ -61,7 +64,9 @@ class ShardedValidationModel(SRModel):
         prepare_metrics(metrics_opt)
         reserved = None if opt['is_train'] else reserved_metric_name(metrics_opt)
         if reserved is not None:
-            raise RequestError(f'val.metrics.{reserved}: a column of the scores is called so; give it another name')
+            raise RequestError(
+                f'val.metrics.{reserved}: a column of the score tables has this name; give the metric another name'
+            )
         if not opt['is_train']:
             require_distinct_tables(opt.get('datasets') or {})
         self.validation_precision = val_opt.get('precision', 'fp32')
@@ -77,32 +82,32 @@ class ShardedValidationModel(SRModel):
             get_root_logger().warning(f'val: {slow}.')
 
     def to_device(self, images: Tensor) -> Tensor:
-        """A batch of pictures as the network takes it."""
+        """Copies a batch of pictures to the network's device."""
         return images.to(self.device, non_blocking=True)
 
     def feed_data(self, data: dict[str, Any]) -> None:
-        """Takes a picture to validate or test; its ground truth is compared as it came, and stays where it is."""
+        """Loads a picture to validate or test. Its ground truth stays on the CPU."""
         self.lq = self.to_device(data['lq'])
 
     def test(self) -> None:
-        """Sets ``output`` (b, c, h, w), float32, from ``lq``: by the averaged network where there is one."""
-        with torch.compiler.set_stance('force_eager'):  # each size of picture would be compiled anew
+        """Sets ``output`` (b, c, h, w), float32, from ``lq``. Uses the averaged network if there is one."""
+        with torch.compiler.set_stance('force_eager'):  # otherwise each picture size would be compiled again
             if self._restores_in_parts:
                 restorer = self._restorer or self._new_restorer()
                 self.output = restorer(self.lq)
                 return
-            # Never through DistributedDataParallel: ranks may hold different numbers of images, and its buffer
-            # broadcast waits.
+            # Not through DistributedDataParallel: its buffer broadcast waits for all ranks, and ranks may have
+            # different numbers of images.
             network = self._validated_network()
             was_training = network.training
             network.eval()
-            # a network may keep a tensor from here for training, which inference mode forbids
+            # not inference_mode: a network may cache a tensor here and use it in training
             with torch.no_grad(), full_float32(), autocast(self.device, self.validation_precision):
                 self.output = network(self.lq).float()
             network.train(was_training)
 
     def _new_restorer(self) -> Restorer:
-        """For the weights as they are now, of which it takes a copy."""
+        """A restorer with a copy of the current weights."""
         val_opt = self.opt['val']
         return Restorer(
             self._validated_network(),
@@ -125,17 +130,18 @@ class ShardedValidationModel(SRModel):
         self._validate(dataloader, current_iter, tb_logger, save_img)
 
     def _validate(self, dataloader: DataLoader, current_iter: int | str, tb_logger: Any, save_img: bool) -> None:
-        """Scores the data set, each rank its share (images rank, rank + world, ...).
+        """Scores the data set. Each rank scores the images rank, rank + world size, ...
 
-        Every image's scores are gathered and averaged in the data set's order, so the numbers do not depend on how
-        many ranks there are. Every rank ends with the same ``metric_results``. What data set or network draw is not
-        missing to the training. In a training run that was asked to stop, it is broken off and leaves no result.
+        All scores are gathered and averaged in the data set's order, so the means do not depend on the number of ranks.
+        Every rank ends with the same ``metric_results``. The random generators are restored afterwards, so training
+        draws the same numbers with and without validation. If a training run is asked to stop, validation ends early
+        without a result.
         """
         dataset: Any = dataloader.dataset
         dataset_opt: dict[str, Any] = dataset.opt
         dataset_name = dataset_opt['name']
         if self.is_train and self._validated_at.get(dataset_name) == current_iter:
-            return  # the trainer validates once more at its end, with nothing new to see
+            return  # the trainer validates once more after the last iteration, with the same weights
         is_submission = not self.is_train and bool(self.opt['val'].get('submission'))
         if is_submission:
             require_challenge_frames(dataset, save_img=save_img)
@@ -146,7 +152,7 @@ class ShardedValidationModel(SRModel):
         rank, world_size = get_dist_info()
         total = len(dataset)
         shard = range(rank, total, world_size)
-        # a generator of its own: starting a loader draws a seed, which is none of the training's draws
+        # own generator: a loader draws a seed when it starts, which must not come from the training's generator
         dataloader = DataLoader(
             Subset(dataset, shard),
             batch_size=1,
@@ -187,7 +193,7 @@ class ShardedValidationModel(SRModel):
         results = {metric: mean_of([image.scores[metric] for image in in_order]) for metric in metrics_opt}
         if metrics_opt:
             self.metric_results = results
-        if self.is_train:  # in a test there is one result and nothing to be best of
+        if self.is_train:  # a test has one result, so no best one
             if metrics_opt:
                 self.note_results(dataset_name, results, int(current_iter))
             run_history(self.opt).add_validation(int(current_iter), dataset_name, results)
@@ -212,13 +218,13 @@ class ShardedValidationModel(SRModel):
             path = folder / f'{dataset_opt["name"]}_submission.zip'
             write_submission(path, images, paths, on_gpu=self.device.type == 'cuda', description=self.opt['name'])
             get_root_logger().info(
-                f"Submission: {path}; its readme.txt says that no data but the challenge's were trained on: "
-                'correct that where it is not so.'
+                f'Submission: {path}. Its readme.txt states that the network was trained on the data of the challenge '
+                'alone; correct it if you used other data.'
             )
 
     @contextmanager
     def _restoring_as_now(self) -> Iterator[None]:
-        """Within it `test` uses one restorer, of the weights that there are now."""
+        """Inside the block, `test` uses one restorer with the current weights."""
         if not self._restores_in_parts:
             yield
             return
@@ -231,13 +237,13 @@ class ShardedValidationModel(SRModel):
             self._restorer = None
 
     def _restored(self, data: dict[str, Any]) -> tuple[Tensor, float | None]:
-        """What the network makes of a picture, and in a test the seconds of that alone.
+        """The network's output for a picture and, in a test, its seconds.
 
-        They are counted as the challenges on REDS do: from the picture in the device's memory to the result in it. The
-        first picture, and on a GPU the first of each size, is restored once before, uncounted: kernels are chosen then.
+        Time is measured as in the challenges on REDS: from the picture in device memory to the result in device memory.
+        The first picture (on a GPU, the first of each size) is restored once before as warm-up.
         """
         self.is_validating = True
-        self.feed_data(data)  # a plugin's model may feed its network more than lq
+        self.feed_data(data)  # another plugin's model may load more than lq
         if self.is_train:
             self.test()
             seconds = None
@@ -269,10 +275,10 @@ class ShardedValidationModel(SRModel):
         return os.path.join(folder, f'{name}_{suffix}.png' if suffix else f'{name}.png')
 
     def note_results(self, dataset_name: str, results: dict[str, float], iteration: int) -> None:
-        """Takes a validation's results for the best so far where they are.
+        """Updates the best results so far with those of a validation.
 
-        A resumed run may have other metrics than the one that saved its state: the best of a metric that is new, or
-        better in the other direction now, begins anew, and a result that is no longer asked for is left out.
+        A resumed run may have other metrics than the run that saved its state. A metric that is new, or whose
+        ``better`` changed, starts without a best result. A metric that was removed is ignored.
         """
         metrics_opt = (self.opt.get('val') or {}).get('metrics') or {}
         if not hasattr(self, 'best_metric_results'):
@@ -289,15 +295,15 @@ class ShardedValidationModel(SRModel):
 
 
 def scoring_threads(device: torch.device) -> int:
-    """How many images are scored while the next is restored; 0 where the network has the processor for itself, which
-    would lose time to them and be measured with them."""
+    """Number of images scored while the next one is restored. 0 on a CPU: scoring would slow the network down and
+    distort its measured time."""
     if device.type != 'cuda':
         return 0
     return max(1, min(8, cores_of_this_rank() - 1))
 
 
 def _take_buffers_of_rank_zero(network: nn.Module) -> None:
-    """Each rank has running statistics of its own samples; those of rank 0 are saved, so those are validated."""
+    """Copies rank 0's running statistics to all ranks: they are the ones that a checkpoint saves."""
     for buffer in network.buffers():
         shared = buffer.contiguous()
         distributed.broadcast(shared, src=0)

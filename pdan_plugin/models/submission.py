@@ -1,4 +1,4 @@
-"""The zip that the NTIRE challenges on REDS take: ten frames of each clip, in one folder, and a readme.txt.
+"""Writes the zip file for the NTIRE challenges on REDS: ten frames of each clip, in one folder, and a readme.txt.
 
 The pictures are called ``CCC_FFFFFFFF.png`` (clip and frame), for the frames 9, 19, ..., 99 of each clip.
 """
@@ -21,14 +21,14 @@ from pdan_plugin.models.scores_record import ScoredImage
 
 _FRAMES = tuple(f'{number:08d}' for number in range(9, 100, 10))
 _CLIP, _FRAME = re.compile(r'\d{3}'), re.compile(r'\d{8}')
-_EARLIEST = (1980, 1, 1, 0, 0, 0)  # a zip's own first day: the same pictures give the same bytes
+_EARLIEST = (1980, 1, 1, 0, 0, 0)  # the earliest date in a zip; a fixed date gives the same bytes for the same pictures
 
 
 def require_challenge_frames(dataset: Any, *, save_img: bool = True) -> None:
-    """Refuses a data set whose results would be no submission; nothing is read but its list of frames.
+    """Rejects a data set if its results cannot be submitted. Reads only its list of frames.
 
     Args:
-        dataset: A data set that was built, with its options in ``opt``.
+        dataset: A built data set with its options in ``opt``.
         save_img: ``val.save_img``.
 
     Raises:
@@ -36,19 +36,19 @@ def require_challenge_frames(dataset: Any, *, save_img: bool = True) -> None:
     """
     label = f'val.submission: data set {dataset.opt["name"]!r}'
     if not save_img:
-        raise RequestError(f'{label}: the zip is of the pictures, which are not kept; set val.save_img: true')
+        raise RequestError(f'{label}: the zip needs the pictures, which are not saved; set val.save_img: true')
     listed = listed_frames(dataset)
     if listed is None:
         raise RequestError(
-            f'{label}: {type(dataset).__name__} does not list its frames, so none can be missed in time; use '
-            'REDSPairedDataset, or set val.submission: false'
+            f'{label}: {type(dataset).__name__} does not list its frames, so missing ones cannot be found before the '
+            'test; use REDSPairedDataset, or set val.submission: false'
         )
     clips: dict[str, set[str]] = {}
     for path, root in listed:
         clip, frame = clip_and_frame(path, [root])
         if not _CLIP.fullmatch(clip) or not _FRAME.fullmatch(frame):
             raise RequestError(
-                f'{label}: {path} is no frame of a clip; expected three digits and eight, as in 000/00000009. '
+                f'{label}: {path} is not a frame of a REDS clip; expected three digits and eight, as in 000/00000009. '
                 'Give frames of REDS, or set val.submission: false'
             )
         clips.setdefault(clip, set()).add(frame)
@@ -67,13 +67,13 @@ def write_submission(
     """Writes the zip, whole or not at all. The same pictures and seconds give the same bytes.
 
     Args:
-        images: Of a data set that `require_challenge_frames` let through, with their seconds.
-        pictures: Each image's PNG file.
-        on_gpu: Where the seconds were counted.
-        description: Goes into readme.txt as it is, on one line.
+        images: Images of a data set that `require_challenge_frames` accepted, with their seconds.
+        pictures: The PNG file of each image.
+        on_gpu: Whether the seconds were measured on a GPU.
+        description: Text for readme.txt; line breaks become spaces.
 
     Raises:
-        WorkError: A picture is gone, or the zip cannot be written.
+        WorkError: A picture is missing, or the zip cannot be written.
     """
     chosen = sorted(
         (f'{image.clip}_{image.frame}.png', picture)

@@ -1,4 +1,4 @@
-"""Where one option must agree with another: what the sections cannot tell each for itself."""
+"""Checks that options of different sections agree with each other."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from pdan_plugin.option_schema.keys_read import keys_read, words_of_package
 
 
 def check_agreement(opt: Mapping[str, Any], model: Any, is_train: bool) -> list[Problem]:
-    """Scale, crop size, loss sections and networks against each other and against the model.
+    """Checks scale, crop size, loss sections and networks against each other and against the model.
 
-    Sections of the wrong kind are passed over here; they are reported where they are checked for themselves.
+    Sections of the wrong kind are skipped here; the check of that section reports them.
     """
     problems = _check_names(opt) + _check_scale(opt) + _check_val(opt)
     if not is_train or model is None:
@@ -33,7 +33,7 @@ def check_agreement(opt: Mapping[str, Any], model: Any, is_train: bool) -> list[
 
 
 def _check_names(opt: Mapping[str, Any]) -> list[Problem]:
-    """The run's name is a folder that may be renamed, the data sets' names part their pictures and curves."""
+    """The run's name is a folder name. Names of data sets keep their pictures and curves apart, so they must differ."""
     problems = []
     name = opt.get('name')
     if isinstance(name, str) and (name in ('', '.', '..') or '/' in name or '\\' in name or '\0' in name):
@@ -44,25 +44,25 @@ def _check_names(opt: Mapping[str, Any]) -> list[Problem]:
         if word == 'train' or not isinstance(values, Mapping) or not isinstance(values.get('name'), str):
             continue
         if values['name'] in words:
-            text = f"found '{values['name']}', as in datasets.{words[values['name']]}; expected a name of its own"
+            text = f"found '{values['name']}', as in datasets.{words[values['name']]}; expected different names"
             problems.append(Problem(f'datasets.{word}.name', text))
         words.setdefault(values['name'], word)
     return problems
 
 
 def _check_val(opt: Mapping[str, Any]) -> list[Problem]:
-    """Options of a validation that only mean something together."""
+    """Options of ``val`` that depend on each other."""
     val = opt['val'] if isinstance(opt.get('val'), Mapping) else {}
     problems = []
     if val.get('tile_overlap') is not None and val.get('tile') is None:
-        text = 'found without val.tile; expected both: add tile: auto, or take it out'
+        text = 'found without val.tile; expected both: add tile: auto, or remove tile_overlap'
         problems.append(Problem('val.tile_overlap', text))
     tile, overlap = val.get('tile'), val.get('tile_overlap')
     if is_whole(tile) and is_whole(overlap) and 2 * overlap >= tile:  # pyright: ignore[reportOperatorIssue]
         text = f'found {overlap}; expected less than half of tile: {tile}'
         problems.append(Problem('val.tile_overlap', text))
     if val.get('submission') and not val.get('save_img'):
-        problems.append(Problem('val.submission', 'found true, but it packs the pictures: set save_img: true'))
+        problems.append(Problem('val.submission', 'found true, but it needs the saved pictures: set save_img: true'))
     return problems
 
 
@@ -78,8 +78,8 @@ def _check_scale(opt: Mapping[str, Any]) -> list[Problem]:
             Problem(
                 'scale',
                 f'found {scale}, but network_g ({opt["network_g"].get("type")}) enlarges '
-                f'{factor} times ({name}{"" if given else " by default"}); expected both '
-                f'alike: set scale: {factor}, or network_g.{name}: {scale}',
+                f'{factor} times ({name}{"" if given else " by default"}); expected the same '
+                f'value: set scale: {factor}, or network_g.{name}: {scale}',
             )
         )
     datasets = opt['datasets'] if isinstance(opt.get('datasets'), Mapping) else {}
@@ -92,8 +92,7 @@ def _check_scale(opt: Mapping[str, Any]) -> list[Problem]:
             problems.append(
                 Problem(
                     f'datasets.{word}.gt_size',
-                    f'found {size}, which scale {scale} does not divide; '
-                    f'expected a multiple of it, such as {nearest_size}',
+                    f'found {size}; expected a multiple of scale {scale}, such as {nearest_size}',
                 )
             )
         if is_number(values.get('scale')) and values['scale'] != scale:
@@ -101,16 +100,16 @@ def _check_scale(opt: Mapping[str, Any]) -> list[Problem]:
                 Problem(
                     f'datasets.{word}.scale',
                     f'found {values["scale"]}, but the toolbox overwrites it '
-                    f"with the file's scale: {scale}; take it out",
+                    f"with the file's scale: {scale}; remove the key",
                 )
             )
     return problems
 
 
 def network_scale(values: Any) -> tuple[str | None, Any]:
-    """The name and value of the parameter that says how many times a network enlarges; (None, None) when it has none.
+    """Name and value of the parameter for a network's upscaling factor; (None, None) if it has none.
 
-    It is called upscale, or scale, in the constructor; the value is the option file's, else the default.
+    The constructor calls it ``upscale`` or ``scale``. The value is the option file's, else the default.
     """
     target = find_registered(ARCH_REGISTRY, values.get('type')) if isinstance(values, Mapping) else None
     if target is None:
@@ -124,7 +123,7 @@ def network_scale(values: Any) -> tuple[str | None, Any]:
 
 
 def _check_branch(opt: Mapping[str, Any], train: Mapping[str, Any], model: Any) -> list[Problem]:
-    """A deblurring branch and what trains it: both or neither."""
+    """A network with a deblurring branch needs a model and a loss that train it."""
     network = opt.get('network_g')
     target = find_registered(ARCH_REGISTRY, network.get('type')) if isinstance(network, Mapping) else None
     if target is None or not isinstance(network, Mapping) or not is_own(model):
@@ -139,8 +138,8 @@ def _check_branch(opt: Mapping[str, Any], train: Mapping[str, Any], model: Any) 
         return [
             Problem(
                 'train.deblur_opt',
-                f'missing; {network["type"]} has a deblurring branch, and nothing would '
-                'train it: give a loss such as {type: L1Loss, loss_weight: 0.5}, or set '
+                f'missing; {network["type"]} has a deblurring branch, and no loss would '
+                'train it: give one such as {type: L1Loss, loss_weight: 0.5}, or set '
                 'network_g.deblur_branch: false',
             )
         ]
@@ -156,30 +155,30 @@ def _check_branch(opt: Mapping[str, Any], train: Mapping[str, Any], model: Any) 
 
 
 def _check_dual_regression(opt: Mapping[str, Any], train: Mapping[str, Any], model: Any) -> list[Problem]:
-    """What a training by dual regression needs; the model itself says what that is."""
+    """The checks of `DualRegressionModel.misfits`, if that model is used."""
     dual = find_registered(MODEL_REGISTRY, 'DualRegressionModel')
     if dual is None or not issubclass(model, dual) or not train:
         return []
     network = opt['network_g'].get('type') if isinstance(opt.get('network_g'), Mapping) else None
     misfits = model.misfits(opt, find_registered(ARCH_REGISTRY, network))
     if not train.get('perceptual_opt'):
-        misfits.pop('train.pixel_opt', None)  # that is asked for of any model
+        misfits.pop('train.pixel_opt', None)  # _check_what_the_model_needs reports it
     return [Problem(key, text) for key, text in misfits.items()]
 
 
 def _check_parts(train: Mapping[str, Any], model: Any) -> list[Problem]:
-    """The loader gives any model the batch of all parts; a plugin's model that knows no parts would take it whole."""
+    """The loader yields the batch of all parts. Another plugin's model without parts would use the whole batch."""
     word = 'accumulation_steps'
     if word not in train or is_own(model) or word in keys_read(model).read.get('train', ()):
-        return []  # the toolbox's models are told where unknown keys are
+        return []  # for the toolbox's models the check of unknown keys reports it
     if word in words_of_package(model.__module__.split('.')[0]):
         return []
-    text = f'{model.__name__} does not work through a batch in parts; take it out, or use model_type: RestorationModel'
+    text = f'{model.__name__} cannot divide a batch into parts; remove the key, or use model_type: RestorationModel'
     return [Problem(f'train.{word}', text)]
 
 
 def _check_what_the_model_needs(opt: Mapping[str, Any], train: Mapping[str, Any], model: Any) -> list[Problem]:
-    """Keys that the toolbox's models and ours read without asking whether they are there."""
+    """Keys that the toolbox's models and ours require: they read them without a default."""
     if not is_own(model):
         return []
     demanded = keys_read(model).demanded

@@ -1,8 +1,8 @@
-"""What an option file may say, checked before the toolbox sees it.
+"""Checks an option file before the toolbox reads it.
 
-The sections and their values are in sections.py. Which further keys a model or data set reads is found in its
-source (keys_read.py); which keywords a network, loss, metric or optimizer takes, in its signature
-(constructors.py, optimization.py); where options must agree with each other, in agreement.py.
+sections.py defines the sections and their values. keys_read.py finds further keys in the source of a model or data set.
+constructors.py and optimization.py find the keywords of a network, loss, metric or optimizer in its signature.
+agreement.py checks options against each other.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from pdan_plugin.option_schema.optimization import check_optimizer, check_schedu
 from pdan_plugin.option_schema.spelling import did_you_mean, nearest
 from pdan_plugin.option_schema.validation import check_values, dotted
 
-# What is read whatever the model, of sections that the model reads too.
+# Keys that are read with any model, in sections that the model also reads.
 _READ_FOR_ANY_MODEL = {
     sections.Train: {'total_iter', 'warmup_iter'},
     sections.Val: {'val_freq', 'save_img', 'pbar', 'suffix', 'metrics'},
@@ -58,10 +58,10 @@ LOADER_KEYS = {
     'batch_size_per_gpu',
     'use_shuffle',
 }
-# It sets these itself; written in a file they would be overwritten.
+# The toolbox sets these itself and would overwrite the file's values.
 SET_BY_TOOLBOX = {'dist', 'rank', 'world_size', 'is_train', 'auto_resume', 'root_path'}
 _FOLDERS_SET_BY_TOOLBOX = {'models', 'training_states', 'visualization', 'log', 'experiments_root', 'results_root'}
-# Words that the toolbox's own option files carry although the class does not read them: (class, section).
+# Unread keys that the toolbox's own option files contain, by (class, section).
 _IDLE_WORDS: dict[tuple[str, str], set[str]] = {
     ('VideoBaseModel', ''): {'save_img'},
     ('StyleGAN2Model', 'train'): {'net_d_iters', 'net_d_init_iters'},
@@ -75,22 +75,22 @@ _IDLE_WORDS: dict[tuple[str, str], set[str]] = {
 def check_options(
     opt: dict[str, Any], path: str | Path, *, is_train: bool, place: Callable[[str], str] | None = None
 ) -> None:
-    """Check a whole option file, as read by ``option_file.read_option_file``, after the plugins were loaded.
+    """Checks a whole option file, as read by ``option_file.read_option_file``, after the plugins were loaded.
 
-    Keys that nothing reads are refused. The exception are keys of a plugin's own model or data set: one that its source
-    does not seem to read is refused only as a misspelling, that is, when it is close to a known key that is not given
-    and the plugin's package never names it.
+    Keys that nothing reads are rejected. Keys of another plugin's model or data set are an exception: if its source
+    does not seem to read a key, the key is rejected only as a misspelling. That is: it is close to a known key that is
+    not given, and the plugin's package never names it.
 
     Args:
         opt: The options; not changed.
         path: Their file, for the message.
-        is_train: Whether they are to train (``datasets.train``, ``train`` and ``logger`` must be there) or to test
-            (``val`` must be there; ``train`` and ``logger`` are not used).
-        place: Which file a dotted key is written in, ``OptionFile.place``; without it, ``path`` for every key.
+        is_train: True for training (requires ``datasets.train``, ``train`` and ``logger``), False for a test (requires
+            ``val``; ``train`` and ``logger`` are not used).
+        place: Returns the file in which a dotted key is written, ``OptionFile.place``; without it, ``path`` is used.
 
     Raises:
-        RequestError: Lists every problem, one a line: file, dotted key, what was found, what was expected, and the
-            nearest right spelling.
+        RequestError: Lists all problems, one per line: file, dotted key, what was found, what was expected, and the
+            closest known spelling.
     """
     problems = list(dict.fromkeys(_problems(opt, is_train)))
     if problems:
@@ -121,7 +121,7 @@ def _problems(opt: dict[str, Any], is_train: bool) -> list[Problem]:
     ):
         values = opt.get(key)
         if isinstance(values, Mapping):
-            # a test does not use train and logger: what is there must be spelt right, but nothing is due
+            # a test does not use train and logger: their keys are checked, but none is required
             due = is_train or key not in ('train', 'logger')
             reader = None if key in ('logger', 'dist_params') else model
             is_read = key in ('logger', 'dist_params') or model is not None
@@ -147,8 +147,8 @@ def _check_section(
 ) -> list[Problem]:
     """Unknown keys, missing keys and wrong values of one section.
 
-    ``reader`` is the model that reads the section beside the trainer; None where none does. ``is_read=False`` says that
-    there should be one but it is not known: then only misspellings can be told.
+    ``reader`` is the model that also reads the section; None if no model does. ``is_read=False`` means that the model
+    is unknown; then only misspellings are reported.
     """
     known = set(schema.model_fields) | set(also_known)
     if reader is not None:
@@ -168,7 +168,7 @@ def _check_section(
 def _unknown(
     word: str, known: Collection[str], values: Mapping[str, Any], reader: Any, section: str, lenient: bool
 ) -> str | None:
-    """The text about a key that nothing reads, or None when it may stand."""
+    """The error text for a key that nothing reads; None if the key is allowed."""
     if word in known:
         return None
     name = getattr(reader, '__name__', 'the toolbox')
@@ -190,7 +190,7 @@ def _unknown(
         return f"unknown key, {name} does not read it; did you mean '{close}'?"
     readers = [model for model, keys in models.items() if word in keys]
     if readers:
-        return f'{name} does not read it; model_type {some_of(readers, 4)} would'
+        return f'{name} does not read it; it is read by model_type {some_of(readers, 4)}'
     return f'unknown key, {name} does not read it{did_you_mean(word, known)}'
 
 
@@ -222,7 +222,7 @@ def _check_dataset(values: Mapping[str, Any], key: str, schema: type[sections.Da
     if owner is None:
         return [Problem(f'{key}.type', unknown_name(DATASET_REGISTRY, 'data set', values['type']))]
     keys, own = keys_read(owner), is_own(owner)
-    declared = getattr(owner, 'option_keys', None)  # a class may say which keys it takes
+    declared = getattr(owner, 'option_keys', None)  # a class may declare its keys
     known = LOADER_KEYS | set(keys.read.get('', ()) if declared is None else declared)
     known |= _IDLE_WORDS.get((owner.__name__, 'datasets'), set())
     problems = [
@@ -239,7 +239,7 @@ def _check_dataset(values: Mapping[str, Any], key: str, schema: type[sections.Da
         if schema is sections.TrainDataSet:
             due |= keys.demanded.get('', set()) & {'gt_size', 'use_hflip', 'use_rot'}
         problems += [
-            Problem(f'{key}.{word}', f'missing; {owner.__name__} cannot do without it')
+            Problem(f'{key}.{word}', f'missing; {owner.__name__} requires it')
             for word in sorted(due - set(values) - {'phase', 'scale', 'name', 'type'})
         ]
         roots = {word for word in known if word.startswith('dataroot_')} | {'weight'}
@@ -272,7 +272,7 @@ def _check_dataset(values: Mapping[str, Any], key: str, schema: type[sections.Da
 
 
 def _check_paths(paths: Any, networks: Collection[str], model: Any) -> list[Problem]:
-    """``path``: for each network of the file its weights, their key and whether they must fit exactly."""
+    """Checks ``path``: for each network its weights, their key, and whether they must fit exactly."""
     if not isinstance(paths, Mapping):
         return []
     problems, rest = [], dict(paths)
@@ -293,7 +293,7 @@ def _check_paths(paths: Any, networks: Collection[str], model: Any) -> list[Prob
         read |= {f'{start}{label}' for label in labels}
     for word in [word for word in rest if word in _FOLDERS_SET_BY_TOOLBOX]:
         problems.append(
-            Problem(f'path.{word}', 'the toolbox sets this folder itself, under the working folder; take it out')
+            Problem(f'path.{word}', 'the toolbox sets this folder itself, under the working folder; remove the key')
         )
         del rest[word]
     known, own = read | set(sections.Paths.model_fields), model is None or is_own(model)
@@ -315,7 +315,7 @@ def _check_train(train: Mapping[str, Any], model: Any) -> list[Problem]:
         elif word == 'scheduler':
             problems += check_scheduler(values, key, model)
         elif str(word).endswith('_opt') and values is not None:
-            # a plugin's model may mean something else than a loss by its own words
+            # another plugin's model may use such keys for something other than a loss
             named = isinstance(values, Mapping) and find_registered(LOSS_REGISTRY, values.get('type')) is not None
             if own or named or word in ('pixel_opt', 'perceptual_opt', 'gan_opt'):
                 problems += check_registered(LOSS_REGISTRY, 'loss', values, key)

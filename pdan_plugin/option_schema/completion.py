@@ -1,5 +1,5 @@
-"""What the toolbox's pipelines read and no option file says: phases, scales, folders, and the short intervals of a
-``--debug`` run."""
+"""Adds the options that the toolbox's pipelines read but no option file gives: phases, scales, folders, and the short
+intervals of a ``--debug`` run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pdan_plugin.errors import RequestError
 
 
 def is_training(opt: Mapping[str, Any]) -> bool:
-    """Whether an option file is to train: it describes training data or a training section."""
+    """Whether an option file is for training: it has training data or a section ``train``."""
     datasets = opt.get('datasets')
     return 'train' in opt or (isinstance(datasets, Mapping) and 'train' in datasets)
 
@@ -22,32 +22,32 @@ def run_name(opt: Mapping[str, Any], *, debug: bool = False) -> str:
 
 
 def require_what_every_file_has(opt: Mapping[str, Any], path: str) -> None:
-    """Looks for the keys without which options cannot be completed.
+    """Checks for the keys that `complete_options` needs.
 
     Raises:
         RequestError: One of them is missing.
     """
     for key in ('name', 'num_gpu', 'datasets'):
         if key not in opt:
-            raise RequestError(f'{path}: {key}: is missing; every option file has it')
+            raise RequestError(f'{path}: {key}: missing; every option file needs it')
 
 
 def group_parameters(opt: Mapping[str, Any]) -> dict[str, Any]:
-    """``dist_params`` for joining the process group; without GPUs the backend is gloo, whatever the file says."""
+    """``dist_params`` for joining the process group. Without GPUs the backend is always gloo."""
     return {**(opt.get('dist_params') or {}), **({'backend': 'gloo'} if opt['num_gpu'] == 0 else {})}
 
 
 def complete_options(
     opt: dict[str, Any], root_path: str, *, is_train: bool, auto_resume: bool = False, debug: bool = False
 ) -> None:
-    """Adds in place what the pipelines read beside the option file's own words.
+    """Adds in place the options that the pipelines read and the option file does not give.
 
     Args:
-        opt: The options with a ``manual_seed`` in them.
-        root_path: experiments/ and results/ are made in it.
-        is_train: Options for the trainer, or for the tester.
-        auto_resume: Whether the run goes on from its newest training state.
-        debug: Whether the run is a short one, in a folder of its own, that logs and validates often.
+        opt: The options, including ``manual_seed``.
+        root_path: Folder in which experiments/ and results/ are created.
+        is_train: Options for the trainer if true, else for the tester.
+        auto_resume: Whether the run resumes from its newest training state.
+        debug: Whether the run logs and validates often, and has its own folder ``debug_NAME``.
     """
     opt['auto_resume'] = auto_resume
     opt['is_train'] = is_train
@@ -64,7 +64,7 @@ def complete_options(
 
 
 def complete_datasets(opt: dict[str, Any]) -> None:
-    """Gives every data set in place its phase, the scale, the training seed, and data roots without ``~``."""
+    """Sets in place the phase, scale and training seed of every data set, and expands ``~`` in data roots."""
     for name, dataset in opt['datasets'].items():
         dataset['phase'] = name.split('_')[0]
         if 'scale' in opt:
@@ -74,7 +74,7 @@ def complete_datasets(opt: dict[str, Any]) -> None:
         sources = dataset.get('sources')
         for source in [dataset, *(sources if isinstance(sources, list) else [])]:
             if not isinstance(source, dict):
-                continue  # the data set reports what is wrong with it
+                continue  # the data set reports the error
             for key, value in source.items():
                 if key.startswith('dataroot') and isinstance(value, str):
                     source[key] = osp.expanduser(value)

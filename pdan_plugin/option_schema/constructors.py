@@ -1,7 +1,7 @@
-"""Do the words of an option section fit the class or function they are handed to?
+"""Checks the keys of an option section against the class or function that gets them as keywords.
 
-The signature is the one source: which keywords there are, which must be given, and what kind of value each takes (from
-its annotation, else from its default).
+All checks use the signature: it gives the known keywords, the required ones, and the kind of each value (from the
+annotation, else from the default).
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ OWN_PACKAGES = ('basicsr', 'pdan_plugin')
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong in an option file: its dotted key, and what was found, what was expected and what to write."""
+    """One problem in an option file: the dotted key, and a text with what was found, expected, and what to write."""
 
     key: str
     text: str
 
 
 def describe(value: Any) -> str:
-    """A found value in the words of YAML, short enough for one line."""
+    """Describes a value in YAML terms, in one line."""
     if value is None:
         return 'nothing (~)'
     if isinstance(value, bool):
@@ -43,7 +43,7 @@ def describe(value: Any) -> str:
 
 
 def number_hint(value: Any) -> str:
-    """How to write a number that arrived as text, or an empty string when the text is no number."""
+    """A hint on how to write a number that was read as text; empty if the text is not a number."""
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -52,7 +52,7 @@ def number_hint(value: Any) -> str:
 
 
 def is_own(target: Any) -> bool:
-    """Whether a class or function is the toolbox's or ours, so that every word it reads is known."""
+    """Whether a class or function belongs to the toolbox or this package, so that all keys it reads are known."""
     return getattr(target, '__module__', '').split('.')[0] in OWN_PACKAGES
 
 
@@ -62,19 +62,19 @@ def registered_names(registry: Registry) -> list[str]:
 
 
 def find_registered(registry: Registry, name: Any) -> Any | None:
-    """The registered object as the toolbox would find it, or None. Prints nothing, unlike ``Registry.get``."""
+    """The registered object that the toolbox would find, or None. Prints nothing, unlike ``Registry.get``."""
     objects = dict(iter(registry))
     return objects.get(name, objects.get(f'{name}_basicsr')) if isinstance(name, str) else None
 
 
 def unknown_name(registry: Registry, kind: str, name: Any) -> str:
-    """The text about a name that is not registered: the nearest one, and that a plugin may be missing."""
+    """The error text for a name that is not registered, with the closest name and a hint at missing plugins."""
     if not isinstance(name, str):
         return f'found {describe(name)}; expected the name of a registered {kind}'
     close = nearest(name, registered_names(registry))
     guess = f"; did you mean '{close}'?" if close else ';'
     return (
-        f"no {kind} named '{name}' is registered{guess} if it comes from a plugin, install that plugin or list it "
+        f"no {kind} named '{name}' is registered{guess} if it belongs to a plugin, install that plugin or list it "
         'under plugins: (`basicsr plugins` shows all names)'
     )
 
@@ -82,15 +82,15 @@ def unknown_name(registry: Registry, kind: str, name: Any) -> str:
 def check_registered(
     registry: Registry, kind: str, values: Any, key: str, *, provided: Collection[str] = (), extra: Collection[str] = ()
 ) -> list[Problem]:
-    """Check a section ``{type: NAME, keyword: value, ...}`` against the constructor or function registered as NAME.
+    """Checks a section ``{type: NAME, keyword: value, ...}`` against the constructor or function registered as NAME.
 
     Args:
-        registry: The toolbox's registry that NAME must be in.
-        kind: What it is, in the user's word: arch, loss, metric.
+        registry: The toolbox's registry that must contain NAME.
+        kind: The kind of object in messages: arch, loss, metric.
         values: The section as read.
         key: Its dotted key.
-        provided: Parameters the toolbox fills in itself, not to be given in the file.
-        extra: Keys the toolbox reads from the section beside ``type``, unknown to the constructor.
+        provided: Parameters that the toolbox passes itself; the file must not give them.
+        extra: Keys besides ``type`` that the toolbox reads from the section and does not pass to the constructor.
     """
     if not isinstance(values, Mapping):
         return [Problem(key, f'found {describe(values)}; expected a section with type: NAME_OF_THE_{kind.upper()}')]
@@ -106,14 +106,14 @@ def check_registered(
 def check_keywords(
     target: Callable[..., Any], keywords: Mapping[str, Any], key: str, *, provided: Collection[str] = ()
 ) -> list[Problem]:
-    """Check keywords against a callable's signature: unknown ones, missing ones, values of the wrong kind.
+    """Checks keywords against a callable's signature: unknown ones, missing ones, values of the wrong kind.
 
-    A ``**kwargs`` that swallows unknown words is not believed for the toolbox's own classes and ours, which drop what
-    they swallow; for others any word passes unless it is a misspelling of a parameter that was not given.
+    ``**kwargs`` of the toolbox's classes and ours is ignored, because they discard it. For other classes with
+    ``**kwargs`` any keyword passes, unless it looks like a misspelling of a parameter that was not given.
     """
     try:
         parameters = inspect.signature(target).parameters
-    except (TypeError, ValueError):  # a builtin without a signature says nothing we could hold the words against
+    except (TypeError, ValueError):  # a builtin without a signature cannot be checked
         return []
     name = getattr(target, '__name__', str(target))
     named = {
@@ -127,13 +127,13 @@ def check_keywords(
         if word in named:
             continue
         if word in provided:
-            problems.append(Problem(f'{key}.{word}', f'{name} is given this by the toolbox; take it out'))
+            problems.append(Problem(f'{key}.{word}', f'the toolbox passes this to {name} itself; remove the key'))
         elif swallows and not is_own(target):
             close = nearest(str(word), [other for other in named if other not in keywords], cutoff=0.85)
             if close:
                 problems.append(Problem(f'{key}.{word}', f"{name} has no such keyword; did you mean '{close}'?"))
         else:
-            problems.append(Problem(f'{key}.{word}', f'{name} takes no such keyword{did_you_mean(str(word), named)}'))
+            problems.append(Problem(f'{key}.{word}', f'{name} has no such keyword{did_you_mean(str(word), named)}'))
     hints = _type_hints(target)
     for word, parameter in named.items():
         if word not in keywords:
@@ -147,7 +147,7 @@ def check_keywords(
 
 
 def wrong_value(value: Any, expected: str) -> str:
-    """The text about a value of the wrong kind, with the right form for a number written as text."""
+    """The error text for a value of the wrong kind, with a hint if a number was written as text."""
     return f'found {describe(value)}; expected {expected}{number_hint(value) if "number" in expected else ""}'
 
 
@@ -155,12 +155,12 @@ def _type_hints(target: Callable[..., Any]) -> dict[str, Any]:
     function = target.__init__ if inspect.isclass(target) else target
     try:
         return typing.get_type_hints(function)
-    except Exception:  # annotations may name what only a type checker imports; then the defaults must do
+    except Exception:  # annotations may use names imported for type checkers only; then the defaults are used
         return {}
 
 
 def _expected_kind(hint: Any, default: Any, value: Any) -> str | None:
-    """What was expected, in words, when ``value`` is not of the kind the annotation or else the default shows."""
+    """The expected kind in words if ``value`` does not fit the annotation (or the default if there is none)."""
     if hint is not None:
         return None if _fits(hint, value) else _in_words(hint)
     if value is None or default is None or default is inspect.Parameter.empty:
@@ -168,8 +168,8 @@ def _expected_kind(hint: Any, default: Any, value: Any) -> str | None:
     if isinstance(default, bool):
         return None if isinstance(value, bool) or value in (0, 1) else 'true or false'
     if isinstance(default, (int, float)):
-        # an un-annotated whole default (EDSR's res_scale=1) does not forbid fractions, and lists may stand for
-        # one number a stage
+        # a whole-number default without annotation (EDSR's res_scale=1) also allows fractions, and lists may give one
+        # number per stage
         return 'a number' if isinstance(value, (str, bool, Mapping)) else None
     if isinstance(default, str):
         return 'text' if isinstance(value, (bool, int, float, list, tuple, Mapping)) else None
@@ -179,12 +179,12 @@ def _expected_kind(hint: Any, default: Any, value: Any) -> str | None:
 
 
 def is_number(value: Any) -> bool:
-    """A YAML number: true and false are not."""
+    """Whether it is a YAML number; true and false are not."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def is_whole(value: Any) -> bool:
-    """A whole number, also one written 5e3."""
+    """Whether it is a whole number; 5e3 is one."""
     return is_number(value) and float(value).is_integer()
 
 

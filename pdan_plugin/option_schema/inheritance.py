@@ -1,4 +1,4 @@
-"""`extends: FILE`, `without: [KEYS]`: an option file builds on another one, and that one on a third."""
+"""`extends: FILE` and `without: [KEYS]`: an option file builds on another file, which may build on a third."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ EXTENDS, WITHOUT = 'extends', 'without'
 
 @dataclass(frozen=True)
 class WrittenFile:
-    """One file as it is written.
+    """One option file before merging.
 
     Attributes:
         path: The file.
-        text: All of it.
+        text: Its whole text.
         options: Its options, without the keys `extends` and `without`.
-        extends: The value of `extends`; None where the file stands alone.
-        without: Dotted keys that it takes out of the file that it extends.
+        extends: The value of `extends`; None if the file extends no other.
+        without: Dotted keys that it removes from the file that it extends.
     """
 
     path: Path
@@ -47,8 +47,8 @@ def read_chain(path: Path) -> list[WrittenFile]:
     """The file, the file that it extends, the file that this one extends, and so on.
 
     Raises:
-        RequestError: One of them cannot be read, is not a mapping of options, or writes `extends` or `without` in a
-            wrong way; or they extend each other in a circle.
+        RequestError: A file cannot be read, is not a mapping of options, or has a wrong `extends` or `without`; or the
+            files extend each other in a circle.
     """
     chain: list[WrittenFile] = []
     following: Path | None = path
@@ -60,7 +60,7 @@ def read_chain(path: Path) -> list[WrittenFile]:
         extends, without = _pop_extends(options, source), _pop_without(options, source)
         if without and extends is None:
             raise RequestError(
-                f'{source}: {WITHOUT}: takes keys out of the file that is extended; {EXTENDS}: is missing'
+                f'{source}: {WITHOUT}: removes keys of the file that is extended, but {EXTENDS}: is missing'
             )
         chain.append(WrittenFile(following, text, options, extends, without))
         following = None if extends is None else _base_path(extends, chain)
@@ -68,18 +68,18 @@ def read_chain(path: Path) -> list[WrittenFile]:
 
 
 def merge(chain: Sequence[WrittenFile]) -> dict[str, Any]:
-    """The options of a chain: each file is laid over the one that it extends.
+    """The options of a chain: each file is merged over the one that it extends.
 
-    First the keys that the file names in `without` are taken out. Then a section merges into the inherited section key
-    by key, and every other value replaces the inherited one, a list as a whole. A null in place of an inherited section
-    takes the section out; in place of a value it is a null, as in any option file.
+    First the keys in `without` are removed. Then sections are merged key by key; every other value replaces the
+    inherited one, also a whole list. A null removes an inherited section. A null for an inherited value stays a null,
+    as in any option file.
 
     Args:
-        chain: As :func:`read_chain` returns it, the file that extends all others first. It is not changed.
+        chain: The result of :func:`read_chain`; the first file extends all others. It is not changed.
 
     Raises:
-        RequestError: A file has a list or a single value where the file below has a section, or the other way round; or
-            it names a key in `without` that it does not inherit.
+        RequestError: A file has a list or a single value and the extended file has a section, or the other way round;
+            or `without` names a key that is not inherited.
     """
     merged = unshared(chain[-1].options)
     for level in range(len(chain) - 2, -1, -1):
@@ -90,10 +90,10 @@ def merge(chain: Sequence[WrittenFile]) -> dict[str, Any]:
 
 
 def place(chain: Sequence[WrittenFile], merged: Mapping[str, Any], key: str) -> str:
-    """The file that a dotted key is written in, for a message.
+    """The file in which a dotted key is written, for a message.
 
-    Of several files it is the one whose value counts. For a key that the merged options lack, it is the file that the
-    section around it is written in.
+    If several files write it, the one with the final value is returned. For a key that the merged options lack, it is
+    the file of the section around the key.
     """
     keys: list[str] = []
     section: Any = merged
@@ -114,8 +114,8 @@ def _refuse_misplaced(options: Mapping[str, Any], source: str) -> None:
     below = _find_below(options, ())
     if below is not None:
         raise RequestError(
-            f'{source}: {".".join(below)}: a file extends another one as a whole; write `{EXTENDS}: FILE` at the top '
-            'level, not inside a section'
+            f'{source}: {".".join(below)}: only a whole file can extend another one; write `{EXTENDS}: FILE` at the '
+            'top level, not inside a section'
         )
 
 
@@ -137,7 +137,7 @@ def _pop_extends(options: dict[str, Any], source: str) -> str | None:
     value = options.pop(EXTENDS)
     if not isinstance(value, str) or not value.strip():
         found = 'nothing' if value is None else repr(value)
-        more = '; a file extends one other file, and that file may extend a further one' if value else ''
+        more = '; a file extends one other file, which may extend another' if value else ''
         raise RequestError(f'{source}: {EXTENDS}: found {found}; expected the path of one option file{more}')
     return value.strip()
 
@@ -152,7 +152,11 @@ def _pop_without(options: dict[str, Any], source: str) -> tuple[str, ...]:
 
 
 def _base_path(extends: str, chain: Sequence[WrittenFile]) -> Path:
-    """The file that the last one of the chain extends; it is there, and not in the chain."""
+    """The file that the last one of the chain extends.
+
+    Raises:
+        RequestError: It does not exist, or is already in the chain.
+    """
     path = chain[-1].path
     given = Path(os.path.expanduser(extends))
     found = _without_detours(path.parent / given)
@@ -161,7 +165,7 @@ def _base_path(extends: str, chain: Sequence[WrittenFile]) -> Path:
         others = {other.stem: other.name for other in folder.glob('*.y*ml')} if folder.is_dir() else {}
         close = difflib.get_close_matches(found.stem, others, n=3)
         hint = f'; did you mean {" or ".join(repr(others[stem]) for stem in close)}?' if close else ''
-        relative = '' if given.is_absolute() else f', which starts from the folder of {path.name}'
+        relative = '' if given.is_absolute() else f' (relative to the folder of {path.name})'
         raise RequestError(f'{path}: {EXTENDS}: {extends}: there is no file {found}{relative}{hint}')
     known = [file.path.resolve() for file in chain]
     if found.resolve() in known:
@@ -199,12 +203,12 @@ def _unlike(inherited: Any, value: Any, keys: tuple[str, ...], chain: Sequence[W
     if isinstance(inherited, dict):
         return RequestError(
             f'{chain[0].path}: {key}: found {value!r}; expected a section of keys, as in {base}, which it extends. '
-            f'To take the section out, write `{keys[-1]}: ~`'
+            f'To remove the section, write `{keys[-1]}: ~`'
         )
     kind = 'a list' if isinstance(inherited, list) else f'the value {inherited!r}'
     return RequestError(
         f'{chain[0].path}: {key}: found a section of keys; {base}, which it extends, has {kind} here. '
-        f'If a section is right, take the inherited one out: `{WITHOUT}: [{key}]`'
+        f'If you want a section, remove the inherited value: `{WITHOUT}: [{key}]`'
     )
 
 

@@ -1,7 +1,7 @@
-"""Which option keys a class reads, found in its own source.
+"""Finds the option keys that a class reads, in its source.
 
-The toolbox declares its options nowhere: a model or data set reads ``self.opt['val'].get('pbar', False)`` where it
-needs it. Reading the source of a class and its bases gives the keys without a list that ages, for plugins' too.
+The toolbox does not declare its options: a model or data set reads ``self.opt['val'].get('pbar', False)`` when it needs
+the value. The source of a class and its bases gives the keys without a list to maintain, also for other plugins.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _READING_METHODS = {'get', 'pop', 'setdefault'}
 
 @dataclass
 class KeysRead:
-    """Keys by section: '' is what the class was given, 'train' its ``opt['train']``, and so on, dotted.
+    """Keys by dotted section: '' is the ``opt`` of the class, 'train' is ``opt['train']``, and so on.
 
-    ``read`` holds every key named; ``demanded`` those only ever read as ``opt['key']``, a KeyError when missing;
-    ``at_build`` the demanded ones that ``__init__`` reads whatever the other options say.
+    ``read`` holds all keys. ``demanded`` holds those that are only read as ``opt['key']``, a KeyError if missing.
+    ``at_build`` holds the demanded ones that ``__init__`` always reads, independent of other options.
     """
 
     read: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -33,9 +33,9 @@ class KeysRead:
 
 @cache
 def keys_read(owner: type) -> KeysRead:
-    """The option keys a class reads, itself and through its bases. Shared and cached: do not change the result."""
+    """The option keys that a class and its bases read. The result is cached: do not change it."""
     keys, asked_for = KeysRead(), defaultdict(set)
-    building = True  # as long as each __init__ hands on to the next
+    building = True  # while each __init__ calls that of the next base
     for base in owner.__mro__:
         tree = _source_tree(base)
         if tree is None:
@@ -63,14 +63,14 @@ def keys_read(owner: type) -> KeysRead:
 
 @cache
 def words_of_package(package: str) -> frozenset[str]:
-    """Every text constant in the loaded modules of a package: a key that is none of them cannot be read by it."""
+    """All string constants in the loaded modules of a package. The package cannot read a key that is not among them."""
     words: set[str] = set()
     for name, module in list(sys.modules.items()):
         if name.split('.')[0] != package or module is None:
             continue
         try:
             tree = ast.parse(inspect.getsource(module))
-        except (OSError, TypeError, SyntaxError):  # no source at hand (a compiled module): it adds no words
+        except (OSError, TypeError, SyntaxError):  # no source, for example a compiled module
             continue
         words.update(
             node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
@@ -79,7 +79,7 @@ def words_of_package(package: str) -> frozenset[str]:
 
 
 def _given_the_options(tree: ast.ClassDef, owner: type) -> Iterator[type]:
-    """Classes of the same package that a class hands its whole options to."""
+    """Classes of the same package to which a class passes all its options."""
     module = sys.modules.get(owner.__module__)
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
@@ -104,7 +104,7 @@ def _source_tree(owner: type) -> ast.ClassDef | None:
 
 
 def _aliases(function: ast.FunctionDef) -> dict[str, str]:
-    """Names that stand for a section: ``train_opt = self.opt['train']``."""
+    """Variables that hold a section, as in ``train_opt = self.opt['train']``."""
     aliases = {'opt': '', 'self.opt': '', 'train_opt': 'train'}
     for node in ast.walk(function):
         if isinstance(node, ast.Assign) and len(node.targets) == 1:
@@ -115,7 +115,7 @@ def _aliases(function: ast.FunctionDef) -> dict[str, str]:
 
 
 def _section(node: ast.expr, aliases: dict[str, str]) -> str | None:
-    """The dotted section an expression stands for, or None when it is not a part of the options."""
+    """The dotted section that an expression refers to; None if it is not a part of the options."""
     if isinstance(node, (ast.Name, ast.Attribute)):
         return aliases.get(ast.unparse(node))
     if isinstance(node, ast.BoolOp) and isinstance(node.op, ast.Or):  # (opt.get('val') or {})
@@ -143,7 +143,7 @@ def _text(node: ast.expr) -> str | None:
 
 
 def _reads(tree: ast.AST, aliases: dict[str, str], unconditional: bool = False) -> Iterator[tuple[str, str, bool]]:
-    """(section, key, is it demanded) for each read; a key that is only written is none."""
+    """(section, key, whether it is demanded) for each read. Writes do not count."""
     for node in _unconditional_nodes(tree) if unconditional else ast.walk(tree):
         if isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load):
             continue
@@ -162,7 +162,7 @@ def _reads(tree: ast.AST, aliases: dict[str, str], unconditional: bool = False) 
 
 
 def _unconditional_nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """Every node that is evaluated whatever the conditions say: of an if, its test alone."""
+    """All nodes that are evaluated under any condition: of an ``if``, only its test."""
     if isinstance(tree, (ast.If, ast.IfExp)):
         yield from _unconditional_nodes(tree.test)
     elif isinstance(tree, ast.BoolOp):

@@ -1,4 +1,4 @@
-"""The network that a section of the options asks for."""
+"""Builds the network of an option section."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def build_network(values: Mapping[str, Any], key: str) -> nn.Module:
     """The network of an option section ``{type: NAME, ...}``, on the CPU.
 
     Raises:
-        RequestError: The constructor refuses its arguments.
+        RequestError: The constructor rejects its arguments.
     """
     target: Any = find_registered(ARCH_REGISTRY, values['type'])
     try:

@@ -1,7 +1,7 @@
-"""Do optimizer and scheduler sections fit what the model can build?
+"""Checks optimizer and scheduler sections against what the model can build.
 
-Which optimizers a model builds is asked of the model itself, by building one for a single number: the toolbox's
-releases differ in that (1.4.2 as published knows Adam alone).
+To find the optimizers that a model can build, one is built for a single number: the toolbox's releases differ (1.4.2
+builds only Adam).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SCHEDULERS = {
 
 
 def check_optimizer(values: Any, key: str, model: Any) -> list[Problem]:
-    """Check a section ``{type: NAME, lr: NUMBER, ...}`` against torch's class of that name and against the model."""
+    """Checks a section ``{type: NAME, lr: NUMBER, ...}`` against torch's class of that name and against the model."""
     if not isinstance(values, Mapping):
         return [Problem(key, wrong_value(values, 'a section with type and lr'))]
     problems = [Problem(f'{key}.{word}', 'missing; it must be given') for word in ('type', 'lr') if word not in values]
@@ -79,19 +79,19 @@ def _torch_optimizers() -> dict[str, type]:
 
 
 def _builds(model: Any, name: str) -> bool:
-    """Whether the model's own ``get_optimizer`` knows a name. Anything but its refusal counts as yes."""
+    """Whether the model's ``get_optimizer`` can build a name. Only NotImplementedError counts as no."""
     try:
         model.get_optimizer(object.__new__(model), name, [torch.nn.Parameter(torch.zeros(1))], 1e-3)
     except NotImplementedError:
         return False
-    except Exception:  # it needs a built model or further keywords to answer: no refusal
+    except Exception:  # it needs a built model or further keywords
         return True
     return True
 
 
 def check_scheduler(values: Any, key: str, model: Any) -> list[Problem]:
-    """Check a section ``{type: NAME, ...}``: the toolbox's schedulers, and ReduceLROnPlateau for RestorationModel's
-    family. A plugin's model with a ``setup_schedulers`` of its own may know others; those are its own affair."""
+    """Checks a section ``{type: NAME, ...}``: the toolbox's schedulers, and ReduceLROnPlateau for RestorationModel and
+    its subclasses. Other schedulers are not checked if another plugin's model overrides ``setup_schedulers``."""
     if not isinstance(values, Mapping):
         return [Problem(key, wrong_value(values, 'a section with type'))]
     name = values.get('type')
@@ -107,8 +107,8 @@ def check_scheduler(values: Any, key: str, model: Any) -> list[Problem]:
             return []
         if name == 'ReduceLROnPlateau' and model is not None:
             text = (
-                f'{model.__name__} has no ReduceLROnPlateau; model_type RestorationModel and DualSupervisionModel '
-                f'have (RestorationModel trains what {model.__name__} trains, where that is SRModel)'
+                f'{model.__name__} does not support ReduceLROnPlateau; use model_type: RestorationModel (in place of '
+                'SRModel) or DualSupervisionModel'
             )
             return [Problem(f'{key}.type', text)]
         known = [*_SCHEDULERS, *(['ReduceLROnPlateau'] if has_plateau else [])]

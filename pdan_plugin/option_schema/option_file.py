@@ -1,4 +1,4 @@
-"""Reading an option file: with the files that it extends and the overrides, and nothing evaluated."""
+"""Reads an option file with the files that it extends and the overrides. No code in it is evaluated."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from pdan_plugin.option_schema import inheritance, option_yaml
 
 @dataclass(frozen=True)
 class OptionFile:
-    """An option file as it was read.
+    """An option file that was read.
 
     Attributes:
-        path: The file that was given.
-        options: Merged with the files that it extends and the overrides; without the keys `extends` and `without`.
+        path: The given file.
+        options: Merged with the extended files and the overrides; without the keys `extends` and `without`.
         overrides: As given.
         chain: The file itself, the file that it extends, and so on.
-        text: A YAML text of the same options that needs no other file: the file's own text, with its comments, or the
-            merged options where it extends a file or has overrides.
+        text: YAML text of the same options that needs no other file: the file's own text with its comments, or the
+            merged options if it extends a file or has overrides.
     """
 
     path: Path
@@ -33,7 +33,7 @@ class OptionFile:
     text: str
 
     def place(self, key: str) -> str:
-        """The file that a dotted key of the options is written in, for a message."""
+        """The file in which a dotted key of the options is written, for a message."""
         for entry in self.overrides:
             dotted = '.'.join(word.strip() for word in entry.partition('=')[0].split(':'))
             if key == dotted or key.startswith(f'{dotted}.'):
@@ -41,42 +41,42 @@ class OptionFile:
         return inheritance.place(self.chain, self.options, key)
 
     def provenance(self) -> list[str]:
-        """What the merged options of :attr:`text` were merged from, in lines for a comment; empty for a plain file."""
+        """The files and overrides that were merged into :attr:`text`, as comment lines; empty for a single file."""
         lines = []
         if len(self.chain) > 1:
             files = [os.path.abspath(file.path) for file in reversed(self.chain)]
-            lines += ['merged from these files, each laid over the one above it:', *(f'  {file}' for file in files)]
+            lines += ['merged from these files, each over the one above it:', *(f'  {file}' for file in files)]
         if self.overrides:
-            file = 'laid over them' if lines else os.path.abspath(self.path)
+            file = 'and then' if lines else os.path.abspath(self.path)
             lines += [f'{file} with --force_yml:', *(f'  {entry}' for entry in self.overrides)]
         return lines
 
 
 def read_option_file(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """The options of a file; :func:`load_option_file` without what is known about them."""
+    """The options of a file, as in :func:`load_option_file`."""
     return load_option_file(path, overrides).options
 
 
 def load_option_file(path: str | Path, overrides: Sequence[str] = ()) -> OptionFile:
-    """Reads an option file and the files that it extends, merges them, and lays the overrides over them.
+    """Reads an option file and the files that it extends, merges them, and applies the overrides.
 
-    YAML is read by its safe rules with two differences from PyYAML: `1e-4` is a number (YAML 1.2; PyYAML reads a
-    string), and a key written twice in one mapping is refused (PyYAML keeps the last). An anchor used in several
-    places gives each place its own copy, so that nothing set for one data set appears in another.
+    The safe YAML loader is used, with two differences from PyYAML: `1e-4` is a number (YAML 1.2; PyYAML reads a
+    string), and a key written twice in one mapping is rejected (PyYAML keeps the last). Each use of an anchor gets its
+    own copy, so that a value set for one data set does not appear in another.
 
-    `extends: FILE` at the top level names the file to build on, from the folder of the file that names it;
-    `without: [KEYS]` takes inherited keys out. How files are merged: :func:`~.inheritance.merge`.
+    `extends: FILE` at the top level names the file to build on, relative to the folder of the file that names it.
+    `without: [KEYS]` removes inherited keys. For the merging see :func:`~.inheritance.merge`.
 
     Args:
         path: The option file.
         overrides: `key:sub=value` entries in the form of the toolbox's `--force_yml`. The value is read as YAML;
-            `none` is null in any case. Elements of a list are addressed by number. A last key that does not exist is
-            created, its parent section is not.
+            `none`, in any letter case, is null. Elements of a list are addressed by number. A missing last key is
+            created, a missing parent section is not.
 
     Raises:
         RequestError: A file is missing, is not YAML, is not a mapping, or writes a key twice; files extend each other
-            in a circle, or do not fit together; or an override has another form, an unreadable value or a parent
-            section that does not exist.
+            in a circle or cannot be merged; or an override has another form, an unreadable value, or a parent section
+            that does not exist.
     """
     path = Path(path)
     chain = inheritance.read_chain(path)
@@ -97,7 +97,7 @@ def _apply_override(options: dict[str, Any], entry: str, path: Path) -> None:
             f'--force_yml {entry!r}: keys are joined by colons: {keys[0].replace(".", ":")}={text.strip()}'
         )
     if inheritance.EXTENDS in keys or keys[0] == inheritance.WITHOUT:
-        raise RequestError(f'--force_yml {entry!r}: which file {path} extends can be set in that file alone')
+        raise RequestError(f'--force_yml {entry!r}: extends and without can be set only in the file {path} itself')
     text = text.strip()
     value = None if text.lower() == 'none' else option_yaml.parse(text, f'--force_yml {entry!r}')
     section: Any = options

@@ -1,4 +1,4 @@
-"""The YAML of option files: read by safe rules, and written so that it reads the same."""
+"""Reads and writes the YAML of option files, with the safe loader; written options read back the same."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FLOAT_1_2 = re.compile(r'^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9
 
 
 class _OptionLoader(yaml.SafeLoader):
-    """YAML's safe rules, floats as YAML 1.2 reads them, and no key twice in one mapping."""
+    """The safe loader, with floats as in YAML 1.2, and an error for a key written twice in one mapping."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         first_seen: dict[Any, yaml.Mark] = {}
@@ -36,7 +36,7 @@ class _OptionLoader(yaml.SafeLoader):
 
 
 class _OptionDumper(yaml.SafeDumper):
-    """Puts quotes around a text such as `1e-4`, which the loader would read as a number."""
+    """Quotes a text such as `1e-4`, which the loader would read as a number."""
 
 
 # `1` must stay an integer: the resolvers are tried in order and PyYAML's own integer rule comes first.
@@ -45,7 +45,7 @@ _OptionDumper.add_implicit_resolver('tag:yaml.org,2002:float', _FLOAT_1_2, list(
 
 
 def read_mapping(path: Path, named_by: str = '') -> tuple[str, dict[str, Any]]:
-    """The text of one option file, and the options it holds.
+    """The text of one option file, and its options.
 
     Args:
         path: The file.
@@ -70,7 +70,7 @@ def read_mapping(path: Path, named_by: str = '') -> tuple[str, dict[str, Any]]:
 
 
 def parse(text: str, source: str) -> Any:
-    """The value of a YAML text, in which no two places share an object.
+    """The value of a YAML text. Uses of the same anchor do not share an object.
 
     Raises:
         RequestError: The text is not YAML; the message begins with ``source``.
@@ -80,16 +80,16 @@ def parse(text: str, source: str) -> Any:
     except yaml.YAMLError as error:
         raise RequestError(f'{source}: not readable as YAML: {error}') from error
     except RecursionError as error:
-        raise RequestError(f'{source}: an anchor contains itself; options cannot be endless') from error
+        raise RequestError(f'{source}: an anchor contains itself; remove that reference') from error
 
 
 def dump(options: Mapping[str, Any]) -> str:
-    """Options as YAML, keys in their order; :func:`parse` reads the same options from it."""
+    """Options as YAML, with the order of keys; :func:`parse` reads the same options from it."""
     return yaml.dump(options, Dumper=_OptionDumper, sort_keys=False, allow_unicode=True)
 
 
 def unshared(value: Any) -> Any:
-    """A copy in which places that shared an anchor no longer share an object."""
+    """A deep copy in which no two places share an object."""
     if isinstance(value, dict):
         return {key: unshared(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""One run as it was asked for: its option file, read once, and what the command line says beside it."""
+"""A requested run: its option file, read once, and the other command line arguments."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pdan_plugin.option_schema.option_file import OptionFile, load_option_file
 
 @dataclass
 class RunRequest:
-    """An option file as it was read, and what the command line says beside it.
+    """An option file that was read, and the other command line arguments.
 
     Attributes:
-        file: The option file. The pipeline completes its very options and runs with them.
-        command: The command as it was typed.
-        launcher: Who started the processes: 'pytorch' or 'slurm'; None or 'none' goes by the environment.
-        local_rank: As older launchers give it.
-        auto_resume: Whether the run goes on from its newest training state.
-        debug: Whether the run is a short one that logs and validates often.
-        drawn_seed: The seed that the run drew; None where the options give one.
+        file: The option file. The pipeline completes its options in place and runs with them.
+        command: The command as typed.
+        launcher: What started the processes: 'pytorch' or 'slurm'; None or 'none': read from the environment.
+        local_rank: The rank argument of older launchers.
+        auto_resume: Whether the run resumes from its newest training state.
+        debug: Whether the run logs and validates often.
+        drawn_seed: The seed that the run drew; None if the options give one.
     """
 
     file: OptionFile
@@ -43,10 +43,10 @@ class RunRequest:
         return self.file.options
 
     def kept_file(self) -> str:
-        """The run's copy of its option file: run again, it is the same run, and it needs no other file.
+        """The text of the option file that is saved with the run. It needs no other file to repeat the run.
 
-        A plain file is kept as written; one that extends others or has overrides, as its merged options. The comment
-        at the top gives the time, the command, what the options were merged from, and the seed where the run drew one.
+        A file without `extends` and overrides is kept as written, else the merged options are. The comment at the top
+        gives the time, the command, the merged files and overrides, and the drawn seed if there is one.
         """
         header = [f'GENERATE TIME: {time.asctime()}', f'CMD: {self.command}']
         if self.drawn_seed is not None:
@@ -61,11 +61,11 @@ def read_request(path: str, overrides: Sequence[str] = (), *, command: str, **fu
 
     Args:
         path: The option file.
-        overrides: ``key:sub=value`` entries, as of ``--force_yml``.
-        command: The command as it was typed.
+        overrides: ``key:sub=value`` entries of ``--force_yml``.
+        command: The command as typed.
         further: The other attributes of the request.
 
     Raises:
-        RequestError: As `load_option_file`.
+        RequestError: See `load_option_file`.
     """
     return RunRequest(load_option_file(path, overrides), command, **further)

@@ -1,7 +1,7 @@
-"""The sections of an option file: their keys, and what kind of value each takes.
+"""The sections of an option file: their keys and the kind of each value.
 
-A section allows further keys here; which of them something reads is decided in check.py. Whole numbers may be written
-5e3, and no text is ever taken for a number. The docstring below a key is its description in the options reference.
+A section allows further keys here; check.py decides which of them are read. Whole numbers may be written 5e3. Text is
+never read as a number. The docstring below a key is its description in the options reference.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pdan_plugin.option_schema.constructors import is_number, is_whole
 def _kind(
     expected: str, accepts: Callable[[Any], bool], convert: Callable[[Any], Any] | None = None
 ) -> BeforeValidator:
-    """A validator that takes values as YAML reads them and never makes a number of a text."""
+    """A validator for values read from YAML. It never converts text to a number."""
 
     def validate(value: Any) -> Any:
         if not accepts(value):
@@ -34,7 +34,7 @@ def _at_least(lowest: int) -> Callable[[Any], bool]:
 
 Whole = Annotated[int, _kind('a whole number, 0 or more', _at_least(0), int)]
 Positive = Annotated[int, _kind('a whole number, 1 or more', _at_least(1), int)]
-StrictPositive = Annotated[  # where its reader takes no 5e0
+StrictPositive = Annotated[  # for readers that reject 5e0
     int, _kind('a whole number, 1 or more', lambda value: isinstance(value, int) and _at_least(1)(value))
 ]
 AnyWhole = Annotated[int, _kind('a whole number', is_whole, int)]
@@ -103,7 +103,7 @@ class Top(Options):
     model_type: Text
     """A registered model."""
     num_gpu: GpuCount
-    """GPUs to use; 0 is the CPU, `auto` is every GPU that is visible."""
+    """GPUs to use; 0 is the CPU, `auto` is all visible GPUs."""
     datasets: Section
     """`train` and `val` for training, `test`, `test_2` and so on for a test; see `datasets`."""
     network_g: Section
@@ -113,9 +113,9 @@ class Top(Options):
     scale: Factor | None = None
     """HR size divided by LR size."""
     manual_seed: Whole | None = None
-    """The seed of every draw. Without it, one is drawn and logged."""
+    """The seed of all random draws. Without it, one is drawn and logged."""
     plugins: Names | None = None
-    """The plugins to load, exactly these. Without it, every installed plugin is loaded."""
+    """The plugins to load. Without it, all installed plugins are loaded."""
     train: Section | None = None
     """See `train`."""
     val: Section | None = None
@@ -125,7 +125,7 @@ class Top(Options):
     dist_params: Section | None = None
     """See `dist_params`."""
     find_unused_parameters: StrictBool = False
-    """For DistributedDataParallel: whether some parameters get no gradient in some iterations."""
+    """For DistributedDataParallel: whether some parameters may get no gradient in an iteration."""
 
 
 class TrainTop(Top):
@@ -151,7 +151,7 @@ class Train(Options):
     tf32: StrictBool = True
     """Whether float32 on CUDA may use TF32 in training. Validation never does."""
     channels_last: StrictBool = False
-    """Memory layout channels-last: faster on tensor cores and on a CPU."""
+    """Channels-last memory layout: faster on tensor cores and on a CPU."""
     compile: StrictBool = False
     """Whether torch.compile is used for the training steps."""
     accumulation_steps: Positive = 1
@@ -159,7 +159,7 @@ class Train(Options):
     grad_clip_norm: Factor | None = None
     """A gradient with a larger norm is scaled down to this norm."""
     max_skipped_steps: Positive = 25
-    """So many skipped steps in a row, whose loss or gradient was not finite, end the run."""
+    """A step with a non-finite loss or gradient is skipped; this many skipped steps in a row end the run."""
     net_d_iters: Positive = 1
     """GAN models: the generator is trained in every iteration that is a multiple of it."""
     net_d_init_iters: Whole = 0
@@ -184,11 +184,11 @@ class Val(Options):
     self_ensemble: StrictBool = False
     """Whether the results of all eight flips and rotations are averaged: eight times the time."""
     tile: TileSize | None = None
-    """Largest side of the tiles; `auto` for what the memory allows. Without it, pictures are restored whole."""
+    """Largest side of the tiles in pixels of the input; `auto` chooses it by the free memory. Default: no tiles."""
     tile_overlap: Whole | None = None
-    """Pixels of the input that tiles share. Without it, what the network needs is measured."""
+    """Pixels of the input that neighbouring tiles share. Without it, the network's need is measured."""
     submission: StrictBool = False
-    """Whether a zip in the form of the REDS challenge is written."""
+    """Whether a zip file for the REDS challenge is written."""
 
 
 class TrainVal(Val):
@@ -205,7 +205,7 @@ class Wandb(Options):
 
 
 class Logger(Options):
-    """What a training run logs and saves."""
+    """Logs and checkpoints of a training run."""
 
     print_freq: Positive
     """Iterations between two lines of the log."""
@@ -214,7 +214,7 @@ class Logger(Options):
     use_tb_logger: StrictBool
     """Whether events for tensorboard are written."""
     keep_checkpoints: StrictPositive | None = None
-    """How many of the newest checkpoints are kept, beside the best of each metric. Without it, all."""
+    """Number of newest checkpoints to keep, besides the best of each metric. Without it, all are kept."""
     wandb: Section | None = None
     """See `logger.wandb`."""
 
@@ -225,22 +225,22 @@ class Distributed(Options):
     backend: Literal['nccl', 'gloo', 'mpi'] | None = None
     """Without it: nccl on GPUs, gloo on a CPU."""
     port: Positive | None = None
-    """The port on which the processes meet."""
+    """The port of the process group."""
     timeout: Number | None = None
     """Seconds after which a rank stops waiting for another one."""
 
 
 class Paths(Options):
-    """Where a run starts from."""
+    """The weights and states from which a run starts."""
 
     resume_state: Text | None = None
     """The training state to continue from; `--auto_resume` finds the newest."""
     ignore_resume_networks: Any = None
-    """Networks that are not taken from the checkpoint of `resume_state`, such as `[network_d]`."""
+    """Networks that are not loaded from the checkpoint of `resume_state`, such as `[network_d]`."""
 
 
 class NetworkPaths(Options):
-    """For each network `network_X`, with its letter as suffix: `pretrain_network_g` and so on."""
+    """For each network `network_X`, with the suffix `_X`: `pretrain_network_g` and so on."""
 
     pretrain_network: Text | None = None
     """The weights to start from, or to test."""
@@ -262,27 +262,27 @@ class DataSet(Options):
     gt_size: Positive | None = None
     """Side of the HR crop in training, in pixels."""
     use_hflip: StrictBool | None = None
-    """Whether crops are mirrored, half of the time."""
+    """Whether crops are mirrored with probability 0.5."""
     use_rot: StrictBool | None = None
-    """Whether crops are flipped upside down and transposed, each half of the time."""
+    """Whether crops are flipped vertically and transposed, each with probability 0.5."""
     pin_memory: StrictBool = False
-    """Whether batches are put into pinned memory, for faster copies to a GPU."""
+    """Whether batches are stored in pinned memory, for faster copies to a GPU."""
     persistent_workers: StrictBool = False
-    """Whether the workers stay from epoch to epoch."""
+    """Whether the workers are kept between epochs."""
     prefetch_mode: Literal['cpu', 'cuda'] | None = None
-    """`cpu` or `cuda`: batches are prepared ahead."""
+    """`cpu` or `cuda`: batches are prefetched."""
     num_prefetch_queue: Positive = 1
-    """Batches that `prefetch_mode: cpu` prepares ahead."""
+    """Number of batches that `prefetch_mode: cpu` prefetches."""
     dataroot_gt: Any = None
     """The ground truth: a folder or a store (`.lmdb`)."""
     dataroot_lq: Any = None
     """The input pictures: a folder or a store."""
     dataset_enlarge_ratio: Factor = 1
-    """How many times the data set is read in one epoch."""
+    """Number of times that an epoch reads the data set."""
     num_worker_per_gpu: Whole | None = None
-    """Worker processes that read for each rank; 0 reads in the training process."""
+    """Worker processes per rank; 0 reads in the training process."""
     batch_size_per_gpu: Positive | None = None
-    """Samples in a batch of each rank."""
+    """Samples in a batch, per rank."""
     degradation: Section | None = None
     """See `datasets: degradation`."""
     use_shuffle: StrictBool | None = None
@@ -295,30 +295,30 @@ class TrainDataSet(DataSet):
 
 
 class Degradation(Options):
-    """What a data set adds to its LR pictures while it reads them; see data/degradation.py."""
+    """Degradations of the LR pictures, applied while they are read; see data/degradation.py."""
 
     model_config = ConfigDict(extra='forbid', frozen=True)
 
     resize: Annotated[list[Resampling], Field(min_length=1)] | None = None
-    """The ways in which LR pictures are made; one is drawn for each sample."""
+    """Resampling methods that compute the LR picture; one is drawn for each sample."""
     resize_prob: Probability = 1.0
-    """How often `resize` is applied."""
+    """Probability that `resize` is applied."""
     noise_sigma: NoiseRange | None = None
     """Standard deviation of the noise, in grey levels of 255; two numbers are a range."""
     noise_prob: Probability = 1.0
-    """How often noise is added."""
+    """Probability that noise is added."""
     poisson: StrictBool = False
-    """Whether half of the noise follows the signal, as a sensor's does."""
+    """Whether half of the noise depends on the signal, like a sensor's."""
     jpeg_quality: QualityRange | None = None
     """Quality of the JPEG compression; two numbers are a range."""
     jpeg_prob: Probability = 1.0
-    """How often the picture is compressed."""
+    """Probability that the picture is compressed."""
 
     @model_validator(mode='after')
     def _something_is_degraded(self) -> Degradation:
         if self.resize is None and self.noise_sigma is None and self.jpeg_quality is None:
             raise PydanticCustomError(
-                'together', 'degrades nothing; give noise_sigma, jpeg_quality or resize, or take the section out'
+                'together', 'degrades nothing; give noise_sigma, jpeg_quality or resize, or remove the section'
             )
         for given, needed in (
             ('resize_prob', 'resize'),

@@ -1,4 +1,4 @@
-"""Values of a section held against its schema, and what is wrong in words."""
+"""Checks the values of a section against its schema, and describes the problems."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _Schema = TypeVar('_Schema', bound=sections.Options)
 def check_values(
     schema: type[sections.Options], values: Mapping[str, Any], key: str, due: bool = True
 ) -> list[Problem]:
-    """Missing keys, wrong values and, where the schema forbids them, unknown keys.
+    """Missing keys, wrong values and, if the schema forbids them, unknown keys.
 
     Args:
-        schema: The section's keys and their kinds.
+        schema: The keys of the section and their kinds.
         values: The section as read.
         key: Its dotted key; empty for the file's top level.
-        due: Whether keys that must be given are missed.
+        due: Whether missing required keys are reported.
     """
     try:
         schema.model_validate(dict(values))
@@ -38,10 +38,10 @@ def check_values(
 
 
 def read_section(schema: type[_Schema], values: Mapping[str, Any], label: str) -> _Schema:
-    """The section as an object of its schema. A key that is null is one that is not given.
+    """The section as an object of its schema. A null key counts as not given.
 
     Raises:
-        RequestError: Every problem of the section, with ``label`` before each.
+        RequestError: Lists all problems of the section, each after ``label``.
     """
     values = {word: value for word, value in values.items() if value is not None}
     problems = check_values(schema, values, '')
@@ -53,7 +53,7 @@ def read_section(schema: type[_Schema], values: Mapping[str, Any], label: str) -
 
 
 def dotted(section: str, word: Any) -> str:
-    """``train`` and ``optim_g`` to ``train.optim_g``; either may be empty."""
+    """``train`` and ``optim_g`` give ``train.optim_g``; either may be empty."""
     return f'{section}.{word}' if section and word else section or str(word)
 
 

@@ -1,4 +1,4 @@
-"""Making the stores that training reads: out of REDS's folders and zips, or synthesised from sharp clips.
+"""Makes the stores that training reads, from REDS's folders and zips or by synthesis from sharp clips.
 
-It knows data and synthesis, and nothing of training.
+Imports from data and synthesis, not from training.
 """

@@ -1,7 +1,7 @@
-"""Sharp clips to blurred pairs in stores: the work behind scripts/synthesize_blur.py.
+"""Stores of blurred and sharp frames made from sharp clips: the work behind scripts/synthesize_blur.py.
 
-The process that is called is the only one that writes; workers send it samples. It may be killed at any moment: the
-next call with the same words goes on, and ends with the stores and the record of a call that was never stopped.
+Only the calling process writes; workers send it samples. It may be killed at any moment. The next call with the same
+arguments continues, and produces the same stores and record as an uninterrupted call.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from tqdm import tqdm
 from pdan_plugin.data.reds_layout import SCALE
 from pdan_plugin.errors import RequestError, first_of, refusing_unwritable, some_of
 from pdan_plugin.machine.cores import one_thread, usable_cores
+from pdan_plugin.machine.sizes import disk_in_words
 from pdan_plugin.preparation.sample_stores import Sample, SampleStores, keys_there, room_needed, store_paths
 from pdan_plugin.preparation.source_clips import SourceClip
 from pdan_plugin.preparation.source_survey import find_clips
@@ -38,7 +39,7 @@ from pdan_plugin.synthesis.frame_interpolation import Interpolator, interpolator
 NEXT_COMMAND = 'basicsr check -opt options/pdan_phase3.yml'
 
 _SECONDS_BETWEEN_COMMITS = 15.0
-_WORKERS_OF_A_DEVICE = 4  # a graphics card is shared: a few processes keep it busy while others sum and encode
+_WORKERS_OF_A_DEVICE = 4  # they share one graphics card: some use it while the others sum and encode
 
 Say = Callable[[str], None]
 
@@ -53,20 +54,23 @@ def synthesize_blur(
     skip_short: bool = False,
     say: Say = print,
 ) -> list[Path]:
-    """Make the three stores of SOURCE's clips under TARGET, or under ``TARGET/shard_K_of_N``; returns their paths.
+    """Make the three stores of SOURCE's clips under TARGET, or a shard's under ``TARGET/shard_K_of_N``.
 
     Args:
         source: A video, a folder of videos, of numbered frames or of such folders, or REDS's ``train_orig``.
-        target: Where stores and record go.
+        target: Folder of the stores and the record.
         settings: How the frames are made.
-        workers: Processes; by default one a core, on a device other than the CPU 4 at most.
-        shard: (K, N): only every N-th run of windows, beginning with the K-th.
-        skip_short: Leave out clips shorter than a window, instead of refusing them.
-        say: Takes lines for the user.
+        workers: Number of processes. Default: one per core; at most 4 on a device other than the CPU.
+        shard: (K, N): make only every N-th run of windows, starting with the K-th.
+        skip_short: Leave out clips shorter than a window instead of rejecting them.
+        say: Called with each line for the user.
+
+    Returns:
+        The paths of the three stores.
 
     Raises:
-        RequestError: Settings, source or TARGET cannot be used (told before anything is written), or frames turn out to
-            be damaged (all that were met are named, whole ones are kept for the next call; no store is put in place).
+        RequestError: Settings, source or TARGET cannot be used; nothing is written then. Or frames are damaged: the
+            error lists those found, good frames are kept for the next call, and no store is put in place.
         WorkError: A worker died, or the disk failed.
     """
     settings = settings or Settings()
@@ -83,19 +87,19 @@ def synthesize_blur(
     short = [clip for clip in found if clip not in clips]
     every = plan_runs(clips, settings)
     runs = shard_of(every, shard)
-    _tell_plan(clips, short, every, runs, settings, say)
+    _report_plan(clips, short, every, runs, settings, say)
 
     target = Path(target)
     place = target if shard is None else shard_folder(target, shard)
     progress = Progress(place, describe(settings, method, camera, clips, short, shard))
     if progress.is_finished():
-        say(f'{place}: complete already, kept')
+        say(f'{place}: already complete, kept')
     else:
         there = keys_there(place, settings.split)
         check_room(
             place, (sharp_shape(run.clip) for run in runs for key in run.keys if key not in there), settings.codec, say
         )
-        _try(method, clips, settings)
+        _try_method(method, clips, settings)
         with refusing_unwritable(str(place)):
             progress.begin()
         _make(runs, settings, camera, place, progress, workers)
@@ -106,7 +110,7 @@ def synthesize_blur(
 
 
 def shard_folder(target: Path, shard: tuple[int, int]) -> Path:
-    """Where a shard's stores lie under TARGET."""
+    """The folder of a shard's stores under TARGET."""
     return target / f'shard_{shard[0]}_of_{shard[1]}'
 
 
@@ -115,19 +119,19 @@ def merge_command(target: Path) -> str:
 
 
 def check_room(target: Path, shapes: Iterable[tuple[int, int, int]], codec: str, say: Say) -> None:
-    """Tell what the stores will take, given the sharp frames still to be written.
+    """Print how much disk space the stores need, from the shapes of the sharp frames still to be written.
 
     Raises:
-        RequestError: The disk has less.
+        RequestError: The disk has less space free.
     """
     every = list(shapes)
     needed = room_needed(every, codec)
-    say(f'{target}: {len(every)} frames to write, at most about {_gigabytes(needed)} as {codec} in three stores')
+    say(f'{target}: {len(every)} frames to write, at most about {disk_in_words(needed)} as {codec} in three stores')
     refuse_too_little_room(target, needed, codec)
 
 
 def refuse_too_little_room(target: Path, needed: int, codec: str) -> None:
-    """RequestError where the disk that TARGET is to lie on has fewer bytes free."""
+    """Raise RequestError if TARGET's disk has fewer than ``needed`` bytes free."""
     folder = target.absolute()
     while not folder.exists():
         folder = folder.parent
@@ -135,20 +139,20 @@ def refuse_too_little_room(target: Path, needed: int, codec: str) -> None:
     if needed > free:
         smaller = ' or choose --codec png' if codec == 'bmp' else ''
         raise RequestError(
-            f'{target}: the stores need {_gigabytes(needed)}, but only {_gigabytes(free)} are free; make room, choose '
-            f'another TARGET{smaller}'
+            f'{target}: the stores need {disk_in_words(needed)}, but only {disk_in_words(free)} are free; make room, '
+            f'choose another TARGET{smaller}'
         )
 
 
 def tell_stores(paths: Sequence[Path], say: Say) -> None:
-    """Frames and size of each finished store."""
+    """Print the number of frames and the size of each finished store."""
     for path in paths:
         with (path / 'meta_info.txt').open('rb') as lines:
             frames = sum(1 for _ in lines)
-        say(f'{path}: {frames} frames, {_gigabytes((path / "data.mdb").stat().st_size)}')
+        say(f'{path}: {frames} frames, {disk_in_words((path / "data.mdb").stat().st_size)}')
 
 
-def _tell_plan(
+def _report_plan(
     clips: Sequence[SourceClip],
     short: Sequence[SourceClip],
     every: Sequence[Run],
@@ -179,8 +183,8 @@ def _tell_plan(
         say(f'this shard: {sum(len(run.centres) for run in runs)} windows in {len(runs)} runs')
 
 
-def _try(method: Interpolator, clips: Sequence[SourceClip], settings: Settings) -> None:
-    """Let the method show what it cannot do (a factor, a size, a device) before anything is written."""
+def _try_method(method: Interpolator, clips: Sequence[SourceClip], settings: Settings) -> None:
+    """Run the method once, so that it rejects a factor, size or device before anything is written."""
     shape = min((sharp_shape(clip) for clip in clips), key=lambda shape: shape[0] * shape[1])
     ramp = np.linspace(0, 255, shape[1]).astype(np.uint8)
     frame = np.broadcast_to(ramp[None, :, None], shape).copy()
@@ -192,9 +196,9 @@ def _try(method: Interpolator, clips: Sequence[SourceClip], settings: Settings) 
 def _make(
     runs: Sequence[Run], settings: Settings, camera: Response, place: Path, progress: Progress, workers: int
 ) -> None:
-    """Make what is missing; put the stores and the record in place where all of it could be made."""
+    """Make the missing samples; put the stores and the record in place if all could be made."""
     with SampleStores(place, settings.split, codec=settings.codec, origin=origin(progress.description)) as stores:
-        progress.begin()  # again, now that no other process can write here: it must still be what was begun
+        progress.begin()  # checked again: only from here on can no other process write
         planned = {key for run in runs for key in run.keys}
         done = stores.done
         if not stores.begun <= planned:
@@ -204,19 +208,19 @@ def _make(
         works = [Work(run, frozenset(done.intersection(run.keys))) for run in runs if run.number not in found]
         with tqdm(total=len(planned), desc='synthesizing', unit='frame') as bar:
             bar.update(len(done) + sum(len(result.left_out) for result in found.values()))
-            # closing: an error here must end the workers before anything else
+            # closing: after an error the workers must end first
             with contextlib.closing(outcomes(works, settings, camera, workers)) as coming:
                 faults = _take(coming, stores, progress, found, bar)
         if faults:
             listed = first_of(dict.fromkeys(fault.message for fault in faults))
             raise RequestError(
-                'frames cannot be used; the stores were not put in place (what was made is kept for the next run). Put '
-                'whole frames in their place and run the same command again:\n  ' + '\n  '.join(listed)
+                'frames cannot be used; the stores were not put in place (finished frames are kept for the next run). '
+                'Replace the frames and run the same command again:\n  ' + '\n  '.join(listed)
             )
         left_out = {run.key(centre) for run in runs for centre, _ in found[run.number].left_out}
         if left_out == planned and 'shard' not in progress.description:
             raise RequestError(
-                'every window touches a scene cut, so there is no frame to keep; where these are no cuts, raise '
+                'every window touches a scene cut, so there is no frame to keep; if these are not cuts, raise '
                 '--cut-threshold or add --no-cuts'
             )
         stores.finish(planned - left_out)
@@ -224,7 +228,7 @@ def _make(
 
 
 def _found_before(runs: Sequence[Run], done: set[str], progress: Progress) -> dict[int, RunResult]:
-    """Results of the runs that an earlier call finished, as far as their frames are there."""
+    """Results of the runs that an earlier call finished, if all their frames are in the stores."""
     written = progress.finished_runs()
     found = {}
     for run in runs:
@@ -237,7 +241,7 @@ def _found_before(runs: Sequence[Run], done: set[str], progress: Progress) -> di
 def _take(
     coming: Iterator[Outcome], stores: SampleStores, progress: Progress, found: dict[int, RunResult], bar: tqdm
 ) -> list[Fault]:
-    """Store what the workers make, and add the results of the runs; returns what is wrong with the others."""
+    """Store the workers' samples and add the results of finished runs; returns the faults of the other runs."""
     faults: list[Fault] = []
     waiting: list[RunResult] = []
 
@@ -262,7 +266,3 @@ def _take(
             committed = time.monotonic()
     commit()
     return faults
-
-
-def _gigabytes(size: int) -> str:
-    return f'{size / 1e9:.1f} GB' if size >= 1e8 else f'{size / 1e6:.1f} MB'

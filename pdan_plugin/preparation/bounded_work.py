@@ -1,7 +1,7 @@
-"""Work on many frames by threads, in order, with little of it in memory at a time.
+"""Process many frames in threads, in order, with few of them in memory at a time.
 
-Threads, not processes: decoding, checksums and compression all run outside Python's lock, nothing has to be copied
-between processes, and a killed run leaves no worker behind.
+Threads, not processes: decoding, checksums and compression release Python's lock, nothing is copied between
+processes, and a killed run leaves no worker behind.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _Answer = TypeVar('_Answer')
 def in_order(
     function: Callable[[_Item], _Answer], items: Iterable[_Item], workers: int
 ) -> Iterator[tuple[_Item, _Answer | RequestError]]:
-    """``function`` of each item, in the items' order, with at most two answers a worker waiting to be taken.
+    """Yield each item with ``function(item)``, in the items' order; at most two results per worker wait in memory.
 
-    A `RequestError` is an answer too, so that one bad frame does not hide the others; anything else is raised.
+    A `RequestError` is yielded as a result, so that one bad frame does not hide the others. Other errors are raised.
     """
 
     def answer(item: _Item) -> _Answer | RequestError:

@@ -1,7 +1,4 @@
-"""What of REDS lies under a folder, and what is wrong with it.
-
-It is found from names and picture headers alone, before anything is written.
-"""
+"""Finds and checks the parts of REDS under a folder, from names and picture headers, before anything is written."""
 
 from __future__ import annotations
 
@@ -31,14 +28,14 @@ from pdan_plugin.data.reds_layout import (
 from pdan_plugin.errors import RequestError, first_of, some_of
 from pdan_plugin.preparation.bounded_work import in_order
 
-_LISTED = 100  # names told for one set; beyond that only their number
+_LISTED = 100  # problems listed for one set; of the others only the number is given
 
 Shape = tuple[int, int, int]
 
 
 @dataclass
 class FoundSet:
-    """The frames of one set that one split takes, in order, with the shapes their headers tell."""
+    """The frames of one set that belong to one split, in order, with their shapes from the headers."""
 
     split: str
     kind: Kind
@@ -52,14 +49,14 @@ class FoundSet:
 
 
 def survey(source: str | Path, split: str, *, workers: int, from_zip: bool = False) -> dict[Kind, FoundSet] | None:
-    """The sets of one split under SOURCE, checked against each other; None where SOURCE has nothing of the split.
+    """The sets of one split under SOURCE, checked against each other; None if SOURCE has nothing of the split.
 
-    Every frame must be numbered without gaps or repeats within its clip, be an 8-bit RGB picture of its clip's
-    size, and have its partners, the small ones exactly a quarter of the large one. Sharp and blurred frames are
-    required, ``sharp_bicubic`` is not. With ``from_zip`` only zips are looked at.
+    The frames of a clip must be numbered without gaps or repeats. Each must be an 8-bit RGB picture of its clip's size
+    and must have its partners; each side of the small ones is exactly a quarter of the large one's. Sharp and blurred
+    frames are required, ``sharp_bicubic`` is not. With ``from_zip`` only zips are read.
 
     Raises:
-        RequestError: Lists everything that is wrong, by name.
+        RequestError: Something is wrong; the error lists every problem by name.
     """
     places = {kind: place for kind in KINDS if (place := find_set(source, split, kind, from_zip=from_zip)) is not None}
     if SHARP not in places and BLUR_BICUBIC not in places:
@@ -99,7 +96,7 @@ def survey(source: str | Path, split: str, *, workers: int, from_zip: bool = Fal
 
 
 def share_of_reds(found: dict[Kind, FoundSet]) -> str:
-    """One line on how much of the published split is here."""
+    """One line that reports how much of the published split was found."""
     sharp = found[SHARP]
     clips = len({key.partition('/')[0] for key in sharp.keys})
     whole = frames_published(sharp.split)
@@ -115,7 +112,7 @@ def share_of_reds(found: dict[Kind, FoundSet]) -> str:
 
 
 def _clip_lengths(sharp: FoundSet) -> str:
-    """Which clips are of another length than the rest, or than REDS's."""
+    """Reports the clips whose length differs from the other clips or from REDS."""
     counts = Counter(key.partition('/')[0] for key in sharp.keys)
     published = frames_per_clip(sharp.split)
     (usual, _), *_ = Counter(counts.values()).most_common(1)
@@ -127,17 +124,17 @@ def _clip_lengths(sharp: FoundSet) -> str:
 
 
 def _repeated(name: str, keys: list[str]) -> Iterator[str]:
-    """Frames of one number in one clip, such as ``1`` and ``00000001``."""
+    """Frames of a clip that have the same number, such as ``1`` and ``00000001``."""
     first: dict[tuple[str, int], str] = {}
     for key in keys:
         clip, _, frame = key.partition('/')
         known = first.setdefault((clip, int(frame)), key)
         if known != key:
-            yield f"{name}: {known}.png and {key}.png are one frame twice; remove the one that is not REDS's"
+            yield f"{name}: {known}.png and {key}.png have the same number; remove the one that is not REDS's"
 
 
 def _gaps(name: str, keys: list[str], split: str) -> Iterator[str]:
-    """Frames missing before the last one of each clip."""
+    """The frames that are missing before the last frame of each clip."""
     first, step = (9, 10) if split == 'val300' else (0, 1)
     clips: dict[str, list[str]] = {}
     for key in keys:
@@ -163,7 +160,7 @@ def _missing_partners(found: dict[Kind, FoundSet]) -> Iterator[str]:
 
 
 def _read_shapes(one: FoundSet, workers: int) -> list[str]:
-    """Fill in the shapes; returns what is wrong with the headers."""
+    """Fill in the shapes; returns the faults found in the headers."""
     problems = []
     known: dict[Shape, Shape] = {}  # a set has a few shapes and many frames: share the tuples
     answers = in_order(one.frames.shape, one.keys, workers)

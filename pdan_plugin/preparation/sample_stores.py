@@ -1,7 +1,7 @@
-"""The three stores of a set as one. A sample is the sharp frame, the blurred one made small, the sharp one made small.
+"""Writes the three stores of a set together. A sample is the sharp frame, the small blurred and the small sharp frame.
 
-A kill may come between two of them, also between the renames that finish them: a sample counts as done when all three
-have it, and a store that is in its place already is left alone.
+A kill can come between the writes to two stores, or between the renames that finish them. A sample is therefore done
+only if all three stores have it, and a store that is already renamed is not written again.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from pdan_plugin.synthesis.bicubic import downsample_uint8
 
 Shape = tuple[int, int, int]
 
-# Of an uncompressed frame; photographs take about half, noisy ones more.
+# A PNG's size relative to the uncompressed frame; photographs take about half, noisy ones more.
 _PNG_SHARE = 0.6
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A value of a store, with the shape and the checksum of its pixels."""
+    """An encoded picture, with the shape and the checksum of its pixels."""
 
     data: bytes
     shape: Shape
@@ -36,21 +36,21 @@ class Encoded:
 
     @classmethod
     def picture(cls, image: np.ndarray, codec: str) -> Encoded:
-        """Of an (h, w, 3) uint8 RGB frame."""
+        """Encode an (h, w, 3) uint8 RGB frame."""
         height, width, channels = image.shape
         return cls(encode_picture(image, codec), (height, width, channels), picture_checksum(image))
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What training reads of one frame."""
+    """The three pictures of one frame that training reads."""
 
     key: str
     pictures: dict[Kind, Encoded]
 
     @classmethod
     def of(cls, key: str, sharp: np.ndarray, blurred: np.ndarray, codec: str) -> Sample:
-        """From the sharp and the blurred frame, (h, w, 3) uint8 RGB, h and w multiples of 4."""
+        """Make a sample from the sharp and the blurred frame: (h, w, 3) uint8 RGB, h and w multiples of 4."""
         images = {
             SHARP: sharp,
             BLUR_BICUBIC: downsample_uint8(blurred, SCALE),
@@ -91,7 +91,7 @@ class SampleStores:
         return set.union(*self._keys.values())
 
     def add(self, sample: Sample) -> None:
-        """Store a sample, or what of it is missing."""
+        """Store a sample, in those of the three stores that lack it."""
         for kind, writer in self._writers.items():
             if sample.key not in self._keys[kind]:
                 picture = sample.pictures[kind]
@@ -99,7 +99,7 @@ class SampleStores:
                 self._keys[kind].add(sample.key)
 
     def commit(self) -> None:
-        """Make everything added so far safe."""
+        """Write everything added so far to disk, safe from a kill."""
         for writer in self._writers.values():
             writer.commit()
 
@@ -113,14 +113,14 @@ class SampleStores:
             if keys != expected:
                 raise RequestError(
                     f'{kind.folder}: the store holds {len(keys - expected)} frames too many and '
-                    f'{len(expected - keys)} too few; remove the stores and begin anew'
+                    f'{len(expected - keys)} too few; remove the stores and start again'
                 )
         for writer in self._writers.values():
             writer.finish()
 
     def close(self) -> None:
-        """Commit and stop, leaving unfinished stores for the next call; after `finish`, nothing."""
-        with ExitStack() as closing:  # one that cannot commit must not keep the others open
+        """Commit and close; unfinished stores stay for the next call. Does nothing after `finish`."""
+        with ExitStack() as closing:  # a store that cannot commit must not keep the others open
             for writer in self._writers.values():
                 closing.callback(writer.close)
 
@@ -134,18 +134,18 @@ class SampleStores:
 
 
 def store_paths(target: Path, split: str) -> dict[Kind, Path]:
-    """Where the stores of a split lie."""
+    """The paths of a split's three stores."""
     return {kind: target / store_name(split, kind) for kind in KINDS}
 
 
 def keys_there(target: Path, split: str) -> set[str]:
-    """Keys of the samples that all three stores have, finished or not; nothing is opened for writing."""
+    """Keys of the samples that all three stores have, finished or not. Opens nothing for writing."""
     stores = [path if path.exists() else partial_path(path) for path in store_paths(target, split).values()]
     return set.intersection(*(set(read_checksums(store)) for store in stores))
 
 
 def room_needed(shapes: Iterable[Shape], codec: str) -> int:
-    """Bytes on disk of samples whose sharp frames have these shapes; of PNG, an estimate."""
+    """Bytes on disk of samples whose sharp frames have these shapes; an estimate for PNG."""
     total = 0
     for height, width, _ in shapes:
         small = _value_bytes(height // SCALE, width // SCALE, codec)

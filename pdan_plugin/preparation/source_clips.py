@@ -1,7 +1,7 @@
-"""Clips as they come: videos, folders of numbered frames, REDS's own zips; pixels in sequence, from any frame on.
+"""Source clips: videos, folders of numbered frames, or REDS's zips. Each is read in sequence, from any frame on.
 
-Frames are (h, w, 3) uint8 RGB, positions in a clip begin at 0. A clip holds no open file, so it can be sent to another
-process; what a process reads from stays open in it, because a video can only be read in sequence.
+Frames are (h, w, 3) uint8 RGB; positions in a clip begin at 0. A clip holds no open file, so it can be sent to another
+process. The files themselves stay open in the process that reads them, because a video can only be read in sequence.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FRAME_SUFFIXES = ('.png', '.jpg', '.jpeg')
 VIDEO_SUFFIXES = ('.mp4', '.mov', '.m4v', '.mkv', '.webm', '.avi', '.mpg', '.mpeg', '.wmv', '.mts', '.m2ts', '.ts')
 
 _VIDEO_HEAD = 1 << 20
-_JPEG_HEAD = 1 << 18  # its size comes after what a camera tells of the picture
+_JPEG_HEAD = 1 << 18  # a JPEG's size comes after the camera's metadata, which can be long
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class SourceClip(ABC):
     """One clip.
 
     Attributes:
-        name: What the keys of its frames begin with; no dot, no space, no slash.
-        place: Where it lies, for messages.
-        frames: Their number.
-        first: The number of the first one: that of its file, 0 for a video.
-        size: Height, width.
-        digest: Tells it from another clip, wherever it lies, by names and the first frame, or a video's length and
-            beginning; later frames that were exchanged are not noticed, so that a damaged one can be mended.
+        name: First part of its frames' keys; no dot, space or slash.
+        place: Its path, for messages.
+        frames: Number of frames.
+        first: Number of the first frame: from its file name, 0 for a video.
+        size: (height, width).
+        digest: Identifies the clip wherever it is stored: a digest of its frames' names and first frame, or of a
+            video's length and beginning. It does not cover later frames, so that a damaged one can be replaced.
     """
 
     name: str
@@ -51,13 +51,13 @@ class SourceClip(ABC):
 
     @abstractmethod
     def _frames_at(self, positions: Iterable[int]) -> Iterator[tuple[str, np.ndarray]]:
-        """Each frame, and its place for messages."""
+        """Yields each frame after its place, which messages name."""
 
     def read(self, positions: Iterable[int]) -> Iterator[np.ndarray]:
-        """The frames at these ascending positions, (h, w, 3) uint8 RGB, read as they are asked for.
+        """Yields the frames at these ascending positions, (h, w, 3) uint8 RGB, reading one at a time.
 
         Raises:
-            RequestError: A frame cannot be read, or has another size than the clip; names it.
+            RequestError: A frame cannot be read, or its size is not the clip's; the error names it.
         """
         for place, frame in self._frames_at(positions):
             if frame.shape != (*self.size, 3):
@@ -73,8 +73,8 @@ class FrameFiles(SourceClip):
     """A folder of numbered PNG or JPEG files.
 
     Attributes:
-        folder: Where they are.
-        files: Their names, in order.
+        folder: The folder.
+        files: The file names, in order.
     """
 
     folder: Path
@@ -88,11 +88,11 @@ class FrameFiles(SourceClip):
 
 @dataclass(frozen=True)
 class ArchivedFrames(SourceClip):
-    """A clip in REDS's zips, which may lie spread over several of them.
+    """A clip in REDS's zips; it may be spread over several of them.
 
     Attributes:
         set_name: The set in the zips, such as ``train_orig``.
-        members: The zip and the key in it, frame by frame.
+        members: (zip, key in it) of each frame.
     """
 
     set_name: str
@@ -124,7 +124,7 @@ class Video(SourceClip):
 
 
 class _VideoReader:
-    """An open video and the place it is at; seeking in a video is not exact, so it goes forward frame by frame."""
+    """An open video and its position. Seeking in a video is not exact, so it reads forward frame by frame."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -136,29 +136,29 @@ class _VideoReader:
             self.next += 1
         read, frame = self._capture.read()
         if self.next != position or not read:
-            raise RequestError(f'{self.path}: frame {position} cannot be read, though the file had it when it began')
+            raise RequestError(f'{self.path}: frame {position} cannot be read, but the file had it at the start')
         self.next += 1
         return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
 
 
-# Consecutive runs of windows come to the same process again and again: a film is then decoded once a process.
+# Kept between runs of windows: a process gets consecutive runs of a film and so decodes it once.
 _last_reader: _VideoReader | None = None
 
 
 def forget_open_files() -> None:
-    """Close what this process still reads from: a file may have been replaced since."""
+    """Close the files this process has open: they may have been replaced since."""
     global _last_reader
     _last_reader = None
     open_archive.cache_clear()
 
 
 def open_video(path: Path, threads: int = 0) -> cv2.VideoCapture:
-    """The video opened for reading; 0 threads: as many as FFmpeg likes.
+    """The video opened for reading; with 0 threads FFmpeg chooses their number.
 
     Raises:
         RequestError: It cannot be opened.
     """
-    # Absolute: FFmpeg takes what stands before a colon for a protocol.
+    # An absolute path: FFmpeg reads the text before a colon as a protocol.
     capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, threads])
     if not capture.isOpened():
         raise RequestError(f'{path}: cannot be opened as a video; give a video file that FFmpeg reads, or its frames')
@@ -167,7 +167,7 @@ def open_video(path: Path, threads: int = 0) -> cv2.VideoCapture:
 
 @functools.lru_cache(maxsize=64)
 def open_archive(path: Path, set_name: str) -> FrameArchive:
-    """The zip, opened once a process."""
+    """The zip, opened once per process."""
     return FrameArchive(path, set_name)
 
 
@@ -175,7 +175,7 @@ def read_frame_file(file: Path) -> np.ndarray:
     """A whole PNG or JPEG, (h, w, 3) uint8 RGB.
 
     Raises:
-        RequestError: It cannot be read, is truncated or damaged, or is not of three 8-bit channels.
+        RequestError: It cannot be read, is truncated or damaged, or does not have three 8-bit channels.
     """
     data = _bytes_of(file)
     try:
@@ -188,7 +188,7 @@ def frame_file_size(file: Path) -> tuple[int, int]:
     """(height, width) of a PNG or JPEG, from its header.
 
     Raises:
-        RequestError: As `read_frame_file`, as far as a header tells.
+        RequestError: As `read_frame_file`, for faults visible in the header.
     """
     data = _bytes_of(file, HEADER_BYTES)
     try:
@@ -198,12 +198,12 @@ def frame_file_size(file: Path) -> tuple[int, int]:
 
 
 def frames_digest(names: Iterable[str], first_frame: np.ndarray) -> str:
-    """Of a clip of single frames: their names and what the first one shows."""
+    """Digest of a clip of single frames: of their names and the first frame's pixels."""
     return digest_of('\n'.join(names).encode(), np.ascontiguousarray(first_frame).data)
 
 
 def video_digest(path: Path) -> str:
-    """Of a video: the size of its file and the first of its bytes."""
+    """Digest of a video: of its file size and its first megabyte."""
     with path.open('rb') as file:
         return digest_of(f'{path.stat().st_size}\n'.encode(), file.read(_VIDEO_HEAD))
 
@@ -217,7 +217,7 @@ def _bytes_of(file: Path, count: int = -1) -> bytes:
 
 
 def _decode_jpeg(data: bytes) -> np.ndarray:
-    # In the coded picture FF is always followed by 00 or a restart mark, so the last mark found is a real one.
+    # In coded data FF is always followed by 00 or a restart marker, so the last FFD9 found is a real end marker.
     if data.rfind(b'\xff\xd9') < data.rfind(b'\xff\xda'):
         raise PictureError(f'is a truncated JPEG ({len(data)} bytes)')
     frame = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -230,10 +230,10 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
     position = 2
     while position + 10 <= len(data) and data[position] == 0xFF:
         mark, length = struct.unpack('>BH', data[position + 1 : position + 4])
-        if mark == 0xFF:  # filling
+        if mark == 0xFF:  # padding
             position += 1
             continue
-        if 0xC0 <= mark <= 0xCF and mark not in (0xC4, 0xC8, 0xCC):  # start of frame, of any of its kinds
+        if 0xC0 <= mark <= 0xCF and mark not in (0xC4, 0xC8, 0xCC):  # any start-of-frame marker
             height, width, channels = struct.unpack('>HHB', data[position + 5 : position + 10])
             if channels != 3:
                 raise PictureError(f'is a JPEG of {channels} channels, expected RGB')

@@ -1,4 +1,4 @@
-"""What clips lie under a path and what is wrong with them, from names and headers, before anything is written."""
+"""Finds the clips under a path and checks them, from names and headers, before anything is written."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from pdan_plugin.preparation.source_clips import (
 ORIGINAL = Kind('orig', 'orig')
 
 _SEARCH_DEPTH = 3
-_LONGEST_INTERVAL = 1.6  # of the usual one; containers round times, so frames evenly shown need not be evenly stamped
+_LONGEST_INTERVAL = 1.6  # of the usual one; containers round times, so even intervals are not stored evenly
 _NUMBERED = re.compile(r'(.*?)(\d+)')
 _WHAT_IS_EXPECTED = (
     'expected a video, a folder of videos, a folder of numbered frames (PNG or JPEG), a folder of such folders, or '
@@ -48,11 +48,11 @@ Size = tuple[int, int]
 
 
 def find_clips(source: str | Path, split: str, *, say: Callable[[str], None] = print) -> list[SourceClip]:
-    """The clips of SOURCE, by name; headers have been read, pictures not (but for the first of each clip).
+    """The clips of SOURCE, sorted by name. Reads all headers, but only the first picture of each clip.
 
     Raises:
-        RequestError: Nothing here, or something wrong with it: gaps in the numbering, frames of several sizes,
-            unreadable files and zips, videos without frames, names that cannot be told apart. All of it is named.
+        RequestError: There is no clip, or there are faults: gaps in the numbering, frames of several sizes,
+            unreadable files or zips, videos without frames, equal names. The error lists all of them.
     """
     forget_open_files()
     source = Path(source)
@@ -74,7 +74,7 @@ def safe_name(name: str) -> str:
 
 
 def _name_of(folder: Path) -> str:
-    return os.path.basename(os.path.abspath(folder))  # a link's own name, and a name for `.` and `..` too
+    return os.path.basename(os.path.abspath(folder))  # keeps a link's own name, and names `.` and `..` too
 
 
 def _in_folder(source: Path, split: str, name: str, say: Callable[[str], None]) -> list[SourceClip]:
@@ -82,11 +82,11 @@ def _in_folder(source: Path, split: str, name: str, say: Callable[[str], None]) 
     zips = _zips(source, name)
     if originals is not None and not originals.is_archive:
         if zips:
-            say(f'{originals.path}: read as it is unpacked; the zips of {name} beside it are left alone')
-        return _told_as_reds(_folders(_subfolders(originals.path)), split, say)
+            say(f'{originals.path}: this unpacked folder is read; the zips of {name} beside it are not')
+        return _reported_as_reds(_folders(_subfolders(originals.path)), split, say)
     if zips:
         _refuse_missing_parts(zips, name)
-        return _told_as_reds(_archived(zips, name), split, say)
+        return _reported_as_reds(_archived(zips, name), split, say)
     frames = _files(source, FRAME_SUFFIXES)
     videos = [source / each for each in _files(source, VIDEO_SUFFIXES)]
     folders = [folder for folder in _subfolders(source) if _files(folder, FRAME_SUFFIXES)]
@@ -105,16 +105,16 @@ def _in_folder(source: Path, split: str, name: str, say: Callable[[str], None]) 
 
 
 def _refuse_missing_parts(zips: Sequence[Path], name: str) -> None:
-    """Clips lie over the bounds of parts, so a part that is not there would shorten one unnoticed."""
+    """Reject zips with a part missing: a clip may span two parts and would be shortened unnoticed."""
     numbers = {int(match[1]) for path in zips if (match := re.fullmatch(rf'{name}_part(\d+)', path.stem))}
     missing = sorted(set(range(max(numbers, default=-1) + 1)) - numbers)
     if missing:
-        told = ', '.join(f'{name}_part{number}.zip' for number in missing)
-        raise RequestError(f'{zips[0].parent}: {told} is not here, but later parts are; download what is missing')
+        names = ', '.join(f'{name}_part{number}.zip' for number in missing)
+        raise RequestError(f'{zips[0].parent}: {names} is missing, but later parts are here; download the missing zips')
 
 
-def _told_as_reds(clips: list[SourceClip], split: str, say: Callable[[str], None]) -> list[SourceClip]:
-    """The same clips; what of REDS is not here is told."""
+def _reported_as_reds(clips: list[SourceClip], split: str, say: Callable[[str], None]) -> list[SourceClip]:
+    """Returns the same clips; prints how many of REDS's clips they are, and clips of unusual length."""
     whole = CLIPS[published_split(split)]
     usual = Counter(clip.frames for clip in clips).most_common(1)[0][0]
     say(f"{len(clips)} of REDS's {whole} clips, most of {usual} frames")
@@ -125,7 +125,7 @@ def _told_as_reds(clips: list[SourceClip], split: str, say: Callable[[str], None
 
 
 def _files(folder: Path, suffixes: Sequence[str]) -> list[str]:
-    """Names of the files of these kinds, hidden ones aside."""
+    """Names of the files with these suffixes, without hidden ones."""
     return sorted(
         name for name in os.listdir(folder) if os.path.splitext(name)[1].lower() in suffixes and name[0] != '.'
     )
@@ -167,48 +167,46 @@ def _video(path: Path, progress: tqdm, say: Callable[[str], None]) -> Video:
         read, frame = capture.read()
         frames = int(read)
         times = [capture.get(cv2.CAP_PROP_POS_MSEC)]
-        while read and capture.grab():  # the number in the header may be wrong: what counts is what can be read
+        while read and capture.grab():  # the header's number may be wrong, so the readable frames are counted
             frames += 1
             times.append(capture.get(cv2.CAP_PROP_POS_MSEC))
             progress.update()
         if frame is None or frames == 0:
-            raise RequestError(f'{path}: a video without a frame that can be read; give another file')
-        said = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+            raise RequestError(f'{path}: no frame of this video can be read; give another file')
+        in_header = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     finally:
         capture.release()
     _refuse_holes(path, np.array(times))
-    if said > 0 and said != frames:
-        fewer = (
-            '; if the others are lost inside the video, the blur there is wrong: look at it' if frames < said else ''
-        )
-        say(f'{path}: {frames} frames can be read (its header says {said}){fewer}')
+    if in_header > 0 and in_header != frames:
+        fewer = '; if frames are lost inside the video, the blur there is wrong: check it' if frames < in_header else ''
+        say(f'{path}: {frames} frames can be read (its header says {in_header}){fewer}')
     return Video(safe_name(path.stem), str(path), frames, 0, frame.shape[:2], video_digest(path), path)
 
 
 def _refuse_holes(path: Path, times: np.ndarray) -> None:
-    """Refuse a video with frames lost inside it, or of a changing rate, by the milliseconds each frame is shown at."""
+    """Reject a video with lost frames or a changing frame rate, by its frames' times in milliseconds."""
     intervals = np.diff(times)
     if len(intervals) == 0 or not (intervals > 0).all():
-        return  # a container that does not know its frames' times
+        return  # the container does not store its frames' times
     usual = np.median(intervals)
     holes = np.flatnonzero(intervals > _LONGEST_INTERVAL * usual)
     if len(holes):
         raise RequestError(
-            f'{path}: after frame {holes[0]} {intervals[holes[0]]:.0f} ms pass, where frames are {usual:.0f} ms apart '
-            f'({len(holes)} such places): frames are missing or its rate changes, and a window over that would be '
-            'blurred wrongly; give a whole copy, one made at a constant rate, or its parts as videos of their own'
+            f'{path}: frame {holes[0]} lasts {intervals[holes[0]]:.0f} ms, but frames are usually {usual:.0f} ms apart '
+            f'({len(holes)} such places). Frames are missing or the frame rate changes, so the blur there would be '
+            'wrong; give a complete copy, one with a constant frame rate, or its parts as separate videos'
         )
 
 
 def _folders(folders: Sequence[Path]) -> list[SourceClip]:
-    """A clip of each folder."""
+    """One clip for each folder."""
     _refuse_equal_names(folders, [safe_name(_name_of(folder)) for folder in folders])
     faults: list[str] = []
     numbered: list[tuple[Path, int, list[str]]] = []
     for folder in folders:
         by_number, wrong = _by_number(_files(folder, FRAME_SUFFIXES))
         if not by_number and not wrong:
-            wrong = [': no frames in it (PNG or JPEG); put them there, or take the folder away']
+            wrong = [': no frames in it (PNG or JPEG); add frames or remove the folder']
         faults += first_of(f'{folder}{fault}' for fault in wrong)
         if by_number:
             numbered.append((folder, min(by_number), [by_number[number] for number in sorted(by_number)]))
@@ -231,7 +229,7 @@ def _folders(folders: Sequence[Path]) -> list[SourceClip]:
 
 
 def _archived(zips: Sequence[Path], name: str) -> list[SourceClip]:
-    """The clips in the zips, which are parts of one set."""
+    """The clips in the zips; the zips are parts of one set."""
     faults: list[str] = []
     archives: dict[Path, FrameArchive] = {}
     for path in zips:
@@ -246,7 +244,7 @@ def _archived(zips: Sequence[Path], name: str) -> list[SourceClip]:
             clip, _, frame = key.partition('/')
             member = clips.setdefault(clip, {}).setdefault(frame, (path, key))
             if member[0] != path:
-                faults.append(f'{archive.name_of(key)}: is in {member[0]} too; leave one of the two zips')
+                faults.append(f'{archive.name_of(key)}: is in {member[0]} too; remove one of the two zips')
     faults[:] = first_of(faults)
     members: dict[str, list[tuple[Path, str]]] = {}
     for clip, frames in clips.items():
@@ -282,14 +280,14 @@ def _first(parts: Sequence[tuple[Path, str]], archives: dict[Path, FrameArchive]
 
 
 def _by_number(names: Iterable[str], first: int | None = None) -> tuple[dict[int, str], list[str]]:
-    """Files by the number their names end in, and what is wrong with the numbering (to be put after the folder)."""
+    """Files by the number their names end in, and faults of the numbering (texts that follow the folder's name)."""
     by_number: dict[int, str] = {}
     prefixes: dict[str, str] = {}
     wrong = []
     for name in sorted(names):
         match = _NUMBERED.fullmatch(Path(name).stem)
         if match is None:
-            wrong.append(f'/{name}: its name does not end in a number, so its place among the frames is not known')
+            wrong.append(f'/{name}: its name does not end in a number, so its position in the clip is not known')
             continue
         prefixes.setdefault(match[1], name)
         other = by_number.setdefault(int(match[2]), name)
@@ -302,23 +300,23 @@ def _by_number(names: Iterable[str], first: int | None = None) -> tuple[dict[int
         missing = max(by_number) - begin + 1 - len(by_number)
         if missing > 0:
             first_ones = [str(number) for number in islice(_missing(sorted(by_number), begin), 10)]
-            told = ', '.join(first_ones) + (' and on' if missing > 10 else '')
+            listed = ', '.join(first_ones) + (' and on' if missing > 10 else '')
             wrong.append(
                 f': {missing} frames are missing between {by_number[min(by_number)]} and '
-                f'{by_number[max(by_number)]} (number {told}); a window over a gap would be blurred wrongly'
+                f'{by_number[max(by_number)]} (number {listed}); a window over a gap would be blurred wrongly'
             )
     return by_number, wrong
 
 
 def _missing(numbers: Sequence[int], begin: int) -> Iterator[int]:
-    """The numbers from ``begin`` on that are not among these ascending ones; there may be very many."""
+    """Yields the numbers from ``begin`` on that are missing among these ascending ones; there may be very many."""
     for number in numbers:
         yield from range(begin, number)
         begin = number + 1
 
 
 def _sizes(places: Sequence, size: Callable[..., Size], faults: list[str]) -> list[Size]:
-    """The size that each header tells; faults are added to the list."""
+    """The size in each header; adds faults to the list."""
 
     def answer(place: object) -> Size | RequestError:
         try:
@@ -329,17 +327,17 @@ def _sizes(places: Sequence, size: Callable[..., Size], faults: list[str]) -> li
     sizes = []
     wrong = []
     with ThreadPoolExecutor() as pool:
-        for told in tqdm(pool.map(answer, places), total=len(places), desc='reading headers', unit='frame'):
-            if isinstance(told, RequestError):
-                wrong.append(str(told))
-                told = (0, 0)
-            sizes.append(told)
+        for found in tqdm(pool.map(answer, places), total=len(places), desc='reading headers', unit='frame'):
+            if isinstance(found, RequestError):
+                wrong.append(str(found))
+                found = (0, 0)
+            sizes.append(found)
     faults += first_of(wrong)
     return sizes
 
 
 def _one_size(sizes: dict[str, Size], faults: list[str]) -> Size:
-    """The size most frames of a clip have; the others are added to the faults."""
+    """The size most frames of a clip have; adds frames of other sizes to the faults."""
     common = Counter(sizes.values()).most_common(1)[0][0]
     faults += first_of(
         f'{place}: is {size[1]}x{size[0]}, expected {common[1]}x{common[0]} like the rest of its clip'

@@ -1,4 +1,4 @@
-"""REDS's folders or zips to stores: the work behind scripts/prepare_reds.py."""
+"""Makes stores from REDS's folders or zips: the work behind scripts/prepare_reds.py."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from pdan_plugin.data.frame_store_writer import FrameStoreWriter, partial_path, 
 from pdan_plugin.data.reds_layout import SHARP, SHARP_BICUBIC, SPLITS, Kind, set_name, store_name
 from pdan_plugin.errors import RequestError, WorkError, some_of
 from pdan_plugin.machine.cores import usable_cores
+from pdan_plugin.machine.sizes import disk_in_words
 from pdan_plugin.preparation.bounded_work import in_order
 from pdan_plugin.preparation.reds_survey import FoundSet, share_of_reds, survey
 from pdan_plugin.preparation.store_tasks import StoreTask
 from pdan_plugin.preparation.sub_images import SubImages
 
 NEXT_COMMAND = 'basicsr check -opt options/pdan_phase1.yml'
-# val300 is part of val, and `frames: val300` picks it out of val's stores: it is stored apart only on request.
+# val300 is part of val, and `frames: val300` selects it from val's stores: it gets its own stores only on request.
 SPLITS_BY_DEFAULT = ('train', 'val')
 
 
@@ -43,21 +44,21 @@ def prepare_reds(
 ) -> list[Path]:
     """Make the stores of REDS's splits under TARGET from the folders or zips under SOURCE; returns their paths.
 
-    Finished stores are kept where they hold the source's frames by name and size, unfinished ones gone on with. Without
-    ``splits``, every split SOURCE has anything of is taken. Memory does not grow with the pictures: two frames a
-    worker, one batch, and about a kilobyte for each frame's names.
+    Finished stores are kept if they hold the source's frames by name and size; unfinished ones are continued. Without
+    ``splits``, every split found in SOURCE is used. Memory use: two frames per worker, one batch, and about a kilobyte
+    per frame for its names.
 
     Args:
-        verify: Read every frame of the stores back and compare its pixels with the checksum taken from the source's
-            decoded pixels when it was stored; a frame without one (of a store the toolbox made) is compared with its
-            source. A source picture that was changed after it was stored, without changing its size, is not noticed.
-        from_zip: Read zips also where unpacked folders lie beside them.
-        sub_images: (SIZE, STEP) in HR pixels: the train split is stored cut (`SubImages`), in stores of their own.
+        verify: Read every frame back and compare its pixels with the checksum of the source's decoded pixels, computed
+            when it was stored. A frame without a checksum (in a store made by the toolbox) is compared with its source.
+            A source picture changed after it was stored, but not in size, is not noticed.
+        from_zip: Read zips even if unpacked folders lie beside them.
+        sub_images: (SIZE, STEP) in HR pixels: cut the train split into sub-images (`SubImages`), in separate stores.
 
     Raises:
-        RequestError: Missing, damaged or mismatched frames (all named), too little room, a store in the way. Of a store
-            with a wrong frame nothing is put in place; its right frames stay in ``....lmdb.partial`` for the next run.
-        WorkError: The disk filled up or failed; with ``verify``, a frame that is not what was stored.
+        RequestError: Missing, damaged or mismatched frames (all listed), too little space, or another store in the way.
+            A store with a bad frame is not put in place; its good frames stay in ``....lmdb.partial`` for the next run.
+        WorkError: The disk is full or failed; with ``verify``, a frame differs from what was stored.
     """
     if codec not in CODECS:
         raise RequestError(f'codec must be one of {", ".join(CODECS)}, got {codec!r}')
@@ -77,18 +78,17 @@ def prepare_reds(
         if task in waiting:
             wrong += _write(task, workers, say)
         else:
-            say(f'{task.store}: complete already, kept')
+            say(f'{task.store}: already complete, kept')
     if wrong:
         raise RequestError(
-            f'{len(wrong)} frames cannot be read; their stores were not put in place (what was right is kept '
-            'for the next run). '
-            'Put whole frames in their place and run the same command again:\n  ' + '\n  '.join(wrong)
+            f'{len(wrong)} frames cannot be read; their stores were not put in place (good frames are kept for the '
+            'next run). Replace the frames and run the same command again:\n  ' + '\n  '.join(wrong)
         )
     if verify:
         _verify(tasks, workers, say)
     for task in tasks:
         size = (task.store / 'data.mdb').stat().st_size
-        say(f'{task.store}: {len(FrameStore(task.store).keys)} frames, {_gigabytes(size)}')
+        say(f'{task.store}: {len(FrameStore(task.store).keys)} frames, {disk_in_words(size)}')
     say(f'Next: {NEXT_COMMAND}')
     return [task.store for task in tasks]
 
@@ -96,7 +96,7 @@ def prepare_reds(
 def _surveyed(
     source: Path, splits: Sequence[str] | None, workers: int, from_zip: bool, say: Say
 ) -> list[dict[Kind, FoundSet]]:
-    """What SOURCE has of each split, checked; all problems of all splits in one error."""
+    """The sets of each split in SOURCE, checked; one error lists the problems of all splits."""
     for split in splits or ():
         if split not in SPLITS:
             raise RequestError(f'no split is called {split!r}; REDS has {", ".join(SPLITS)}')
@@ -117,7 +117,7 @@ def _surveyed(
             wanted = f'{sharp}.zip and {blurred}.zip' if from_zip else f'folders or zips called {sharp} and {blurred}'
             problems.append(f'{source}: nothing of {split} here (expected {wanted})')
         else:
-            say(f'{split}: nothing of it under {source}, left out')
+            say(f'{split}: nothing of this split under {source}, left out')
     if problems:
         raise RequestError('\n'.join(dict.fromkeys(problems)))
     if not result:
@@ -179,11 +179,11 @@ def _is_finished(task: StoreTask) -> bool:
             f'does not hold the frames of {task.origin}: {some_of(other)} '
             f'{"is" if len(other) == 1 else "are"} missing or of another size'
         )
-    raise RequestError(f'{task.store}: {difference}; remove the store to make it anew, or choose another TARGET')
+    raise RequestError(f'{task.store}: {difference}; remove the store to make it again, or choose another TARGET')
 
 
 def _check_room(tasks: list[StoreTask], target: Path, codec: str, say: Say) -> None:
-    """Tell what will be written, in both codecs; an error where there is no room for it."""
+    """Print how much will be written, for both codecs; raise an error if there is too little space."""
     totals: dict[str, int] = dict.fromkeys(CODECS, 0)
     for task in tasks:
         there = read_checksums(partial_path(task.store)).keys()
@@ -195,19 +195,19 @@ def _check_room(tasks: list[StoreTask], target: Path, codec: str, say: Say) -> N
         again = f' ({len(there)} frames are there already)' if there else ''
         count = sum(len(task.keys_of(frame)) for frame in missing)
         say(
-            f'{task.store}: {count} frames, {_about(task, codec)}{_gigabytes(sizes[codec])} to write as {codec} '
-            f'({other}: {_about(task, other)}{_gigabytes(sizes[other])}){again}'
+            f'{task.store}: {count} frames, {_about(task, codec)}{disk_in_words(sizes[codec])} to write as {codec} '
+            f'({other}: {_about(task, other)}{disk_in_words(sizes[other])}){again}'
         )
     folder = target.absolute()
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if tasks:
-        say(f'{target}: in all {_gigabytes(totals[codec])} to write as {codec}, {_gigabytes(free)} are free')
+        say(f'{target}: in all {disk_in_words(totals[codec])} to write as {codec}, {disk_in_words(free)} are free')
     if totals[codec] > free:
-        smaller = f' or choose --codec png (about {_gigabytes(totals["png"])})' if codec == 'bmp' else ''
+        smaller = f' or choose --codec png (about {disk_in_words(totals["png"])})' if codec == 'bmp' else ''
         raise RequestError(
-            f'{target}: the stores need {_gigabytes(totals[codec])}, but only {_gigabytes(free)} are free; make '
+            f'{target}: the stores need {disk_in_words(totals[codec])}, but only {disk_in_words(free)} are free; make '
             f'room, choose another TARGET{smaller}'
         )
 
@@ -222,14 +222,14 @@ def _missing(task: StoreTask, there: Iterable[str]) -> list[str]:
 
 
 def _write(task: StoreTask, workers: int, say: Say) -> list[str]:
-    """Write one store, or what of it is missing; returns what is wrong with frames that cannot be used."""
+    """Write the frames that one store lacks; returns the faults of frames that cannot be used."""
     wrong = []
     begun = time.monotonic()
     with FrameStoreWriter(task.store, codec=task.codec, origin=task.origin) as writer:
         unknown = writer.done - {key for frame in task.frames for key in task.keys_of(frame)}
         if unknown:
             raise RequestError(
-                f'{partial_path(task.store)}: holds frames its source no longer has ({some_of(sorted(unknown))}); '
+                f'{partial_path(task.store)}: holds frames that its source no longer has ({some_of(sorted(unknown))}); '
                 'remove this folder'
             )
         missing = _missing(task, writer.done)
@@ -258,19 +258,19 @@ def _verify(tasks: list[StoreTask], workers: int, say: Say) -> None:
         recorded = read_checksums(task.store)
         plain = [frame for frame in task.frames if any(key not in recorded for key in task.keys_of(frame))]
         if plain:
-            say(f'{task.store}: no stored checksum of {len(plain)} frames; these are compared with their source')
+            say(f'{task.store}: {len(plain)} frames have no stored checksum; they are compared with their source')
             without += len(plain)
 
         def compare(frame: str, task: StoreTask = task, store: FrameStore = store, recorded=recorded) -> list[str]:
-            told = []
+            faults = []
             for key in task.keys_of(frame):
                 if key in recorded and picture_checksum(store.read(key)) != recorded[key][1]:
-                    told.append(f'{task.store}: frame {key!r} has changed since it was stored')
+                    faults.append(f'{task.store}: frame {key!r} has changed since it was stored')
             if any(key not in recorded for key in task.keys_of(frame)):
                 for key, pixels in task.pixels(frame).items():
                     if key not in recorded and picture_checksum(store.read(key)) != picture_checksum(pixels):
-                        told.append(f'{task.store}: frame {key!r} differs from {task.found.frames.name_of(frame)}')
-            return told
+                        faults.append(f'{task.store}: frame {key!r} differs from {task.found.frames.name_of(frame)}')
+            return faults
 
         with tqdm(total=len(task.frames), desc=f'verify {task.store.name}', unit='frame') as progress:
             for _, answer in in_order(compare, task.frames, workers):
@@ -278,14 +278,11 @@ def _verify(tasks: list[StoreTask], workers: int, say: Say) -> None:
                 progress.update()
     if wrong:
         raise WorkError(
-            f'{len(wrong)} frames do not verify; remove their stores and make them again:\n  ' + '\n  '.join(wrong)
+            f'{len(wrong)} frames failed verification; remove their stores and make them again:\n  '
+            + '\n  '.join(wrong)
         )
-    by_source = f' ({without} of them by their source)' if without else ''
+    by_source = f' ({without} of them compared with their source)' if without else ''
     say(
-        f'verified: every frame of {len(tasks)} stores reads back as its source was decoded when it was stored'
-        f'{by_source}. The source itself was not decoded again: of frames changed since, only names and sizes show it'
+        f'verified: every frame of {len(tasks)} stores has the pixels its source had when it was stored{by_source}. '
+        'The sources were not decoded again: only their names and sizes were checked for later changes'
     )
-
-
-def _gigabytes(size: int) -> str:
-    return f'{size / 1e9:.1f} GB' if size >= 1e8 else f'{size / 1e6:.1f} MB'

@@ -1,4 +1,4 @@
-"""What a store is to hold, and how its values come from the frames of REDS's folders or zips."""
+"""What each store has to hold, and how its values are made from the frames of REDS's folders or zips."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pdan_plugin.preparation.reds_survey import FoundSet, Shape
 from pdan_plugin.preparation.sub_images import SubImages
 from pdan_plugin.synthesis.bicubic import downsample_uint8
 
-Place = tuple[str, int, int]  # what is added to the frame's key, top, left
+Place = tuple[str, int, int]  # suffix of the frame's key, top, left
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Value:
 
 @dataclass
 class StoreTask:
-    """One store to make: from a set as it is, or, where ``derived``, from the sharp set made smaller; whole or cut."""
+    """One store to make, of whole frames or sub-images; if ``derived``, from the sharp set made smaller."""
 
     store: Path
     found: FoundSet
@@ -42,7 +42,7 @@ class StoreTask:
 
     @property
     def frames(self) -> list[str]:
-        """The frames it is made from; one may become several values."""
+        """Keys of the source frames; a frame may become several values."""
         return self.found.keys
 
     @property
@@ -53,14 +53,14 @@ class StoreTask:
 
     @property
     def keeps_source_pngs(self) -> bool:
-        """Whether a PNG store of it holds the source's own files."""
+        """Whether a PNG store holds the source's own files."""
         return not self.derived and self.sub_images is None
 
     def check(self) -> None:
-        """Look whether sub-images fit into every frame.
+        """Check that sub-images fit into every frame.
 
         Raises:
-            RequestError: They do not.
+            RequestError: A frame is too small.
         """
         for frame in self.frames:
             self._places_in(frame)
@@ -70,11 +70,11 @@ class StoreTask:
         return {key: self._value_shape(frame) for frame in self.frames for key in self.keys_of(frame)}
 
     def keys_of(self, frame: str) -> list[str]:
-        """Keys of the values a frame becomes."""
+        """Keys of the values made from a frame."""
         return [frame + suffix for suffix, _, _ in self._places_in(frame)]
 
     def pixels(self, frame: str) -> dict[str, np.ndarray]:
-        """The values as the store is to hold them, (h, w, 3) uint8 RGB, by key.
+        """The pixels of a frame's values, (h, w, 3) uint8 RGB, by key.
 
         Raises:
             RequestError: The source is damaged.
@@ -83,10 +83,10 @@ class StoreTask:
         return self._cut(frame, self._derive(image))
 
     def values(self, frame: str) -> list[Value]:
-        """What to write for a frame. A PNG of the source is kept as it is: it has been decoded, so it is whole.
+        """The values to write for a frame. A source PNG is copied unchanged, after a decoding that shows it is whole.
 
         Raises:
-            RequestError: The source is damaged, or is no longer what the survey saw.
+            RequestError: The source is damaged, or has changed since the survey.
         """
         data = self.found.frames.read_bytes(frame)
         try:
@@ -107,7 +107,7 @@ class StoreTask:
         ]
 
     def bytes_to_write(self, frame: str, codec: str) -> int:
-        """Room the frame's values take: exact for BMP and for the source's own PNG, an estimate for a PNG made anew."""
+        """Bytes on disk of the frame's values: exact for BMP and the source's own PNG, an estimate for a new PNG."""
         height, width, _ = self._value_shape(frame)
         places = self._places_in(frame)
         if codec == 'bmp':
@@ -115,7 +115,7 @@ class StoreTask:
         full_height, full_width, _ = self.found.shapes[frame]
         share = height * width / (full_height * full_width)
         if self.derived:
-            share *= 1.5  # small pictures have more detail a pixel; seen on REDS-shaped frames of photographs
+            share *= 1.5  # small pictures have more detail per pixel; measured on REDS-sized frames of photographs
         return len(places) * bytes_on_disk(int(share * self.found.frames.size_of(frame)))
 
     def _derive(self, image: np.ndarray) -> np.ndarray:

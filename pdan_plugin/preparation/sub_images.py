@@ -1,8 +1,8 @@
-"""Frames cut into smaller pictures, for stores of PNG: a crop then decodes a tenth of the frame.
+"""Cuts frames into smaller pictures, for PNG stores: reading a crop then decodes a tenth of the frame.
 
-The places and names are those of the toolbox's ``scripts/data_preparation/extract_subimages.py`` with its
-``thresh_size`` of 0: a grid from the top left corner, and where a rest of any size is left at the right or the bottom,
-one more that ends at the frame's edge. They are numbered row by row from ``_s001``.
+Places and names are those of the toolbox's ``scripts/data_preparation/extract_subimages.py`` with ``thresh_size`` 0: a
+grid from the top left corner. If the grid leaves pixels at the right or the bottom, one more sub-image ends at the
+frame's edge. They are numbered row by row from ``_s001``.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from pdan_plugin.errors import RequestError
 
 @dataclass(frozen=True)
 class SubImages:
-    """Squares of ``size`` pixels every ``step`` pixels, both of the HR frame; the field's usual is 480, 240.
+    """Squares of ``size`` HR pixels every ``step`` HR pixels; usual values are 480 and 240.
 
     Raises:
-        RequestError: They are not multiples of 4, which quarters of LR frames need, or leave gaps.
+        RequestError: A value is not a multiple of 4, so the LR frames cannot be cut alike; or the squares leave gaps.
     """
 
     size: int
@@ -35,7 +35,7 @@ class SubImages:
             raise RequestError(f'sub-images: STEP {self.step} is above SIZE {self.size}, which would leave gaps')
 
     def places(self, height: int, width: int, shrink: int = 1) -> list[tuple[str, int, int]]:
-        """(suffix, top, left) of each sub-image of a frame that is smaller than the HR one by ``shrink``.
+        """(suffix, top, left) of each sub-image of a frame ``shrink`` times smaller than the HR frame.
 
         Raises:
             RequestError: The frame is smaller than a sub-image.

@@ -1,4 +1,4 @@
-"""The shards of a synthesis made into one: the same stores and record as if it had been made alone."""
+"""Merges the shards of a synthesis into the stores and the record that one unsharded run would have made."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pdan_plugin.data.frame_codec import PictureError, decode_picture, picture_c
 from pdan_plugin.data.frame_store_writer import Record, bytes_on_disk, read_checksums
 from pdan_plugin.data.reds_layout import KINDS, Kind
 from pdan_plugin.errors import RequestError, WorkError, refusing_unwritable, some_of
+from pdan_plugin.machine.sizes import disk_in_words
 from pdan_plugin.preparation.blur_synthesis import NEXT_COMMAND, Say, refuse_too_little_room, shard_folder, tell_stores
 from pdan_plugin.preparation.sample_stores import Encoded, Sample, SampleStores, keys_there, store_paths
 from pdan_plugin.preparation.synthesis_record import (
@@ -31,13 +32,13 @@ _SHARD = re.compile(r'shard_(\d+)_of_(\d+)')
 
 
 def merge_shards(target: str | Path, *, say: Say = print) -> list[Path]:
-    """Copy the stores of ``TARGET/shard_*_of_N`` into TARGET's own; returns their paths. The shards are left in place.
+    """Copy the stores of ``TARGET/shard_*_of_N`` into TARGET's stores; returns their paths. The shards stay in place.
 
-    Each picture is decoded and held against its checksum on the way. It may be killed and called again.
+    Each picture is decoded and compared with its checksum. A killed merge continues when it is called again.
 
     Raises:
-        RequestError: Shards are missing, unfinished, or made with other settings or from other sources than the first;
-            TARGET holds something else, or has too little room.
+        RequestError: Shards are missing or unfinished, or their settings or sources differ from the first shard's;
+            TARGET holds something else, or has too little space.
         WorkError: A frame of a shard is damaged, or the disk failed.
     """
     target = Path(target)
@@ -47,7 +48,7 @@ def merge_shards(target: str | Path, *, say: Say = print) -> list[Path]:
     split, codec = description['settings']['split'], description['settings']['codec']
     progress = Progress(target, description)
     if progress.is_finished():
-        say(f'{target}: complete already, kept')
+        say(f'{target}: already complete, kept')
     else:
         there = keys_there(target, split)
         journals = [
@@ -57,7 +58,7 @@ def merge_shards(target: str | Path, *, say: Say = print) -> list[Path]:
         share = 1 - len(there & keys) / len(keys)
         sizes = [path.stat().st_size for shard in shards for path in _data_files(shard, split)]
         needed = int(share * sum(sizes)) + bytes_on_disk(0)
-        say(f'{target}: {len(keys)} frames of {len(shards)} shards, about {needed / 1e6:.0f} MB to copy')
+        say(f'{target}: {len(keys)} frames of {len(shards)} shards, about {disk_in_words(needed)} to copy')
         refuse_too_little_room(target, needed, codec)
         with refusing_unwritable(str(target)):
             progress.begin()
@@ -82,8 +83,8 @@ def _shards(target: Path) -> list[Path]:
     if not counts:
         raise RequestError(f'{target}: no shards here (expected {target / "shard_1_of_N"}, made with --shard 1/N)')
     if len(counts) > 1:
-        told = ' and '.join(map(str, sorted(counts)))
-        raise RequestError(f'{target}: holds shards of {told}; remove those that do not belong together')
+        listed = ' and '.join(map(str, sorted(counts)))
+        raise RequestError(f'{target}: holds shards of {listed}; keep only the shards of one synthesis')
     count = counts.pop()
     return [shard_folder(target, (number, count)) for number in range(1, count + 1)]
 
@@ -99,18 +100,18 @@ def _records(target: Path, shards: list[Path]) -> list[dict[str, Any]]:
         unlike = differences(described[0], one)
         if unlike:
             raise RequestError(
-                f'{shard.name} is unlike {shards[0].name}: {some_of(unlike, between="; ")}. Make it again'
+                f'{shard.name} differs from {shards[0].name}: {some_of(unlike, between="; ")}. Make it again'
             )
     return records
 
 
 def _keys(shards: list[Path], records: list[dict[str, Any]], journals: list[dict[Kind, dict[str, Record]]]) -> set[str]:
-    """The keys of all shards; RequestError where a shard's stores are not what its record says."""
+    """The keys of all shards; raises RequestError if a shard's stores do not match its record."""
     keys: set[str] = set()
     for shard, record, journal in zip(shards, records, journals, strict=True):
         own = set(journal[KINDS[0]])
         if any(set(journal[kind]) != own for kind in KINDS) or len(own) != record['frames'] or own & keys:
-            raise RequestError(f'{shard}: its stores do not hold what its {RECORD} says; remove it and make it again')
+            raise RequestError(f'{shard}: its stores do not match its {RECORD}; remove this shard and make it again')
         keys |= own
     if not keys:
         raise RequestError('no shard holds a frame: every window touches a scene cut; raise --cut-threshold')
@@ -154,7 +155,7 @@ def _verified(shard: Path, kind: Kind, key: str, environment: lmdb.Environment, 
         whole = False
     if not whole:
         raise WorkError(
-            f'{shard}: frame {key!r} of {kind.folder} is not what was stored; remove this shard and make it again '
-            '(what is merged already is kept)'
+            f'{shard}: frame {key!r} of {kind.folder} is damaged: it does not match its checksum; remove this shard '
+            'and make it again (frames already merged are kept)'
         )
     return Encoded(data, shape, checksum)

@@ -1,7 +1,7 @@
-"""What a synthesis is to make: which source frames become ground truth, in which runs, in which shard.
+"""Plans a synthesis: which source frames become ground truth, in which run and which shard.
 
-The plan follows from settings and the clips' names and lengths alone, so that every machine that makes a shard, and
-every continuation after a kill, comes to the same one.
+The plan depends only on the settings and the clips' names and lengths. So every machine that makes a shard, and every
+continuation after a kill, computes the same plan.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from pdan_plugin.preparation.source_clips import SourceClip
 from pdan_plugin.synthesis.motion_blur import SubframeWindow
 from pdan_plugin.synthesis.scene_cuts import CUT_THRESHOLD
 
-LEAST_SIDE = 32  # pixels; interpolation and the 4x smaller frame need something to work on
+LEAST_SIDE = 32  # pixels; interpolation and the 4x smaller frame need some pixels
 
-# A run is so much longer than a window that what neighbouring runs both have to make is little, and so short that a
-# film of a minute keeps many processes busy.
+# Runs are long, so that neighbouring runs share little work; they are short enough that a film of a minute keeps many
+# processes busy.
 _WINDOWS_OF_SOURCE = 8
 
 
@@ -30,19 +30,19 @@ class Settings:
     """How the frames are made.
 
     Attributes:
-        interpolator: Name in `synthesis.frame_interpolation`.
-        weights: Its weights, where it needs a file.
-        device: Where it computes.
-        window: The sub-frames averaged.
-        stride: Source frames between two windows of one phase; 5 makes 24 fps of 120.
+        interpolator: A name in `synthesis.frame_interpolation`.
+        weights: The interpolator's weights file, if it needs one.
+        device: The interpolator's device.
+        window: The sub-frames that are averaged.
+        stride: Source frames between two windows of one phase; 5 makes 24 fps from 120.
         phases: Windows begin at the source frames 0 to ``phases - 1`` of every stride.
-        response: Of the camera: a name or a file (`synthesis.camera_response`).
-        cut_threshold: Of `synthesis.scene_cuts`; None looks for no cuts.
-        codec: Of the stores.
-        split: Names the stores.
+        response: The camera response: a name or a file (`synthesis.camera_response`).
+        cut_threshold: The threshold of `synthesis.scene_cuts`; None does not look for cuts.
+        codec: The stores' codec.
+        split: The split in the stores' names.
 
     Raises:
-        RequestError: A value out of its bounds.
+        RequestError: A value is out of range.
     """
 
     interpolator: str = 'flow'
@@ -61,7 +61,7 @@ class Settings:
             raise RequestError(f'stride must be at least 1, got {self.stride}')
         if not 1 <= self.phases <= self.stride:
             raise RequestError(
-                f'phases must lie between 1 and the stride ({self.stride}), got {self.phases}: a further one '
+                f'phases must lie between 1 and the stride ({self.stride}), got {self.phases}: more phases '
                 'would repeat the first'
             )
         if self.cut_threshold is not None and not 0 < self.cut_threshold < 1:
@@ -74,11 +74,11 @@ class Settings:
 
 @dataclass(frozen=True)
 class Run:
-    """Consecutive windows of one clip: what one process makes at a time.
+    """Consecutive windows of one clip; one process makes one run at a time.
 
     Attributes:
-        number: Among all runs of the plan.
-        clip: Where they come from.
+        number: The run's number in the plan.
+        clip: The source clip.
         centres: Positions of the ground truth frames, ascending.
     """
 
@@ -87,7 +87,7 @@ class Run:
     centres: tuple[int, ...]
 
     def key(self, centre: int) -> str:
-        """``CLIP/FRAME``, FRAME being the number of the ground truth in its source: the same in every plan."""
+        """``CLIP/FRAME``; FRAME is the ground truth's number in its source, so a key is the same in every plan."""
         return frame_key(self.clip, centre)
 
     @property
@@ -104,12 +104,12 @@ def frame_number(clip: SourceClip, position: int) -> str:
 
 
 def sharp_shape(clip: SourceClip) -> tuple[int, int, int]:
-    """Of a clip's ground truth: cut at the right and the bottom to multiples of 4."""
+    """Shape of a clip's ground truth: cut at the right and the bottom to multiples of 4."""
     return clip.size[0] // SCALE * SCALE, clip.size[1] // SCALE * SCALE, 3
 
 
 def window_centres(frames: int, settings: Settings) -> list[int]:
-    """Positions of the frames that windows of a clip are centred on, ascending."""
+    """Positions of the centre frames of a clip's windows, ascending."""
     reach = settings.window.reach
     return [
         centre
@@ -120,7 +120,7 @@ def window_centres(frames: int, settings: Settings) -> list[int]:
 
 
 def frames_left_over(frames: int, settings: Settings) -> int:
-    """Frames at a clip's end that begin another window without being enough for it."""
+    """Number of frames at a clip's end that are too few for another window."""
     centres = window_centres(frames, settings)
     if not centres:
         return frames
@@ -129,30 +129,30 @@ def frames_left_over(frames: int, settings: Settings) -> int:
 
 
 def usable_clips(clips: Sequence[SourceClip], settings: Settings, skip_short: bool) -> list[SourceClip]:
-    """The clips that hold a window.
+    """The clips that are long enough for a window.
 
     Raises:
-        RequestError: Frames of a clip are too small; every clip is too short; or some are, without ``skip_short``.
+        RequestError: Frames of a clip are too small; all clips are too short; or some are, without ``skip_short``.
     """
     small = [clip for clip in clips if min(clip.size) < LEAST_SIDE]
     if small:
-        told = some_of(f'{clip.place} ({clip.size[1]}x{clip.size[0]})' for clip in small)
-        raise RequestError(f'frames of at least {LEAST_SIDE}x{LEAST_SIDE} are needed: {told}')
+        listed = some_of(f'{clip.place} ({clip.size[1]}x{clip.size[0]})' for clip in small)
+        raise RequestError(f'frames of at least {LEAST_SIDE}x{LEAST_SIDE} are needed; too small: {listed}')
     needed = settings.window.frames
     long = [clip for clip in clips if clip.frames >= needed]
     short = [clip for clip in clips if clip.frames < needed]
     if short and (not long or not skip_short):
-        told = some_of(f'{clip.place} has {clip.frames}' for clip in short)
-        way_out = 'take them away or add --skip-short' if long else 'choose a smaller --window'
+        listed = some_of(f'{clip.place} has {clip.frames}' for clip in short)
+        way_out = 'remove these clips or add --skip-short' if long else 'choose a smaller --window'
         raise RequestError(
             f'a window of {settings.window.length} sub-frames at x{settings.window.factor} needs {needed} source '
-            f'frames, but {told}; {way_out}'
+            f'frames, but {listed}; {way_out}'
         )
     return long
 
 
 def plan_runs(clips: Sequence[SourceClip], settings: Settings) -> list[Run]:
-    """All windows of the clips, in runs that begin with a first phase."""
+    """All windows of the clips, in runs; each run begins with the first phase of a stride."""
     steps = max(1, math.ceil(_WINDOWS_OF_SOURCE * (settings.window.frames - 1) / settings.stride))
     runs: list[Run] = []
     for clip in clips:
@@ -165,7 +165,7 @@ def plan_runs(clips: Sequence[SourceClip], settings: Settings) -> list[Run]:
 
 
 def shard_of(runs: Sequence[Run], shard: tuple[int, int] | None) -> list[Run]:
-    """Every N-th run, from the K-th on; all without a shard.
+    """Every N-th run, from the K-th on; all runs if ``shard`` is None.
 
     Raises:
         RequestError: K is not between 1 and N, or there are fewer runs than shards.
@@ -177,6 +177,6 @@ def shard_of(runs: Sequence[Run], shard: tuple[int, int] | None) -> list[Run]:
         raise RequestError(f'--shard {number}/{count}: the first number must lie between 1 and the second')
     if count > len(runs):
         raise RequestError(
-            f'--shard {number}/{count}: the source makes only {len(runs)} runs of windows; take fewer shards'
+            f'--shard {number}/{count}: the source gives only {len(runs)} runs of windows; use fewer shards'
         )
     return list(runs[number - 1 :: count])

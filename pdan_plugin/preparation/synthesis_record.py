@@ -1,8 +1,8 @@
-"""What is written down of a synthesis: what it is, what it found so far, and at the end exactly what was done.
+"""The record of a synthesis: its settings and sources, its progress, and finally its results.
 
-``synthesis.json`` lies beside the finished stores and holds nothing that a kill, the number of processes, shards or
-the place of the files could change. Until then ``synthesis.partial/`` holds the same without results (``begun.json``),
-and a line for each finished run (``runs.jsonl``).
+``synthesis.json`` lies beside the finished stores. Its content does not depend on kills, the number of processes or
+shards, or the files' location. Until the stores are finished, ``synthesis.partial/`` holds the same without results
+(``begun.json``) and one line for each finished run (``runs.jsonl``).
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from pdan_plugin.synthesis.frame_interpolation import Interpolator
 
 RECORD = 'synthesis.json'
 UNFINISHED = 'synthesis.partial'
-# Raised with every change to our own code after which the same settings make other frames, or other runs of windows:
-# what was begun before it is not gone on with, and shards from before and after it are not merged.
+# Increase it with every code change that alters the frames or the runs of windows made from the same settings. A
+# synthesis begun with another version is not continued, and shards of different versions are not merged.
 SYNTHESIS_VERSION = 1
 _BEGUN, _RUNS = 'begun.json', 'runs.jsonl'
 _RESULTS = ('made', 'cuts', 'left_out')
@@ -46,9 +46,9 @@ class RunResult:
     """What a run found besides its frames.
 
     Attributes:
-        number: The run's.
+        number: The run's number.
         cuts: Positions of the frames that begin a new scene inside one of its windows, ascending.
-        left_out: Of the windows that touch one, the centre and the first such frame.
+        left_out: (centre, first cut) of each window that touches a cut.
     """
 
     number: int
@@ -64,7 +64,7 @@ def describe(
     short: Sequence[SourceClip],
     shard: tuple[int, int] | None,
 ) -> Description:
-    """All that the frames depend on, JSON-able."""
+    """Everything the frames depend on, in values that JSON can hold."""
     table = np.ascontiguousarray(response.table, '<f8').data
     described: Description = {
         'settings': {
@@ -92,7 +92,7 @@ def describe(
     }
     if shard is not None:
         described['shard'] = f'{shard[0]}/{shard[1]}'
-    return json.loads(json.dumps(described))  # as it will be read back
+    return json.loads(json.dumps(described))  # the form in which it is read back
 
 
 def _source(clip: SourceClip, settings: Settings) -> Description:
@@ -109,22 +109,22 @@ def _source(clip: SourceClip, settings: Settings) -> Description:
 
 def differences(begun: Mapping[str, Any], wanted: Mapping[str, Any], within: str = '') -> list[str]:
     """``window was 65, now 33`` for each value that differs."""
-    told = []
+    found = []
     for name in [*begun, *(name for name in wanted if name not in begun)]:
         before, now = begun.get(name), wanted.get(name)
         if isinstance(before, dict) and isinstance(now, dict):
-            told += differences(before, now, f'{within}{name}.' if name != 'settings' else '')
+            found += differences(before, now, f'{within}{name}.' if name != 'settings' else '')
         elif before is None and isinstance(now, dict):
-            told.append(f'{within}{name} is new')
+            found.append(f'{within}{name} is new')
         elif now is None and isinstance(before, dict):
-            told.append(f'{within}{name} is gone')
+            found.append(f'{within}{name} is gone')
         elif before != now:
-            told.append(f'{within}{name} was {_told(before)}, now {_told(now)}')
-    return told
+            found.append(f'{within}{name} was {_as_text(before)}, now {_as_text(now)}')
+    return found
 
 
 def origin(description: Description) -> str:
-    """One line for the stores: the chief settings, and a digest of the whole description."""
+    """One line for the stores: the main settings and a digest of the whole description."""
     settings = description['settings']
     return (
         f'synthesize_blur, {settings["interpolator"]["name"]} x{settings["factor"]}, window {settings["window"]}, '
@@ -143,7 +143,7 @@ class Progress:
         self._split = description['settings']['split']
 
     def is_finished(self) -> bool:
-        """Whether TARGET holds all of it already.
+        """Whether TARGET already holds the finished synthesis.
 
         Raises:
             RequestError: TARGET holds another synthesis, finished or begun, or stores made by something else.
@@ -153,7 +153,7 @@ class Progress:
             self._refuse_another(without_results(read_record(record)), record)
             gone = [path for path in store_paths(self.target, self._split).values() if not path.exists()]
             if gone:
-                raise RequestError(f'{gone[0]}: is not there, though {record} is; remove what is left to make it anew')
+                raise RequestError(f'{gone[0]}: is missing, but {record} is there; remove the rest to make it again')
             shutil.rmtree(self._folder, ignore_errors=True)  # the last step, if a kill came before it
             return True
         if (self._folder / _BEGUN).exists():
@@ -168,10 +168,10 @@ class Progress:
         return False
 
     def begin(self) -> None:
-        """Write down what is to be done.
+        """Write the description to ``begun.json``.
 
         Raises:
-            RequestError: Another process has begun something else there meanwhile.
+            RequestError: Another process has begun a different synthesis there in the meantime.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         if (self._folder / _BEGUN).exists():
@@ -180,7 +180,7 @@ class Progress:
             write_json(self._folder / _BEGUN, self.description, indent=1, durable=True)
 
     def finished_runs(self) -> dict[int, RunResult]:
-        """Results of the runs whose frames are all in the stores; a line that a kill cut short is none."""
+        """Results of the runs whose frames are all in the stores; ignores a line that a kill cut short."""
         file = self._folder / _RUNS
         results = {}
         for line in file.read_text(encoding='utf-8').splitlines() if file.exists() else ():
@@ -193,7 +193,7 @@ class Progress:
         return results
 
     def add(self, results: Iterable[RunResult]) -> None:
-        """Write down finished runs, whose frames must have been committed."""
+        """Append the results of finished runs; their frames must be committed before."""
         lines = [
             json.dumps({'run': each.number, 'cuts': each.cuts, 'left_out': each.left_out}) + '\n' for each in results
         ]
@@ -204,7 +204,7 @@ class Progress:
                 os.fsync(file.fileno())
 
     def finish(self, results: Mapping[str, Description]) -> None:
-        """Put the record in its place; ``results`` are those of `results_by_clip`."""
+        """Write the finished record; ``results`` come from `results_by_clip`."""
         sources = {name: source | results.get(name, {}) for name, source in self.description['sources'].items()}
         frames = sum(source.get('made', 0) for source in sources.values())
         record = self.description | {'sources': sources, 'frames': frames}
@@ -213,17 +213,17 @@ class Progress:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _refuse_another(self, begun: Description, place: Path) -> None:
-        # Where settings differ, so does what follows from them: the settings alone are told.
+        # If settings differ, everything computed from them differs too: report only the settings.
         unlike = differences(begun['settings'], self.description['settings']) or differences(begun, self.description)
         if unlike:
             raise RequestError(
-                f'{place}: {some_of(unlike, between="; ")}. Repeat what it was made with, choose another TARGET, or '
-                f'remove the stores and {RECORD} or {UNFINISHED} in {self.target}'
+                f'{place}: {some_of(unlike, between="; ")}. Use the settings it was made with, choose another TARGET, '
+                f'or remove the stores and {RECORD} or {UNFINISHED} in {self.target}'
             )
 
 
 def results_by_clip(runs: Sequence[Run], results: Mapping[int, RunResult]) -> dict[str, Description]:
-    """Of each clip that these runs have a part of: how many frames were made of it, its cuts, the windows left out."""
+    """For each clip of these runs: the number of frames made, its cuts, and the windows left out."""
     by_clip: dict[str, Description] = {}
     for run in runs:
         one = by_clip.setdefault(run.clip.name, {'made': 0, 'cuts': [], 'left_out': {}})
@@ -240,7 +240,7 @@ def results_by_clip(runs: Sequence[Run], results: Mapping[int, RunResult]) -> di
 
 
 def merged_results(records: Sequence[Description]) -> dict[str, Description]:
-    """`results_by_clip` of a whole, from the records of its shards."""
+    """`results_by_clip` of the whole synthesis, from the records of its shards."""
     merged: dict[str, Description] = {}
     for record in records:
         for name, source in record['sources'].items():
@@ -262,16 +262,16 @@ def without_results(record: Description) -> Description:
 
 
 def read_record(file: Path) -> Description:
-    """A record as it was written.
+    """The content of a record file.
 
     Raises:
-        RequestError: It is not one.
+        RequestError: The file cannot be read or is not JSON.
     """
     try:
         return json.loads(file.read_text(encoding='utf-8'))
     except (OSError, ValueError) as error:
-        raise RequestError(f'{file}: not a readable record ({error}); remove it with what lies beside it') from error
+        raise RequestError(f'{file}: not a readable record ({error}); remove it and the files beside it') from error
 
 
-def _told(value: Any) -> str:
+def _as_text(value: Any) -> str:
     return 'none' if value is None else json.dumps(value, ensure_ascii=False)

@@ -1,8 +1,8 @@
-"""Runs of windows made into samples, in this process or in several.
+"""Makes samples from runs of windows, in this process or in several.
 
-Processes, not threads: interpolation holds Python's lock for part of its time, and one thread a process is what makes
-the same bytes on every machine. Samples come back one at a time, so that a kill loses little; the pipe they come
-through holds a worker back when they are not taken.
+Processes, not threads: interpolation holds Python's lock for part of its time, and one thread per process makes the
+same bytes on every machine. Workers send samples one at a time, so that a kill loses little. A worker waits when the
+pipe is full.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from pdan_plugin.synthesis.scene_cuts import is_cut
 
 @dataclass(frozen=True)
 class Fault:
-    """A run could not be made to its end: what is wrong with its source."""
+    """A run that could not be finished, and the fault of its source."""
 
     run: Run
     message: str
@@ -40,7 +40,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Work:
-    """A run, and what of it is in the stores already."""
+    """A run, and the keys of its samples that are already in the stores."""
 
     run: Run
     done: frozenset[str]
@@ -52,10 +52,10 @@ Outcome = Sample | RunResult | Fault
 def outcomes(
     works: Sequence[Work], settings: Settings, response: Response, workers: int
 ) -> Generator[Outcome, None, None]:
-    """Samples, and after a run's last one its result or fault; in the order they come.
+    """Yields the samples of all runs as they are made; after a run's last sample, its result or fault.
 
     Raises:
-        WorkError: A worker ended or failed in a way that no source explains.
+        WorkError: A worker ended or failed, and not because of a source.
     """
     if workers == 1 or len(works) < 2:
         yield from _made_here(works, settings, response)
@@ -99,14 +99,14 @@ def _made_by_processes(
                     process = busy[connection]
                     process.join(5)
                     raise WorkError(
-                        f'a worker process ended by itself (exit code {process.exitcode}); where memory ran out, '
-                        'fewer --workers need less. What was made is kept: the same command goes on from here'
+                        f'a worker process ended unexpectedly (exit code {process.exitcode}); if memory ran out, use '
+                        'fewer --workers. Finished frames are kept: run the same command again to continue'
                     ) from error
                 if isinstance(outcome, WorkError):
                     raise outcome
                 yield outcome
     finally:
-        for process in processes:  # what they made has come; some take seconds to end by themselves
+        for process in processes:  # all results have been received; a worker may take seconds to end by itself
             process.kill()
             process.join()
         for connection in busy:
@@ -114,7 +114,7 @@ def _made_by_processes(
 
 
 def _serve(connection: Connection, settings: Settings, response: Response) -> None:
-    """What a worker process does until its parent closes the connection, or is no more."""
+    """Main function of a worker process; it ends when its parent closes the connection or ends."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     use_one_thread()
     try:
@@ -145,10 +145,10 @@ def _outcomes_of(work: Work, settings: Settings, response: Response, method: Int
 def run_outcomes(
     work: Work, settings: Settings, response: Response, method: Interpolator
 ) -> Iterator[Sample | RunResult]:
-    """The samples of a run that are not there yet, then its result.
+    """Yields the samples of a run that the stores lack, then its result.
 
-    A window that is there touches no cut, and a cut is told by every window that touches it; so what a kill left undone
-    is enough to find the run's cuts again.
+    After a kill, the missing windows are enough to find all the run's cuts: a stored window touches no cut, and every
+    window that touches a cut finds it.
     """
     run, reach = work.run, settings.window.reach
     average = WindowAverage(settings.window, method, response)

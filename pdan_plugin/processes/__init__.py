@@ -1,1 +1,1 @@
-"""Several processes of one run: how they are launched, how they meet and how they end."""
+"""Several processes of one run: launching them, forming a group, and ending."""

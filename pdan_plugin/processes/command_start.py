@@ -1,7 +1,7 @@
-"""The start of the ``basicsr`` command, and of every process: what happens before the toolbox is imported.
+"""Decides, before the toolbox is imported, whether importing this package prepares the toolbox.
 
-Importing the package prepares the toolbox, except in the command, which does so when a subcommand is about to run. This
-module needs nothing but the standard library.
+It does, except in the ``basicsr`` command, which prepares the toolbox before it runs a subcommand. This module uses the
+standard library only.
 """
 
 from __future__ import annotations
@@ -28,22 +28,23 @@ def started_as_module() -> bool:
 
 
 def prepares_the_toolbox_itself() -> bool:
-    """Whether this process is the command, which calls `prepare_toolbox` once a subcommand needs the toolbox.
+    """Whether this process is the command, which calls `prepare_toolbox` itself before a subcommand runs.
 
-    A worker that multiprocessing spawns has the command's ``sys.argv`` without being the command.
+    A worker that multiprocessing spawned has the command's ``sys.argv``, but is not the command.
     """
     return started_as_module() or (started_as_script() and sys.argv[0] in getattr(sys, 'orig_argv', []))
 
 
 def toolbox_can_be_found() -> bool:
-    """Whether `import basicsr` finds a package; nothing is imported. Python takes any folder for one without a file."""
+    """Whether `import basicsr` finds a package, without importing it. A folder without ``__init__.py`` does not
+    count."""
     try:
         found = importlib.util.find_spec('basicsr')
-    except ImportError:  # an import hook keeps it away
+    except ImportError:  # an import hook blocks it
         return False
     return found is not None and found.origin is not None
 
 
 def print_refusal(error: RequestError) -> None:
-    """A refused request as the user sees it."""
+    """Prints a rejected request on stderr."""
     print(f'basicsr: {error}', file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Starting the workers of a run on this machine (``--nproc``), and stopping them."""
+"""Starts and stops the workers of a run on this machine (``--nproc``)."""
 
 from __future__ import annotations
 
@@ -17,48 +17,48 @@ from pdan_plugin.machine.cores import cores_of_this_rank
 from pdan_plugin.processes.launchers import launcher_in_environment
 from pdan_plugin.training import interruption
 
-# the environment variable by which workers know the command that started them, as it was typed
+# environment variable for workers: the command that started them, as typed
 COMMAND = 'PDAN_PLUGIN_COMMAND'
-# how long torchrun waits for its workers after a signal before it kills them; torch 2.12 and later take it
+# how long torchrun waits for its workers after a signal before it kills them; supported from torch 2.12 on
 _TORCHRUN_GRACE_SECONDS = 120
 
 
 def check_worker_count(count: int, launcher: str | None, backend: str) -> None:
-    """Whether ``--nproc`` can start that many workers here.
+    """Checks that ``--nproc`` can start that many workers here.
 
     Raises:
-        RequestError: Fewer than one; a process of another launcher's group; or more workers than GPUs under nccl.
+        RequestError: Fewer than one worker; another launcher started this process; or more workers than GPUs with nccl.
     """
     if count < 1:
         raise RequestError(f'--nproc {count}: expected 1 worker or more')
     if launcher not in (None, 'pytorch') or launcher_in_environment() is not None:
         raise RequestError(
-            '--nproc starts its own workers, so it does not go with another launcher: '
-            'leave out --nproc, or --launcher and torchrun or srun'
+            '--nproc starts its own workers and cannot be combined with another launcher: '
+            'remove --nproc, or remove --launcher and do not use torchrun or srun'
         )
     gpus = torch.cuda.device_count()
     if gpus and backend == 'nccl' and count > gpus:
         raise RequestError(
-            f'--nproc {count}: this machine has {gpus} GPU{"s" if gpus > 1 else ""}, and nccl takes one worker a GPU'
+            f'--nproc {count}: this machine has {gpus} GPU{"s" if gpus > 1 else ""}, and nccl allows one worker per GPU'
         )
 
 
 def run_workers(count: int, arguments: Sequence[str], *, command: str, saves_when_stopped: bool) -> int:
-    """Run ``python -m pdan_plugin ARGUMENTS`` in ``count`` workers on this machine through torchrun.
+    """Runs ``python -m pdan_plugin ARGUMENTS`` in ``count`` workers on this machine through torchrun.
 
-    Workers that save when they are stopped are asked to by a file and not by a signal: torchrun answers a signal by
-    killing them after 30 seconds (before torch 2.12 always), which an iteration and a save may outlast. A second
-    request, or the first to other workers, is the signal. No worker outlives the command; should it be killed itself,
-    training workers save and end, and torchrun holds what it was given to hold (an inherited lock) until they have.
+    Workers that save when stopped get the first request as a file, not as a signal: after a signal torchrun kills them
+    within 30 seconds (before torch 2.12 always), and an iteration with a save may take longer. A second request, or the
+    first to other workers, is a signal. No worker outlives the command. If the command itself is killed, training
+    workers save and end; until then torchrun keeps inherited file descriptors, such as a lock.
 
     Args:
-        count: Of workers.
-        arguments: Of the ``basicsr`` command that each worker is.
-        command: The command as it was typed, which a run notes beside its options.
+        count: Number of workers.
+        arguments: Arguments of the ``basicsr`` command in each worker.
+        command: The command as typed, which is saved with the run's options.
         saves_when_stopped: Whether workers save their state when they are asked to stop.
 
     Returns:
-        0, 1 when any worker failed, or 128 and the number of the signal that stopped them.
+        0, 1 if any worker failed, or 128 plus the number of the signal that stopped them.
     """
     torchrun = [
         sys.executable,
@@ -71,9 +71,9 @@ def run_workers(count: int, arguments: Sequence[str], *, command: str, saves_whe
         'pdan_plugin',
         *arguments,
     ]
-    # torchrun would give each worker one thread; the cores shared out serve a CPU run better
+    # torchrun's default is one thread per worker; a CPU run is faster if the workers divide all cores
     threads = str(max(1, cores_of_this_rank() // count))
-    # a signal may also reach torchrun by itself, from slurm or a service manager
+    # slurm or a service manager may also send torchrun a signal directly
     environment = {
         'OMP_NUM_THREADS': threads, 'TORCH_ELASTIC_SHUTDOWN_TIMEOUT': str(_TORCHRUN_GRACE_SECONDS), **os.environ,
         COMMAND: command,
@@ -81,7 +81,7 @@ def run_workers(count: int, arguments: Sequence[str], *, command: str, saves_whe
     with interruption.launcher_folder() as folder, _requests_raised():
         if saves_when_stopped:
             environment[interruption.LAUNCHER_FOLDER] = str(folder)
-        # in a session of its own: a terminal's Ctrl-C comes to this process alone
+        # new session: a terminal's Ctrl-C reaches only this process
         process = subprocess.Popen(torchrun, env=environment, start_new_session=True, close_fds=False)
         try:
             return 1 if process.wait() else 0
@@ -108,10 +108,10 @@ class _Requested(BaseException):
 
 @contextmanager
 def _requests_raised() -> Iterator[None]:
-    """While it lasts, signals to stop raise `_Requested` where the process is; repeats of a moment are one request.
+    """Inside the block, stop signals raise `_Requested` in the main thread. Repeats within seconds are one request.
 
-    The workers cannot be waited for in the handler itself: it runs inside the wait that it interrupts, which holds the
-    lock of the process it waits for.
+    The handler itself cannot wait for the workers: it runs inside the interrupted ``process.wait``, which holds the
+    lock that a second wait needs.
     """
     last = float('-inf')
 

@@ -1,4 +1,4 @@
-"""Several processes: how they meet, and how they wait for the first of them."""
+"""Process groups: joining, leaving, and waiting for rank 0."""
 
 from __future__ import annotations
 
@@ -26,37 +26,37 @@ from pdan_plugin.errors import RequestError
 Result = TypeVar('Result')
 
 _waits = itertools.count()
-# how long a collective may take, where the options say so
+# timeout of collectives, if the options give one
 _timeout: timedelta | None = None
-# the default group and the one beside it, over which CPU tensors go
+# the default group, and the group for CPU tensors
 _cpu_group: tuple[Any, Any] | None = None
-# restarts so far, where torchrun's own count is not the same on all machines
+# restarts so far, if torchrun's count may differ between machines
 _agreed_restarts: int | None = None
 _PATIENCE = timedelta(minutes=30)
-# for leaving the group at the end of the process: it takes milliseconds, or waits for ranks that will not answer
+# limit for leaving the group at exit: it takes milliseconds, or would wait for ever for ranks that do not answer
 _LEAVING_SECONDS = 5
 
 
 def init_dist(launcher: str, backend: str | None = None, **dist_params: Any) -> None:
-    """Joins the process group this process was started for; does nothing in one that has joined already.
+    """Joins the process group of this process. Does nothing if the process has already joined.
 
-    The start method of data loader workers is left as it is, where the toolbox sets 'spawn'. Workers only read and
-    augment on the CPU; a fork is safe for a process that holds a CUDA context as long as the child makes no CUDA call,
-    while a spawned worker imports torch and the toolbox anew (seconds, each worker, each epoch). Who wants 'spawn' sets
-    it; `spawned_workers` makes it work.
+    The start method of data loader workers is not changed; the toolbox sets 'spawn'. Workers only read and augment on
+    the CPU, and a fork of a process with a CUDA context is safe if the child makes no CUDA call. A spawned worker
+    imports torch and the toolbox again (seconds per worker and epoch). You can still set 'spawn'; `spawned_workers`
+    supports it.
 
-    A process that ends in a gloo group leaves it by itself: otherwise it may die of SIGABRT when all its work is done
+    At exit, a process leaves a gloo group automatically. Otherwise it may die of SIGABRT after all its work is done
     (pytorch #190489; on a busy machine 7 of 25 groups of two ranks did).
 
     Args:
         launcher: 'pytorch' (torchrun's environment variables) or 'slurm' (srun's).
-        backend: Default: nccl where there is a CUDA device, else gloo. nccl asked for without a CUDA device, as the
-            toolbox's own option files do, becomes gloo with a warning.
-        dist_params: `port` (the meeting port where the environment has no MASTER_PORT; slurm: wins over it),
-            `timeout` (seconds a collective may take), anything else as `init_process_group` takes it.
+        backend: Default: nccl if there is a CUDA device, else gloo. nccl without a CUDA device, as in the toolbox's
+            option files, becomes gloo with a warning.
+        dist_params: `port` (used if the environment has no MASTER_PORT; with slurm it replaces MASTER_PORT), `timeout`
+            (of collectives, in seconds), and other arguments of `init_process_group`.
 
     Raises:
-        RequestError: The environment lacks what the launcher sets, or slurm cannot name the first node.
+        RequestError: Environment variables of the launcher are missing, or slurm cannot name the first node.
     """
     if dist.is_initialized():
         return
@@ -67,12 +67,12 @@ def init_dist(launcher: str, backend: str | None = None, **dist_params: Any) -> 
     else:
         raise RequestError(f"launcher {launcher!r}: expected 'pytorch' or 'slurm'")
     if torch.cuda.is_available():
-        # a slurm task may see its own device alone, as number 0, whatever its local rank
+        # a slurm task may see only its own device, as number 0, with any local rank
         torch.cuda.set_device(int(os.environ['LOCAL_RANK']) % torch.cuda.device_count())
         backend = backend or 'nccl'
     else:
         if backend == 'nccl':
-            warnings.warn('dist_params: backend: nccl needs CUDA devices, here are none; gloo is used', stacklevel=2)
+            warnings.warn('dist_params: backend: nccl needs CUDA devices, found none; gloo is used', stacklevel=2)
         backend = 'gloo' if backend in (None, 'nccl') else backend
     if dist_params.get('timeout') is not None:
         dist_params['timeout'] = timedelta(seconds=float(dist_params['timeout']))
@@ -88,30 +88,31 @@ def init_dist(launcher: str, backend: str | None = None, **dist_params: Any) -> 
 
 
 def leave_process_group() -> None:
-    """Destroys the groups this process is in, if any, and lets their threads end.
+    """Destroys the groups of this process, if any, and lets their threads end.
 
-    A gloo group's threads run for as long as anything refers to it, as a network wrapped for several processes does,
-    and an exception refers to the networks of all functions it passed. One that still holds a tensor of a finished
-    collective when Python ends takes the process down with it.
+    The threads of a gloo group run while anything refers to the group. A DistributedDataParallel network does, and so
+    does an exception whose traceback refers to such a network. If a thread still holds a tensor of a finished
+    collective when Python ends, the process crashes.
     """
     global _cpu_group
     if dist.is_available() and dist.is_initialized():
         _cpu_group = None
-        gc.collect()  # a model's own references go round in a circle
+        gc.collect()  # a model has reference cycles
         dist.destroy_process_group()
 
 
 def _leave_at_exit() -> None:
-    """Waits a few seconds at most: the process may have failed within a collective, which its peers still wait in."""
+    """Waits a few seconds at most: the process may have failed in a collective in which other ranks still wait."""
     leaving = threading.Thread(target=leave_process_group, daemon=True)
     leaving.start()
     leaving.join(_LEAVING_SECONDS)
 
 
 def restarts() -> int:
-    """How often torchrun (`--max-restarts`) has started this process's group anew after one of its workers ended.
+    """Number of times that torchrun (`--max-restarts`) restarted this process's group after a worker ended.
 
-    On several machines the ranks agree on it as they meet; before that, it is what this machine's torchrun counts.
+    With several machines the ranks agree on the number when they join. Before, it is the count of this machine's
+    torchrun.
     """
     if _agreed_restarts is not None:
         return _agreed_restarts
@@ -119,10 +120,10 @@ def restarts() -> int:
 
 
 def _meeting_of_this_restart(timeout: timedelta | None) -> dict[str, Any]:
-    """Arguments of `init_process_group` by which the ranks meet under names of their own.
+    """Arguments of `init_process_group` that give this restart its own key prefix.
 
-    torchrun keeps its key-value store over a restart, and newer versions of torch no longer keep the keys apart: a rank
-    would read where another listened before it died, and fail to connect (pytorch #167288).
+    torchrun keeps its key-value store over a restart, and newer versions of torch do not separate the keys: a rank
+    would read the address of a rank that has died, and fail to connect (pytorch #167288).
     """
     arguments: dict[str, Any] = {} if timeout is None else {'timeout': timeout}
     store, rank, world_size = next(rendezvous('env://', **arguments))
@@ -131,16 +132,17 @@ def _meeting_of_this_restart(timeout: timedelta | None) -> dict[str, Any]:
 
 
 def _agents() -> int:
-    """The torchruns of this group, one a machine, where they keep a key-value store for the workers."""
+    """Number of torchruns of this group, one per machine; 1 if they keep no key-value store for the workers."""
     keeps_store = os.environ.get('TORCHELASTIC_USE_AGENT_STORE') == 'True'
     return int(os.environ.get('GROUP_WORLD_SIZE', '1')) if keeps_store else 1
 
 
 def _meeting_of_several_agents(timeout: timedelta) -> dict[str, Any]:
-    """Like `_meeting_of_this_restart`, where torchrun's count of restarts will not do for a name.
+    """Like `_meeting_of_this_restart`, for several machines.
 
-    Each torchrun counts the deaths of its own workers alone: after one has died, the workers of the other machines are
-    started anew with the count they had. So rank 0 names each start and counts them in the store that outlives them.
+    There, torchrun's count of restarts cannot be the prefix: each torchrun counts only the deaths of its own workers.
+    After one worker has died, the workers of other machines restart with an unchanged count. So rank 0 names and counts
+    the starts in the store, which survives them.
     """
     global _agreed_restarts
     rank, world_size = int(os.environ['RANK']), int(os.environ['WORLD_SIZE'])
@@ -163,7 +165,7 @@ def _name_start(store: Any, world_size: int) -> tuple[str, int]:
 
 
 def _join_start(store: Any, rank: int, timeout: timedelta) -> tuple[str, int]:
-    """The start of which rank 0 confirms that this very process is part; what else is found is an earlier one."""
+    """Joins the start that rank 0 has confirmed for this process. Any other start in the store is an earlier one."""
     own, give_up = uuid.uuid4().hex, time.monotonic() + timeout.total_seconds()
     while time.monotonic() < give_up:
         name, starts = store.get('pdan_plugin/start').decode().split()
@@ -186,8 +188,8 @@ def _read_torchrun_environment(port: int | None) -> None:
     missing = [name for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT') if name not in os.environ]
     if missing:
         raise RequestError(
-            f'--launcher pytorch: the environment has no {", ".join(missing)}; start the command through torchrun '
-            '(`basicsr train --nproc N` does)'
+            f'--launcher pytorch: the environment has no {", ".join(missing)}; start the command with torchrun, or use '
+            '`basicsr train --nproc N`'
         )
     os.environ.setdefault('LOCAL_RANK', '0' if os.environ['WORLD_SIZE'] == '1' else os.environ['RANK'])
 
@@ -195,7 +197,7 @@ def _read_torchrun_environment(port: int | None) -> None:
 def _read_slurm_environment(port: int | None) -> None:
     missing = [name for name in ('SLURM_PROCID', 'SLURM_NTASKS') if name not in os.environ]
     if missing:
-        raise RequestError(f'--launcher slurm: the environment has no {", ".join(missing)}; start the command by srun')
+        raise RequestError(f'--launcher slurm: the environment has no {", ".join(missing)}; start the run with srun')
     rank = os.environ['SLURM_PROCID']
     if 'MASTER_ADDR' not in os.environ:
         os.environ['MASTER_ADDR'] = _first_slurm_node(os.environ.get('SLURM_NODELIST', ''))
@@ -221,9 +223,9 @@ def _first_slurm_node(node_list: str) -> str:
 
 
 def from_rank_zero(function: Callable[[], Result]) -> Result:
-    """Calls the function on rank 0 alone and returns its result, or raises its exception, on every rank.
+    """Calls the function on rank 0 only. Every rank returns its result or raises its exception.
 
-    Without a process group it is a plain call. The result must be picklable.
+    Without a process group it just calls the function. The result must be picklable.
     """
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return function()
@@ -240,9 +242,9 @@ def from_rank_zero(function: Callable[[], Result]) -> Result:
 
 
 def any_rank(flag: bool) -> bool:
-    """Whether the flag is set on any rank; the same answer on every rank, all of which must call it.
+    """Whether the flag is set on any rank. All ranks must call it, and all get the same answer.
 
-    Goes over gloo, so under nccl no rank waits for its GPU. Without a process group it is the flag itself.
+    It uses gloo, so with nccl no rank waits for its GPU. Without a process group it returns the flag itself.
 
     Raises:
         RuntimeError: Another rank has ended.
@@ -255,7 +257,7 @@ def any_rank(flag: bool) -> bool:
 
 
 def _group_of_cpus() -> Any:
-    """The default group where it is gloo's, else a gloo group of the same ranks, made once a default group."""
+    """The default group if it uses gloo, else a gloo group of the same ranks, created once per default group."""
     global _cpu_group
     default = dist.group.WORLD
     if _cpu_group is None or _cpu_group[0] is not default:
@@ -265,10 +267,10 @@ def _group_of_cpus() -> Any:
 
 
 def wait_for_rank_zero() -> None:
-    """Waits, for as long as it takes, until rank 0 is here too. Every rank must call it.
+    """Waits without a time limit until rank 0 also calls it. Every rank must call it.
 
-    A barrier is a collective and fails after the group's timeout (10 to 30 minutes); this asks the group's key-value
-    store instead. The store's end is the end of the wait: it goes with the launcher or with rank 0.
+    A barrier fails after the group's timeout (10 to 30 minutes), so this waits for a key in the group's key-value
+    store. If the store's process (the launcher or rank 0) ends, the wait ends with an error.
     """
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return
@@ -281,6 +283,6 @@ def wait_for_rank_zero() -> None:
         try:
             store.wait([key], timedelta(minutes=1))
             return
-        except RuntimeError as error:  # torch names its store errors from 2.3 on
+        except RuntimeError as error:  # torch has its own class of store errors only from 2.3 on
             if 'timeout' not in str(error).lower():
                 raise

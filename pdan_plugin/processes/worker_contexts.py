@@ -1,4 +1,4 @@
-"""Worker processes that import this package first and whose signals come from their parent alone."""
+"""Worker processes that import this package first and obey signals from their parent only."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pdan_plugin.processes.worker_signals import FollowsItsParent
 
 
 class SpawnedWorker(FollowsItsParent, multiprocessing.context.SpawnProcess):
-    """A spawned process whose unpickling begins with this module, and so with `import pdan_plugin`."""
+    """A spawned process. Unpickling it imports this module first, and so `pdan_plugin`."""
 
     def start(self) -> None:
-        resource_tracker.ensure_running()  # starting it unblocks the signals that are to be blocked
+        resource_tracker.ensure_running()  # before signals are blocked: starting the tracker unblocks them
         super().start()
 
 
@@ -26,7 +26,7 @@ _CONTEXTS: dict[str, type[multiprocessing.context.BaseContext]] = {'spawn': Spaw
 if 'forkserver' in multiprocessing.get_all_start_methods():
 
     class ForkServerWorker(FollowsItsParent, multiprocessing.context.ForkServerProcess):
-        """A process of the fork server, which also begins with `import pdan_plugin`."""
+        """A process of the fork server, which also imports `pdan_plugin` first."""
 
         def start(self) -> None:
             resource_tracker.ensure_running()
@@ -40,7 +40,7 @@ if 'forkserver' in multiprocessing.get_all_start_methods():
 if 'fork' in multiprocessing.get_all_start_methods():
 
     class ForkedWorker(FollowsItsParent, multiprocessing.context.ForkProcess):
-        """A forked process: it has the memory of its parent, and blocks signals as the others do."""
+        """A forked process. It needs no import, and blocks signals like the others."""
 
     class ForkedWorkerContext(multiprocessing.context.ForkContext):
         Process = ForkedWorker
@@ -49,5 +49,5 @@ if 'fork' in multiprocessing.get_all_start_methods():
 
 
 def worker_context() -> multiprocessing.context.BaseContext:
-    """The context for data loader workers under the process's start method."""
+    """The context for data loader workers with the process's start method."""
     return _CONTEXTS[multiprocessing.get_start_method()]()

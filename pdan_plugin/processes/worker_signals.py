@@ -1,8 +1,8 @@
-"""Data loader workers that end by the signal of their own parent, and by no other.
+"""Data loader workers that end only by a signal of their parent.
 
-slurm, torchrun and service managers send SIGTERM to every process of a run, a terminal sends Ctrl-C to them all. The
-training process then has an iteration to finish and a state to save, which it cannot when a worker dies under it:
-torch's data loader raises the worker's death as an error wherever the training is.
+slurm, torchrun and service managers send SIGTERM to every process of a run, and a terminal sends Ctrl-C to all of them.
+The training process must then finish its iteration and save its state. If a worker died, torch's data loader would
+raise an error in the training process before the save.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
 else:
     _Process = object
 
-# Telling who sent a signal takes sigwaitinfo, which macOS lacks: there, workers die of the group's signals.
+# Only sigwaitinfo shows the sender of a signal. macOS lacks it, so there workers die of signals to the group.
 IS_SUPPORTED = hasattr(signal, 'sigwaitinfo')
 _SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
 
 class FollowsItsParent(_Process):
-    """A mixin for multiprocessing's process classes: SIGINT is ignored, SIGTERM counts from the parent only.
+    """A mixin for multiprocessing's process classes: SIGINT is ignored, and SIGTERM is obeyed from the parent only.
 
-    The parent sends it through `terminate()` and when it exits. When the parent is killed, torch's worker loop notices
-    within seconds by itself. What such a process starts in turn has both signals blocked.
+    The parent sends SIGTERM by `terminate()` and at exit. If the parent is killed, torch's worker loop notices it
+    within seconds. Processes that such a worker starts have both signals blocked.
     """
 
     def start(self) -> None:
-        with _blocked():  # what is blocked here is blocked there, from its first thread on
+        with _blocked():  # the child inherits the blocked signals
             super().start()
 
     def run(self) -> None:
-        signal.set_wakeup_fd(-1)  # a forked child must not write into its parent's
+        signal.set_wakeup_fd(-1)  # a forked child must not write to its parent's wakeup socket
         if IS_SUPPORTED:
             signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
             threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -49,7 +49,7 @@ def _end_with_parent() -> None:
     while True:
         received = signal.sigwaitinfo({signal.SIGTERM})
         if parent is None or received.si_pid == parent.pid:
-            os._exit(0)  # any other status counts as a failure with torch
+            os._exit(0)  # torch treats any other status as a failure
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What a run of tests looks like: pictures side by side, and tables."""
+"""Reports on test runs: pictures side by side, tables, figures."""
 
 from pdan_plugin.report.picture_sheet import ComparedFrames, Scores, evenly_spread
 

@@ -1,11 +1,11 @@
 'use strict';
 
-// What tables, viewer and page are made of: elements, and values as they are written.
+// Shared by tables, viewer and page: elements, and the formatting of values.
 
 const content = JSON.parse(document.getElementById('content').textContent);
 const labels = content.runs.map((run) => run.label);
 const REASONS = {
-  worst: 'among the worst', best: 'among the best', differing: 'where runs differ most', spread: 'one of some spread over the set',
+  worst: 'among the worst', best: 'among the best', differing: 'where runs differ most', spread: 'evenly spread over the data set',
   only: 'the only one',
 };
 
@@ -27,7 +27,7 @@ const colour = (label) => `var(--run-${labels.indexOf(label) % 6})`;
 const swatch = (label) => (labels.length > 1
   ? make('span', { class: 'swatch', style: `background:${colour(label)}`, 'aria-hidden': 'true' }) : null);
 
-/** How a column's values are written: decimals by the size of its largest. */
+/** The format of a column's values: its largest value gives the decimals. */
 function writer(metric, values) {
   if (metric === null) {
     return (value) => {
@@ -47,13 +47,13 @@ function columnsOf(set) {
   const metrics = [...set.metrics, { name: null, higher: false }];
   return metrics.map((metric, place) => {
     const values = set.images.flatMap((row) => row[3][place].map(number));
-    const told = metric.name === null ? 'timed' : `scored by ${metric.name}`;
+    const measured = metric.name === null ? 'timed' : `scored by ${metric.name}`;
     const lacking = set.runs.map((_, run) => set.images.every((row) => row[3][place][run] === null));
     return {
       ...metric,
       place,
-      /** Why a cell is empty; null where it is not. */
-      why: (run, value) => (!Number.isNaN(value) ? null : lacking[run] ? `${set.runs[run]} was not ${told}` : 'no number'),
+      /** Why a cell is empty; null if it is not. */
+      why: (run, value) => (!Number.isNaN(value) ? null : lacking[run] ? `${set.runs[run]} was not ${measured}` : 'no number'),
       title: metric.name === null ? 'Time' : title(metric.name),
       write: writer(metric.name, values),
       measured: values.some((value) => !Number.isNaN(value)),
@@ -61,7 +61,7 @@ function columnsOf(set) {
   }).filter((column) => column.name !== null || column.measured);
 }
 
-/** Whether none of several values is better and one is worse, as they are written: 22.37 is no better than 22.37. */
+/** Whether a value is the best of several and one is worse, compared as formatted: 22.37 equals 22.37. */
 function isBest(column, value, values) {
   const there = values.filter((one) => !Number.isNaN(one));
   if (Number.isNaN(value) || new Set(there.map(column.write)).size < 2) return false;

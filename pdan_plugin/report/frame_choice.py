@@ -1,4 +1,4 @@
-"""Which frames to show: the worst, the best, and those on which runs differ most."""
+"""Chooses the frames to show: the worst, the best, and those on which runs differ most."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ WORST, BEST, DIFFERING, SPREAD, ONLY = 'worst', 'best', 'differing', 'spread', '
 def choose_frames(
     images: Sequence[str], values: Sequence[Mapping[str, float]], count: int, *, higher_is_better: bool
 ) -> list[tuple[str, str]]:
-    """``count`` frames (all, where there are fewer), each once, with the reason: (image, reason).
+    """Chooses up to ``count`` different frames; returns (image, reason) for each.
 
-    One run: half the worst, half the best. Several: a third each of the worst (by the mean over the runs), of the
-    best, and of those where the runs' values lie farthest apart. Without values they are spread over the data set.
+    One run: half the worst, half the best. Several runs: a third each of the worst (by the mean over the runs), the
+    best, and those with the largest difference between the runs. Without values, frames are spread over the data set.
 
     Args:
         images: In the data set's order.
-        values: For each run, image -> value; images that are not there, or nan, are passed over.
-        count: How many.
-        higher_is_better: Of the value.
+        values: For each run, image -> value; images without a value, or with nan, are skipped.
+        count: The number of frames.
+        higher_is_better: Whether a higher value is better.
     """
     if len(images) == 1:
         return [(image, ONLY) for image in images[:count]]

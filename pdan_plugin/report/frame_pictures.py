@@ -1,6 +1,6 @@
-"""The pictures of a frame: what went in, what each run made of it, the ground truth.
+"""Reads the pictures of a frame: the input, the result of each run, the ground truth.
 
-Pictures are (h, w, 3) uint8 RGB. What is not there is told in ``notes``, once for each reason; nothing is made up.
+Pictures are (h, w, 3) uint8 RGB. ``notes`` reports missing pictures, once for each reason.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Frame:
 
     Attributes:
         image: Its name.
-        lr: As the network took it, at its own size.
+        lr: The input of the network, at its own size.
         enlarged: ``lr`` at the results' size, by MATLAB's bicubic.
-        results: Label of the run -> picture. All of one size, that of ``gt`` and ``enlarged``.
+        results: Label of the run -> picture. All have the size of ``gt`` and ``enlarged``.
         gt: The ground truth.
     """
 
@@ -44,10 +44,10 @@ class Frame:
 
 
 class FrameReader:
-    """Reads one data set's frames over several runs.
+    """Reads the frames of one data set in several runs.
 
     Args:
-        runs: All have the data set.
+        runs: Runs that all have the data set.
         dataset: Its name.
     """
 
@@ -64,22 +64,22 @@ class FrameReader:
                 continue
             for row in scores.images:
                 if self._file(label, row.image) is None:
-                    self._miss(f'{label}: pictures not in {scores.pictures} any more', row.image)
+                    self._miss(f'{label}: pictures no longer in {scores.pictures}', row.image)
 
     @property
     def notes(self) -> list[str]:
-        """What could not be shown, and why, as far as it has been read."""
-        told = []
+        """What could not be shown and why, for the frames read so far."""
+        lines = []
         for reason, images in self._missing.items():
-            told.append(reason + (f': {some_of(images, _LISTED)}' if images else ''))
-        return told
+            lines.append(reason + (f': {some_of(images, _LISTED)}' if images else ''))
+        return lines
 
     def has_result(self, image: str) -> bool:
-        """Whether any run's picture of it is there, readable or not."""
+        """Whether any run has a picture of it, readable or not."""
         return any(self._file(label, image) is not None for label in self._runs)
 
     def read(self, image: str) -> Frame:
-        """The frame's pictures, as many as there are."""
+        """Reads those of the frame's pictures that exist."""
         frame = Frame(image)
         self._read_source(frame)
         for label in self._runs:
@@ -88,13 +88,13 @@ class FrameReader:
                 continue
             picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
             if picture is None:
-                self._miss(f'{label}: not readable as pictures, in {path.parent}', image)
+                self._miss(f'{label}: cannot be read as pictures, in {path.parent}', image)
                 continue
             size = frame.gt if frame.gt is not None else next(iter(frame.results.values()), picture)
             if picture.shape != size.shape:
                 self._miss(
-                    f'{label} has {picture.shape[1]}x{picture.shape[0]} where {size.shape[1]}x{size.shape[0]} is '
-                    'expected, and is left out',
+                    f'{label} has {picture.shape[1]}x{picture.shape[0]}, expected {size.shape[1]}x{size.shape[0]}, and '
+                    'is left out',
                     image,
                 )
                 continue
@@ -112,7 +112,7 @@ class FrameReader:
             images.append(image)
 
     def _open(self) -> None:
-        """Takes the first run's data set that can still be built."""
+        """Builds the data set from the first run's options that still work."""
         reasons: dict[str, str] = {}
         for label, scores in self._runs.items():
             if 'type' not in scores.options:
@@ -120,29 +120,29 @@ class FrameReader:
                 continue
             try:
                 self._source = _build(scores)
-            except Exception as error:  # any plugin's data set may be meant, and it may fail in any way
+            except Exception as error:  # a data set of any plugin may fail in any way
                 reasons[label] = ' '.join(str(error).split()) or type(error).__name__
                 continue
             if len(self._source) != len(scores.images):
-                reasons[label] = f'it has {len(self._source)} images now, {len(scores.images)} when it was tested'
+                reasons[label] = f'it has {len(self._source)} images now, but had {len(scores.images)} in the test'
                 self._source = None
                 continue
             self._roots = _roots(scores.options)
             self._places = {row.image: number for number, row in enumerate(scores.images)}
-            self._tell_other_data(label)
+            self._note_other_data(label)
             return
         label, reason = next(iter(reasons.items()))
-        self._missing[f'The data set cannot be read any more, so input and ground truth are not shown ({reason})'] = []
+        self._missing[f'The data set can no longer be read, so input and ground truth are not shown ({reason})'] = []
 
-    def _tell_other_data(self, chosen: str) -> None:
+    def _note_other_data(self, chosen: str) -> None:
         roots = _data_roots(self._runs[chosen].options)
         others = [
             label for label, scores in self._runs.items() if scores.options and _data_roots(scores.options) != roots
         ]
         if others:
             self._missing[
-                f'{", ".join(others)}: tested on other data of the same name; input and ground truth shown are of '
-                f'{chosen}, and scores may not compare'
+                f'{", ".join(others)}: tested on other data of the same name; input and ground truth are those of '
+                f'{chosen}, and scores may not be comparable'
             ] = []
 
     def _read_source(self, frame: Frame) -> None:
@@ -153,12 +153,12 @@ class FrameReader:
             sample = self._source[place]
             name = result_name(str(sample['lq_path']), self._roots)
             if name != frame.image:
-                self._miss(f'The data set has changed since the test: {name} is where an image was', frame.image)
+                self._miss(f'The data set has changed since the test: it has {name} in place of an image', frame.image)
                 return
             frame.lr = _as_picture(sample['lq'])
             frame.gt = _as_picture(sample['gt']) if 'gt' in sample else None
         except Exception as error:  # as in _open
-            self._miss(f'Not readable from the data set ({" ".join(str(error).split())})', frame.image)
+            self._miss(f'Cannot be read from the data set ({" ".join(str(error).split())})', frame.image)
             frame.lr = frame.gt = None
 
     def _enlarge(self, frame: Frame) -> None:
@@ -168,8 +168,8 @@ class FrameReader:
         scale = size.shape[0] // frame.lr.shape[0]
         if size.shape[:2] != (frame.lr.shape[0] * scale, frame.lr.shape[1] * scale):
             self._miss(
-                f'The input is {frame.lr.shape[1]}x{frame.lr.shape[0]}, of which {size.shape[1]}x{size.shape[0]} is no '
-                'whole multiple; it is not shown',
+                f'The input is not shown: {size.shape[1]}x{size.shape[0]} is not a whole multiple of its '
+                f'{frame.lr.shape[1]}x{frame.lr.shape[0]}',
                 frame.image,
             )
             return
@@ -185,7 +185,7 @@ def _build(scores: DatasetScores) -> Any:
 
 @contextmanager
 def _quiet_log() -> Iterator[None]:
-    """The toolbox tells its log of every data set it builds, as if the run were to use it."""
+    """Hides the toolbox's log line for every data set it builds, which is meant for a run."""
     log = logging.getLogger('basicsr')
     level = log.level
     log.setLevel(logging.WARNING)

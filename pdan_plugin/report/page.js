@@ -15,7 +15,7 @@ function dataset(set, id) {
     section.append(make('h3', {}, 'Before and after'), make('p', { class: 'sub' }, `${set.frames.length} of ${counted(set.total, 'frame')} ${set.frames.length === 1 ? 'has' : 'have'} pictures here${by}.`), view.element);
     const truth = set.frames.some((frame) => frame.pictures.some((picture) => picture.kind === 'gt'));
     const several = set.frames.some((frame) => frame.pictures.filter((picture) => picture.kind === 'run').length > 1);
-    const where = several ? 'Where the runs differ most' : truth ? 'Where the error is largest' : 'Where the result differs most from the input, or holds most contours';
+    const where = several ? 'Where the runs differ most' : truth ? 'Where the error is largest' : 'Where the result differs most from the input, or has the densest contours';
     section.append(make('h3', {}, 'Details'), make('p', { class: 'sub' },
       `${where} in each frame, pixel for pixel.${truth ? ` Below each, its error against the ground truth: black is none, pale yellow ${content.error_range} grey levels or more.` : ''}`),
     details(set, column?.name === null ? null : column, show));

@@ -1,4 +1,4 @@
-"""The page of a test run: one HTML file that needs nothing else."""
+"""Writes the page of a test run: one HTML file without any other files."""
 
 from __future__ import annotations
 
@@ -22,33 +22,34 @@ _SCRIPTS = ('elements.js', 'tables.js', 'viewer.js', 'page.js')  # each uses wha
 def write_report(
     runs: Sequence[Path], output: Path | None = None, *, frames: int = FRAMES, metric: str | None = None
 ) -> Path:
-    """Writes the page of one run, or of several side by side, and returns where.
+    """Writes the page of one run, or of several side by side, and returns its path.
 
-    What a run did not leave, or a data set that is gone, is told on the page. The file is replaced whole or left as it
-    was.
+    The page lists missing pictures and data sets. The file is replaced as a whole or not at all.
 
     Args:
-        runs: Folders that ``basicsr test`` left: ``results/NAME``.
-        output: The page; ``report.html`` in the run's folder where there is one run.
-        frames: How many frames of each data set are shown in pictures, 0 or more; tables always hold all.
-        metric: By which the worst and best frames are found; None: ``psnr``, or the first that all runs have.
+        runs: Folders that ``basicsr test`` wrote: ``results/NAME``.
+        output: The page; None for ``report.html`` in the folder of a single run.
+        frames: Number of frames of each data set with pictures, 0 or more; tables list all frames.
+        metric: The metric that chooses the worst and best frames; None for ``psnr``, or the first that all runs have.
 
     Raises:
-        RequestError: A run that cannot be read, a metric that not all of them have, several runs and no output.
+        RequestError: A run cannot be read, a run lacks the metric, or ``output`` is None for several runs.
         OSError: The page cannot be written.
     """
     if frames < 0:
         raise RequestError(f'--frames {frames}: expected 0 or more')
     if output is None:
         if len(runs) != 1:
-            raise RequestError('several runs belong to no single folder; say where the page is to be: -o compare.html')
+            raise RequestError('a page of several runs needs an output path, such as: -o compare.html')
         output = runs[0] / _NAME
     if output.suffix.lower() not in ('.html', '.htm'):
-        raise RequestError(f'{output}: a report is a web page; give a name that ends in .html')
+        raise RequestError(f'{output}: a report is a web page; give a file name that ends in .html')
     if output.is_dir():
-        raise RequestError(f'{output} is a folder; give the name of a file')
+        raise RequestError(f'{output} is a folder; give a file name')
     read = read_runs(runs)
-    with opened_whole(output) as file:  # first, so that a folder that cannot be written to is found before the work
+    with opened_whole(
+        output
+    ) as file:  # opened first, so that a folder that cannot be written to is reported before the work
         content = page_content(read, frames=frames, metric=metric)
         content['made'] = datetime.datetime.now().astimezone().strftime('%Y-%m-%d %H:%M %Z')
         title = ', '.join(run.label for run in read)
@@ -57,14 +58,14 @@ def write_report(
 
 
 def filled_page(title: str, content: dict) -> str:
-    """The page's text. Nothing in ``title`` or ``content`` can become markup or script."""
+    """The text of the page. ``title`` and ``content`` cannot inject markup or scripts."""
     parts = {
         'TITLE': html.escape(title),
         'STYLE': _part('page.css'),
         'SCRIPT': '\n'.join(map(_part, _SCRIPTS)),
         'CONTENT': _json_in_html(content),
     }
-    # split once, so that a name which looks like a place to fill stays a name
+    # split once, so that a placeholder inside the content is not filled
     pieces = _part('page.html').split('%%')
     return ''.join(parts[piece] if number % 2 else piece for number, piece in enumerate(pieces))
 
@@ -74,7 +75,7 @@ def _part(name: str) -> str:
 
 
 def _json_in_html(content: dict) -> str:
-    """JSON without the signs that end a script or begin a comment in HTML, or end a line in old JavaScript."""
+    """JSON without characters that end a script or start a comment in HTML, or end a line in old JavaScript."""
     text = json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(',', ':'))
     for sign in '<>&':
         text = text.replace(sign, f'\\u{ord(sign):04x}')

@@ -1,4 +1,4 @@
-"""What the page shows, as one JSON object: facts, tables, pictures, curves."""
+"""The content of the page as one JSON object: facts, tables, pictures, curves."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from pdan_plugin.report.training_curves import draw_curves
 from pdan_plugin.training.history import FILE_NAME
 
 SECONDS = 'seconds'
-_PICTURE_BYTES = 3_000_000  # of all frames together; a third more as base64
+_PICTURE_BYTES = 3_000_000  # for all frames together; base64 adds a third
 _LEAST_FRAME_BYTES = 60_000
 
 
 def page_content(runs: Sequence[ScoredRun], *, frames: int, metric: str | None) -> dict[str, Any]:
-    """Everything the page's script reads. Values that are not finite are strings, as in a history.
+    """All data for the page's script. Values that are not finite are strings, as in a history.
 
     Args:
         runs: At least one.
-        frames: How many frames of each data set are shown in pictures.
-        metric: By which the worst and best are found; None: ``psnr``, or the first that all runs have.
+        frames: Number of frames of each data set with pictures.
+        metric: The metric that chooses the worst and best; None for ``psnr``, or the first that all runs have.
 
     Raises:
-        RequestError: There is no data set of which all runs have that metric.
+        RequestError: In every data set, a run lacks the metric.
     """
     names = list(dict.fromkeys(name for run in runs for name in run.datasets))
     known = list(dict.fromkeys(known for run in runs for one in run.datasets.values() for known in one.metrics))
@@ -58,19 +58,19 @@ def page_content(runs: Sequence[ScoredRun], *, frames: int, metric: str | None) 
 
 
 def chosen_metric(scores: Sequence[DatasetScores], metric: str | None) -> str | None:
-    """Of what all the runs have of a data set the one asked for, else ``psnr``, else the first; None of nothing."""
+    """Of the metrics that all runs have: ``metric``, else ``psnr``, else the first; None if there are none."""
     shared = [name for name in scores[0].metrics if all(name in one.metrics for one in scores)]
     return next((name for name in (metric, 'psnr') if name in shared), next(iter(shared), None))
 
 
 def result_caption(scores: DatasetScores, image: str, metric: str | None) -> float:
-    """The image's value of the metric; nan where it has none."""
+    """The image's value of the metric; nan if it has none."""
     row = next((row for row in scores.images if row.image == image), None)
     return math.nan if row is None or metric is None else row.values.get(metric, math.nan)
 
 
 def bicubic_value(frame: Frame, scores: DatasetScores, metric: str | None) -> float:
-    """The same metric of the enlarged input; nan where it is not PSNR: others cost too much to be had on the side."""
+    """The PSNR of the enlarged input; nan for other metrics, which would take too long here."""
     options = scores.metrics.get(metric or '', {})
     if options.get('type') != 'calculate_psnr' or frame.enlarged is None or frame.gt is None:
         return math.nan
@@ -83,7 +83,7 @@ def bicubic_value(frame: Frame, scores: DatasetScores, metric: str | None) -> fl
 def choose_of(
     runs: Sequence[ScoredRun], dataset: str, count: int, metric: str | None, *, among: Sequence[str]
 ) -> list[tuple[str, str]]:
-    """`choose_frames` over the runs' scores of a data set, of the images ``among``."""
+    """Calls `choose_frames` with the runs' scores of a data set, for the images ``among``."""
     scores = [run.datasets[dataset] for run in runs]
     chosen = chosen_metric(scores, metric)
     values = [] if chosen is None else [{row.image: row.values[chosen] for row in one.images} for one in scores]
@@ -100,7 +100,7 @@ def _require_shared(runs: Sequence[ScoredRun], names: Sequence[str], metric: str
             return
         shared = chosen_metric([run.datasets[name] for run in own], None)
         lacking.append(f'{", ".join(without)} has none on {name}' + (f' (all have {shared})' if shared else ''))
-    raise RequestError(f'--metric {metric}: frames are chosen by what all runs have; {"; ".join(lacking)}')
+    raise RequestError(f'--metric {metric}: not all runs have it; {"; ".join(lacking)}')
 
 
 def _facts(run: ScoredRun) -> list[tuple[str, str]]:
@@ -112,7 +112,7 @@ def _facts(run: ScoredRun) -> list[tuple[str, str]]:
         'Network': network.get('type'),
         'Options': options,
         'Parameters': f'{parameters:,}' if isinstance(parameters, int) else parameters,
-        'Weights': record.get('weights') or 'none: as initialised',
+        'Weights': record.get('weights') or 'none (initial values)',
         'Precision': record.get('precision'),
         'Self-ensemble': 'yes, 8 forms' if record.get('self_ensemble') else 'no',
         'Tiles': record.get('tile') or 'no, whole pictures',
@@ -132,7 +132,7 @@ def _dataset(runs: list[ScoredRun], name: str, count: int, metric: str | None, s
             metrics.setdefault(known, one.higher_is_better(known))
     images = {row.image: (row.clip, row.frame) for one in scores for row in one.images}
     notes = [
-        f'{run.label} has {len(one.images)} of the {len(images)} images; its means are over those'
+        f'{run.label} has {len(one.images)} of the {len(images)} images; its means are over these'
         for run, one in zip(runs, scores, strict=True)
         if len(one.images) < len(images)
     ]
@@ -156,7 +156,7 @@ def _dataset(runs: list[ScoredRun], name: str, count: int, metric: str | None, s
 
 
 def _tables(scores: list[DatasetScores], metrics: list[str], images: dict[str, tuple[str, str]]) -> dict[str, Any]:
-    """Rows of (names..., for each metric and then the seconds, for each run, its value)."""
+    """Rows of names and values; values are nested by metric (then seconds), then by run."""
     rows = [{row.image: row for row in one.images} for one in scores]
     clips: dict[str, list[str]] = {}
     for image, (clip, _) in images.items():
@@ -250,18 +250,21 @@ def _curves(runs: Sequence[ScoredRun]) -> list[dict[str, str]]:
                 if not draw_curves(history, picture, lower_is_better=lower):
                     continue
                 curve['picture'] = data_uri(picture.read_bytes())
-            except (RequestError, OSError) as error:  # a page without them is still the page of this test
+            except (RequestError, OSError) as error:  # the page is still useful without curves
                 curve['note'] = str(error)
         curves.append(curve)
     return curves
 
 
 def _history(run: ScoredRun) -> Path | None:
-    """``experiments/NAME/history.jsonl`` of weights ``experiments/NAME/models/...``, where it can be found."""
+    """``experiments/NAME/history.jsonl`` for weights in ``experiments/NAME/models/``; None if it is not found."""
     weights = run.record.get('weights')
     if not isinstance(weights, str):
         return None
-    for root in (Path(), *run.folder.resolve().parents[1:2]):  # a run right below / has one parent
+    for root in (
+        Path(),
+        *run.folder.resolve().parents[1:2],
+    ):  # a slice, because a run in the root folder has only one parent
         history = (root / weights).resolve().parent.parent / FILE_NAME
         if history.is_file():
             return history

@@ -1,4 +1,4 @@
-"""A figure as the paper has them: the whole input with a box, and the box from the input, the methods and the truth."""
+"""Draws a figure in the paper's style: the whole input with a box, and that crop of input, methods and truth."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _INK, _BOX = '#111111', '#ffd000'
 
 @dataclass(frozen=True)
 class Figure:
-    """What was drawn: the image's name, and the crop in pixels of the result."""
+    """The figure drawn: the image's name, and the crop in pixels of the result."""
 
     image: str
     box: Box
@@ -42,22 +42,22 @@ def write_figure(
     metric: str | None = None,
     dataset: str | None = None,
 ) -> Figure:
-    """Draws the figure; the file is replaced whole or left as it was.
+    """Draws the figure; the file is replaced as a whole or not at all.
 
     Args:
-        runs: Folders that ``basicsr test`` left, in the order of the methods, one's own last.
-        output: The figure; its ending says the format.
-        image: Which; None: the one on which the runs' values differ most, of one run the worst.
-        box: Which crop; None: where the runs' pictures differ most, of one run where it differs from the input.
-        metric: What stands under the crops; None: ``psnr``, or the first that all runs have.
-        dataset: Which; None where the runs share only one.
+        runs: Folders that ``basicsr test`` wrote, in the order of the methods, your own last.
+        output: The figure; its ending gives the format.
+        image: The image; None for the one on which the runs' values differ most (one run: the worst).
+        box: The crop; None for the place where the runs' pictures differ most (one run: from the input).
+        metric: The metric under the crops; None for ``psnr``, or the first that all runs have.
+        dataset: The data set; None if the runs share exactly one.
 
     Raises:
-        RequestError: The runs share no such data set, have no such image, metric or picture; the box is not inside.
+        RequestError: A run lacks the data set, image, metric or picture, or the box is not inside the picture.
         OSError: The file cannot be written.
     """
     if output.suffix.lower() not in _SUFFIXES:
-        raise RequestError(f'{output}: no format of a figure; give a name that ends in {", ".join(_SUFFIXES)}')
+        raise RequestError(f'{output}: unknown figure format; give a file name that ends in {", ".join(_SUFFIXES)}')
     read = read_runs(runs)
     name = _dataset_name(read, dataset)
     scores = [run.datasets[name] for run in read]
@@ -71,7 +71,7 @@ def write_figure(
     if image is None:
         image = _choose(read, name, metric, shared)
     elif image not in shared:
-        raise RequestError(f'--image {image}: not an image that every run has on {name}; they are {some_of(shared, 4)}')
+        raise RequestError(f'--image {image}: not all runs have it on {name}; they share {some_of(shared, 4)}')
     reader = FrameReader(read, name)
     frame = reader.read(image)
     missing = [run.label for run in read if run.label not in frame.results]
@@ -87,16 +87,16 @@ def write_figure(
 def _dataset_name(runs: Sequence[ScoredRun], wanted: str | None) -> str:
     shared = [name for name in runs[0].datasets if all(name in run.datasets for run in runs)]
     if wanted is not None and wanted not in shared:
-        raise RequestError(f'--dataset {wanted}: not one that every run has; they share {", ".join(shared) or "none"}')
+        raise RequestError(f'--dataset {wanted}: not all runs have it; they share {", ".join(shared) or "none"}')
     if wanted is None and len(shared) != 1:
-        told = f'choose one with --dataset: {", ".join(shared)}' if shared else 'give runs that were tested alike'
-        raise RequestError(f'the runs share {len(shared)} data sets; {told}')
+        advice = f'choose one with --dataset: {", ".join(shared)}' if shared else 'give runs on the same data set'
+        raise RequestError(f'the runs share {len(shared)} data sets; {advice}')
     return wanted or shared[0]
 
 
 def _choose(runs: Sequence[ScoredRun], name: str, metric: str | None, shared: Sequence[str]) -> str:
     if not shared:
-        raise RequestError(f'the runs share no image of {name}; give runs that were tested alike')
+        raise RequestError(f'the runs share no image of {name}; give runs on the same images')
     chosen = choose_of(runs, name, 3, metric, among=shared)
     order = [image for image, reason in chosen if reason == DIFFERING] + [image for image, _ in chosen]
     return next((image for image in order if image in shared), shared[0])
@@ -123,11 +123,11 @@ def _draw(frame: Frame, runs: Sequence[ScoredRun], dataset: str, box: Box, metri
     rows = 2 if len(cells) > 1 else 1
     whole_ratio = frame.enlarged.shape[0] / frame.enlarged.shape[1]
     cell_ratio = box[3] / box[2]
-    # the whole picture is as high as the rows of crops with their labels, and both fill the width
+    # the whole picture is as high as the rows of crops with labels, and together they fill the width
     fixed = rows * _LABEL + (rows - 1) * _GAP - _LABEL
     cell = (_WIDTH - columns * _GAP - fixed / whole_ratio) / (columns + rows * cell_ratio / whole_ratio)
     if cell < 0.4:
-        raise RequestError(f'a box of {box[2]}x{box[3]} leaves no room for the figure; give one that is less tall')
+        raise RequestError(f'a box of {box[2]}x{box[3]} is too tall for the figure; give a lower one')
     high = rows * (cell * cell_ratio + _LABEL) + (rows - 1) * _GAP
     wide = _WIDTH - columns * (cell + _GAP)
     canvas = Canvas(figsize=(_WIDTH + 2 * _GAP, high + 2 * _GAP), dpi=_DPI, facecolor='white')
@@ -164,7 +164,7 @@ def _draw(frame: Frame, runs: Sequence[ScoredRun], dataset: str, box: Box, metri
 def _cells(
     frame: Frame, runs: Sequence[ScoredRun], dataset: str, box: Box, metric: str | None
 ) -> list[tuple[np.ndarray, str, bool]]:
-    """(crop, label, whether it is the best) of the input, the methods in order, the truth."""
+    """(crop, label, whether it is the best) for the input, the methods in order, and the truth."""
     scores = {run.label: run.datasets[dataset] for run in runs}
     first = scores[runs[0].label]
     chosen = chosen_metric(list(scores.values()), metric)
@@ -191,5 +191,5 @@ def _label(name: str, value: float, metric: str | None) -> str:
 
 
 def _enlarged_pixels(picture: np.ndarray) -> np.ndarray:
-    """Pixels four times as large, so that a PDF's or SVG's viewer does not smooth them away."""
+    """Enlarges pixels four times, so that viewers of PDF and SVG do not smooth them."""
     return cv2.resize(picture, None, fx=4, fy=4, interpolation=cv2.INTER_NEAREST)

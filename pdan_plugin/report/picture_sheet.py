@@ -1,7 +1,7 @@
-"""One picture to look at, and the numbers to go with it: LR, bicubic, results and ground truth side by side.
+"""A picture sheet with scores: LR, bicubic, results and ground truth side by side.
 
-Pictures are (h, w, 3) uint8 RGB. Scores follow REDS's convention: RGB, no border cropped, each frame scored, then the
-mean.
+Pictures are (h, w, 3) uint8 RGB. Scores follow REDS's convention: RGB, no border cropped, the mean over the frames'
+scores.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Scores:
         return self.mean(method)[0] - self.mean(BICUBIC)[0]
 
     def table(self) -> str:
-        """Means to read."""
+        """A table of the means as text."""
         width = max(map(len, self.psnr))
         lines = [f'{"":{width}}   PSNR    SSIM   against bicubic']
         for method in self.psnr:
@@ -63,7 +63,7 @@ class Scores:
         return '\n'.join([*lines, f'mean over {len(self.psnr[BICUBIC])} frames, RGB, no border cropped'])
 
     def as_json(self) -> dict:
-        """Means, gains and every frame's values, for ``json.dump``; the PSNR of equal pictures is "Infinity"."""
+        """Means, gains and all frames' values for ``json.dump``; the PSNR of equal pictures is "Infinity"."""
         methods = {}
         for method in self.psnr:
             psnr, ssim = self.mean(method)
@@ -72,17 +72,17 @@ class Scores:
 
 
 class ComparedFrames:
-    """The same frames from everywhere, checked to be complete before the first is read.
+    """The same frames from several sources, checked for completeness before the first is read.
 
     Args:
         lr: A store (``.lmdb``) or a folder of clips: the input frames.
-        gt: Likewise, the ground truth.
+        gt: A store or folder of clips: the ground truth.
         results: Name -> folder of ``CLIP_FRAME.png``, as ``basicsr test`` writes them.
-        keys: The frames to compare, where these are not all that the sources hold.
+        keys: The frames to compare; None for all.
 
     Raises:
-        RequestError: A source is missing, a frame is missing from one of them, or LR and ground truth hold different
-            frames. Reading raises it too where sizes do not fit.
+        RequestError: A source or one of its frames is missing, or LR and ground truth hold different frames. Reading
+            also raises it if sizes do not fit.
     """
 
     def __init__(self, lr: Path, gt: Path, results: Mapping[str, Path], *, keys: Sequence[str] | None = None) -> None:
@@ -94,11 +94,11 @@ class ComparedFrames:
         _check_complete(self.lr.keys if keys is None else keys, set(self.gt.keys), f'{gt} (ground truth of {lr})')
         for name, folder in self.results.items():
             if name == BICUBIC:
-                raise RequestError(f'{BICUBIC} is always shown; give the result in {folder} another name')
+                raise RequestError(f'{BICUBIC} is always shown; choose another name for the result in {folder}')
             if not folder.is_dir():
                 raise RequestError(
-                    f'{folder}: no such folder (the result {name}); it is what basicsr test '
-                    'writes under results/NAME/visualization/DATASET when save_img is true'
+                    f'{folder}: no such folder (the result {name}); basicsr test writes it '
+                    'as results/NAME/visualization/DATASET if save_img is true'
                 )
             there = {path.stem for path in folder.glob('*.png')}
             _check_complete([_result_name(key) for key in self.keys], there, f'{folder} (the result {name})')
@@ -109,7 +109,7 @@ class ComparedFrames:
         scale = gt.shape[0] // lr.shape[0]
         if gt.shape[:2] != (lr.shape[0] * scale, lr.shape[1] * scale):
             raise RequestError(
-                f'{key}: {self.gt_path} has {gt.shape[1]}x{gt.shape[0]}, which is no whole '
+                f'{key}: {self.gt_path} has {gt.shape[1]}x{gt.shape[0]}, which is not a whole '
                 f'multiple of the {lr.shape[1]}x{lr.shape[0]} of {self.lr_path}'
             )
         pictures = {'LR': lr, BICUBIC: enlarge(lr, scale)}
@@ -139,7 +139,7 @@ class ComparedFrames:
         return scores
 
     def draw(self, keys: Sequence[str], scores: Scores) -> np.ndarray:
-        """The sheet: a row for each of ``keys``; in each cell the whole frame, a detail enlarged, and the PSNR.
+        """Draws the sheet: a row for each of ``keys``; each cell has the whole frame, an enlarged detail, and the PSNR.
 
         Raises:
             RequestError: A key is not among the frames.
@@ -159,13 +159,13 @@ class ComparedFrames:
 
 
 def enlarge(image: np.ndarray, scale: int) -> np.ndarray:
-    """MATLAB's bicubic of an 8-bit picture, rounded: (h, w, 3) to (scale * h, scale * w, 3)."""
+    """Enlarges an 8-bit picture by MATLAB's bicubic, rounded: (h, w, 3) to (scale * h, scale * w, 3)."""
     planes = imresize(torch.from_numpy(image).permute(2, 0, 1).double(), scale)
     return planes.round_().clamp_(0, 255).byte().permute(1, 2, 0).contiguous().numpy()
 
 
 def textured_place(image: np.ndarray) -> tuple[int, int, int, int]:
-    """(left, top, width, height) of the detail worth enlarging: where contours are densest."""
+    """(left, top, width, height) of the detail to enlarge, which has the densest contours."""
     height, width = image.shape[:2]
     part_width = min(width, max(80, width // 8))
     part_height = max(1, min(height, round(part_width * height / width)))
@@ -173,7 +173,7 @@ def textured_place(image: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def evenly_spread(keys: Sequence[str], count: int) -> list[str]:
-    """``count`` of the keys (all, where there are fewer), spread over them."""
+    """Up to ``count`` of the keys, evenly spread."""
     places = np.linspace(0, len(keys) - 1, min(count, len(keys)))
     return [keys[int(place + 0.5)] for place in places]
 
@@ -205,7 +205,7 @@ def _cell(picture: np.ndarray, place: tuple[int, int, int, int], caption: str) -
 
 def _to_width(picture: np.ndarray) -> np.ndarray:
     size = _CELL_WIDTH, round(picture.shape[0] * _CELL_WIDTH / picture.shape[1])
-    # Pixels stay pixels when enlarged; a sheet that smooths them would flatter every method.
+    # Enlarged without smoothing, which would make every method look better.
     mode = cv2.INTER_AREA if picture.shape[1] > _CELL_WIDTH else cv2.INTER_NEAREST
     return cv2.resize(np.ascontiguousarray(picture), size, interpolation=mode)
 

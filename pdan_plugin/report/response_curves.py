@@ -1,4 +1,4 @@
-"""A camera's response as one picture."""
+"""Draws the response of a camera."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pdan_plugin.synthesis.camera_response import LEVELS, Response, response
 
 
 def draw_response(camera: Response, file: str | Path) -> None:
-    """Draw the light of each level, 1 at level 128, beside sRGB's: straight, and on a logarithmic scale for the dark.
+    """Draws the light of each level (1 at level 128) beside sRGB's, on a linear and on a logarithmic scale.
 
     Raises:
         OSError: The file cannot be written.

@@ -1,4 +1,4 @@
-"""What has to be known about scores before they are compared."""
+"""Notes on scores that cannot simply be compared."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pdan_plugin.report.scored_run import DatasetScores, mean, metric_options
 
 
 def score_notes(runs: Mapping[str, DatasetScores], asked: str | None) -> list[str]:
-    """Metrics that not all runs have, that were computed otherwise, or whose values are not finite.
+    """Notes on metrics that a run lacks, that were computed with other options, or that have non-finite values.
 
     Args:
         runs: Label of the run -> its scores of one data set.
-        asked: The metric by which frames were to be chosen.
+        asked: The metric requested for choosing frames.
     """
     notes = []
     metrics = list(dict.fromkeys(name for scores in runs.values() for name in scores.metrics))
     shared = [name for name in metrics if all(name in scores.metrics for scores in runs.values())]
     if asked is not None and asked not in shared:
-        notes.append(f'Not all runs have {asked} here, so it did not choose the frames.')
+        notes.append(f'Not all runs have {asked} here, so frames were not chosen by it.')
     if metrics and not shared:
         notes.append('The runs have no metric in common; the frames shown are spread over the data set.')
     for metric in metrics:
@@ -32,8 +32,8 @@ def score_notes(runs: Mapping[str, DatasetScores], asked: str | None) -> list[st
         different = [label for label in others if metric_options(owners[label].metrics[metric]) != options]
         if different:
             notes.append(
-                f'{metric} was computed otherwise in {", ".join(different)} than in {first} (other options in '
-                'test.json); its values do not compare.'
+                f'{metric} was computed with other options in {", ".join(different)} than in {first} (see test.json); '
+                'its values cannot be compared.'
             )
         notes += filter(None, (_not_finite(label, scores, metric) for label, scores in owners.items()))
     return notes

@@ -1,6 +1,6 @@
-"""What a test run left under ``results/NAME``: who ran, on what, and every image's scores.
+"""Reads a test run from ``results/NAME``: its settings, and the scores of every image.
 
-Read from ``test.json`` and the ``DATASET.csv`` it names. Means are made here from the images' own rows.
+The sources are ``test.json`` and the ``DATASET.csv`` files it names. Means are computed here from the images' rows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _RESULTS = ('better', 'mean', 'not_finite', 'mean_of_finite')
 
 @dataclass(frozen=True)
 class ImageScores:
-    """A row of ``DATASET.csv``: ``values`` by metric; ``seconds`` the network alone, nan where not measured."""
+    """A row of ``DATASET.csv``: ``values`` by metric; ``seconds`` of the network alone, nan if not measured."""
 
     image: str
     clip: str
@@ -37,8 +37,8 @@ class DatasetScores:
 
     Attributes:
         options: The data set's options, as `build_dataset` takes them.
-        pictures: The folder of restored pictures; None where none were saved.
-        suffix: What stands behind each picture's name, without the underscore.
+        pictures: The folder of restored pictures; None if none were saved.
+        suffix: The suffix of each picture's name, without the underscore.
         metrics: Name -> its record: ``better`` ('higher' or 'lower'), ``mean``, and the metric's own options.
         images: In the data set's order.
     """
@@ -51,7 +51,7 @@ class DatasetScores:
     images: list[ImageScores]
 
     def picture_path(self, image: str) -> Path | None:
-        """Where the restored picture is, whether or not it is there; None where none were saved."""
+        """The path of the restored picture, which may not exist; None if none were saved."""
         if self.pictures is None:
             return None
         return self.pictures / (f'{image}_{self.suffix}.png' if self.suffix else f'{image}.png')
@@ -62,7 +62,7 @@ class DatasetScores:
 
 @dataclass
 class ScoredRun:
-    """A run, and ``label``: what tells it from the others it is shown with."""
+    """A test run; ``label`` distinguishes it from the other runs shown."""
 
     folder: Path
     record: dict[str, Any]
@@ -71,13 +71,13 @@ class ScoredRun:
 
 
 def read_runs(folders: Sequence[Path]) -> list[ScoredRun]:
-    """Reads the runs, and labels them: by name where names differ, else by folder.
+    """Reads the runs and labels them: by name if the names differ, else by folder.
 
     Raises:
-        RequestError: A folder is no test run's, its record or table cannot be read, or a run is given twice.
+        RequestError: A folder is not a test run, its record or table cannot be read, or a run is given twice.
     """
     if not folders:
-        raise RequestError('no run is given; give the folders of one or more, results/NAME')
+        raise RequestError('no run given; give one or more folders, results/NAME')
     runs = [read_run(folder) for folder in folders]
     places = [run.folder.resolve() for run in runs]
     twice = [run for number, run in enumerate(runs) if places[number] in places[:number]]
@@ -99,9 +99,9 @@ def read_run(folder: Path) -> ScoredRun:
     """
     path = folder / RECORD
     if not folder.is_dir():
-        raise RequestError(f'{folder}: no such folder; give what basicsr test left: results/NAME')
+        raise RequestError(f'{folder}: no such folder; give a folder that basicsr test wrote: results/NAME')
     if not path.is_file():
-        raise RequestError(f'{path}: no such file; basicsr test writes it when a data set is done. Run the test again')
+        raise RequestError(f'{path}: no such file; basicsr test writes it after a data set. Run the test again')
     try:
         record = json.loads(path.read_text(encoding='utf-8'))
         record.setdefault('name', folder.resolve().name)
@@ -116,12 +116,12 @@ def read_run(folder: Path) -> ScoredRun:
             f'{path} cannot be read as the record of a test ({type(error).__name__}: {error}); run basicsr test again'
         ) from error
     if not datasets:
-        raise RequestError(f'{path} holds no data set; let basicsr test finish one')
+        raise RequestError(f'{path} has no data set; run basicsr test until one is finished')
     return ScoredRun(folder, record, datasets)
 
 
 def mean(values: Iterable[float]) -> float:
-    """The mean; nan of nothing."""
+    """The mean; nan if there are no values."""
     values = list(values)
     try:
         return math.fsum(values) / len(values) if values else math.nan
@@ -130,7 +130,7 @@ def mean(values: Iterable[float]) -> float:
 
 
 def metric_options(record: Mapping[str, Any]) -> dict[str, Any]:
-    """With what a metric was called, out of what its record holds beside that."""
+    """The options of a metric: its record without the results."""
     return {name: value for name, value in record.items() if name not in _RESULTS}
 
 

@@ -17,10 +17,10 @@ function means(set, columns) {
   return wide(make('table', { class: 'means' }, make('thead', {}, head), make('tbody', {}, ...rows)));
 }
 
-const ROWS = 200; // of a long table at a time: thousands at once make a phone wait
+const ROWS = 200; // rows of a long table at a time: thousands at once are slow on a phone
 const alphabet = new Intl.Collator('en', { numeric: true });
 
-/** A box around a table or picture that may be wider than the page: it says so while there is more to the right. */
+/** A box around a table or picture that may be wider than the page, with a hint while there is more to the right. */
 function wide(table, attributes = {}) {
   const hint = make('p', { class: 'sideways', hidden: true }, 'Scroll sideways for more →');
   const box = make('div', { ...attributes, class: `scroll ${attributes.class ?? ''}` }, table);
@@ -28,7 +28,7 @@ function wide(table, attributes = {}) {
     const names = [...table.querySelectorAll('thead tr:first-child .name')].map((cell) => cell.getBoundingClientRect().width);
     table.style.setProperty('--second', `${names[0] ?? 0}px`);
     const held = names.reduce((sum, width) => sum + width, 0);
-    box.classList.toggle('held', held < 0.6 * box.clientWidth); // names that leave no room for values are not held
+    box.classList.toggle('held', held < 0.6 * box.clientWidth); // names are not fixed if they leave no room for values
     hint.hidden = box.scrollLeft + box.clientWidth >= box.scrollWidth - 2;
     if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0; // so that arrow keys can scroll it
   };
@@ -94,7 +94,7 @@ function sortable(caption, set, columns, rows, names, valuesOf) {
     lines.sort((one, other) => {
       const [a, b] = [one.keys[column], other.keys[column]];
       if (typeof a === 'string') return sign * alphabet.compare(a, b);
-      if (Number.isNaN(a) || Number.isNaN(b)) return Number.isNaN(a) - Number.isNaN(b); // what has no value stays below
+      if (Number.isNaN(a) || Number.isNaN(b)) return Number.isNaN(a) - Number.isNaN(b); // rows without a value stay at the end
       return a === b ? 0 : sign * (a < b ? -1 : 1);
     });
     const count = Math.max(ROWS, body.childElementCount);
@@ -132,7 +132,7 @@ function sortable(caption, set, columns, rows, names, valuesOf) {
   return element;
 }
 
-/** The chosen metric over the frames, a line for each run; pointing at a place tells its values. */
+/** The chosen metric over the frames, a line for each run; pointing at a place shows its values. */
 function chart(set, column, show) {
   const count = set.images.length;
   const values = set.runs.map((_, run) => set.images.map((row) => number(row[3][column.place][run])));

@@ -1,4 +1,4 @@
-"""A training run as one picture: losses, learning rate and scores over the iterations."""
+"""Draws a training run: losses, learning rate and scores over the iterations."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from pdan_plugin.training.history import TrainingLine, ValidationLine, read_hist
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's colours, which the colour-blind can tell apart; their yellow is left out, too pale for a line
+# Okabe and Ito's colours for colour-blind readers, without yellow, which is too pale for a line
 _COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
 _INK, _FAINT = '#333333', '#DDDDDD'
-_BINS = 1500  # about a bin for each dot of the picture's width
-_LOG_FROM = 8.0  # how many times its smallest value a loss falls from to be drawn on a logarithmic axis
+_BINS = 1500  # about one bin per pixel of the picture's width
+_LOG_FROM = 8.0  # ratio of largest to smallest value from which the axis is logarithmic
 
 
 @dataclass
 class _Series:
-    """Values by iteration, in any order; what is not finite is kept apart."""
+    """Values by iteration, in any order; some may not be finite."""
 
     iterations: list[int] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
@@ -73,28 +73,28 @@ def draw_curves(
     *,
     lower_is_better: Collection[str] = (),
 ) -> bool:
-    """Draws a history as a picture, in matplotlib's formats by the name's ending.
+    """Draws a history; the ending of the file name selects one of matplotlib's formats.
 
-    Losses are drawn thin as logged and thick smoothed (a mean over a fortieth of the points), on a logarithmic
-    axis where they fall far. Long records are drawn as the range and mean of neighbouring points. Iterations whose
-    value is not finite are marked with a cross at the foot. Of each metric the best point is marked.
+    Losses are drawn as logged (thin) and smoothed (thick; a mean over a fortieth of the points), on a logarithmic axis
+    if they fall far. Long records are drawn as the range and mean of neighbouring points. A cross at the bottom marks
+    an iteration with a non-finite value. The best point of each metric is marked.
 
     Args:
-        history_path: What :class:`~pdan_plugin.training.history.History` wrote.
-        picture_path: Replaced if it is there.
-        lower_is_better: The metrics of which the smallest value is the best, by their names under `val: metrics`.
+        history_path: A file that :class:`~pdan_plugin.training.history.History` wrote.
+        picture_path: The picture to write; an existing file is replaced.
+        lower_is_better: The metrics whose smallest value is the best, by their names under `val: metrics`.
 
     Returns:
-        Whether there was something to draw: False where the history is not there or has no value.
+        Whether a picture was drawn; False if the history does not exist or has no values.
 
     Raises:
-        RequestError: The history has a line that cannot be read.
-        OSError: The picture could not be written.
+        RequestError: A line of the history cannot be read.
+        OSError: The picture cannot be written.
     """
     if not os.path.exists(history_path):
         return False
     curves = _Curves.of(read_history(history_path))
-    panels: list[tuple[Any, float]] = []  # what draws it, its height
+    panels: list[tuple[Any, float]] = []  # (function that draws it, height)
     if curves.losses:
         panels.append((lambda axes: _draw_logged(axes, 'Losses', curves.losses), 2.6))
     if curves.others:
@@ -110,7 +110,7 @@ def draw_curves(
 
 
 def _draw(panels: list[tuple[Any, float]], picture_path: str | os.PathLike[str]) -> None:
-    # here, because it takes longer to import than all else that most commands need
+    # imported here, because it takes longer than everything else that most commands import
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -206,7 +206,7 @@ def _metric_panel(metric: str, by_dataset: dict[str, _Series], lower: bool) -> A
             if len(values) == 0:
                 axes.plot([], [], color=colour, label=f'{dataset}: never finite')
                 continue
-            # of equal scores the later one, as the model keeps its best
+            # the later one of equal scores, like the model's choice of the best
             best = len(values) - 1 - int(np.argmin(values[::-1]) if lower else np.argmax(values[::-1]))
             axes.plot(
                 iterations, values, color=colour, linewidth=1.4, marker='o', markersize=3 if len(values) < 60 else 0,
@@ -223,7 +223,7 @@ def _metric_panel(metric: str, by_dataset: dict[str, _Series], lower: bool) -> A
 
 
 def _binned(iterations: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Places, smallest, mean and largest values of neighbouring points, at most _BINS of each."""
+    """(iterations, smallest, mean and largest values) of neighbouring points, in at most _BINS bins."""
     if len(values) <= _BINS:
         return iterations, values, values, values
     starts = np.linspace(0, len(values), _BINS, endpoint=False).astype(int)
@@ -235,7 +235,7 @@ def _binned(iterations: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.
 def _smoothed(values: np.ndarray) -> np.ndarray:
     """The mean over a window centred at each point.
 
-    At the start, where losses fall steeply, it is narrower, so as not to lag; at the end it is cut off.
+    It is narrower at the start, to follow the steep fall of losses, and is cut off at the end.
     """
     half = len(values) // 80
     if half == 0:
@@ -248,7 +248,7 @@ def _smoothed(values: np.ndarray) -> np.ndarray:
 
 
 def _falls_far(drawn: list[np.ndarray]) -> bool:
-    """Whether values are all positive and so far apart that a linear axis would hide the small ones."""
+    """Whether all values are positive, and a linear axis would hide the small ones."""
     values = np.concatenate(drawn) if drawn else np.empty(0)
     if len(values) == 0 or values.min() <= 0:
         return False
@@ -257,7 +257,7 @@ def _falls_far(drawn: list[np.ndarray]) -> bool:
 
 
 def _label_decades(axes: Axes) -> None:
-    """Numbers on a logarithmic axis of few decades too, at 1, 2 and 5."""
+    """Labels a logarithmic axis; with few decades, at 1, 2 and 5."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     low, high = axes.get_ylim()

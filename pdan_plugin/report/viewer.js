@@ -1,6 +1,6 @@
-// Pictures: two of a frame under a divider, and the details of all that are shown.
+// Pictures: two of a frame with a divider, and the details of all frames shown.
 
-/** Two pictures of a frame under a divider that is dragged, touched or moved by keys. */
+/** Two pictures of a frame with a divider, which mouse, touch or keys move. */
 function viewer(set, column) {
   const state = { frame: 0, at: 50, zoom: 1, x: 0, y: 0, left: null, right: null };
   const images = { left: make('img', { alt: '', draggable: 'false' }), right: make('img', { alt: '', draggable: 'false' }) };
@@ -25,11 +25,11 @@ function viewer(set, column) {
     const all = new Map();
     for (const picture of frame.pictures) {
       const value = number(picture.value);
-      const told = Number.isNaN(value) ? '' : ` ${column.write(value)}`;
-      all.set(`whole ${picture.kind} ${picture.label}`, { label: picture.label, told, uri: picture.whole });
+      const score = Number.isNaN(value) ? '' : ` ${column.write(value)}`;
+      all.set(`whole ${picture.kind} ${picture.label}`, { label: picture.label, score, uri: picture.whole });
     }
     for (const picture of frame.pictures) {
-      if (picture.error) all.set(`error ${picture.kind} ${picture.label}`, { label: `Error of ${picture.label}`, told: '', uri: picture.error });
+      if (picture.error) all.set(`error ${picture.kind} ${picture.label}`, { label: `Error of ${picture.label}`, score: '', uri: picture.error });
     }
     return all;
   }
@@ -45,10 +45,10 @@ function viewer(set, column) {
     for (const side of ['left', 'right']) {
       sides[side].replaceChildren(...keys.map((key) => make('option', { value: key }, all.get(key).label)));
       sides[side].value = state[side];
-      const { uri, label, told } = all.get(state[side]);
+      const { uri, label, score } = all.get(state[side]);
       images[side].src = uri;
       images[side].alt = `${label}, frame ${frame.image}`;
-      tags[side].textContent = label + told;
+      tags[side].textContent = label + score;
     }
     frames.selectedIndex = state.frame;
     const [width, height] = frame.size;
@@ -74,7 +74,7 @@ function viewer(set, column) {
     }
   }
 
-  /** Magnifies about the marked detail when starting from the whole, else about the middle of what is seen. */
+  /** Magnifies around the marked detail if the whole picture is shown, else around the middle of the view. */
   function magnify(zoom) {
     const { size, box } = set.frames[state.frame];
     const middle = state.zoom === 1
@@ -126,7 +126,7 @@ function viewer(set, column) {
   const element = make('div', { class: 'viewer' }, make('div', { class: 'bar' }, make('label', {}, 'Frame', frames),
     make('label', {}, 'Left', sides.left), make('label', {}, 'Right', sides.right),
     make('div', { class: 'zoom', role: 'group', 'aria-label': 'Magnification' }, 'Magnify', make('div', {}, ...zooms))), stage, hint);
-  /** Shows the frame of that name, if it has pictures, and says whether it has. */
+  /** Shows the frame with that name if it has pictures; returns whether it has. */
   const show = (image, scroll = true) => {
     const found = set.frames.findIndex((frame) => frame.image === image);
     if (found < 0) return false;
@@ -138,7 +138,7 @@ function viewer(set, column) {
   return { element, show };
 }
 
-/** Beside the errors, where the truth has none: what their colours mean. */
+/** The colour scale of the errors, in the place of the ground truth, which has no error. */
 function errorScale(box) {
   return make('div', { class: 'scale', style: `aspect-ratio:${box[2]} / ${box[3]}` }, make('div'),
     make('p', {}, make('span', {}, '0'), make('span', {}, 'grey levels'), make('span', {}, `${content.error_range}+`)));
@@ -151,13 +151,13 @@ function details(set, column, show) {
     const results = frame.pictures.filter((picture) => picture.kind === 'run').map((picture) => number(picture.value));
     const figures = frame.pictures.map((picture) => {
       const value = number(picture.value);
-      const told = column && !Number.isNaN(value) ? make('span', { class: picture.kind === 'run' && isBest(column, value, results) ? 'best' : null }, `${column.title} ${column.write(value)}`) : null;
+      const score = column && !Number.isNaN(value) ? make('span', { class: picture.kind === 'run' && isBest(column, value, results) ? 'best' : null }, `${column.title} ${column.write(value)}`) : null;
       return make('figure', {}, make('img', { src: picture.detail, alt: `Detail of ${frame.image}, ${picture.label}`, width: frame.box[2], height: frame.box[3] }),
         picture.error_detail ? make('img', { src: picture.error_detail, alt: `Error of ${picture.label} there`, width: frame.box[2], height: frame.box[3] }) : null,
         picture.kind === 'gt' && frame.pictures.some((one) => one.error_detail) ? errorScale(frame.box) : null,
-        make('figcaption', {}, picture.label, told));
+        make('figcaption', {}, picture.label, score));
     });
-    // a run whose picture is gone keeps its place, so that columns stay what they are from frame to frame
+    // a run without a picture keeps its place, so that columns are the same in all frames
     const first = frame.pictures.findIndex((one) => one.kind === 'run');
     shown.forEach((run, at) => {
       if (!lacks(frame, run)) return;

@@ -1,4 +1,4 @@
-"""The record of a folder of results: which settings each was made with, and which are done."""
+"""The record in a folder of results: the settings of each result, and which results are done."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ RECORD = 'restore.json'
 
 
 def begin(plan: Plan, settings: dict[str, Any], *, overwrite: bool) -> list[Job]:
-    """Claims the results for these settings, and says which jobs are left.
+    """Records which results this run makes with which settings, and returns the jobs that are left.
 
-    A folder gets a record: the settings of every run into it, with the results that are to be theirs and since when. A
-    result made since then, from a source not changed since, is done. With ``overwrite`` this run's results are claimed
-    again, so that a run stopped half way goes on with the rest; other results stay recorded as they were made.
+    The record of a folder lists the settings of every run, the results that each run claims, and the time of the claim.
+    A result is done if its file is newer than the claim and than its source. With ``overwrite`` the results of this run
+    are claimed again, and an interrupted run can continue later. The entries of other results do not change.
 
     Raises:
-        RequestError: A result is there with other settings or of unknown making, or the output cannot be written; a
-            folder or file that was there before is as it was.
+        RequestError: A result exists that was made with other or unknown settings, or the output cannot be written.
+            Existing files do not change.
     """
     if plan.folder is None:
         (job,) = plan.jobs
         if job.target.exists() and not overwrite:
-            raise RequestError(f'{job.target} is there already. Give another -o, or --overwrite.')
+            raise RequestError(f'{job.target} exists already. Give another -o, or --overwrite.')
         _try_writing(job.target)
         return plan.jobs
     names = {job.target.relative_to(plan.folder).as_posix(): job for job in plan.jobs}
@@ -46,7 +46,7 @@ def begin(plan: Plan, settings: dict[str, Any], *, overwrite: bool) -> list[Job]
         _refuse_other_makings(plan.folder, names, runs, settings)
     begun = _claim(record, runs, settings, names, overwrite=overwrite)
     for folder in {job.target.parent for job in plan.jobs}:
-        with contextlib.suppress(OSError):  # a folder that cannot be read is reported when its turn comes
+        with contextlib.suppress(OSError):  # a folder that cannot be read is reported when its jobs run
             remove_left_overs(folder)
     return [job for name, job in names.items() if not _is_done(job, begun[name])]
 
@@ -59,10 +59,12 @@ def _is_done(job: Job, begun: int) -> bool:
 
 
 def read_record(record: Path) -> list[dict[str, Any]]:
-    """The runs into a folder: ``settings``, and ``results``, name -> nanoseconds; none where there is no record.
+    """The runs recorded for a folder: ``settings``, and ``results`` (name -> time of the claim in nanoseconds).
+
+    The list is empty if there is no record.
 
     Raises:
-        RequestError: It cannot be read.
+        RequestError: The record cannot be read.
     """
     if not record.exists():
         return []
@@ -74,7 +76,7 @@ def read_record(record: Path) -> list[dict[str, Any]]:
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RequestError(
-            f'{record} cannot be read, so how the results there were made is unknown. Give another -o, or --overwrite.'
+            f'{record} cannot be read, so the settings of these results are unknown. Give another -o, or --overwrite.'
         ) from error
 
 
@@ -92,20 +94,20 @@ def _refuse_other_makings(
                 f'{key}: {_short(made.get(key))} there, {_short(settings.get(key))} now' for key in differing
             )
             raise RequestError(
-                f'{folder} holds results made otherwise, such as {others[0]} ({changes}). Give another -o, or '
-                '--overwrite to make them again.'
+                f'{folder} holds results made with other settings, such as {others[0]} ({changes}). Give another -o, '
+                'or --overwrite to make them again.'
             )
     if there:
         raise RequestError(
-            f'{folder} holds {len(there)} of the results already, such as {folder / there[0]}, and no {RECORD} says '
-            'how they were made. Give another -o, or --overwrite.'
+            f'{folder} already holds {len(there)} of the results, such as {folder / there[0]}, and no {RECORD} records '
+            'their settings. Give another -o, or --overwrite.'
         )
 
 
 def _claim(
     record: Path, runs: list[dict[str, Any]], settings: dict[str, Any], names: Iterable[str], *, overwrite: bool
 ) -> dict[str, int]:
-    """Records that ``names`` are made by ``settings`` from now on; since when each is, on the clock of its disk."""
+    """Records that this run makes ``names``; returns name -> time of the claim, in nanoseconds of the disk's clock."""
     own: dict[str, int] = {}
     others = []
     for run in runs:

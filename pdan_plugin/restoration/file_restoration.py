@@ -1,4 +1,4 @@
-"""`basicsr restore`: a picture, a video, or a folder of them, through a trained network."""
+"""`basicsr restore`: restores a picture, a video, or a folder of both."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ from pdan_plugin.restoration.restorer import Restorer
 from pdan_plugin.weights.packaged_weights import find_weights
 from pdan_plugin.weights.trained_network import load_recorded_network
 
-_DISK_IS_LOST = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # what one result meets, all further ones will
-_OF_WRITING = (*_DISK_IS_LOST, errno.EFBIG)  # where the system does not say which file
+_DISK_IS_LOST = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # all later results would fail too
+_OF_WRITING = (*_DISK_IS_LOST, errno.EFBIG)  # the error may name no file: it is the target
 
 OnTile = Callable[[int, int], None]
 
@@ -56,30 +56,31 @@ def restore_path(
     device: str | None = None,
     overwrite: bool = False,
 ) -> int:
-    """Restores ``source`` into ``target``; sub-folders are kept.
+    """Restores ``source`` into ``target`` and keeps its sub-folders.
 
     Args:
         source: A picture, a video, or a folder of both.
-        target: A folder; for one file also a file's name. In a folder pictures are PNG and videos .mp4, or .mkv where
-            their sound needs it, and ``restore.json`` records how they were made. Results that were made so are left.
-        weights: See :func:`~pdan_plugin.weights.trained_network.load_trained_network`, as for ``option_file``; or
-            the name of weights that come with this package. None for ``pdan_small``.
-        precision: And the arguments after it, see :class:`~pdan_plugin.restoration.restorer.Restorer`.
+        target: A folder; for one file also a file name. In a folder, pictures become PNG and videos .mp4 (.mkv if their
+            sound needs it). ``restore.json`` records the settings. Results made with the same settings are kept.
+        weights: A file, or the name of weights that come with this package; None for ``pdan_small``. See
+            :func:`~pdan_plugin.weights.trained_network.load_trained_network`, also for ``option_file``.
+        precision: See :class:`~pdan_plugin.restoration.restorer.Restorer`, also for the arguments after it.
         device: Such as 'cuda:1'; None for the GPU if there is one.
-        overwrite: Whether results that are there already are made again.
+        overwrite: Whether to make existing results again.
 
     Returns:
-        0, or 1 if something could not be restored as a whole; it is named, with the reason, and stops nothing else.
+        0, or 1 if a file was not restored completely. Its name and the reason are printed, and the other files are
+        restored.
 
     Raises:
-        RequestError: What is asked for cannot be done; nothing has been written then.
+        RequestError: The request cannot be carried out; nothing was written.
     """
     asked = weights
     weights, is_packaged = find_weights(asked)
     if is_packaged and option_file is not None:
         raise RequestError(
-            f'-opt {option_file}: an option file goes with weights of your own: give them by -w FILE, or leave -opt '
-            f'out to use {weights.stem}, which comes with this package'
+            f'-opt {option_file}: an option file needs your own weights: add -w FILE, or leave -opt out to use '
+            f'{weights.stem}, which comes with this package'
         )
     chosen = _device(device)
     plan = make_plan(source, target)
@@ -113,15 +114,15 @@ def restore_path(
     jobs = begin(plan, settings, overwrite=overwrite)
     summary = _Summary(plan, len(plan.jobs) - len(jobs))
     if compiled and jobs:
-        print('Compiling: the first picture takes longer, by minutes where the network is deep.', flush=True)
+        print('Compiling: the first picture takes longer, minutes for a deep network.', flush=True)
     try:
         _work(jobs, restorer, summary)
     except KeyboardInterrupt:
         same = 'The same command' + (' without --overwrite' if overwrite and plan.folder else '')
-        print(f'Stopped; no half-written result is left. {same} goes on from here.', file=sys.stderr)
+        print(f'Stopped; no half-written result is left. {same} continues from here.', file=sys.stderr)
         raise
     if plan.folder is not None and is_new and summary.restored + summary.skipped == 0:
-        (plan.folder / RECORD).unlink(missing_ok=True)  # of nothing
+        (plan.folder / RECORD).unlink(missing_ok=True)  # a record of no results
         with contextlib.suppress(OSError):
             plan.folder.rmdir()
     summary.notes += restorer.notes
@@ -157,15 +158,15 @@ class _Summary:
     def report(self, target: Path) -> None:
         counts = [f'{self.restored} of {len(self.plan.jobs)} restored to {target}']
         if self.incomplete:
-            counts.append(f'{self.incomplete} of them not as a whole')
+            counts.append(f'{self.incomplete} of them incomplete')
         if self.skipped:
-            counts.append(f'{self.skipped} there already, made the same way (--overwrite makes them again)')
+            counts.append(f'{self.skipped} already done with the same settings (--overwrite makes them again)')
         print('; '.join(counts))
         if self.plan.left_alone:
             endings = ', '.join(f'{count} {ending}' for ending, count in self.plan.left_alone.most_common(8))
-            print(f'Left alone, neither picture nor video by their ending: {endings}')
+            print(f'Skipped, not pictures or videos by their ending: {endings}')
         for link in self.plan.links:
-            print(f'Left alone, a link to a folder: {link}; restore it by itself')
+            print(f'Skipped, a link to a folder: {link}; restore it separately')
         for note in dict.fromkeys(self.notes):
             print(f'Note: {note}')
         if self.failures:
@@ -222,8 +223,7 @@ def _restore_video(job: Job, restorer: Restorer, summary: _Summary, on_tile: OnT
 
 
 def _decoded_for_its_ending(job: Job, scale: int) -> Job:
-    """The job of one picture with the picture decoded: whether it fits into the kind of file asked for is to be known
-    before the network runs."""
+    """Decodes the picture of a job, to check before the network runs that the requested file format can hold it."""
     if job.kind != 'picture':
         return job
     try:
@@ -263,9 +263,9 @@ def _beside(target: Path) -> Path:
 
 
 def _refuse_too_little_memory(plan: Plan, restorer: Restorer) -> None:
-    """Whether anything can be restored in the memory there is: the smallest picture or video.
+    """Rejects a plan if the memory does not suffice for even its smallest picture or video.
 
-    What is too large by itself is reported when its turn comes, as is what cannot be read.
+    A file that is too large or cannot be read is reported when its job runs.
     """
     sizes = [job.header.size for job in plan.jobs if job.header is not None and job.header.size is not None]
     if sizes:

@@ -1,4 +1,4 @@
-"""A trained network made ready for use on a device: its layout, its number format, its compiled form."""
+"""Prepares a trained network for inference on a device: memory layout, number format, compilation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pdan_plugin.machine.precision import AUTOCAST_DTYPES, autocast, full_float3
 
 Restoring = Callable[[Tensor], Tensor]
 
-# Layers whose weights autocast casts at every call. Classes derived from them may do something else with theirs.
+# Layers whose weights autocast casts at every call. Derived classes may use their weights differently.
 _CAST_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
 
 
@@ -24,18 +24,17 @@ def inference_network(
     """A function that restores a batch: (b, c, h, w) float32, [0, 1], on any device -> (b, c, s * h, s * w) float32 on
     ``device``, not clipped.
 
-    ``network`` stays as it is: a copy is used, so it may be trained on, saved or let go, and what happens to its
-    weights later does not reach the function.
+    The function uses a copy of ``network``, so later changes to its weights have no effect.
 
     Args:
-        precision: 'fp32'; 'bf16' and 'fp16' compute under autocast, with the weights of convolutions and linear layers
-            rounded once and not at every call: the same numbers. Right on any CPU, but faster than 'fp32' only where
-            the processor has instructions for bfloat16.
-        compiled: Compile with torch.compile, which needs a C++ compiler on a CPU and takes time at the first batch.
-            Another size of input may compile once more.
+        precision: 'fp32'; 'bf16' and 'fp16' compute under autocast. The weights of convolutions and linear layers are
+            rounded once, not at every call, with the same results. On a CPU 'bf16' is faster than 'fp32' only if the
+            processor has instructions for bfloat16.
+        compiled: Whether to use torch.compile, which needs a C++ compiler on a CPU and takes time at the first batch.
+            Another input size may compile again.
 
     Raises:
-        RequestError: 'fp16' on a CPU: few have instructions for it, and 'bf16' does there what it would.
+        RequestError: 'fp16' on a CPU, because few CPUs have instructions for it.
     """
     if precision == 'fp16' and device.type == 'cpu':
         raise RequestError('precision fp16 is for CUDA devices; few CPUs have instructions for it. Use bf16 or fp32.')
@@ -56,7 +55,7 @@ def inference_network(
 
 
 def _cast_once(network: nn.Module, dtype: torch.dtype) -> None:
-    """Gives the weights that autocast would cast at every call, those without gradients not being kept, its type."""
+    """Casts the weights once: autocast casts weights without gradients at every call and does not cache them."""
     for layer in network.modules():
         if type(layer) in _CAST_LAYERS and not parametrize.is_parametrized(layer):
             layer.to(dtype)

@@ -1,4 +1,4 @@
-"""What `basicsr restore` will do: which files there are, and where each result goes."""
+"""The plan of `basicsr restore`: the files to restore, and the path of each result."""
 
 from __future__ import annotations
 
@@ -35,11 +35,10 @@ class Job:
 
     Attributes:
         source: The file.
-        target: Its result.
-        kind: By the ending of the source.
-        header: What the source says of itself, read once; None where it cannot be read, for a reason that is reported
-            when the job's turn comes.
-        picture: The source decoded, where that was needed before the job's turn.
+        target: The file of the result.
+        kind: From the ending of the source.
+        header: The source's header, read once; None if it cannot be read (the job reports the reason when it runs).
+        picture: The decoded source, if it was needed before the job runs.
     """
 
     source: Path
@@ -51,12 +50,12 @@ class Job:
 
 @dataclass
 class Plan:
-    """What is to be done.
+    """The work of one call.
 
     Attributes:
-        jobs: In the order of their names.
-        folder: That results go into; None where the output is a file.
-        left_alone: Endings of files in the input that are neither pictures nor videos, and how many there are.
+        jobs: Sorted by name.
+        folder: The folder of the results; None if the output is a file.
+        left_alone: Ending -> number of input files that are not pictures or videos.
         links: Links to folders in the input, which are not followed.
     """
 
@@ -67,10 +66,11 @@ class Plan:
 
 
 def make_plan(source: Path, output: Path) -> Plan:
-    """Which files there are to restore, and where each result goes. Hidden files are no input.
+    """Finds the files to restore and the path of each result. Hidden files are ignored.
 
     Raises:
-        RequestError: No such input, nothing in it to restore, or results that would lie on each other or on a source.
+        RequestError: There is no such input or nothing to restore in it, or a result would overwrite another result or
+            a source.
     """
     if source.is_file():
         plan = _plan_file(source, output)
@@ -107,8 +107,8 @@ def _plan_file(source: Path, output: Path) -> Plan:
         return Plan([_job_in_folder(source, output / source.name, kind)], output)
     if ending not in written:
         raise RequestError(
-            f'{output}: not an ending of a {kind} that is written ({", ".join(written)}). '
-            'If it is to be a folder, make it first.'
+            f'{output}: a {kind} cannot be written with this ending; expected {", ".join(written)}. '
+            'If it should be a folder, create it first.'
         )
     job = Job(source, output, kind, _header(source, kind))
     if isinstance(job.header, VideoHeader):
@@ -117,11 +117,11 @@ def _plan_file(source: Path, output: Path) -> Plan:
 
 
 def _job_in_folder(source: Path, place: Path, kind: Literal['picture', 'video']) -> Job:
-    """A job whose result takes the place's name with an ending of ours."""
+    """A job whose result is ``place`` with .png, or the video's ending."""
     header = _header(source, kind)
     if kind == 'picture':
         ending = '.png'
-    else:  # one that cannot be opened gets .mp4; its failure is reported when its turn comes
+    else:  # a video that cannot be opened gets .mp4; the job reports the failure when it runs
         ending = header.suffix if isinstance(header, VideoHeader) else '.mp4'
     return Job(source, place.with_suffix(ending), kind, header)
 
@@ -149,7 +149,7 @@ def _other(suffix: str) -> str:
 def _plan_folder(source: Path, output: Path) -> Plan:
     if output.is_dir() and output.samefile(source):
         raise RequestError(
-            f'{output} is the input itself: pictures would be overwritten, or results taken for pictures later. Choose '
+            f'{output} is also the input: its pictures would be overwritten, or results restored again later. Choose '
             'another place: -o OUTPUT.'
         )
     plan = Plan([], output)
@@ -171,9 +171,9 @@ def _plan_folder(source: Path, output: Path) -> Plan:
 
 
 def _files(source: Path, output: Path, links: list[Path]) -> Iterator[Path]:
-    """The files under ``source`` in the order of their names, but hidden ones and those under ``output``.
+    """The files under ``source``, sorted by name, without hidden files and files under ``output``.
 
-    Links to folders, which might lead in a circle, are not followed and added to ``links``.
+    Links to folders are added to ``links`` and not followed, because they can form a cycle.
     """
     unreadable: list[OSError] = []
     inside = output.resolve()

@@ -1,4 +1,4 @@
-"""What a network asks of a tile, found by trial: sizes it takes, its scale, and how much of a border it spoils."""
+"""Measures what tiles a network needs: accepted sizes, scale, and how far an artificial border changes the result."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from pdan_plugin.errors import RequestError
 from pdan_plugin.restoration.shared_pooling import SharedPooling, count_global_poolings
 from pdan_plugin.restoration.tiling import blending_zone
 
-TOLERANCE = 0.25 / 255  # what a seam may show, of the range [0, 1]: half of what rounding to 8 bit does to a pixel
+TOLERANCE = 0.25 / 255  # largest visible seam, in [0, 1]: half of the largest error of rounding to 8 bits
 
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
-_FACTORS = {1: (17, 19), 2: (11, 13), 4: (5, 7)}  # primes: of no multiple but the one that is tried
+_FACTORS = {1: (17, 19), 2: (11, 13), 4: (5, 7)}  # primes, so that a size is a multiple only of the number tried
 _CHANNELS = (3, 1, 4)
-_STRIPS = (160, 320, 640)  # pixels: the length of what the border is looked for on
+_STRIPS = (160, 320, 640)  # pixels: lengths of the strip on which the border's effect is measured
 _STRIP_HEIGHT = 24
 
 
 @dataclass(frozen=True)
 class NetworkShape:
-    """What a network takes and gives.
+    """The input and output sizes of a network.
 
     Attributes:
-        channels: Of the input.
-        scale: Of the result's height and width to the input's.
-        multiple: Heights and widths must be multiples of it.
-        global_poolings: How many times it pools over the whole picture.
+        channels: Channels of the input.
+        scale: Height and width of the result, divided by those of the input.
+        multiple: Heights and widths of the input must be multiples of this.
+        global_poolings: Number of poolings over the whole picture.
     """
 
     channels: int
@@ -41,13 +41,14 @@ class NetworkShape:
 
 @dataclass(frozen=True)
 class Reach:
-    """How far an artificial border is felt.
+    """How far an artificial border changes a network's result.
 
     Attributes:
-        overlap: Pixels two tiles must share so that, blended, they equal the whole to within :data:`TOLERANCE`.
-        grid: Tiles must begin at multiples of it.
-        is_bounded: False where no distance was enough in a strip of 640 pixels: the network looks at all of a picture
-            in a way that tiles cannot share.
+        overlap: Pixels that two tiles must share so that the blended result equals the whole picture's to within
+            :data:`TOLERANCE`.
+        grid: Tiles must start at multiples of this.
+        is_bounded: False if no overlap sufficed in a strip of 640 pixels: every result pixel depends on the whole
+            picture, and not through a global pooling that tiles can share.
     """
 
     overlap: int
@@ -56,13 +57,13 @@ class Reach:
 
 
 def network_shape(restore: Callable[[Tensor], Tensor], network: nn.Module) -> NetworkShape:
-    """Tries a network on small inputs of its first convolution's channels: which multiple of sizes it takes.
+    """Runs a network on small inputs to find the channels and sizes that it accepts.
 
-    The multiples tried are the powers of two up to 64, and ``window_size`` where a module has such an attribute; the
-    inputs are prime multiples, so that the smallest is found. About 300 pixels are computed for most networks.
+    Sizes are tried in multiples of the powers of two up to 64, and of the ``window_size`` of any module. The inputs are
+    prime multiples, so that the smallest accepted one is found. Most networks compute about 300 pixels.
 
     Raises:
-        RequestError: none of them worked; the message has the network's own.
+        RequestError: no input worked; the message includes the network's last error.
     """
     complaint: Exception | None = None
     for multiple in _candidates(network):
@@ -76,26 +77,26 @@ def network_shape(restore: Callable[[Tensor], Tensor], network: nn.Module) -> Ne
                     return NetworkShape(channels, scale, multiple, count_global_poolings(restore, batch))
             except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
                 complaint = error
-    said = f' The last complaint was: {complaint}' if complaint is not None else ''
+    reason = f' Its last error was: {complaint}' if complaint is not None else ''
     raise RequestError(
-        f'{type(network).__name__} takes no single picture (1, c, h, w) of any size tried, or gives none that is a '
-        f'whole number of times as large.{said}'
+        f'{type(network).__name__} failed on every size tried of a picture (1, c, h, w), or its result is not a '
+        f'whole multiple of the input size.{reason}'
     )
 
 
 def measure_reach(restore: Callable[[Tensor], Tensor], network: nn.Module, shape: NetworkShape) -> Reach:
-    """Measures on a strip of a synthetic picture how far from a cut a network's result differs from the uncut one's.
+    """Measures how far from a cut the result of a network differs from the result without the cut.
 
-    The picture is dead leaves (overlapping grey-level rectangles of all sizes, the simplest model of photographs; Lee,
-    Mumford and Huang 2001) with some noise. A deep network's theoretical field is hundreds of pixels, what is felt of
-    it much less, and only this matters to a tile. The overlap is the smallest for which the blend of two such borders
-    keeps below the tolerance. Global poolings are those of the uncut strip in both.
+    The test picture is a strip of dead leaves (overlapping rectangles of all sizes, the simplest model of photographs;
+    Lee, Mumford and Huang 2001) with some noise. The theoretical receptive field of a deep network is hundreds of
+    pixels, but the measurable effect reaches much less far. The overlap is the smallest for which the blend of two such
+    borders stays below the tolerance. The cut strip uses the global poolings of the uncut one.
 
-    A cut that is no multiple of a network's windows or strides changes pixels at any distance; multiples are tried
-    from small to large until the difference dies away, then longer strips.
+    A cut that is not a multiple of the network's windows or strides changes pixels at any distance. Multiples are
+    therefore tried from small to large until the difference vanishes, then longer strips.
 
     Args:
-        restore: The network in float32: in bfloat16 the rounding would be larger than what is looked for.
+        restore: The network in float32, because rounding to bfloat16 exceeds the tolerance.
     """
     multiples = [m for m in _candidates(network) if m % shape.multiple == 0] or [shape.multiple]
     for length in _STRIPS:
@@ -119,7 +120,7 @@ def measure_reach(restore: Callable[[Tensor], Tensor], network: nn.Module, shape
 
 
 def dead_leaves(channels: int, height: int, width: int) -> Tensor:
-    """A picture (1, channels, height, width) of random rectangles and light noise, in [0, 1]; always the same."""
+    """A picture (1, channels, height, width) of random rectangles and light noise, in [0, 1], with a fixed seed."""
     generator = torch.Generator().manual_seed(0)
     picture = torch.full((1, channels, height, width), 0.5)
     for _ in range(height * width // 12):
@@ -132,14 +133,14 @@ def dead_leaves(channels: int, height: int, width: int) -> Tensor:
 
 
 def _difference(whole: Tensor, part: Tensor, scale: int) -> Tensor:
-    """The largest difference at each input pixel's distance from the cut, made to fall with the distance."""
+    """For each distance from the cut in input pixels, the largest difference at that distance or farther."""
     by_column = (whole - part).abs().amax(dim=(0, 1, 2)).float().cpu()
     by_pixel = by_column.view(-1, scale).amax(dim=1)
     return by_pixel.flip(0).cummax(0).values.flip(0)
 
 
 def _overlap(difference: Tensor, multiple: int) -> int | None:
-    # the last eighth is near the strip's own end, and a difference that is there does not die away
+    # the last eighth is skipped: it is near the end of the strip, where differences do not vanish
     length = len(difference) * 7 // 8
     for overlap in range(multiple, length, multiple):
         zone = blending_zone(overlap)
@@ -159,7 +160,7 @@ def _candidates(network: nn.Module) -> list[int]:
 
 def _channels(network: nn.Module) -> list[int]:
     first = next((layer for layer in network.modules() if isinstance(layer, nn.Conv2d)), None)
-    # a network that shuffles pixels to channels first has another number there
+    # a network that starts with a pixel unshuffle has more channels there than its input
     return [first.in_channels] if first is not None and first.in_channels in _CHANNELS else list(_CHANNELS)
 
 

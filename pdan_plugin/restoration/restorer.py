@@ -1,4 +1,4 @@
-"""A trained network with all that its use asks for: tiles, self-ensemble, number format, pictures in and out."""
+"""Restores pictures with a trained network: tiles, self-ensemble, number format, memory limit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pdan_plugin.errors import RequestError, WorkError
-from pdan_plugin.machine.memory import free_memory, held_memory, readable_size
+from pdan_plugin.machine.memory import free_memory, held_memory
+from pdan_plugin.machine.sizes import memory_in_words
 from pdan_plugin.machine.working_memory import (
     SHARE,
     bytes_per_pixel,
@@ -35,7 +36,7 @@ from pdan_plugin.restoration.tiling import (
     tile_layout,
 )
 
-_SHRINKING = 0.7  # of a tile's side after running out of memory: half its area
+_SHRINKING = 0.7  # factor on a tile's side after running out of memory: half the area
 _ROUNDED_ROWS = 256  # rows rounded at a time
 
 Read = Callable[[Tile], Tensor]
@@ -43,30 +44,30 @@ OnTile = Callable[[int, int], None]
 
 
 class Restorer:
-    """Restores pictures of any size: the network with its number format, tiles and self-ensemble.
+    """Restores pictures of any size with one network.
 
-    A network that takes only sizes in multiples gets the picture continued by reflection at the right and the bottom,
-    and the result is cut; which multiple is found by trial.
+    If the network accepts only multiples of a size, the picture is extended by reflection at the right and the bottom,
+    and the result is cropped. The multiple is found by running the network on small inputs.
 
     Args:
-        network: Of any arch that takes a picture (1, c, h, w) and gives one, of the same size or larger.
-        device: Where it runs.
+        network: Any arch that maps a picture (1, c, h, w) to one of the same size or larger.
+        device: The device to run on.
         precision: 'fp32', 'bf16' or 'fp16', by autocast.
-        compiled: Whether torch.compile is used; tiles of a network with global pooling run without, see ``notes``.
-        tile: The largest side of a tile; 'auto' for whole pictures where memory allows and else the largest tile it
-            allows; None for whole pictures. Running out of memory leads to smaller tiles in every case.
-        overlap: Pixels that tiles share; None for what the network needs, measured when the first tiles are made.
-        memory: For 'auto', bytes that this process may come to hold, on CUDA of the device; None for four fifths of
-            what is free.
-        self_ensemble: Whether the eight flips and transpositions are averaged, eight times the work.
+        compiled: Whether to use torch.compile; tiles of a network with global pooling run without it (see ``notes``).
+        tile: The largest side of a tile; 'auto' for the whole picture if memory allows, else the largest tile that
+            fits; None for whole pictures. Running out of memory leads to smaller tiles in every case.
+        overlap: Pixels that tiles share; None to measure what the network needs when the first tiles are made.
+        memory: For 'auto', the most bytes that this process may use (on CUDA, of the device's memory); None for four
+            fifths of the free memory.
+        self_ensemble: Whether to average the eight flips and transpositions, which takes eight times as long.
 
     Attributes:
-        scale: Of the result to the input.
-        channels: Of the input.
-        notes: What the user should know: tiles and overlap chosen, tiles made smaller, what seams may show.
+        scale: Height and width of the result, divided by those of the input.
+        channels: Channels of the input.
+        notes: Messages for the user: tile size and overlap, smaller tiles after running out of memory, possible seams.
 
     Raises:
-        RequestError: an argument out of its range, or a network that restores no picture.
+        RequestError: an argument is out of its range, or the network does not restore pictures.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class Restorer:
         self._reach: Reach | None = None
         self._bytes_per_pixel: int | None = None
         self._held, self._budget = held_memory(self.device), 0.0
-        self._largest: int | None = None  # the side found to fit after running out of memory
+        self._largest: int | None = None  # the largest side since memory ran out
         if isinstance(tile, int) and overlap is not None and tile < smallest_tile(overlap, self._shape.multiple):
             raise RequestError(
                 f'tile: {tile} leaves no room for an overlap of {overlap}; expected at least '
@@ -104,10 +105,10 @@ class Restorer:
     def __call__(self, batch: Tensor) -> Tensor:
         """(b, c, h, w) float32 [0, 1] on any device -> (b, c, s * h, s * w) float32 on the device, not clipped.
 
-        Tiles are those of one picture after another.
+        With tiles, the pictures of a batch are restored one after another.
 
         Raises:
-            RequestError: another number of channels, or more memory asked for than allowed.
+            RequestError: the number of channels is wrong, or the allowed memory does not suffice.
             WorkError: out of memory with the smallest tile.
         """
         if batch.dim() != 4 or batch.shape[1] != self.channels or 0 in batch.shape:
@@ -124,16 +125,16 @@ class Restorer:
 
             return gather(self._pieces(read, height, width, None, 0), height, width)
 
-        # whole pictures go through together, as the caller batched them, unless there are to be tiles
+        # without tiles the batch runs as the caller made it
         if len(batch) == 1 or (self._tile is None and self._largest is None):
             return restored(batch)
         return torch.cat([restored(picture[None]) for picture in batch])
 
     def check_memory(self, height: int, width: int) -> None:
-        """Looks whether a picture (h, w, c) of uint8 can be restored in the memory allowed, without restoring it.
+        """Checks whether the allowed memory suffices for a picture (h, w, c) of uint8, without restoring it.
 
         Raises:
-            RequestError: It cannot, not even in the smallest tiles.
+            RequestError: The memory does not suffice, even with the smallest tiles.
         """
         picture_sizes = (self.scale**2 + 1) * height * width * self.channels
         self._side(self._multiple_above(height), self._multiple_above(width), picture_sizes)
@@ -141,15 +142,15 @@ class Restorer:
     def restore_picture(self, picture: NDArray, on_tile: OnTile | None = None) -> NDArray:
         """(h, w, c) RGB, uint8 or uint16 -> (s * h, s * w, c) of the same type, clipped and rounded (half to even).
 
-        Finished pieces are rounded into the result as they come: beside the two pictures there is one tile's work and
+        Each finished piece is rounded into the result at once. Memory holds the two pictures, the work of one tile, and
         the blending zone below a row of tiles.
 
         Args:
-            on_tile: Told (tiles done, tiles in all) after each; every pass over the tiles counts, and the second
-                number grows where one more is needed.
+            on_tile: Called after each tile with (tiles done, tiles in total). Tiles count once per pass, and the total
+                grows if another pass is needed.
 
         Raises:
-            RequestError: another type or number of channels, or more memory asked for than allowed.
+            RequestError: the type or number of channels is wrong, or the allowed memory does not suffice.
             WorkError: out of memory with the smallest tile.
         """
         if picture.dtype not in (np.uint8, np.uint16):
@@ -178,7 +179,7 @@ class Restorer:
     def _pieces(
         self, read: Read, height: int, width: int, on_tile: OnTile | None, picture_sizes: int
     ) -> Iterator[Piece]:
-        """The finished pieces of a picture; after running out of memory all of them come again, from smaller tiles."""
+        """The finished pieces of a picture; after running out of memory all are yielded again, from smaller tiles."""
         height, width = (self._multiple_above(size) for size in (height, width))
         while True:
             layout = self._layout(height, width, picture_sizes)
@@ -189,20 +190,20 @@ class Restorer:
                 if not is_out_of_memory(error):
                     raise
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            # here, where the error no longer holds the tensors of the pass
+            # outside the except block: there the error still holds the tensors of the pass
             self._shrink(layout, reason)
 
     def _attempt(self, layout: Layout, read: Read, on_tile: OnTile | None) -> Iterator[Piece]:
         shares_pooling = layout.count > 1 and self._shape.global_poolings > 0
         if shares_pooling and self._compiled:
-            self._note('Tiles run without torch.compile: the network pools over the whole picture, which they share.')
+            self._note('Tiles run without torch.compile, because they share poolings over the whole picture.')
         with self._uncompiled(shares_pooling):
             runs = TileRuns(self._restore, self._forms, self._shape.global_poolings if shares_pooling else 0)
             yield from runs.pieces(layout, read, on_tile, self._grid() if layout.count > 1 else 1)
         if not runs.has_settled:
             self._note(
-                'The means over the whole picture that tiles share had not settled after '
-                f'{runs.passes} passes: seams of more than a quarter of a grey level may show.'
+                'The means over the whole picture, which tiles share, did not converge in '
+                f'{runs.passes} passes: seams of more than a quarter of a grey level may be visible.'
             )
 
     def _layout(self, height: int, width: int, picture_sizes: int) -> Layout:
@@ -214,15 +215,15 @@ class Restorer:
         room = largest_overlap(tile, grid)
         if room < overlap:
             self._note(
-                f'Tiles of {tile} leave room for an overlap of {room} pixels and the network needs {overlap}: seams '
-                f'may show. Tiles of {smallest_tile(overlap, grid)} or more have none.'
+                f'Tiles of {tile} pixels allow an overlap of {room}, but the network needs {overlap}: seams may be '
+                f'visible. Use tiles of {smallest_tile(overlap, grid)} or more.'
             )
             overlap = room
         self._note(f'Tiles of at most {tile} pixels, overlap {overlap}.')
         return tile_layout(height, width, tile, overlap, grid)
 
     def _side(self, height: int, width: int, picture_sizes: int) -> int | None:
-        """The largest side a tile may have; None for a whole picture."""
+        """The largest allowed side of a tile; None for a whole picture."""
         if not isinstance(self._tile, str):
             sides = [side for side in (self._tile, self._largest) if side is not None]
             return min(sides) if sides else None
@@ -232,7 +233,7 @@ class Restorer:
                     bytes_per_pixel(self._restore, self.device, self.channels, self._shape.multiple)
                     + 4 * 3 * self.channels * self.scale**2
                 )  # blending, and rounding
-            # once: what is free or held later depends on what the allocator has kept of earlier pictures
+            # measured once: later figures depend on memory that the allocator keeps from earlier pictures
             self._budget = free_memory(self.device) * SHARE if self._memory is None else self._memory - self._held
         budget = self._budget
         if self.device.type != 'cuda':
@@ -245,22 +246,22 @@ class Restorer:
         if side < least and self._largest is None:
             needed = int(least * least * self._bytes_per_pixel) + (0 if self.device.type == 'cuda' else picture_sizes)
             if self._memory is None:
-                told = f'needs {readable_size(needed)}, and {readable_size(int(self._budget))} can be taken'
+                found = f'needs {memory_in_words(needed)}, and {memory_in_words(int(self._budget))} can be taken'
             else:
-                told = (
-                    f'needs {readable_size(self._held + needed)} in all, {readable_size(self._held)} of them held '
-                    f'already by the program and the network, and {readable_size(self._memory)} are allowed'
+                found = (
+                    f'needs {memory_in_words(self._held + needed)} in all, {memory_in_words(self._held)} of them held '
+                    f'already by the program and the network, and {memory_in_words(self._memory)} are allowed'
                 )
-            raise RequestError(f'memory: a tile of {least} pixels {told}. Allow more, or free some.')
+            raise RequestError(f'memory: a tile of {least} pixels {found}. Allow more, or free some.')
         return side if self._largest is None else min(side, self._largest)
 
     def _shrink(self, layout: Layout, reason: str) -> None:
         before = max(max(tile.size) for tile in layout.tiles())
         smaller = int(before * _SHRINKING) // self._shape.multiple * self._shape.multiple
         if smaller < smallest_tile(0, self._shape.multiple):
-            raise WorkError(f'out of memory even in tiles of {before} pixels: {reason}')
+            raise WorkError(f'out of memory even with tiles of {before} pixels: {reason}')
         self._largest = smaller
-        self._note(f'Out of memory at {before} pixels; went on in tiles of at most {smaller}.')
+        self._note(f'Out of memory at {before} pixels; continued with tiles of at most {smaller}.')
         gc.collect()
         if self.device.type == 'cuda':
             torch.cuda.empty_cache()
@@ -273,14 +274,14 @@ class Restorer:
 
     def _measured(self) -> Reach:
         if self._reach is None:
-            # a rounding to bfloat16 is more than what is looked for
+            # float32, because rounding to bfloat16 exceeds the tolerance
             restore = self._restore if self._is_float32 else inference_network(self._network, self.device)
             with self._uncompiled(True):
                 self._reach = measure_reach(restore, self._network, self._shape)
             if not self._reach.is_bounded:
                 self._note(
-                    'The network looks at the whole picture in a way that tiles cannot share: seams may show, and '
-                    'the result is not that of the whole picture.'
+                    'Every result pixel depends on the whole picture, in a way that tiles cannot share: seams may be '
+                    'visible, and the result differs from that without tiles.'
                 )
         return self._reach
 
@@ -303,11 +304,11 @@ def _check_arguments(tile: int | str | None, overlap: int | None, memory: int | 
     if memory is not None and memory < 1:
         raise RequestError(f'memory: expected a number of bytes of at least 1, got {memory}.')
     if memory is not None and tile != 'auto':
-        raise RequestError(f"memory: is what 'auto' tiles are chosen by; with tile: {tile} it does nothing. Leave one.")
+        raise RequestError(f"memory: has an effect only with tile: 'auto', not with tile: {tile}. Leave one out.")
 
 
 def _round_into(result: NDArray, piece: Piece, top: int) -> None:
-    """Rounds a piece (1, c, rows, columns) into its place; what lies beyond the result is cut."""
+    """Rounds a piece (1, c, rows, columns) into its place; the part outside the result is cropped."""
     place = result[piece.top : piece.top + piece.values.shape[-2], piece.left : piece.left + piece.values.shape[-1]]
     values = piece.values[0, :, : place.shape[0], : place.shape[1]].permute(1, 2, 0)
     for start in range(0, len(place), _ROUNDED_ROWS):

@@ -1,4 +1,4 @@
-"""Geometric self-ensemble: a picture restored in its eight flips and transpositions, and the mean of the results.
+"""Geometric self-ensemble: restores the eight flips and transpositions of a picture and averages the results.
 
 Source: Timofte et al., "Seven ways to improve example-based single image super resolution", CVPR 2016; called x8 or "+"
 since EDSR.
@@ -15,14 +15,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class GeometricForm:
-    """One of the eight symmetries of the square, of pictures (..., h, w): a transposition, then flips."""
+    """One of the eight symmetries of a square, for pictures (..., h, w): a transposition, then flips."""
 
     transposed: bool = False
     flipped_rows: bool = False
     flipped_columns: bool = False
 
     def apply(self, picture: Tensor) -> Tensor:
-        """(..., h, w) -> (..., h, w), or (..., w, h) where the form transposes."""
+        """(..., h, w) -> (..., h, w), or (..., w, h) if the form transposes."""
         return self._flip(picture.transpose(-2, -1) if self.transposed else picture)
 
     def undo(self, picture: Tensor) -> Tensor:
@@ -39,10 +39,10 @@ GEOMETRIC_FORMS = tuple(GeometricForm(*choice) for choice in product((False, Tru
 
 
 def self_ensemble(restore: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """Wraps a function of pictures (b, c, h, w) -> (b, c', s * h, s * w): the mean of its results for all eight forms.
+    """Wraps a function of pictures (b, c, h, w) -> (b, c', s * h, s * w); returns the mean over all eight forms.
 
-    Each form's result is turned back, all are summed in float32 as they come, so that one form's memory and one sum is
-    held at a time; the time is eightfold. The result is float32 on the device of the wrapped function's.
+    Each result is transformed back and added to a float32 sum, so memory holds one form and the sum. It takes eight
+    times as long. The result is float32, on the device of the wrapped function's result.
     """
 
     def restore_all_forms(batch: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ def self_ensemble(restore: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Ten
 
 
 def mean_over_forms(restore_form: Callable[[GeometricForm], Tensor]) -> Tensor:
-    """The mean of the eight forms' results, each turned back; ``restore_form`` restores the picture in one form."""
+    """The mean of the eight forms' results, each transformed back; ``restore_form`` restores one form."""
     total: Tensor | None = None
     for form in GEOMETRIC_FORMS:
         restored = form.undo(restore_form(form)).float()

@@ -1,27 +1,26 @@
-"""Global pooling over a picture that is never there as a whole: what makes tiles of a gated network fit together.
+"""Shares global poolings between tiles, so that tiles of a network with channel attention fit together.
 
-A network with channel attention (RCAN, PDAN, RIDNet and many more) takes the mean of its features over the whole
-picture, up to hundreds of times. A tile has another mean than the picture, so other gates, and grey levels step at
-every seam, by 2 to 30 in what was tried. Here every tile uses the means of the whole picture instead of its own.
+A network with channel attention (RCAN, PDAN, RIDNet and others) takes the mean of its features over the whole picture,
+up to hundreds of times. The mean over a tile differs, so its gates differ, and grey levels jump at every seam: by 2 to
+30 in our measurements. Here every tile uses the means over the whole picture.
 
-They are found by going over the tiles: each tile's own core (cores part the picture) adds to every mean by its area.
-The first pass over the tiles has no means to use yet, so each tile uses its own, and a mean deep in the network is
-that of features under slightly wrong gates. The pass that restores uses what the first one found and takes the means
-once more; the network is then run on a small part of the picture with what was used and what was found, and if that
-moves a pixel by more than a quarter of a grey level, the pass is done again with the newer means. Each pass makes the
-means exact at least one pooling deeper, in practice ten times better or more.
+Passes over the tiles measure these means: the core of each tile (cores cover the picture without overlap) adds to every
+mean, weighted by its area. In the first pass each tile uses its own means, so the means measured deep in the network
+come from features under slightly wrong gates. The second pass restores with the measured means and measures them again.
+A small part of the picture is then restored with the old and the new means. If any pixel differs by more than a quarter
+of a grey level, the pass is repeated with the new means. Each pass makes the means of at least one more pooling exact;
+in practice the error falls by ten times or more.
 
-Cost: one pass more than without, less the part of the network after its last pooling, and one more yet where that
-check asks for it. Seen with a trained PDAN on photographs and on half black, half noise: off by up to 6.9 grey levels
-without, 0.18 after one pass, 0.006 after two: two passes over the tiles in all, the second of which restores. With an
-RCAN whose gates were made five times as strong: 29.6 without, then 12.9, 0.3, 0.01: three or four passes in all. A
-quarter of the tiles is not enough for a first pass: 0.3 to 2.6 grey levels off. Networks without global pooling are
-recognised by a trial and pay nothing.
+Cost: one more pass than without sharing, but only up to the last pooling, and further passes if the check asks for
+them. Measured with a trained PDAN on photographs and on half black, half noise: an error of up to 6.9 grey levels
+without sharing, 0.18 after one pass, 0.006 after two (two passes in total; the second one restores). With an RCAN whose
+gates were made five times as strong: 29.6 without, then 12.9, 0.3, 0.01 (three or four passes in total). Using a
+quarter of the tiles for the first pass is not enough: errors of 0.3 to 2.6 grey levels. Networks without global pooling
+are detected by a trial run and cost nothing more.
 
-Recognised are the calls the field writes it with: `adaptive_avg_pool2d` and `adaptive_max_pool2d` to one pixel (so
-`nn.AdaptiveAvgPool2d(1)`), `mean` and `amax` over both axes of space at once. They are caught as torch functions are
-called, whatever module they are in, under autocast too; inside what torch.compile has compiled they are not. A
-normalisation by the whole picture (InstanceNorm, GroupNorm) is not recognised.
+Detected calls: `adaptive_avg_pool2d` and `adaptive_max_pool2d` to one pixel (so `nn.AdaptiveAvgPool2d(1)`), `mean` and
+`amax` over both spatial axes at once. They are intercepted as torch functions, in any module and under autocast, but
+not in code compiled by torch.compile. Normalisation over the whole picture (InstanceNorm, GroupNorm) is not detected.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ _OVER_SPACE = {'mean': 'mean', 'amax': 'max'}
 
 @dataclass
 class _Pooled:
-    """One global pooling over all that was taken so far: a mean by area, or a maximum; float32."""
+    """One global pooling over the tiles measured so far: an area-weighted mean or a maximum, float32."""
 
     value: Tensor
     area: int
@@ -55,22 +54,22 @@ class _Pooled:
 
 @dataclass
 class SharedPooling:
-    """What a network's global poolings give over a whole picture, in the order of its forward pass.
+    """The values of a network's global poolings over a whole picture, in the order of its forward pass.
 
     Attributes:
-        used: What tiles use in place of their own; None while nothing is known.
-        taken: What the pass over the tiles that is under way has gathered.
+        used: The values that tiles use instead of their own; None before the first pass ends.
+        taken: The values measured so far in the current pass.
     """
 
     used: list[Tensor] | None = None
     taken: list[_Pooled] = field(default_factory=list)
 
     def use_taken(self) -> None:
-        """A pass over all tiles is done: what it has gathered is used from here on."""
+        """Ends a pass over all tiles: from now on tiles use the values that it measured."""
         self.used, self.taken = [pooled.value for pooled in self.taken], []
 
     def take(self, restore: Callable[[Tensor], Tensor], tile: Tensor, core: tuple[slice, slice], count: int) -> None:
-        """Runs a tile (1, c, h, w) as far as its last global pooling (there are ``count``) and adds its core."""
+        """Runs a tile (1, c, h, w) up to the last of ``count`` global poolings and adds its core to the values."""
         try:
             with _Pooling(self, tile.shape, core, count):
                 restore(tile)
@@ -80,24 +79,24 @@ class SharedPooling:
     def restore(
         self, restore: Callable[[Tensor], Tensor], tile: Tensor, core: tuple[slice, slice] | None = None
     ) -> Tensor:
-        """The tile restored with what is shared; with ``core`` it adds to the next round as well."""
+        """Restores a tile with the shared values; with ``core`` also measures the values for the next pass."""
         with _Pooling(self, tile.shape, core):
             return restore(tile)
 
 
 def count_global_poolings(restore: Callable[[Tensor], Tensor], batch: Tensor) -> int:
-    """How many global poolings a run of (b, c, h, w) goes through."""
+    """The number of global poolings in a forward pass of (b, c, h, w)."""
     pooling = SharedPooling()
     pooling.restore(restore, batch, (slice(0, batch.shape[-2]), slice(0, batch.shape[-1])))
     return len(pooling.taken)
 
 
 class _Enough(Exception):
-    """Ends a pass that only takes means after the last of them: the rest of the network would be for nothing."""
+    """Ends a measuring pass after the last pooling, because the rest of the network is not needed."""
 
 
 class _Pooling(TorchFunctionMode):
-    """While it lasts, global poolings are taken from ``core`` of the tile and replaced by what is shared."""
+    """While active, measures global poolings over ``core`` of the tile and replaces them by the shared values."""
 
     def __init__(
         self,
@@ -125,7 +124,7 @@ class _Pooling(TorchFunctionMode):
         if self._shared.used is None:
             return func(*args, **kwargs)
         value = self._shared.used[number]
-        # a reduction under autocast keeps the format of what it is given, as the plain call would
+        # the plain call keeps the dtype of its input under autocast too
         return value.to(features.dtype)
 
     def _add(self, number: int, kind: str, value: Tensor, area: int) -> None:
@@ -135,7 +134,7 @@ class _Pooling(TorchFunctionMode):
             self._shared.taken[number].add(kind, value, area)
 
     def _core_of(self, features: Tensor) -> list[slice]:
-        """The core on a map of features, which may be coarser or finer than the tile."""
+        """The core on a feature map, which may be smaller or larger than the tile."""
         assert self._core is not None
         parts = []
         for part, whole, length in zip(self._core, self._shape[-2:], features.shape[-2:], strict=True):
@@ -162,6 +161,6 @@ class _Pooling(TorchFunctionMode):
         return _OVER_SPACE[name]
 
     def _is_a_map(self, features: Tensor) -> bool:
-        """Whether the last two axes are the picture's at some scale, and not those of a window or a matrix."""
+        """Whether the last two axes are the picture's at some scale, not those of a window or matrix."""
         (height, width), (rows, columns) = self._shape[-2:], features.shape[-2:]
         return abs(rows * width - columns * height) <= max(height, width, rows, columns)

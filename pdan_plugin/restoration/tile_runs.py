@@ -1,4 +1,4 @@
-"""The passes over a picture's tiles: each tile in every form asked for, with global poolings shared where there are."""
+"""Passes over the tiles of a picture, in every requested form, with shared global poolings."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from pdan_plugin.restoration.shared_pooling import SharedPooling
 from pdan_plugin.restoration.tiling import Layout, Piece, Tile, assemble
 
 _MOST_PASSES = 8
-_PROBE = 64  # pixels: the side of what is restored with the old and the new means
+_PROBE = 64  # pixels: side of the part that is restored with the old and the new means
 
 
 class TileRuns:
-    """Goes over the tiles of one picture as often as it takes.
+    """Restores the tiles of one picture, in as many passes as the shared poolings need.
 
     Args:
-        forms: The flips and transpositions that are averaged, or the one that changes nothing.
-        global_poolings: How many the network has, 0 when they need not be shared. Each form has means of its own.
+        forms: The flips and transpositions to average, or only the identity.
+        global_poolings: Number of global poolings of the network; 0 if they need not be shared. Each form has its own
+            values.
 
     Attributes:
-        passes: Over the tiles, so far.
-        has_settled: Whether the last pass used means that are right to within the tolerance.
+        passes: Number of passes over the tiles so far.
+        has_settled: Whether the values used in the last pass were right to within the tolerance.
     """
 
     def __init__(
@@ -43,16 +44,16 @@ class TileRuns:
         on_tile: Callable[[int, int], None] | None,
         grid: int,
     ) -> Iterator[Piece]:
-        """The result's pieces, all of them once a pass: of later passes they replace the earlier ones.
+        """Yields all pieces of the result once per restoring pass; later pieces replace earlier ones.
 
         Args:
-            read: Gives what the network sees of a tile, (b, c, h, w) float32.
-            on_tile: Told (tiles done, tiles in all the passes known to be needed).
-            grid: Where the part looked at between passes may begin.
+            read: Returns the input of the network for a tile, (b, c, h, w) float32.
+            on_tile: Called with (tiles done, tiles in all passes known to be needed).
+            grid: The part restored between passes starts at multiples of this.
         """
         done, total = 0, layout.count * (2 if self._global_poolings else 1)
 
-        def told() -> None:
+        def count_tile() -> None:
             nonlocal done
             done += 1
             if on_tile is not None:
@@ -60,7 +61,7 @@ class TileRuns:
 
         if not self._global_poolings:
             self.passes = 1
-            yield from assemble(layout, lambda tile: _and_then(self._in_forms(read(tile)), told))
+            yield from assemble(layout, lambda tile: _and_then(self._in_forms(read(tile)), count_tile))
             return
         probe: Tensor | None = None
         contrast = -1.0
@@ -71,7 +72,7 @@ class TileRuns:
                 self._poolings[form].take(self._restore, form.apply(part).contiguous(), core, self._global_poolings)
             if float(part.std()) > contrast:
                 contrast, probe = float(part.std()), _middle(part, grid)
-            told()
+            count_tile()
         assert probe is not None
         self.passes, self.has_settled = 1, False
         before: Tensor | None = None
@@ -79,7 +80,7 @@ class TileRuns:
             for pooling in self._poolings.values():
                 pooling.use_taken()
             before = self._with_shared(probe) if before is None else before
-            yield from assemble(layout, lambda tile: _and_then(self._with_shared(read(tile), tile), told))
+            yield from assemble(layout, lambda tile: _and_then(self._with_shared(read(tile), tile), count_tile))
             self.passes += 1
             after = self._with_shared(probe, taken=True)
             self.has_settled = float((after - before).abs().max()) <= TOLERANCE
@@ -92,7 +93,10 @@ class TileRuns:
         return mean_over_forms(lambda form: self._restore(form.apply(part).contiguous()))
 
     def _with_shared(self, part: Tensor, tile: Tile | None = None, taken: bool = False) -> Tensor:
-        """A part restored with the shared means; of a tile, the next ones are taken; or with those just taken."""
+        """Restores a part with the shared values, or with the newly measured ones if ``taken``.
+
+        With ``tile``, also measures the values for the next pass.
+        """
 
         def restored(form: GeometricForm) -> Tensor:
             pooling = self._poolings[form]
@@ -105,7 +109,7 @@ class TileRuns:
 
 
 def _core_in(form: GeometricForm, tile: Tile) -> tuple[slice, slice]:
-    """Where the tile's core lies in the tile turned into a form."""
+    """The place of the tile's core in the transformed tile."""
     mask = torch.zeros(tile.size, dtype=torch.bool)
     rows, columns = tile.core
     mask[
@@ -118,7 +122,7 @@ def _core_in(form: GeometricForm, tile: Tile) -> tuple[slice, slice]:
 
 
 def _middle(part: Tensor, grid: int) -> Tensor:
-    """A square in the middle of a tile, beginning and ending at multiples of the grid."""
+    """A square in the middle of a tile that starts and ends at multiples of the grid."""
     places = []
     for size in part.shape[-2:]:
         side = min(size, -(-_PROBE // grid) * grid)
@@ -127,6 +131,6 @@ def _middle(part: Tensor, grid: int) -> Tensor:
     return part[(..., *places)].clone()
 
 
-def _and_then(value: Tensor, told: Callable[[], None]) -> Tensor:
-    told()
+def _and_then(value: Tensor, call: Callable[[], None]) -> Tensor:
+    call()
     return value

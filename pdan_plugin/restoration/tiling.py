@@ -1,8 +1,8 @@
-"""Pictures of any size through a network in tiles: where tiles lie, and how their results become one picture.
+"""Tiles for pictures of any size: where tiles lie, and how their results are blended into one picture.
 
-Tiles overlap. Three eighths of the overlap, along either tile's border, are left out, because the border is felt there;
-in the quarter between them the result goes over from one tile to the next linearly. Results are handed on in pieces as
-they become final; what waits for later tiles is that quarter below a row of tiles, so memory does not grow with height.
+Tiles overlap. The outer three eighths of the overlap along each tile's border are discarded, because the border changes
+the result there. In the quarter between them the two tiles are blended linearly. Each piece of the result is yielded as
+soon as it is final. Only the blending zone below a row of tiles is kept, so memory does not grow with the height.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Span:
     """A tile along one axis, in input pixels, ends exclusive.
 
     Attributes:
-        start, stop: What the network sees.
-        used_start, used_stop: What is used of it; two neighbours' parts share the zone in which they are blended.
+        start, stop: The input of the network.
+        used_start, used_stop: The part of it that is used. The parts of two neighbours share the blending zone.
     """
 
     start: int
@@ -39,7 +39,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Tile:
-    """A tile, and the rectangles of the picture that are its own when nothing is blended (they part the picture)."""
+    """A tile, and its core (rows, columns) in the picture; the cores of all tiles cover it without overlap."""
 
     rows: Span
     columns: Span
@@ -52,7 +52,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where tiles lie on a picture of a size; rows of tiles from top to bottom, each from left to right."""
+    """The tiles of a picture; rows of tiles from top to bottom, each from left to right."""
 
     rows: tuple[Span, ...]
     columns: tuple[Span, ...]
@@ -68,11 +68,10 @@ class Layout:
 
 
 def tile_layout(height: int, width: int, tile: int, overlap: int, grid: int = 1) -> Layout:
-    """Tiles at most ``tile`` wide and high that cover a picture; those at its borders lie inside it.
+    """The fewest tiles, of about equal size and at most ``tile`` wide and high, that cover a picture.
 
-    As few as can be, of about equal size. ``overlap`` is rounded up, ``tile`` down to a multiple of ``grid``, and every
-    tile begins at a multiple of it, so that networks that work in windows or strides see each pixel at the same place
-    of a window as in the whole picture.
+    ``overlap`` is rounded up and ``tile`` down to a multiple of ``grid``, and every tile starts at a multiple of it. So
+    a network with windows or strides sees each pixel at the same place of a window as in the whole picture.
 
     Raises:
         ValueError: ``tile`` is less than :func:`smallest_tile` and the picture is larger.
@@ -81,12 +80,12 @@ def tile_layout(height: int, width: int, tile: int, overlap: int, grid: int = 1)
 
 
 def smallest_tile(overlap: int, grid: int = 1) -> int:
-    """The smallest tile in which what is shared with the neighbours on both sides keeps apart."""
+    """The smallest tile whose overlaps with the neighbours on both sides do not touch."""
     return (2 * math.ceil(overlap / grid) + 1) * grid
 
 
 def largest_overlap(tile: int, grid: int = 1) -> int:
-    """The widest overlap that a tile has room for; the inverse of :func:`smallest_tile`."""
+    """The largest overlap that a tile allows; the inverse of :func:`smallest_tile`."""
     return max(0, (tile // grid - 1) // 2) * grid
 
 
@@ -96,10 +95,10 @@ def blending_zone(overlap: int) -> int:
 
 
 def tiled(restore: Callable[[Tensor], Tensor], tile: int, overlap: int, *, grid: int = 1) -> Callable[[Tensor], Tensor]:
-    """Wraps a function of pictures (b, c, h, w) -> (b, c', s * h, s * w): tiles one after another, blended in float32.
+    """Wraps a function of pictures (b, c, h, w) -> (b, c', s * h, s * w): runs it tile by tile, blended in float32.
 
-    Equals the whole where no output pixel depends on inputs farther away than three eighths of the overlap. Global
-    pooling sees only a tile here; :class:`~pdan_plugin.restoration.restorer.Restorer` shares it.
+    The result equals that without tiles if no output pixel depends on inputs farther away than three eighths of the
+    overlap. Global poolings cover only a tile here; :class:`~pdan_plugin.restoration.restorer.Restorer` shares them.
     """
 
     def restore_in_pieces(batch: Tensor) -> Tensor:
@@ -122,9 +121,9 @@ class Piece:
 
 
 def assemble(layout: Layout, restore_tile: Callable[[Tile], Tensor]) -> Iterator[Piece]:
-    """Restores tile after tile and yields the finished pieces, which part the result; they are float32.
+    """Restores tile after tile and yields float32 pieces, which cover the result without overlap.
 
-    Held between tiles: the zone shared with the row below, as wide as the picture, and with the tile to the right.
+    Between tiles, memory holds the zones shared with the row below (as wide as the picture) and the tile to the right.
     """
     if layout.count == 1:
         output = restore_tile(next(layout.tiles()))
@@ -163,7 +162,7 @@ def assemble(layout: Layout, restore_tile: Callable[[Tile], Tensor]) -> Iterator
 
 
 def gather(pieces: Iterator[Piece], height: int, width: int) -> Tensor:
-    """The pieces as one tensor (b, c, s * height, s * width), on their device; what lies beyond that size is cut."""
+    """The pieces as one tensor (b, c, s * height, s * width), on their device; the part outside is cropped."""
     result: Tensor | None = None
     for piece in pieces:
         if result is None:
@@ -177,15 +176,15 @@ def gather(pieces: Iterator[Piece], height: int, width: int) -> Tensor:
 
 
 def reflected(start: int, stop: int, size: int) -> NDArray[np.intp]:
-    """The indices [start, stop) of an axis of ``size`` that goes on as its mirror image (edge not doubled), as often
-    as it takes; an axis of size 1 goes on as a constant."""
+    """The indices [start, stop) of an axis of ``size``, extended by reflection (edge not repeated) as often as needed;
+    an axis of size 1 is extended by its one index."""
     period = max(1, 2 * (size - 1))
     places = np.arange(start, stop) % period
     return np.minimum(places, period - places) if size > 1 else np.zeros(stop - start, np.intp)
 
 
 def slice_of(span: Span) -> slice:
-    """What the network sees of the axis."""
+    """The input of the network along the axis."""
     return slice(span.start, span.stop)
 
 
@@ -220,14 +219,14 @@ def _cores(spans: tuple[Span, ...]) -> list[slice]:
 
 
 def _zone(spans: tuple[Span, ...], number: int) -> int:
-    """The width of what span ``number`` shares with the one before it."""
+    """The width of the blending zone between span ``number`` and the one before it."""
     if number == 0 or number == len(spans):
         return 0
     return spans[number - 1].used_stop - spans[number].used_start
 
 
 def _weighted(output: Tensor, layout: Layout, row_number: int, column_number: int, scale: int) -> Tensor:
-    """The used part of a tile's result, times its share in the zones it has with its neighbours; a new tensor."""
+    """The used part of a tile's result, multiplied by its blending weights; a new tensor."""
     row, column = layout.rows[row_number], layout.columns[column_number]
     rows = slice((row.used_start - row.start) * scale, (row.used_stop - row.start) * scale)
     columns = slice((column.used_start - column.start) * scale, (column.used_stop - column.start) * scale)

@@ -1,4 +1,4 @@
-"""Making blurred low-resolution frames: what REDS's authors did with MATLAB and a 120 fps camera."""
+"""Makes blurred low-resolution frames, as REDS's authors did with MATLAB and a 120 fps camera."""
 
 from pdan_plugin.synthesis.bicubic import downsample_uint8, imresize
 

@@ -1,8 +1,8 @@
 """MATLAB's ``imresize(image, scale, 'bicubic')``: antialiased Keys cubic (a = -0.5), symmetric borders, any scale.
 
-Resizing one dimension is a product with a sparse matrix whose rows hold one output pixel's weights. MATLAB's symmetric
-border (the edge pixel is repeated: ``c b a | a b c``) is folded into the matrix, so nothing is padded. The matrix is
-banded, hence it is applied in blocks of output pixels, each against the few input pixels it can reach.
+Resizing one dimension is a product with a sparse matrix; each row holds the weights of one output pixel. MATLAB's
+symmetric border (the edge pixel is repeated: ``c b a | a b c``) is part of the matrix, so no padding is needed. The
+matrix is banded, so it is applied in blocks of output pixels, each to the few input pixels it depends on.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ import torch
 from torch import Tensor
 
 _CUBIC_WIDTH = 4
-_BLOCK = 32  # output pixels a block: small enough to skip the matrix's zeros, large enough for a fast product
+_BLOCK = 32  # output pixels per block: small enough to skip the matrix's zeros, large enough for a fast product
 
 
 def imresize(image: Tensor, scale: float) -> Tensor:
     """Resize the last two dimensions as MATLAB does, without rounding or clipping.
 
-    The result is ``ceil(size * scale)`` pixels a side, in the image's own dtype and on its own device; gradients pass.
-    Reduced precision (bfloat16, float16) is computed in float32. Values outside the input's range can occur: the
-    kernel has negative lobes.
+    Each side of the result has ``ceil(size * scale)`` pixels. Dtype and device are the image's; gradients pass.
+    bfloat16 and float16 are computed in float32. Results can exceed the input's range, because the kernel has negative
+    lobes.
 
     Shape:
         (..., h, w) -> (..., ceil(h * scale), ceil(w * scale))
 
     Raises:
-        ValueError: The scale is not positive, or the image has no pixels, fewer than two dimensions or whole numbers.
+        ValueError: The scale is not positive, or the image has no pixels, fewer than two dimensions or an integer type.
     """
     if not scale > 0:
         raise ValueError(f'scale must be positive, got {scale}')
@@ -46,11 +46,11 @@ def imresize(image: Tensor, scale: float) -> Tensor:
 def downsample_uint8(image: np.ndarray, factor: int) -> np.ndarray:
     """An 8-bit frame made smaller by a whole factor: bicubic as ``imresize``, clipped to [0, 255], rounded half up.
 
-    The arithmetic is exact (for a whole factor the weights are whole multiples of 1 / (16 * factor**4), and float64
-    holds every sum), so a crop with enough margin gives the very bytes the whole frame gives, on any machine. It rounds
-    once, at the end, as MATLAB does with a picture of doubles (the toolbox's ``generate_bicubic_img.m``). MATLAB given
-    uint8 rounds after each of the two directions, which differs by one grey level at most; REDS's authors do not say
-    which they did.
+    The arithmetic is exact: for a whole factor the weights are whole multiples of 1 / (16 * factor**4), and float64
+    holds every sum. So a crop with enough margin gives the same bytes as the whole frame, on any machine. Rounding
+    happens once, at the end, as MATLAB does for a picture of doubles (the toolbox's ``generate_bicubic_img.m``). For
+    uint8 MATLAB rounds after each of the two directions, which differs by one grey level at most; REDS's authors do not
+    say which they used.
 
     Shape:
         (h, w, c) uint8 -> (ceil(h / factor), ceil(w / factor), c) uint8
@@ -71,7 +71,7 @@ def downsample_uint8(image: np.ndarray, factor: int) -> np.ndarray:
 
 
 def _resize_rows(image: Tensor, scale: float, unit: int | None = None) -> Tensor:
-    """(..., h, w) -> (..., ceil(h * scale), w); with ``unit``, the weights times ``unit``, as whole numbers."""
+    """(..., h, w) -> (..., ceil(h * scale), w); with ``unit``, the weights are multiplied by it and rounded."""
     blocks = _weight_blocks(image.shape[-2], scale, unit)
     parts = [
         torch.matmul(
@@ -87,7 +87,7 @@ def _resize_rows(image: Tensor, scale: float, unit: int | None = None) -> Tensor
 def _weight_blocks(length: int, scale: float, unit: int | None) -> list[tuple[int, np.ndarray]]:
     """One dimension's resizing matrix, cut along its output pixels into (first input pixel, dense float64 block).
 
-    The cache holds arrays, not tensors: a tensor created while torch exports a network is a fake one without values.
+    The cache holds arrays, not tensors: a tensor created during torch.export is a fake one without values.
     """
     indices, weights = _contributions(length, scale)
     if unit is not None:
@@ -104,7 +104,7 @@ def _weight_blocks(length: int, scale: float, unit: int | None) -> list[tuple[in
 
 
 def _contributions(length: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """For each output pixel, the input pixels it is made of (0-based, reflected into the image) and their weights."""
+    """For each output pixel, its input pixels (0-based, reflected into the image) and their weights."""
     # 1e-9: 1/3 is not a float, and 9 * (1/3) must not become 4 pixels.
     out_length = math.ceil(length * scale - 1e-9)
     stretch = min(scale, 1.0)  # antialiasing widens the kernel when the image is made smaller

@@ -1,7 +1,7 @@
-"""Camera response: from the grey levels a camera writes to the light it collected, and back.
+"""Camera response: converts a camera's grey levels to light, and back.
 
-Averaging frames blurs them as a long exposure would only where numbers are proportional to light. REDS's authors
-therefore undo the response, average, and apply it again; these are the two directions, as a 256-entry table a channel.
+An average of frames equals a long exposure only if values are proportional to light. REDS's authors therefore invert
+the response, average, and apply it again. The response is a table of 256 entries for each channel.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import numpy as np
 from pdan_plugin.errors import RequestError
 
 LEVELS = 256
-LAST_TRUSTED = 250  # the level REDS's authors continue a calibrated table from
+LAST_TRUSTED = 250  # REDS's authors extrapolate a calibrated table above this level
 
 _CHANNELS = ('red', 'green', 'blue')
-_MOST_POOLED = 8  # neighbouring levels that may be put right together
-_LEAST_GROWTH = 5e-4  # of light from a level to the next, below which the next does not count as brighter
+_MOST_POOLED = 8  # neighbouring levels that may be corrected together
+_LEAST_GROWTH = 5e-4  # least relative growth of light from one level to the next
 _BRIGHTEST = np.finfo(np.float32).max
-_MANTISSA_BITS = range(8, 16)  # bins for the way back: 2**8 to 2**15 a doubling of light
+_MANTISSA_BITS = range(8, 16)  # bins of the inverse: 2**8 to 2**15 for each doubling of light
 _FORMS = (
     'a .npy file of shape (256,) or (256, 1) for all channels, (256, 3) in RGB order, or (256, 1, 3) in BGR order as '
     "OpenCV's calibration gives it and REDS's crf.npy holds it, in linear light"
@@ -31,9 +31,10 @@ class Response:
     """A monotonic table from grey level to light, for each of three channels.
 
     Args:
-        name: What a record or a message calls it.
+        name: The name in records and messages.
         table: (256, 3), strictly increasing down each column, not negative; light in any unit.
-        note: What was put right in the table before it came here, for the user to be told; empty for nothing.
+        note: Corrections made to the table before, for the user; empty if there were none. Records hold this text, so
+            another wording would make an unfinished synthesis look like a different one.
 
     Raises:
         RequestError: The table has another shape, is not finite, is negative or does not increase.
@@ -47,8 +48,8 @@ class Response:
             raise RequestError(f'Camera response {name}: light must be finite and must grow with every grey level.')
         if table[0].min() < 0:
             raise RequestError(
-                f'Camera response {name}: light must not be negative, but level 0 has {table[0].min():.4g}. A table '
-                'in logarithms of light must be raised first: numpy.exp(table).'
+                f'Camera response {name}: light must not be negative, but level 0 has {table[0].min():.4g}. Convert a '
+                'table of log light first: numpy.exp(table).'
             )
         self.name = name
         self.table = table
@@ -57,7 +58,7 @@ class Response:
         self._inverse = [_Inverse(name, channel, column) for channel, column in zip(_CHANNELS, table.T, strict=True)]
 
     def to_linear(self, image: np.ndarray) -> np.ndarray:
-        """Light behind an image.
+        """The light that an image shows.
 
         Args:
             image: uint8 (h, w, 3), channels in the table's order.
@@ -87,12 +88,12 @@ class Response:
 
 
 class _Inverse:
-    """Level of a light, for one channel.
+    """Converts light to the level, for one channel.
 
-    Interpolating and rounding gives level k between the middles of light k - 1, k and of light k, k + 1. Which two
-    middles a light lies between is read from a table of narrow bins, each of which holds one middle at most: the upper
-    bits of a positive float32 number these bins, evenly in the logarithm of light. It gives what the search through
-    256 levels gives, over ten times faster.
+    A light gets level k if it lies between two midpoints: that of the light of levels k - 1 and k, and that of levels k
+    and k + 1. The two midpoints are found in a table of narrow bins with at most one midpoint each. The upper bits of a
+    positive float32 are the bin's number, so bins are about even in the logarithm of light. The result is that of a
+    search through 256 levels, over ten times faster.
     """
 
     def __init__(self, name: str, channel: str, table: np.ndarray) -> None:
@@ -106,7 +107,7 @@ class _Inverse:
         else:
             raise RequestError(
                 f'Camera response {name}: the light of the {channel} levels {close[0]} to {close[0] + 2} differs by '
-                'less than one part in 20,000; such levels cannot be told apart again.'
+                'less than one part in 20,000; light cannot be converted back to such levels.'
             )
         self._first = bins[0]
         starts = (np.arange(bins[0], bins[-1] + 2, dtype=np.int32) << self._shift).view(np.float32)
@@ -114,9 +115,9 @@ class _Inverse:
         self._middle = np.append(middles, np.float32(np.inf))[self._below]
 
     def levels(self, light: np.ndarray) -> np.ndarray:
-        """uint8 of float32, of any shape."""
-        light = np.minimum(light, _BRIGHTEST)  # infinite light reaches what stands for a middle beyond the last one
-        number = np.ascontiguousarray(light).view(np.int32) >> self._shift  # of a negative float, negative
+        """float32 light of any shape to uint8 levels."""
+        light = np.minimum(light, _BRIGHTEST)  # infinite light must stay below the infinite midpoint at the end
+        number = np.ascontiguousarray(light).view(np.int32) >> self._shift  # negative for a negative float
         number -= self._first
         np.clip(number, 0, len(self._below) - 1, out=number)
         levels = self._below.take(number)
@@ -140,13 +141,13 @@ def response(name: str) -> Response:
     """A response by name, the same for all channels, or from a file.
 
     Names are ``linear``, ``srgb`` (IEC 61966-2-1) and ``gamma`` (2.2). A file is a ``.npy`` table of linear light: of
-    shape (256,) or (256, 1) for all channels; (256, 3) in RGB order; or (256, 1, 3) in BGR order, which is what
-    OpenCV's calibrations return and what REDS's authors publish for their camera (``crf.npy``). Of that last form the
-    levels above 250 are continued by the slope at 250, as the authors do on REDS's page. Levels that do not grow are
-    put right by `made_monotonic`; ``Response.note`` tells both.
+    shape (256,) or (256, 1) for all channels; (256, 3) in RGB order; or (256, 1, 3) in BGR order, as OpenCV's
+    calibrations return it and REDS's authors publish it for their camera (``crf.npy``). In the (256, 1, 3) form the
+    levels above 250 are extrapolated with the slope at 250, as on REDS's page. Levels that do not grow are corrected by
+    `made_monotonic`. ``Response.note`` describes both changes.
 
     Raises:
-        RequestError: No such name and no such file, another form, or a table that cannot be put right.
+        RequestError: No such name or file, another form, or a table that cannot be corrected.
     """
     if name in _CURVES:
         curve = _CURVES[name](np.linspace(0, 1, LEVELS))
@@ -169,13 +170,13 @@ def response(name: str) -> Response:
         table = np.repeat(table.reshape(LEVELS, 1), 3, axis=1)
     if table.shape != (LEVELS, 3):
         raise RequestError(f'Camera response {name}: a table of shape {table.shape}; expected {_FORMS}.')
-    return _put_right(name, table)
+    return _corrected(name, table)
 
 
 def calibrated(name: str, table: np.ndarray) -> Response:
-    """The response of a table as calibrations from exposure series give it: good in the middle, wild at its upper end.
+    """The response of a table that was calibrated from an exposure series; its upper end is not reliable.
 
-    REDS's authors take the levels above 250 from the line through 249 and 251, and so does this.
+    The levels above 250 are extrapolated with the slope between levels 249 and 251, as REDS's authors do.
 
     Args:
         table: (256, 3) linear light, RGB.
@@ -186,11 +187,11 @@ def calibrated(name: str, table: np.ndarray) -> Response:
     table = np.array(table, np.float64)
     slope = (table[LAST_TRUSTED + 1] - table[LAST_TRUSTED - 1]) / 2
     table[LAST_TRUSTED + 1 :] = table[LAST_TRUSTED] + slope * np.arange(1, LEVELS - LAST_TRUSTED)[:, None]
-    return _put_right(name, table, f'levels above {LAST_TRUSTED} are continued by the slope there')
+    return _corrected(name, table, f'levels above {LAST_TRUSTED} are continued by the slope there')
 
 
-def _put_right(name: str, table: np.ndarray, note: str = '') -> Response:
-    """The response of a table as it is where that can be used, so that one put right before stays what it was."""
+def _corrected(name: str, table: np.ndarray, note: str = '') -> Response:
+    """The response of a table, corrected only if it is rejected: a table corrected before does not change again."""
     try:
         return Response(name, table, note)
     except RequestError:
@@ -199,21 +200,20 @@ def _put_right(name: str, table: np.ndarray, note: str = '') -> Response:
 
 
 def made_monotonic(name: str, table: np.ndarray) -> tuple[np.ndarray, str]:
-    """A table whose light grows with every level, and what was changed for it.
+    """A table whose light grows with every level, and a note about the changes.
 
-    Where it does not grow by at least one part in 2,000, neighbouring levels are joined until their means do (isotonic
-    regression), and the joined ones are drawn straight from the middle of one group to the middle of the next; at the
-    table's ends, from the first or to the last level. A level that grows already, and whose neighbours do, keeps its
-    light.
+    If light does not grow by at least one part in 2,000, neighbouring levels are grouped until the groups' means grow
+    (isotonic regression). Light is then interpolated linearly between the groups' middles; at the table's ends, from
+    the first or to the last level. A level that grows keeps its light if its neighbours grow too.
 
     Args:
         table: (256, 3) linear light.
 
     Returns:
-        The table, float64 (256, 3), and a note for the user: empty where nothing was changed.
+        The table, float64 (256, 3), and a note for the user; the note is empty if nothing was changed.
 
     Raises:
-        RequestError: A number is not finite, or more than 8 neighbouring levels would have to be joined.
+        RequestError: A number is not finite, or more than 8 neighbouring levels would have to be grouped.
     """
     table = np.array(table, np.float64)
     notes = []
@@ -230,7 +230,7 @@ def made_monotonic(name: str, table: np.ndarray) -> tuple[np.ndarray, str]:
         if last - first >= _MOST_POOLED:
             raise RequestError(
                 f'Camera response {name}: the light of the {channel} levels {first} to {last} does not grow; only up '
-                f'to {_MOST_POOLED} neighbouring levels can be put right. Use a table without this flat or falling '
+                f'to {_MOST_POOLED} neighbouring levels can be corrected. Use a table without this flat or falling '
                 'part, or calibrate from more pictures (python scripts/calibrate_response.py).'
             )
         places = [(first + last) / 2 for first, last, _ in groups]

@@ -1,10 +1,9 @@
-"""Clips of a moving scene, rendered from photographs into folders: sharp, blurred and small, sharp and small.
+"""Renders clips of a moving scene from photographs into folders: sharp, small blurred and small sharp frames.
 
-What a clip looks like depends on the seed, its split, its number, the photographs and the settings, and on nothing
-else: neither on the number of workers nor on how often the work was interrupted.
+A clip depends only on the seed, its split, its number, the photographs and the settings, not on the number of workers
+or on interruptions.
 """
 
-import argparse
 import json
 import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,18 +27,19 @@ from pdan_plugin.synthesis.photographs import Photograph
 from pdan_plugin.synthesis.scene_conditions import AS_PHOTOGRAPHED, NO_SHARES, Conditions, Shares, relit
 
 SCALE = 4
+LEAST_SIDE = 32  # of a frame, pixels
 RECORD = 'rendered_clips.json'
 RESPONSE = 'srgb'
-# Between two sub-frames nothing may move farther than this, or the blur of an edge shows as a row of ghosts.
+# The farthest that anything may move between two sub-frames; above it a blurred edge shows as separate copies.
 LONGEST_STEP = 0.6  # frame pixels
 LEAST_SUBFRAMES = 17
 
-_CUT_OUT_CHANCES = (0.1, 0.35, 0.35, 0.2)  # of no, one, two, three objects in front of the background
+_CUT_OUT_CHANCES = (0.1, 0.35, 0.35, 0.2)  # of 0, 1, 2 and 3 objects in front of the background
 
 
 @dataclass(frozen=True)
 class ClipFolders:
-    """Where one clip goes, each folder's frames named ``00000000.png`` and on.
+    """The folders of one clip. The frames in each are named ``00000000.png`` and so on.
 
     Attributes:
         sharp: HR ground truth.
@@ -57,15 +57,15 @@ class Clip:
     """One clip to render.
 
     Attributes:
-        name: For progress; differs from every other clip's.
-        seed: The words that seed its generator.
+        name: A unique name, for progress messages.
+        seed: The numbers that seed its generator.
         background: The photograph the camera moves over.
-        cut_outs: The photographs that pieces in front are cut from, as many as pieces.
-        size: Width, height of the HR frame; multiples of 4.
-        frames: Their number.
-        folders: Where they go.
+        cut_outs: One photograph for each foreground piece that is cut out.
+        size: (width, height) of the HR frame; multiples of 4.
+        frames: Number of frames.
+        folders: Where the frames are written.
         softness: See :func:`~pdan_plugin.synthesis.moving_scene.random_scene`.
-        defocus: See there as well.
+        defocus: See :func:`~pdan_plugin.synthesis.moving_scene.random_scene`.
         conditions: Motion, sharpness and light.
     """
 
@@ -87,17 +87,6 @@ class Clip:
         return all(folder.is_dir() and {path.name for path in folder.iterdir()} == wanted for folder in folders)
 
 
-def frame_size(text: str) -> tuple[int, int]:
-    """``320x192`` to (320, 192), for a command line."""
-    try:
-        width, height = (int(side) for side in text.lower().split('x'))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f'{text!r} is not WIDTHxHEIGHT, such as 320x192') from None
-    if width % SCALE or height % SCALE or min(width, height) < 32:
-        raise argparse.ArgumentTypeError(f'{text}: both sides must be multiples of 4 and at least 32')
-    return width, height
-
-
 def plan_clips(
     split: str,
     photographs: Sequence[Photograph],
@@ -110,9 +99,9 @@ def plan_clips(
     defocus: float = 0.0,
     shares: Shares = NO_SHARES,
 ) -> list[Clip]:
-    """One clip for each of ``folders``; every photograph is a background in turn, pieces in front come from others.
+    """One clip for each of ``folders``. Photographs take turns as background; foreground pieces come from others.
 
-    The first clips of a longer plan are those of a shorter one, so that more can be added later.
+    A longer plan begins with the clips of a shorter one, so that clips can be added later.
     """
     clips = []
     split_word = int.from_bytes(split.encode(), 'big')
@@ -187,13 +176,13 @@ def render_clip(clip: Clip) -> None:
 
 
 def render_clips(clips: Sequence[Clip], workers: int) -> Iterator[Clip]:
-    """Renders the clips, yielding each as it is done; one worker is this process itself."""
+    """Renders the clips and yields each finished one; with one worker, in this process."""
     if workers == 1:
         for clip in clips:
             render_clip(clip)
             yield clip
     else:
-        # spawn: a fork of a process in which torch has run may hang in its threads' locks.
+        # spawn: after torch has run, a forked process may hang in a lock of torch's threads.
         context = multiprocessing.get_context('spawn')
         with ProcessPoolExecutor(workers, mp_context=context, initializer=use_one_thread) as pool:
             pending = {pool.submit(render_clip, clip): clip for clip in clips}
@@ -217,11 +206,10 @@ def check_record(
     defocus: float = 0.0,
     shares: Shares = NO_SHARES,
 ) -> None:
-    """Writes what ``target`` is rendered from and how, or compares it with what stands there.
+    """Writes the record of ``target``'s settings and photographs, or compares it with the existing record.
 
     Raises:
-        RequestError: The folder was rendered with other settings or photographs, or holds things rendered by nobody
-            who left a record.
+        RequestError: The folder was rendered with other settings or photographs, or is not empty but has no record.
     """
     record = {
         'seed': seed,
@@ -248,22 +236,22 @@ def check_record(
             raise ValueError('no table of settings')
     except (OSError, ValueError) as error:
         raise RequestError(
-            f'{path} cannot be read ({error}); put it back, or render into another folder, or remove {target}'
+            f'{path} cannot be read ({error}); restore it, render into another folder, or remove {target}'
         ) from error
     different = [key for key in {**record, **before} if before.get(key) != record.get(key)]
     if different:
-        told = ', '.join(
+        listed = ', '.join(
             'other photographs' if key == 'photographs' else f'{key} {before.get(key)} (now {record.get(key)})'
             for key in different
         )
         raise RequestError(
-            f'{target} was rendered with {told}. Repeat the settings it was begun with, give another '
+            f'{target} was rendered with {listed}. Use the settings it was begun with, give another '
             'folder, or delete this one.'
         )
 
 
 def space_needed(clips: Sequence[Clip]) -> int:
-    """Bytes the clips take at most: uncompressed."""
+    """The most bytes the clips can take: their uncompressed size."""
     return sum(3 * clip.size[0] * clip.size[1] * clip.frames * (SCALE**2 + 2) // SCALE**2 for clip in clips)
 
 

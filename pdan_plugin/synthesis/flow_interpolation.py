@@ -1,14 +1,13 @@
-"""Frames between two frames by optical flow: no weights, some tens of milliseconds a 720p frame on one core.
+"""Interpolates frames by optical flow: no weights, some tens of milliseconds per 720p frame on one core.
 
-Once a pair: OpenCV's DIS optical flow (Kroeger et al., ECCV 2016) from each frame to the other, mended around moving
-objects (`flow_repair`). Once a moment between them:
+Once per pair: OpenCV's DIS optical flow (Kroeger et al., ECCV 2016) in both directions, repaired around moving objects
+(`flow_repair`). Once per new frame:
 
-1. Each flow proposes a motion for every pixel of the new frame: the one that, followed from the frame it was measured
-   in, arrives at that pixel (found by fixed-point iteration, at half resolution).
-2. A proposal is judged at its two ends, one in each frame: do they look the same, and does the flow measured there
-   lead here? An end whose own flow leads elsewhere belongs to something else: the pixel is hidden in that frame. The
-   better proposal is taken.
-3. Both frames are read along it, at full resolution, and mixed by nearness in time and by visibility.
+1. Each flow proposes a motion for every pixel of the new frame: the motion that leads from its source frame to that
+   pixel (fixed-point iteration, at half resolution).
+2. A proposal is rated at its two ends, one in each frame: by how similar they look, and by whether the flow measured
+   there leads to this pixel. If it leads elsewhere, the pixel is hidden in that frame. The better proposal is used.
+3. Both frames are sampled along it, at full resolution, and blended by nearness in time and by visibility.
 """
 
 from __future__ import annotations
@@ -23,22 +22,22 @@ from pdan_plugin.errors import RequestError
 from pdan_plugin.machine.cores import one_thread
 from pdan_plugin.synthesis.flow_repair import Motion, Plane, repaired
 
-# OpenCV cannot read at fractional positions from pictures of 32767 pixels a side; frames are doubled first.
+# OpenCV cannot sample pictures of 32767 pixels a side or more at fractional positions; frames are doubled first.
 _MOST_SIDE = 16383
-# DIS reads outside its memory where a side is below 16 pixels (seen in OpenCV 5.0): smaller frames are padded.
+# DIS reads outside its memory if a side is below 16 pixels (OpenCV 5.0): smaller frames are padded.
 _LEAST_SIDE = 32
 _FOLLOWING_STEPS = 2
-# Half-resolution pixels by which a flow may miss the pixel it should lead to, and the share of the way it came.
+# How far a flow may miss its pixel: in half-resolution pixels, plus a share of the motion's length.
 _MISS, _MISS_SHARE = 0.5, 0.1
-# Grey levels: ends that differ by this are as likely two things as one.
+# Grey levels: ends that differ by this are equally likely to show the same thing or different things.
 _DIFFERENCE = 12.0
 _WINDOW = (5, 5)  # over which differences are averaged
-# What a hidden end still counts: where both are hidden, nearness in time decides.
+# Weight of a hidden end: if both ends are hidden, nearness in time decides.
 _LEAST_WEIGHT = 0.02
-# OpenCV adds 1e-5 to the sum of two weights before it divides by it. Where weights add up to 1, that takes every half a
-# grey level below the half, so that it is rounded down, and equal shares are a quarter of a level too dark.
+# Sum of the two blending weights. OpenCV adds 1e-5 to the sum before dividing by it. With a sum of 1, every half grey
+# level would be rounded down, and equal shares would be a quarter of a level too dark on average.
 _FULL_WEIGHT = np.float32(1024)
-# The picture between two pixels: the half-sample filter of HEVC (H.265, 8.5.3.3.3).
+# Interpolates halfway between two pixels: the half-sample filter of HEVC (H.265, 8.5.3.3.3).
 _HALF_PIXEL = np.array([[-1, 4, -11, 40, 40, -11, 4, -1]], np.float32) / 64
 
 
@@ -73,7 +72,7 @@ class _Flow(NamedTuple):
     """Motion in half-resolution pixels from one frame to the other.
 
     Attributes:
-        together: (h, w, 4) x, y, luminance of the frame it starts from, and 0, which OpenCV reads faster than three.
+        together: (h, w, 4): x, y, luminance of the source frame, and 0; OpenCV reads four channels faster than three.
     """
 
     x: Plane
@@ -85,8 +84,8 @@ class _Proposal(NamedTuple):
     """A motion from the first frame to the second for every pixel of the new one, in half-resolution pixels.
 
     Attributes:
-        cost: In grey levels.
-        visible: How visible the pixel is in the first and in the second frame, 0 to 1.
+        cost: How bad the proposal is, in grey levels.
+        visible: Visibility of the pixel in the first and in the second frame, 0 to 1.
     """
 
     x: Plane
@@ -96,7 +95,7 @@ class _Proposal(NamedTuple):
 
 
 class _Pair:
-    """All that is computed once for two frames."""
+    """Everything that is computed once per pair of frames."""
 
     def __init__(self, first: np.ndarray, second: np.ndarray) -> None:
         self.size = first.shape[1], first.shape[0]
@@ -123,7 +122,7 @@ class _Pair:
         return x / np.float32(self.scale[0]), y / np.float32(self.scale[1])
 
     def at(self, time: float) -> np.ndarray:
-        """uint8 (h, w, 3): the frame at ``time``, 0 being the first and 1 the second."""
+        """The frame at ``time``, uint8 (h, w, 3); 0 is the first frame and 1 the second."""
         x, y = self._followed(self.forward, time)
         forward = self._judged(x, y, time)
         x, y = self._followed(self.backward, 1 - time)
@@ -149,7 +148,7 @@ class _Pair:
         )
 
     def _followed(self, flow: _Flow, time: float) -> tuple[Plane, Plane]:
-        """The flow of what has arrived at each pixel after ``time``: v = flow(x - time * v)."""
+        """The flow v that arrives at each pixel x after ``time``: v = flow(x - time * v)."""
         x, y = flow.x, flow.y
         for _ in range(_FOLLOWING_STEPS):
             ends = self.x - time * x, self.y - time * y
@@ -170,11 +169,11 @@ class _Pair:
             visible.append(self._inside(end_x, end_y) / (1 + miss * miss))
         difference = cv2.blur(cv2.absdiff(*seen), _WINDOW)
         relative = (difference * (1 / _DIFFERENCE)) ** 2
-        # Where both look the same, both are visible whatever the flows say.
+        # If both ends look the same, both are visible, even if the flows disagree.
         same = 1 / (1 + relative * relative)
         first, second = (each + same * (1 - each) for each in visible)
         both = first * second
-        # What only one frame shows cannot be checked: it costs a fixed difference, and what none shows twice that.
+        # A pixel visible in only one frame cannot be compared: it costs a fixed difference; in neither, twice that.
         cost = both * np.minimum(difference, 2 * _DIFFERENCE) + (2 - both - np.maximum(first, second)) * _DIFFERENCE
         return _Proposal(x, y, cost, (first, second))
 
@@ -197,10 +196,10 @@ def _read(image: np.ndarray, x: Plane, y: Plane) -> np.ndarray:
 
 
 def _doubled(frame: np.ndarray) -> np.ndarray:
-    """The frame with pixels between its pixels, (2h, 2w, 4) for (h, w, 3).
+    """The frame at twice the resolution: (h, w, 3) to (2h, 2w, 4).
 
-    Reading it linearly keeps far more of the finest detail than reading the frame linearly does, and where nothing
-    moves the frame comes back exactly. Four channels, because OpenCV reads them twice as fast as three.
+    Linear sampling of the result keeps far more fine detail than linear sampling of the frame, and reproduces a
+    motionless frame exactly. OpenCV reads four channels twice as fast as three.
     """
     height, width = frame.shape[:2]
     frame = cv2.cvtColor(frame, cv2.COLOR_RGB2RGBA)
@@ -215,9 +214,9 @@ def _optical_flows(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, n
     height, width = first.shape
     padding = 0, max(0, _LEAST_SIDE - height), 0, max(0, _LEAST_SIDE - width)
     first, second = (cv2.copyMakeBorder(grey, *padding, cv2.BORDER_REPLICATE) for grey in (first, second))
-    # A new one every time: it keeps what it chose for the size it saw before.
+    # A new object every time: DIS keeps parameters chosen for the previous size.
     method = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    unknown = np.empty((0, 0), np.float32)  # of another size than the frames: nothing is known of the flow before
+    unknown = np.empty((0, 0), np.float32)  # not the frames' size: DIS starts without an initial flow
     # DIS cuts a frame into as many strips as OpenCV has threads, and its result depends on the cuts.
     with one_thread():
         forward = method.calc(first, second, unknown)

@@ -1,10 +1,10 @@
-"""Measured motion, mended around things that move in front of others.
+"""Repairs optical flow around objects that move in front of others.
 
-Optical flow is smooth where motion is not: a strip of the background around a moving object is said to move with it.
-And what one frame shows and the other hides has no measurable motion at all. Both are mended from the surroundings: a
-pixel takes the motion of the neighbour whose motion explains it best, and one that no motion explains (it is hidden in
-the other frame) takes that of the neighbour nearest to it in place and colour, so that a hidden background moves on
-with the background it belongs to.
+Optical flow is too smooth at motion boundaries: background pixels beside a moving object get the object's motion. And
+pixels that are hidden in the other frame have no measurable motion. Both are repaired from neighbours. A pixel takes
+the neighbour's motion that matches the two frames best. A pixel that no motion matches (it is hidden in the other
+frame) takes the motion of the neighbour nearest in place and colour, so that hidden background moves with the visible
+background.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ Motion = tuple[Plane, Plane]
 _MATCHING_RADII = (4, 8)
 _FILLING_RADII = (2, 4, 8)
 _WINDOW = (5, 5)
-_MOST_DIFFERENCE = 60  # a few wild pixels shall not outweigh a window
+_MOST_DIFFERENCE = 60  # limits the influence of a few outliers on a window
 _WORTH_CHANGING = 1.0  # how much better another motion must match
 _NO_MATCH, _CLEAR_MATCH = 15, 4
-_DISTANCE_COST = 3.0  # grey levels a pixel
-# The flows there and back may differ by this and still be one motion; the share is of the motion.
+_DISTANCE_COST = 3.0  # grey levels per pixel
+# How far forward and backward flow may differ and still agree: in pixels, plus a share of the motion's length.
 _MISS, _MISS_SHARE = 1.0, 0.1
 _MEDIAN = 5
 
 
 def repaired(forward: Motion, backward: Motion, first: np.ndarray, second: np.ndarray) -> tuple[Motion, Motion]:
-    """Both flows, mended.
+    """Both flows, repaired.
 
     Args:
-        forward: x and y, float32 (h, w), of the motion from the first picture to the second, in pixels.
-        backward: From the second to the first.
-        first: uint8 RGBA (h, w, 4), the fourth channel unused.
-        second: Likewise.
+        forward: x and y of the motion from the first picture to the second, float32 (h, w) each, in pixels.
+        backward: The motion from the second picture to the first.
+        first: uint8 RGBA (h, w, 4); the fourth channel is not used.
+        second: As ``first``.
     """
     forward = _rematched(forward, first, second)
     backward = _rematched(backward, second, first)
@@ -46,7 +46,7 @@ def repaired(forward: Motion, backward: Motion, first: np.ndarray, second: np.nd
 
 
 def _rematched(motion: Motion, here: np.ndarray, there: np.ndarray) -> Motion:
-    """Every pixel with the motion of that neighbour whose motion matches the pictures best around the pixel."""
+    """Gives every pixel the motion, its own or a neighbour's, that matches the pictures best around the pixel."""
     best = _difference(motion, here, there) - _WORTH_CHANGING
     chosen = motion
     for x, y in zip(*(_neighbours(plane, _MATCHING_RADII) for plane in motion), strict=True):
@@ -58,7 +58,7 @@ def _rematched(motion: Motion, here: np.ndarray, there: np.ndarray) -> Motion:
 
 
 def _filled(motion: Motion, back: Motion, here: np.ndarray, there: np.ndarray) -> Motion:
-    """Pixels without a match with the motion of the matched neighbour nearest in place and colour."""
+    """Gives pixels without a match the motion of the matched neighbour nearest in place and colour."""
     x, y = motion
     height, width = x.shape
     difference = _difference(motion, here, there)
@@ -80,14 +80,14 @@ def _filled(motion: Motion, back: Motion, here: np.ndarray, there: np.ndarray) -
         source_rows[better], source_columns[better] = from_rows[better], from_columns[better]
     filled = []
     for plane in motion:
-        mended = plane.copy()
-        mended[rows, columns] = plane[source_rows, source_columns]
-        filled.append(cv2.medianBlur(mended, _MEDIAN))
+        repaired_plane = plane.copy()
+        repaired_plane[rows, columns] = plane[source_rows, source_columns]
+        filled.append(cv2.medianBlur(repaired_plane, _MEDIAN))
     return filled[0], filled[1]
 
 
 def _difference(motion: Motion, here: np.ndarray, there: np.ndarray) -> Plane:
-    """How differently the two pictures look around each pixel and where it moves to, in grey levels."""
+    """The difference, in grey levels, between the window around each pixel and the window it moves to."""
     ends = _ends(motion)
     difference = cv2.cvtColor(cv2.absdiff(here, _read(there, ends)), cv2.COLOR_RGBA2GRAY)
     difference = np.where(_inside(ends) > 0, np.minimum(difference, np.uint8(_MOST_DIFFERENCE)), np.uint8(_NO_MATCH))

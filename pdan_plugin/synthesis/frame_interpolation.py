@@ -1,8 +1,8 @@
-"""Frames between frames: the methods by name.
+"""The methods of frame interpolation, by name.
 
 ========= ====================================================================================================
 flow      Optical flow in both directions, no weights: the default (`flow_interpolation`).
-rife      The RIFE network, of an optional package that ships its weights (`rife_interpolation`).
+rife      The RIFE network, from an optional package that ships its weights (`rife_interpolation`).
 sepconv   Adaptive separable convolution, the paper's method, with the user's weights (`sepconv_interpolation`).
 ========= ====================================================================================================
 
@@ -21,11 +21,11 @@ from pdan_plugin.errors import RequestError
 
 
 class Interpolator(Protocol):
-    """A method that is ready to work. The same two frames give the same bytes, whatever was made before.
+    """An interpolation method. Its result depends only on the two frames, not on earlier calls.
 
     Attributes:
-        name: What it is registered as.
-        settings: What a record must hold for the work to be repeated; JSON can write it.
+        name: The registered name.
+        settings: Everything a record needs to reproduce the frames; JSON values.
     """
 
     name: str
@@ -35,12 +35,15 @@ class Interpolator(Protocol):
         """The ``count - 1`` frames at 1/count, 2/count, ... of the way, one at a time and in order.
 
         Args:
-            first: uint8 RGB (h, w, 3), as everything that comes.
-            second: Of the same size.
-            count: Of intervals between the two.
+            first: uint8 RGB (h, w, 3).
+            second: uint8 RGB of the same size.
+            count: Number of intervals between the two frames.
+
+        Returns:
+            uint8 RGB frames of the same size.
 
         Raises:
-            RequestError: The method cannot make so many, or not of this size.
+            RequestError: The method does not support this count or this size.
         """
         ...
 
@@ -51,11 +54,11 @@ _METHODS: dict[str, Factory] = {}
 
 
 def register(name: str) -> Callable[[Factory], Factory]:
-    """Decorates what makes a method's `Interpolator` from a weights file (or None) and a device's name."""
+    """Decorator for a function that makes an `Interpolator` from a weights file (or None) and a device name."""
 
     def registered(factory: Factory) -> Factory:
         if name in _METHODS:
-            raise ValueError(f'an interpolation method called {name!r} is there already')
+            raise ValueError(f'an interpolation method called {name!r} is already registered')
         _METHODS[name] = factory
         return factory
 
@@ -71,27 +74,27 @@ def interpolator(name: str, *, weights: Path | None = None, device: str = 'cpu')
     """The method of that name.
 
     Args:
-        weights: Its weights, where it takes a file.
-        device: Where its network computes, such as ``cuda``.
+        weights: Its weights file, if it takes one.
+        device: The device of its network, such as ``cuda``.
 
     Raises:
-        RequestError: No method of that name; its package or weights are missing or do not fit; it has no use for what
-            was given; the device is not there.
+        RequestError: No method of that name; its package or weights are missing or do not fit; it takes no weights or
+            no such device; the device is not available.
     """
     if name not in _METHODS:
         raise RequestError(f'no interpolation method is called {name!r}; there are {", ".join(_METHODS)}')
     return _METHODS[name](weights, device)
 
 
-# Each method is imported when it is asked for: nobody waits for one that is not used.
+# A method is imported only when it is used: some imports are slow.
 
 
 @register('flow')
 def _flow(weights: Path | None, device: str) -> Interpolator:
     if weights is not None:
-        raise RequestError(f'the interpolator flow has no weights; leave {weights} out, or choose another method')
+        raise RequestError(f'the interpolator flow takes no weights; leave out {weights}, or choose another method')
     if device != 'cpu':
-        raise RequestError(f'the interpolator flow computes on the CPU alone, got the device {device!r}')
+        raise RequestError(f'the interpolator flow runs only on the CPU, got the device {device!r}')
     from pdan_plugin.synthesis.flow_interpolation import FlowInterpolation
 
     return FlowInterpolation()

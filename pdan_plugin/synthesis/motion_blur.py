@@ -1,4 +1,4 @@
-"""Motion blur: the sub-frames of one exposure, averaged where numbers are proportional to light."""
+"""Motion blur: averages the sub-frames of one exposure in linear light."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pdan_plugin.synthesis.camera_response import Response
 if TYPE_CHECKING:
     from pdan_plugin.synthesis.frame_interpolation import Interpolator
 
-# REDS: 65 sub-frames at 1920 a second, frames at 24 a second (80 sub-frames apart); the nominal open share is 64 / 80.
+# REDS: 65 sub-frames at 1920 fps, frames at 24 fps (80 sub-frames apart); the shutter is nominally open for 64 / 80.
 DUTY_CYCLE = 0.8
 
 
@@ -23,14 +23,14 @@ def average_subframes(subframes: Iterable[np.ndarray], response: Response) -> np
     """Blurred frame: response(mean of inverse response(sub-frame)).
 
     Args:
-        subframes: uint8 (h, w, 3), all of one size; taken one after another, so a generator is never held in memory.
+        subframes: uint8 (h, w, 3), all of one size; read one at a time, so a generator needs little memory.
         response: The camera's response.
 
     Returns:
         uint8 (h, w, 3).
 
     Raises:
-        ValueError: No sub-frame came, or their sizes differ.
+        ValueError: There is no sub-frame, or sizes differ.
     """
     light: np.ndarray | None = None
     count = 0
@@ -47,24 +47,27 @@ def average_subframes(subframes: Iterable[np.ndarray], response: Response) -> np
 
 
 def exposure_times(centre: float, count: int, duty_cycle: float = DUTY_CYCLE) -> np.ndarray:
-    """Moments of the sub-frames of an exposure around ``centre``, in frame intervals.
+    """Times of the sub-frames of an exposure around ``centre``, in frame intervals.
 
-    Each stands in the middle of its share of the exposure, so that their average has no bias for a steady motion; with
-    an odd ``count`` the middle one is exactly ``centre``, the ground truth.
+    Each time is the middle of its share of the exposure, so the average has no bias for steady motion. The middle
+    sub-frame is at exactly ``centre``, the ground truth.
 
     Returns:
         float64 (count,), increasing.
+
+    Raises:
+        ValueError: ``count`` is not odd.
     """
     if count < 1 or count % 2 == 0:
-        raise ValueError(f'an odd number of sub-frames is needed for one to stand in the centre, got {count}')
+        raise ValueError(f'the number of sub-frames must be odd, so that one is in the centre, got {count}')
     return centre + duty_cycle * (np.arange(count) - count // 2) / count
 
 
 @dataclass(frozen=True)
 class SubframeWindow:
-    """The sub-frames that are averaged around a source frame: ``length`` of them, ``factor`` to a source interval.
+    """The ``length`` sub-frames averaged around a source frame; ``factor`` sub-frames make one source interval.
 
-    REDS: 65 of x16 frames, hence four whole intervals between five source frames.
+    REDS: 65 sub-frames at a factor of 16, which are four whole intervals between five source frames.
 
     Raises:
         RequestError: The factor is below 1, or the length is not an odd number of at least 3.
@@ -78,23 +81,23 @@ class SubframeWindow:
             raise RequestError(f'factor must be at least 1, got {self.factor}')
         if self.length < 3 or self.length % 2 == 0:
             raise RequestError(
-                f'window must be odd, so that the ground truth stands in its middle, and at least 3; got {self.length} '
+                f'window must be odd, so that the ground truth is in its middle, and at least 3; got {self.length} '
                 '(the paper: 65)'
             )
 
     @property
     def whole(self) -> int:
-        """Source intervals that lie wholly inside, to each side of the centre."""
+        """Number of source intervals completely inside the window, on each side of the centre."""
         return self.length // 2 // self.factor
 
     @property
     def rest(self) -> int:
-        """Sub-frames beyond them, to each side."""
+        """Number of sub-frames beyond these intervals, on each side."""
         return self.length // 2 % self.factor
 
     @property
     def reach(self) -> int:
-        """Source frames needed to each side of the centre."""
+        """Source frames needed on each side of the centre."""
         return self.whole + (self.rest > 0)
 
     @property
@@ -104,11 +107,10 @@ class SubframeWindow:
 
 
 class WindowAverage:
-    """Blurred frames of one clip, each the average of a window of sub-frames; shared intervals are made once.
+    """Blurred frames of one clip, each the average of a window of sub-frames; shared intervals are computed once.
 
-    Interpolated frames are taken one at a time. The sums of an interval depend on its two frames alone and are added
-    in a fixed order, so a window is the same bytes whatever windows were made before it. At most a window's intervals
-    are kept.
+    Interpolated frames are read one at a time. The sums of an interval depend only on its two frames and are added in
+    a fixed order, so a window's bytes do not depend on earlier windows. The sums of one window's intervals are kept.
     """
 
     def __init__(self, window: SubframeWindow, interpolator: Interpolator, response: Response) -> None:
@@ -121,8 +123,8 @@ class WindowAverage:
         """Blurred frame around a source frame, uint8 (h, w, 3).
 
         Args:
-            centre: Its number.
-            frames: By number, those from ``centre - window.reach`` to ``centre + window.reach``, uint8 RGB (h, w, 3).
+            centre: Number of the source frame.
+            frames: Source frames ``centre - window.reach`` to ``centre + window.reach`` by number, uint8 RGB (h, w, 3).
         """
         whole, rest, reach = self.window.whole, self.window.rest, self.window.reach
         first, last = centre - reach, centre + reach
@@ -142,10 +144,10 @@ class WindowAverage:
         return self._response.from_linear(light)
 
     def _sums(self, first: np.ndarray, second: np.ndarray) -> dict[str, np.ndarray]:
-        """Sums of light over one source interval, float64 (h, w, 3), as far as the window needs them.
+        """Sums of light over one source interval, float64 (h, w, 3); only those the window needs.
 
-        ``whole``: the first source frame and all frames between; ``head``, ``tail``: the first and the last few frames
-        between, for windows that end or begin within this interval.
+        ``whole``: the first source frame and all sub-frames after it. ``head``, ``tail``: the first and the last few
+        sub-frames, for windows that end or begin inside this interval.
         """
         factor, rest = self.window.factor, self.window.rest
         sums: dict[str, np.ndarray] = {}

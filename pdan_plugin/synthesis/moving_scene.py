@@ -1,8 +1,7 @@
-"""A moving scene made of photographs: a camera over one picture, cut-outs of others moving in front of it.
+"""A moving scene made of photographs: a camera moves over one picture, and cut-outs of others move in front of it.
 
-Nothing here knows of exposure or blur: a scene is asked for the picture at a moment and gives it, sharp. Positions are
-in pixels of the frame, angles in radians, times in frame intervals. Pictures are uint8 (h, w, 3), channel order as
-given.
+A scene renders the sharp picture at any moment; exposure and blur are computed elsewhere. Positions are in frame
+pixels, angles in radians, times in frame intervals. Pictures are uint8 (h, w, 3); the channel order is the input's.
 """
 
 import math
@@ -14,14 +13,14 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-# Layers are kept this much finer than the frame. Reading them bilinearly then costs at most a tenth of the contrast at
-# the frame's finest detail, is exact in position (cubic and Lanczos warps in OpenCV are not), and is ten times faster.
+# Layers have this many times the frame's resolution. Bilinear sampling then loses at most a tenth of the contrast at
+# the frame's finest detail. It is exact in position, unlike OpenCV's cubic and Lanczos warps, and ten times faster.
 SUPERSAMPLING = 3
 
 _MARGIN = 4  # frame pixels kept unused along the border of a photograph
-_MOST_TURN, _MOST_ZOOM = 0.2, 0.2  # radians and log zoom a camera covers within a clip
+_MOST_TURN, _MOST_ZOOM = 0.2, 0.2  # largest range of a camera's angle (radians) and log zoom within a clip
 _OUT_OF_FOCUS_CHANCE = 0.35
-_FREQUENCIES = np.geomspace(1 / 64, 1 / 4, 8)  # of a hand-held camera, in cycles a frame interval
+_FREQUENCIES = np.geomspace(1 / 64, 1 / 4, 8)  # of a hand-held camera, in cycles per frame interval
 
 
 @dataclass(frozen=True)
@@ -30,12 +29,12 @@ class MotionPath:
 
     Attributes:
         rest: (4,) x, y, angle, log zoom at time 0 without the oscillations.
-        drift: (4,) change a frame interval.
+        drift: (4,) change per frame interval.
         amplitudes: (4, k) of the oscillations, one row each for x, y, angle, log zoom.
         phases: (4, k) of the oscillations.
-        frequencies: (k,) in cycles a frame interval.
-        rhythm: depth (0 to 1), frequency and phase by which the oscillations hurry and linger; a hand does not shake
-            evenly, and this is what leaves some frames of a clip nearly sharp.
+        frequencies: (k,) in cycles per frame interval.
+        rhythm: Depth (0 to 1), frequency and phase with which the oscillations speed up and slow down. A hand does not
+            shake evenly; because of this some frames of a clip are nearly sharp.
     """
 
     rest: np.ndarray
@@ -62,14 +61,14 @@ class MotionPath:
 
 @dataclass(frozen=True)
 class Layer:
-    """A picture on a path. Its ``anchor`` stands where the path says, turned and enlarged about that point.
+    """A picture on a path. The path gives the position of its ``anchor``; it is rotated and zoomed about that point.
 
     Attributes:
-        image: uint8 (h, w, 3), ``density`` of its pixels to one frame pixel where the zoom is 1.
+        image: uint8 (h, w, 3).
         anchor: x, y in the image's pixels.
-        path: Where the anchor is in the frame.
-        mask: uint8 (h, w), 255 inside; None for a background, which must fill the frame at any time it is asked for.
-        density: Pixels of the image a frame pixel.
+        path: Position of the anchor in the frame.
+        mask: uint8 (h, w), 255 inside; None for a background, which must fill the frame at all times rendered.
+        density: Image pixels per frame pixel at a zoom of 1.
     """
 
     image: np.ndarray
@@ -89,7 +88,7 @@ class Layer:
         )
 
     def draw(self, frame: np.ndarray, time: float) -> None:
-        """Puts the layer's picture at ``time`` over ``frame``, in place."""
+        """Draws the layer's picture at ``time`` over ``frame``, in place."""
         matrix = self.frame_to_image(np.array([time]))[0]
         height, width = frame.shape[:2]
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -131,7 +130,7 @@ class MovingScene:
         return frame
 
     def longest_step(self, times: np.ndarray) -> float:
-        """The farthest that anything in the scene moves between two successive moments, in frame pixels."""
+        """The largest motion in the scene between two successive moments, in frame pixels."""
         longest = 0.0
         for layer in self.layers:
             matrices = layer.frame_to_image(times)
@@ -145,7 +144,7 @@ class MovingScene:
 
 
 def least_picture_size(size: tuple[int, int]) -> tuple[int, int]:
-    """Width, height a background needs for frames of ``size``: a tenth more, for the camera to move in."""
+    """Least (width, height) of a background for frames of ``size``: a tenth more, as room for the camera's motion."""
     return math.ceil(1.1 * size[0]) + 2 * _MARGIN + 2, math.ceil(1.1 * size[1]) + 2 * _MARGIN + 2
 
 
@@ -161,21 +160,21 @@ def random_scene(
 ) -> MovingScene:
     """A scene with a hand-held camera over ``background`` and a piece of each of ``cut_outs`` moving in front.
 
-    Speeds are drawn anew for the camera and for every cut-out, in proportion to the frame's width, so that blur differs
-    within a frame, between frames and between clips: from almost none to a twentieth of the width over an exposure.
+    Speeds are drawn separately for the camera and each cut-out, in proportion to the frame's width. So blur differs
+    within a frame, between frames and between clips: from almost none to a twentieth of the width in an exposure.
 
     Args:
         background: uint8 (h, w, 3), :func:`least_picture_size` or larger.
-        cut_outs: uint8 pictures, as many as foreground objects are wanted.
-        size: width, height of the frame.
-        frames: The scene holds from half a frame before frame 0 to half a frame after the last.
-        rng: Where every draw comes from.
-        softness: The most that the camera blurs by itself, whatever moves: a standard deviation in frame pixels, drawn
-            from 0 to this for the scene. A photograph made smaller is sharper than any video.
-        defocus: The most that a layer is out of focus: the radius in frame pixels of the disk that a point becomes,
-            drawn from 0 to this for about one layer in three, the others being in focus. A network that only ever saw
-            sharp ground truth undoes such blur too, which is not what the camera saw.
-        still_camera: The camera rests. Without softness and defocus the background then is exactly the photograph's
+        cut_outs: uint8 pictures, one for each foreground object.
+        size: (width, height) of the frame.
+        frames: Number of frames; the scene is valid from half a frame before the first to half a frame after the last.
+        rng: The generator of all draws.
+        softness: Largest blur of the camera itself, without motion: a standard deviation in frame pixels, drawn from 0
+            to this for the scene. A photograph made smaller is sharper than any video.
+        defocus: Largest radius of out-of-focus blur: the disk, in frame pixels, that a point becomes. It is drawn from
+            0 to this for about one layer in three; the others are in focus. Trained only on sharp ground truth, a
+            network removes such blur too, although the real scene shows it.
+        still_camera: The camera rests. Without softness and defocus, the background has exactly the photograph's
             pixels.
 
     Raises:
@@ -196,15 +195,14 @@ def random_scene(
 
 
 def still_picture(photo: np.ndarray, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """A part of the photograph, made smaller by a random factor and no other way changed.
+    """A part of the photograph, made smaller by a random factor and otherwise unchanged.
 
-    The factor lies between 1 and the one at which the photograph just fills the frame, evenly in its logarithm: near
-    and far alike.
+    The factor lies between 1 and the one at which the photograph just fills the frame; it is uniform in its logarithm.
 
     Args:
         photo: uint8 (h, w, 3), at least as large as the frame.
-        size: width, height of the frame.
-        rng: Where every draw comes from.
+        size: (width, height) of the frame.
+        rng: The generator of all draws.
 
     Returns:
         uint8 (h, w, 3) of that size.
@@ -232,19 +230,19 @@ def _resting(picture: np.ndarray) -> Layer:
 
 
 def _speed(size: tuple[int, int], rng: np.random.Generator) -> float:
-    """Pixels a frame interval: log-normal around a sixtieth of the width."""
+    """Speed in pixels per frame interval: log-normal around a sixtieth of the width."""
     return size[0] * float(np.clip(np.exp(rng.normal(np.log(0.016), 0.7)), 0.001, 0.05))
 
 
 def _shake(speed: float, reach: float, steepness: float, times: np.ndarray, rng: np.random.Generator) -> MotionPath:
     """Oscillations whose amplitude falls with frequency ** steepness; ``speed`` is the root mean square over ``times``.
 
-    The edge of a view, ``reach`` pixels from its centre, moves by turning and zooming at about a third of ``speed``.
+    Rotation and zoom move the edge of a view, ``reach`` pixels from its centre, at about a third of ``speed``.
     """
     phases = rng.uniform(0, 2 * np.pi, (4, len(_FREQUENCIES)))
     amplitudes = _FREQUENCIES**-steepness * rng.uniform(0.3, 1, (4, len(_FREQUENCIES)))
     direction = rng.uniform(0, 2 * np.pi)
-    sideways = rng.uniform(0.2, 0.8)  # a pan is rarely as strong across its direction as along it
+    sideways = rng.uniform(0.2, 0.8)  # a pan moves less across its direction than along it
     amplitudes[0] *= max(abs(np.cos(direction)), sideways)
     amplitudes[1] *= max(abs(np.sin(direction)), sideways)
     rhythm = (float(rng.uniform(0.5, 0.95)), float(rng.uniform(0.04, 0.1)), float(rng.uniform(0, 2 * np.pi)))
@@ -282,7 +280,7 @@ def _background(photo: np.ndarray, size: tuple[int, int], times: np.ndarray, rng
         low, high = corners.min(axis=0), corners.max(axis=0)
         if (high - low <= available - 1).all():
             break
-        # A quicker, shorter shake keeps the blur and needs less room; when that is used up, a slower one.
+        # First make the shake faster and smaller: the blur stays, with less motion. Then scale all motion down.
         steepness, reduction = (steepness - 0.2, reduction) if steepness > 0.6 else (steepness, reduction * 0.85)
 
     slack = available - 1 - (high - low)
@@ -318,7 +316,7 @@ def _cut_out(photo: np.ndarray, size: tuple[int, int], times: np.ndarray, rng: n
 
 
 def _outline(radii: np.ndarray, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """A rounded random shape, 255 inside and 0 outside, with an edge about a frame pixel and a half wide."""
+    """A rounded random shape, 255 inside and 0 outside; its edge is about 1.5 frame pixels wide."""
     x = (np.arange(size[0]) - (size[0] - 1) / 2) / radii[0]
     y = ((np.arange(size[1]) - (size[1] - 1) / 2) / radii[1])[:, None]
     power = rng.uniform(2, 5)  # 2 is an ellipse, more is nearer to a rectangle
@@ -332,12 +330,12 @@ def _outline(radii: np.ndarray, size: tuple[int, int], rng: np.random.Generator)
 
 
 def _most_detailed(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """The one worth learning from: plain sky or a plain wall looks the same blurred and sharp."""
+    """The picture with the most detail: plain sky or a plain wall looks the same blurred and sharp."""
     return max(pictures, key=lambda picture: float(cv2.Laplacian(picture, cv2.CV_32F).std()))
 
 
 def _shrunk(photo: np.ndarray, factor: float) -> np.ndarray:
-    """The photograph made smaller by ``factor`` >= 1, low-passed first."""
+    """The photograph made smaller by ``factor`` >= 1, with antialiasing."""
     size = [round(length / factor) for length in photo.shape[:2]]
     if size == list(photo.shape[:2]):
         return photo
@@ -351,7 +349,7 @@ def _softened(image: np.ndarray, blur: float) -> np.ndarray:
 
 
 def defocused(layer: Layer, radius: float) -> Layer:
-    """The layer with each point of it a disk of ``radius`` image pixels; an outline blurs with what it encloses."""
+    """The layer out of focus: each point becomes a disk of ``radius`` image pixels. The mask is blurred too."""
     if radius < 0.5:
         return layer
     reach = math.ceil(radius)

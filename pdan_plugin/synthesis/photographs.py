@@ -1,4 +1,4 @@
-"""The photographs that clips are rendered from: found, checked, and parted into training and validation."""
+"""Finds and checks the photographs that clips are rendered from, and splits them into training and validation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 # The share of a folder's photographs that validation gets.
 VALIDATION_SHARE = 0.2
 
-# Those of scikit-image's own pictures that are photographs of scenes, have detail everywhere and ship in its wheel. The
-# two motorcycles are one scene from two sides, hence never apart.
+# scikit-image's pictures that are photographs of scenes, have detail everywhere and ship in its wheel. The two
+# motorcycle pictures show one scene, so both are in the same split.
 SKIMAGE_TRAIN = (
     'brick.png',
     'camera.png',
@@ -37,7 +37,7 @@ class Photograph:
     """One file.
 
     Attributes:
-        path: Where it is.
+        path: Its path.
         digest: SHA-256 of its bytes, hexadecimal.
     """
 
@@ -45,27 +45,27 @@ class Photograph:
     digest: str
 
     def read(self) -> np.ndarray:
-        """uint8 (h, w, 3), BGR, turned as its EXIF orientation says.
+        """The picture, uint8 (h, w, 3), BGR, rotated by its EXIF orientation.
 
         Raises:
-            RequestError: The file is no picture OpenCV can read.
+            RequestError: OpenCV cannot read the file.
         """
         picture = cv2.imread(str(self.path), cv2.IMREAD_COLOR)
         if picture is None:
-            raise RequestError(f'{self.path} cannot be read as a picture; mend it or take it out of the folder.')
+            raise RequestError(f'{self.path} cannot be read as a picture; repair it or remove it from the folder.')
         return picture
 
 
 def photographs_in(folder: Path) -> list[Photograph]:
-    """The photographs of a folder and of the folders in it, by name.
+    """The photographs of a folder and its subfolders, by name.
 
     Raises:
-        RequestError: There is no such folder, it holds no photograph, or the same file is in it twice (which could put
-            one picture into training and validation both).
+        RequestError: There is no such folder, it holds no photograph, or it holds the same file twice, which could put
+            one picture into both training and validation.
     """
     if not folder.is_dir():
         raise RequestError(
-            f'{folder}: no such folder of photographs. Give one, or the word skimage for those that scikit-image ships.'
+            f'{folder}: no such folder. Give a folder of photographs, or the word skimage for those of scikit-image.'
         )
     paths = sorted(path for path in folder.rglob('*') if path.suffix.lower() in SUFFIXES and path.is_file())
     if not paths:
@@ -75,18 +75,18 @@ def photographs_in(folder: Path) -> list[Photograph]:
     for photograph in photographs:
         if photograph.digest in seen:
             raise RequestError(
-                f'{photograph.path} and {seen[photograph.digest]} are the same file; take one of them '
-                'away, or the same picture may be trained on and validated on.'
+                f'{photograph.path} and {seen[photograph.digest]} are the same file; remove one of them, or the same '
+                'picture may be used for both training and validation.'
             )
         seen[photograph.digest] = photograph.path
     return photographs
 
 
 def skimage_photographs() -> tuple[list[Photograph], list[Photograph]]:
-    """(training, validation) photographs out of the installed scikit-image; nothing is downloaded.
+    """(training, validation) photographs of the installed scikit-image; nothing is downloaded.
 
     Raises:
-        RequestError: scikit-image is not installed, or this version lacks one of them.
+        RequestError: scikit-image is not installed, or its version lacks one of the photographs.
     """
     spec = find_spec('skimage')
     if spec is None or spec.origin is None:
@@ -104,7 +104,7 @@ def skimage_photographs() -> tuple[list[Photograph], list[Photograph]]:
 
 
 def part(photographs: Sequence[Photograph], seed: int) -> tuple[list[Photograph], list[Photograph]]:
-    """(training, validation): each photograph in one of the two, by a shuffle that depends on the seed alone.
+    """(training, validation): each photograph is in one of the two, by a shuffle that depends only on the seed.
 
     Raises:
         RequestError: There is only one photograph.
@@ -112,7 +112,7 @@ def part(photographs: Sequence[Photograph], seed: int) -> tuple[list[Photograph]
     if len(photographs) < 2:
         raise RequestError(
             f'{photographs[0].path} is the only photograph; validation clips need another one '
-            'that training does not see. Add photographs, or ask for --val-clips 0.'
+            'that training does not see. Add photographs, or use --val-clips 0.'
         )
     order = np.random.default_rng([seed, 0]).permutation(len(photographs))
     held_out = max(1, round(VALIDATION_SHARE * len(photographs)))
@@ -127,7 +127,7 @@ def check_sizes(photographs: Sequence[Photograph], size: tuple[int, int]) -> Non
     """Reads every photograph once.
 
     Raises:
-        RequestError: Some cannot be read or are too small for frames of ``size`` (width, height): all of them, by name.
+        RequestError: Some cannot be read or are too small for frames of ``size`` (width, height); it lists all of them.
     """
     width, height = least_picture_size(size)
     faults = []
@@ -143,7 +143,7 @@ def check_sizes(photographs: Sequence[Photograph], size: tuple[int, int]) -> Non
         raise RequestError(
             f'Frames of {size[0]}x{size[1]} need photographs of at least {width}x{height}:\n  '
             + '\n  '.join(faults)
-            + '\nTake these away, or ask for smaller frames (--size).'
+            + '\nRemove these, or use smaller frames (--size).'
         )
 
 

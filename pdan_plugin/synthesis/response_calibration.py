@@ -1,4 +1,4 @@
-"""A camera's response from pictures of one scene at several exposures, by Robertson's method as OpenCV has it."""
+"""Calibrates a camera's response from pictures of one scene at several exposures, by OpenCV's Robertson method."""
 
 from __future__ import annotations
 
@@ -11,26 +11,25 @@ import numpy as np
 from pdan_plugin.errors import RequestError
 from pdan_plugin.synthesis.camera_response import LAST_TRUSTED, LEVELS, Response, calibrated
 
-_PIXELS = 1 << 19  # a picture's share of the fit: more changes the curve by less than the pictures' noise does
-_LONGEST_UNSEEN = 7  # levels in a row that may be filled in
-_UNIT_LEVEL = 128  # its light is 1
+_PIXELS = 1 << 19  # pixels used of a picture: more change the curve by less than the pictures' noise
+_LONGEST_UNSEEN = 7  # consecutive levels that may be interpolated
+_UNIT_LEVEL = 128  # the level whose light is 1
 _EXIF, _EXPOSURE_TIME, _F_NUMBER, _ISO = 0x8769, 33434, 33437, 34855
 
 
 def calibrate_response(
     images: Sequence[np.ndarray], exposure_seconds: Sequence[float], *, name: str = 'calibrated'
 ) -> Response:
-    """The response of a camera, from pictures of a scene that stands still before a camera that stands still.
+    """The response of a camera, from pictures of a motionless scene taken by a motionless camera.
 
-    The pictures are taken as registered: pixel for pixel the same scene. Nothing but the exposure time may differ
-    between them (same aperture, sensitivity and white balance), and together they should show every level: five to
-    nine pictures, each at most twice as long as the one before, the shortest without white patches and the longest
-    without black ones. Larger pictures than half a megapixel are thinned out evenly. Light is 1 at level 128, as
-    OpenCV has it.
+    The pictures must show the same scene pixel for pixel. Only the exposure time may differ (same aperture, sensitivity
+    and white balance). Together they should show every level: five to nine pictures, each exposed at most twice as long
+    as the one before, the shortest without white areas and the longest without black areas. Pictures of more than half
+    a megapixel are subsampled evenly. Light is 1 at level 128, as in OpenCV.
 
-    The curve is as good as the pictures. From lossless ones it comes back to within 3 grey levels; what JPEG loses, at
-    a quality of 95 with halved colour, makes it wavy and bends its bright end by a dozen levels. The two ends are the
-    least certain in any case, since hardly a picture says anything of them.
+    The curve is as good as the pictures. Lossless pictures give it to within 3 grey levels. JPEG at quality 95 with
+    halved colour makes it wavy and bends its bright end by about twelve levels. The two ends are always the least
+    certain, because few pixels show these levels.
 
     Args:
         images: uint8 (h, w, 3) RGB, all of one size.
@@ -38,7 +37,7 @@ def calibrate_response(
 
     Raises:
         RequestError: Fewer than two pictures or two different exposures, sizes that differ, a longer exposure that is
-            not brighter, levels no picture shows, or a curve too noisy to be put right (`made_monotonic`).
+            not brighter, levels that no picture shows, or a curve too noisy to be corrected (`made_monotonic`).
     """
     seconds = np.asarray(exposure_seconds, np.float64)
     _check(images, seconds)
@@ -46,7 +45,7 @@ def calibrate_response(
     stride = max(1, int(np.ceil(np.sqrt(height * width / _PIXELS))))
     thinned = [np.ascontiguousarray(image[::stride, ::stride, ::-1]) for image in images]
     _check_brightness(thinned, seconds)
-    # Only the ratios of the times count; near 1 they suit float32 best.
+    # Only the ratios of the times matter; values near 1 keep float32 precise.
     times = (seconds / np.exp(np.log(seconds).mean())).astype(np.float32)
     fitted = cv2.createCalibrateRobertson().process(thinned, times)
     table = np.asarray(fitted, np.float64).reshape(LEVELS, 3)[:, ::-1]
@@ -63,7 +62,7 @@ def exposures_of(files: Sequence[str | Path]) -> list[float]:
     """Exposure times in seconds, from the pictures' EXIF records.
 
     Raises:
-        RequestError: A picture without an exposure time, or pictures whose aperture or sensitivity differ.
+        RequestError: A picture has no exposure time, or aperture or sensitivity differ between pictures.
     """
     from PIL import Image
 
@@ -77,7 +76,7 @@ def exposures_of(files: Sequence[str | Path]) -> list[float]:
             raise RequestError(f'{file}: cannot be read as a picture ({error})') from error
         if not record.get(_EXPOSURE_TIME):
             raise RequestError(
-                f'{file}: records no exposure time; give the times of all pictures in their order, such as '
+                f'{file}: its EXIF record has no exposure time; give the times of all pictures in their order, such as '
                 '--exposures 1/60 1/30 1/15'
             )
         seconds.append(float(record[_EXPOSURE_TIME]))
@@ -86,8 +85,8 @@ def exposures_of(files: Sequence[str | Path]) -> list[float]:
                 others[what].setdefault(str(record[tag]), file)
     for what, values in others.items():
         if len(values) > 1:
-            told = ', '.join(f'{value} in {file}' for value, file in values.items())
-            raise RequestError(f'the {what} differs between the pictures ({told}): only the exposure time may differ')
+            listed = ', '.join(f'{value} in {file}' for value, file in values.items())
+            raise RequestError(f'the {what} differs between the pictures ({listed}): only the exposure time may differ')
     return seconds
 
 
@@ -96,8 +95,8 @@ def _check(images: Sequence[np.ndarray], seconds: np.ndarray) -> None:
         raise RequestError(f'{len(images)} pictures but {len(seconds)} exposure times; give one for each picture')
     if len(images) < 2 or len(np.unique(seconds)) < 2:
         raise RequestError(
-            f'{len(images)} pictures with {len(np.unique(seconds))} different exposure times: a response shows only '
-            'between two or more (five to nine are recommended, each at most twice as long as the one before)'
+            f'{len(images)} pictures with {len(np.unique(seconds))} different exposure times: at least two different '
+            'ones are needed (five to nine are recommended, each at most twice as long as the one before)'
         )
     if not np.isfinite(seconds).all() or seconds.min() <= 0:
         raise RequestError(f'exposure times must be above 0 seconds, got {", ".join(f"{one:g}" for one in seconds)}')
@@ -107,7 +106,7 @@ def _check(images: Sequence[np.ndarray], seconds: np.ndarray) -> None:
         if image.shape != images[0].shape:
             raise RequestError(
                 f'picture {number + 1} is {image.shape[1]}x{image.shape[0]}, the first one '
-                f'{images[0].shape[1]}x{images[0].shape[0]}: the pictures must cover each other pixel by pixel'
+                f'{images[0].shape[1]}x{images[0].shape[0]}: the pictures must show the same scene pixel by pixel'
             )
 
 
@@ -120,14 +119,14 @@ def _check_brightness(images: Sequence[np.ndarray], seconds: np.ndarray) -> None
             raise RequestError(
                 f'picture {longer + 1} was exposed for {seconds[longer]:g} s but is not brighter (mean '
                 f'{means[place]:.1f}) than picture {shorter + 1} with {seconds[shorter]:g} s (mean '
-                f'{means[place - 1]:.1f}): are the times in the order of the pictures?'
+                f'{means[place - 1]:.1f}); check that the times are in the order of the pictures'
             )
 
 
 def _filled(name: str, table: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, str]:
-    """The table with short runs of levels that no picture shows drawn straight between those beside them, and a note.
+    """The table and a note; short runs of levels that no picture shows are interpolated linearly.
 
-    What lies above the last trusted level and its neighbour needs no picture: it is continued from there in any case.
+    Levels above the last trusted one and its neighbour need no picture: they are extrapolated in any case.
     """
     table = table.copy()
     notes = []
@@ -144,10 +143,10 @@ def _filled(name: str, table: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray,
             missing = int((~seen[: LAST_TRUSTED + 2, column]).sum())
             table[:, column] = np.interp(np.arange(LEVELS), known, table[known, column])
             if missing:
-                notes.append(f'{missing} {channel} levels that no picture shows are drawn straight')
+                notes.append(f'{missing} {channel} levels that no picture shows are interpolated')
             continue
         raise RequestError(
-            f'Camera response {name}: no picture shows the {channel} levels {first} to {last}; take pictures at more '
-            'exposures, of a scene from black to white.'
+            f'Camera response {name}: no picture shows the {channel} levels {first} to {last}; take pictures with more '
+            'exposure times, of a scene from black to white.'
         )
     return table, '; '.join(notes)

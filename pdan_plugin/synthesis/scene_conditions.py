@@ -1,4 +1,4 @@
-"""What kind of pictures a set of clips holds: the share of each kind, and which clip is of which."""
+"""The conditions of rendered clips: the share of each kind in a set, and the kind of each clip."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import numpy as np
 
 from pdan_plugin.synthesis.camera_response import response
 
-# Light of a dark or bright clip, relative to its photograph. Drawn evenly in stops between the two.
+# Light of a dark or bright clip, relative to its photograph. Drawn evenly in stops between the two limits.
 DARK_GAINS = (0.1, 0.4)
 BRIGHT_GAINS = (1.4, 2.5)
 
-# Steps whose multiples fall evenly between whole numbers and independently of one another.
+# The fractional parts of these steps' multiples are spread evenly and independently of each other.
 _STEPS = {'stills': sqrt(2), 'still_camera': sqrt(3), 'sharp': sqrt(5), 'light': sqrt(7)}
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What one clip is like.
+    """The conditions of one clip.
 
     Attributes:
-        stills: Each frame is a picture of its own, exactly the photograph's pixels: no motion, no softness.
-        still_camera: The camera rests; what moves in front of it blurs.
-        sharp: Neither the camera's softness nor defocus is drawn.
-        gain: Of the light; 1 leaves the photograph as it is.
+        stills: Each frame is a separate still picture with exactly the photograph's pixels: no motion, no softness.
+        still_camera: The camera rests; objects in front of it move and blur.
+        sharp: No softness of the camera and no defocus.
+        gain: Factor of the light; 1 leaves the photograph unchanged.
     """
 
     stills: bool = False
@@ -41,14 +41,14 @@ class Shares:
     """Shares of a set of clips, from 0 to 1.
 
     Attributes:
-        stills: Of all clips, those whose frames are still pictures.
-        still_camera: Of the other clips, those whose camera rests.
-        sharp: Of the other clips, those without softness and defocus.
-        dark: Of all clips, those with less light (`DARK_GAINS`).
-        bright: Of all clips, those with more (`BRIGHT_GAINS`), where highlights are lost.
+        stills: Share of all clips: frames are still pictures.
+        still_camera: Share of the other clips: the camera rests.
+        sharp: Share of the other clips: no softness and no defocus.
+        dark: Share of all clips: less light (`DARK_GAINS`).
+        bright: Share of all clips: more light (`BRIGHT_GAINS`), which loses highlights.
 
     Raises:
-        ValueError: A share is not between 0 and 1, or dark and bright are more than all.
+        ValueError: A share is not between 0 and 1, or dark and bright are above 1 together.
     """
 
     stills: float = 0.0
@@ -73,11 +73,11 @@ class Shares:
     def of_clip(self, number: int, seed: tuple[int, ...]) -> Conditions:
         """The conditions of the ``number``-th clip of a set.
 
-        Any run of clips holds each share within a clip or two; the first clips of a longer set are those of a shorter.
+        Any consecutive clips have each share to within a clip or two. A longer set begins with a shorter set's clips.
 
         Args:
             number: From 0.
-            seed: The set's; it decides where each kind begins and how dark or bright a clip is.
+            seed: The set's seed; it decides where each kind begins and how dark or bright a clip is.
         """
         begins = dict(zip(_STEPS, np.random.default_rng([*seed, 0]).uniform(size=len(_STEPS)), strict=True))
         place = {kind: (begins[kind] + number * step) % 1 for kind, step in _STEPS.items()}
@@ -106,7 +106,7 @@ def relit(picture: np.ndarray, gain: float, response_name: str) -> np.ndarray:
     Args:
         picture: uint8 (h, w, 3).
         gain: Above 0.
-        response_name: Of the camera (`camera_response.response`).
+        response_name: The camera response (`camera_response.response`).
     """
     if gain == 1.0:
         return picture

@@ -1,14 +1,14 @@
-"""Frames between two frames by adaptive separable convolution, the interpolation of the PDAN paper.
+"""Interpolates frames by adaptive separable convolution, the interpolation of the PDAN paper.
 
-Niklaus, Mai, Liu, "Video Frame Interpolation via Adaptive Separable Convolution", ICCV 2017: a network looks at both
-frames and gives every pixel of the frame halfway between them its own two kernels of 51 x 51, one for each frame, each
-kept as a column and a row of 51 numbers. It makes halfway frames only; others are halfway frames of halfway frames.
+Niklaus, Mai, Liu, "Video Frame Interpolation via Adaptive Separable Convolution", ICCV 2017. From both frames a network
+computes two 51 x 51 kernels, one for each frame, for every pixel of the frame halfway between them. A kernel is stored
+as a column and a row of 51 numbers. The network makes only halfway frames; others are made by repeated halving.
 
-The weights are the authors', ``network-l1.pytorch`` (closest to the truth) or ``network-lf.pytorch`` (most pleasing) of
-https://github.com/sniklaus/sepconv-slomo, whose readme allows academic use only. They do not come with this package.
+The weights are the authors': ``network-l1.pytorch`` (lowest error) or ``network-lf.pytorch`` (best perceptual quality)
+of https://github.com/sniklaus/sepconv-slomo. Its readme allows academic use only; this package does not include them.
 
-Of the two paddings published there this is the newer, "improved": the right and lower edge repeated up to a multiple of
-128, and nothing on the left and above.
+Two paddings are published there. This is the newer, "improved" one: the right and lower edge are repeated up to a
+multiple of 128; left and top are not padded.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _WHICH_FILE = f'network-l1.pytorch or network-lf.pytorch of {_PROJECT} (academic
 class SepconvInterpolation:
     """The method ``sepconv``: frames of any size, ``count`` a power of two.
 
-    A 720p frame takes some 2 GB and, on one core, some 17 s; both grow with the number of pixels.
+    A 720p frame takes about 2 GB and, on one core, about 17 s; both grow with the number of pixels.
 
     Args:
-        weights: The authors' weights file; needed.
-        device: As torch names it, 'cpu' or 'cuda:0'. Frames of different kinds of device may differ in rounding.
+        weights: The authors' weights file; required.
+        device: A torch device such as 'cpu' or 'cuda:0'. Frames from different kinds of device may differ in rounding.
 
     Raises:
-        RequestError: no weights, a file that holds no such weights, or a device that cannot be used.
+        RequestError: No weights, a file without these weights, or a device that cannot be used.
     """
 
     name = 'sepconv'
@@ -51,7 +51,7 @@ class SepconvInterpolation:
     def __init__(self, weights: Path | None, device: str = 'cpu') -> None:
         if weights is None:
             raise RequestError(
-                "The interpolator sepconv needs its authors' weights, which do not come with this package: get "
+                "The interpolator sepconv needs its authors' weights, which this package does not include: get "
                 f'{_WHICH_FILE}, and pass it with --weights FILE.'
             )
         state, digest = _read_weights(weights)
@@ -72,18 +72,18 @@ class SepconvInterpolation:
             below = 1 << max(count, 1).bit_length() - 1
             nearest = f'the nearest are {below} and {2 * below}' if count > 0 else 'the least is 1'
             raise RequestError(
-                'The interpolator sepconv makes frames halfway between frames, so the factor has to be a power of two, '
+                'The interpolator sepconv makes frames halfway between frames, so the factor must be a power of two, '
                 f'not {count}: {nearest}.'
             )
 
     def between(self, first: np.ndarray, second: np.ndarray, count: int) -> Iterator[np.ndarray]:
         """See :class:`~pdan_plugin.synthesis.frame_interpolation.Interpolator`.
 
-        Halfway frames go back into the network as it made them, as published; only what is handed out is clipped and
+        As published, halfway frames are fed back to the network unrounded. Only the yielded frames are clipped and
         rounded to whole grey levels.
 
         Raises:
-            RequestError: ``count`` is no power of two, or the frames are no uint8 (h, w, 3) of one size.
+            RequestError: ``count`` is not a power of two, or the frames are not uint8 (h, w, 3) of one size.
         """
         self.check_count(count)
         for frame in (first, second):
@@ -107,7 +107,7 @@ class SepconvInterpolation:
             yield halfway
             yield from self._halved(halfway, second, count // 2)
 
-    # Decorators, not `with` around a yield, which would hold for whoever takes the frames as well.
+    # Decorators: a `with` around a yield would also apply to the caller's code between two frames.
     @torch.no_grad()
     @torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
     def _halfway(self, first: Tensor, second: Tensor) -> Tensor:
@@ -120,8 +120,8 @@ class SepconvInterpolation:
 class SepconvNetwork(nn.ModuleDict):
     """The published network. The names of its parameters are the published ones without 'module' or 'net' in front.
 
-    ``forward`` takes two frames and gives the one between them, all (1, 3, height, width) in BGR order, 0 to 1 (the
-    result may pass these limits a little); height and width are multiples of 32.
+    ``forward`` takes two frames and returns the one between them, all (1, 3, height, width) in BGR order, 0 to 1 (the
+    result may slightly exceed these limits). Height and width must be multiples of 32.
     """
 
     def __init__(self) -> None:
@@ -152,24 +152,24 @@ class SepconvNetwork(nn.ModuleDict):
         return features
 
     def _share(self, number: int, frame: Tensor, features: Tensor) -> Tensor:
-        """What one of the two frames gives to the frame between them."""
+        """The contribution of one of the two frames to the frame between them."""
         vertical, horizontal = (self[f'{way}{number}'](features)[0] for way in ('Vertical', 'Horizontal'))
         surrounded = functional.pad(frame, [_TAPS // 2] * 4, mode='replicate')[0]
         return separable_convolution(surrounded, vertical, horizontal)[None]
 
 
 def separable_convolution(image: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
-    """Every pixel is filtered by a kernel of its own, the product of a column and a row.
+    """Filters every pixel with its own kernel, the product of a column and a row.
 
         result[c, y, x] = sum over i, j of image[c, y + i, x + j] * vertical[i, y, x] * horizontal[j, y, x]
 
-    Works row by row, so that beyond its arguments and result it holds some megabytes. Within a row, the horizontal
-    kernels of neighbouring pixels are put into a matrix with a diagonal band, and their sums are a matrix product.
+    Works row by row, so it needs only some megabytes beyond its arguments and result. The horizontal kernels of
+    neighbouring pixels in a row form a banded matrix, and a matrix product computes their sums.
 
     Args:
         image: (channels, height + taps - 1, width + taps - 1).
         vertical: (taps, height, width).
-        horizontal: Likewise.
+        horizontal: (taps, height, width).
 
     Returns:
         (channels, height, width).
@@ -179,12 +179,12 @@ def separable_convolution(image: Tensor, vertical: Tensor, horizontal: Tensor) -
     tiles = -(-width // _TILE)
     spare = (0, tiles * _TILE - width)
     vertical, horizontal = functional.pad(vertical, spare), functional.pad(horizontal, spare)
-    # Line c of row y becomes line y * channels + c: what a row of pixels sees is lines that follow each other.
+    # Line c of row y becomes line y * channels + c, so the lines under a row's kernels are consecutive.
     lines = functional.pad(image, spare).transpose(0, 1).flatten(0, 1)
     windows = lines.unfold(0, taps * channels, channels).unfold(1, _TILE + taps - 1, _TILE)
     result = image.new_empty(channels, height, width)
     for row in range(height):
-        # bmm, not matmul, which would copy the windows, though they overlap.
+        # bmm: matmul would copy the overlapping windows.
         summed = torch.bmm(windows[row], _bands(horizontal[:, row])).unflatten(1, (taps, channels))
         columns = vertical[:, row].unflatten(1, (tiles, _TILE)).transpose(0, 1).unsqueeze(2)
         result[:, row] = (summed * columns).sum(1).transpose(0, 1).flatten(1)[:, :width]
@@ -194,14 +194,14 @@ def separable_convolution(image: Tensor, vertical: Tensor, horizontal: Tensor) -
 def _bands(kernels: Tensor) -> Tensor:
     """(taps, tiles * T) to (tiles, T + taps - 1, T): the kernel of column t of a tile begins at line t."""
     each = kernels.unflatten(1, (-1, _TILE)).permute(1, 2, 0)
-    # Kernels with T zeros behind them, read again as if each were one number shorter: each begins one later.
+    # Each kernel is followed by T zeros. Reading them again with rows one number shorter shifts each kernel by one.
     length = _TILE + kernels.shape[0] - 1
     return functional.pad(each, (0, _TILE)).flatten(1)[:, : _TILE * length].unflatten(1, (_TILE, length)).mT
 
 
 class _Doubled(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
-        # The corners held on each other, as torch did when the weights were trained.
+        # align_corners=True: torch's default when the weights were trained.
         return functional.interpolate(features, scale_factor=2, mode='bilinear', align_corners=True)
 
 
@@ -240,7 +240,7 @@ def _usable(device: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:  # the latter from a torch built without CUDA
         reason = str(error).partition('\n')[0]
         raise RequestError(
-            f'{device}: no device torch can use here ({reason}); use cpu, or one that is there.'
+            f'{device}: torch cannot use this device here ({reason}); use cpu, or an available device.'
         ) from error
 
 
@@ -256,7 +256,7 @@ def _read_weights(path: Path) -> tuple[Mapping[str, Tensor], str]:
         state = torch.load(io.BytesIO(content), map_location='cpu', weights_only=True)
     except Exception as error:  # a damaged pickle can fail in any way
         raise RequestError(
-            f'{path}: is damaged, or no file of tensors alone (another kind is not loaded, as it could run code); '
+            f'{path}: is damaged, or holds more than tensors (such a file could run code, so it is not loaded); '
             f'--weights takes {_WHICH_FILE}.'
         ) from error
     if not isinstance(state, Mapping) or not all(
@@ -267,7 +267,7 @@ def _read_weights(path: Path) -> tuple[Mapping[str, Tensor], str]:
 
 
 def _fill(network: SepconvNetwork, state: Mapping[str, Tensor], path: Path) -> None:
-    """Loads weights under the file's names ('moduleConv1.0.weight') or those of newer code ('netConv1.0.weight')."""
+    """Loads weights under the published names ('moduleConv1.0.weight') or newer ones ('netConv1.0.weight')."""
     spelt = {name: name.removeprefix('module').removeprefix('net') for name in state}
     expected = network.state_dict()
     faults = [

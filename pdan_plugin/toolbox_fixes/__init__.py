@@ -1,7 +1,7 @@
-"""Every change to BasicSR's behaviour: one module a subject, one function a defect.
+"""All changes to BasicSR's behaviour: one module per subject, one function per defect.
 
-`apply()` makes them all, once a process. `FIXES` lists them; `stock_toolbox()` puts the published behaviour back for
-the duration of a block.
+`apply()` makes all needed fixes, once per process. `FIXES` lists them. `stock_toolbox()` restores the published
+behaviour within a block.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pdan_plugin.toolbox_fixes.patching import FIXES, Fix, stock_toolbox
 
 __all__ = ['FIXES', 'Fix', 'applied', 'apply', 'other_basicsr_commands', 'require_real_toolbox', 'stock_toolbox']
 
-# These import the toolbox, so they can be imported only once the fixes of `imports` are made.
+# These modules import the toolbox, so the fixes of `imports` must be made first.
 _SUBJECTS = (
     'run_log',
     'registries',
@@ -43,11 +43,10 @@ def apply(*, by_probes: bool = False) -> None:
     """Makes every fix the installed toolbox needs; a second call does nothing.
 
     Args:
-        by_probes: Ask the probes even where the toolbox is known, as the tests do that keep the table of
-            `known_toolboxes` true.
+        by_probes: Run the probes even for a known toolbox. The tests of the table in `known_toolboxes` do this.
 
     Raises:
-        RequestError: The `basicsr` that would be imported is not the installed toolbox.
+        RequestError: `import basicsr` would not import the installed toolbox.
     """
     if _applied:
         return
@@ -61,7 +60,7 @@ def apply(*, by_probes: bool = False) -> None:
 
 
 def applied() -> dict[str, bool]:
-    """For each fix by name: True where it changed the toolbox, False where the toolbox behaved already."""
+    """For each fix by name: True if it was made, False if the toolbox did not need it."""
     return dict(_applied)
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there."""
+"""Checkpoints: written whole or not at all, and reported if they cannot be read."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def _compiled_network() -> nn.Module:
 
 @probe
 def _saves_whole(save: Callable[..., None], *arguments: Any) -> bool:
-    """Whether a failure to write comes out of a method of BaseModel, the final path never opened before it.
+    """Whether a method of BaseModel raises its write errors and does not open the final path before it is complete.
 
-    The folder it is given is the null device, in which nothing can be made. A toolbox that fails before it comes to
-    torch.save shows nothing of the names it would have saved.
+    Also checks that the saved names lack the prefix of a compiled network. The folder is the null device, so no file
+    can be created. If a toolbox fails before torch.save, the names cannot be checked.
     """
     opened, contents = [], []
 
@@ -73,11 +73,11 @@ def _saves_whole(save: Callable[..., None], *arguments: Any) -> bool:
 @fix(
     where='models/base_model.py:217,229',
     upstream='none',
-    symptom='a failed save only warns; a kill during a save leaves half a file; a compiled network loads nowhere else',
+    symptom='a failed save only warns; a kill during a save leaves half a file; a compiled network cannot be loaded',
     behaves=lambda: _saves_whole(BaseModel.save_network, _compiled_network(), 'g', 1),
 )
 def networks_are_saved_whole() -> None:
-    """Replaces `save_network`. The form of the file stays: one state dict under each of `params`, `params_ema`."""
+    """Replaces `save_network`. The file format is unchanged: one state dict under each of `params`, `params_ema`."""
 
     @master_only
     def save_network(
@@ -115,11 +115,11 @@ def _reports_what_it_cannot_read(load: Callable[..., None]) -> bool:
 @fix(
     where='models/base_model.py:293',
     upstream='none',
-    symptom='weights that carry code, or safetensors, end in a traceback, and its text suggests loading them unsafely',
+    symptom='weights with code, or safetensors, end in a traceback, and its text suggests loading them unsafely',
     behaves=lambda: _reports_what_it_cannot_read(BaseModel.load_network),
 )
 def unreadable_weights_are_reported() -> None:
-    """Wraps `load_network`, which the toolbox's own models use; RestorationModel has its own."""
+    """Wraps `load_network` of the toolbox's models. RestorationModel has its own."""
     original = BaseModel.load_network
 
     @functools.wraps(original)
@@ -129,24 +129,24 @@ def unreadable_weights_are_reported() -> None:
         name = type(self).__name__
         if str(load_path).lower().endswith('.safetensors'):
             raise RequestError(
-                f'{load_path}: model_type: {name} reads no safetensors, only .pth files; model_type: RestorationModel '
-                'reads both'
+                f'{load_path}: model_type: {name} cannot read safetensors, only .pth files; model_type: '
+                'RestorationModel reads both'
             )
         try:
             original(self, net, load_path, strict, param_key)  # pyright: ignore[reportArgumentType]
         except pickle.UnpicklingError as error:
             refuse_code(load_path, error, SAVED_ANEW)
             raise RequestError(
-                f'{load_path} is no weights file that model_type: {name} reads, or it is damaged '
-                f'({loading_reason(error)}); give a .pth file that torch.save wrote of a state dict. Safetensors are '
-                'read by model_type: RestorationModel'
+                f'{load_path} is damaged, or is not a weights file that model_type: {name} can read '
+                f'({loading_reason(error)}); give a .pth file in which torch.save wrote a state dict. model_type: '
+                'RestorationModel also reads safetensors'
             ) from error
 
     replace(BaseModel, 'load_network', load_network)
 
 
 def training_state(self: BaseModel, epoch: int, current_iter: int) -> dict[str, Any]:
-    """What is saved to go on from an iteration, in the toolbox's form; a model that needs more adds to it."""
+    """The training state of an iteration, in the toolbox's format. A model that needs more overrides it."""
     return {
         'epoch': epoch,
         'iter': current_iter,
@@ -158,13 +158,13 @@ def training_state(self: BaseModel, epoch: int, current_iter: int) -> dict[str, 
 @fix(
     where='models/base_model.py:309-338',
     upstream='none',
-    symptom='a training state that could not be written is only warned of, one half written breaks the resume',
+    symptom='a training state that cannot be written gives a warning only; a partly written one breaks the resume',
     behaves=lambda: _saves_whole(BaseModel.save_training_state, 0, 1),
 )
 def training_states_are_saved_whole() -> None:
-    """Replaces `save_training_state`. Models call it after `save_network`: a whole state has its networks.
+    """Replaces `save_training_state`. Models call it after `save_network`, so an existing state has its networks.
 
-    The content comes from the model's `training_state`. Then the checkpoints beyond `logger: keep_checkpoints` are
+    The model's `training_state` returns the content. After saving, checkpoints beyond `logger: keep_checkpoints` are
     removed.
     """
 

@@ -1,4 +1,4 @@
-"""Epochs of the training data: how many batches they have, and where in one a run is."""
+"""Epochs of the training data: their number of batches, and the position of a run in its epoch."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from pdan_plugin.toolbox_fixes.patching import SILENT, fix, probe, replace, swap
     behaves=lambda: _counts_whole_batches(),
 )
 def epochs_of_whole_batches() -> None:
-    """Replaces `create_train_val_dataloader`: epochs are counted by the batches the loader yields.
+    """Replaces `create_train_val_dataloader`: an epoch has as many iterations as the loader yields batches.
 
-    With `train: accumulation_steps` the loader yields so many times the batch, all the samples of an iteration.
+    With `train: accumulation_steps` the loader's batch is larger by that factor: all samples of an iteration.
     """
     train = importlib.import_module('basicsr.train')
 
@@ -40,13 +40,13 @@ def epochs_of_whole_batches() -> None:
         total_epochs, total_iters = 0, int(opt['train']['total_iter'])
         parts = int(opt['train'].get('accumulation_steps') or 1)
         if restarts():  # the log file has only just been opened
-            logger.info(f'Restart {restarts()} by torchrun: going on after iteration {opt.get("resume_iter", 0)}.')
+            logger.info(f'Restart {restarts()} by torchrun: resuming after iteration {opt.get("resume_iter", 0)}.')
         for phase, dataset_opt in opt['datasets'].items():
             if phase != 'train' and phase.split('_')[0] != 'val':
                 raise RequestError(f"datasets: {phase}: expected 'train', 'val' or 'val_...' in a training run")
             dataset = train.build_dataset(dataset_opt)
             loader_opt = dataset_opt
-            if phase == 'train' and parts > 1:  # the options themselves keep what the user wrote
+            if phase == 'train' and parts > 1:  # on a copy: the options keep the user's value
                 loader_opt = {**dataset_opt, 'batch_size_per_gpu': dataset_opt['batch_size_per_gpu'] * parts}
             build = functools.partial(
                 train.build_dataloader, dataset, loader_opt,
@@ -57,27 +57,27 @@ def epochs_of_whole_batches() -> None:
                 logger.info(f'Number of val images/folders in {dataset_opt["name"]}: {len(dataset)}')
                 continue
             ratio = dataset_opt.get('dataset_enlarge_ratio', 1)
-            # A data set may bring its own, such as one that mixes several sources.
+            # A data set may have its own sampler, for example to mix several sources.
             make_sampler = getattr(dataset, 'training_sampler', functools.partial(EnlargedSampler, dataset))
             sampler = make_sampler(opt['world_size'], opt['rank'], ratio)
             train_loader = build(sampler=sampler)
             per_epoch = iterations_per_epoch(len(dataset), ratio, train_loader.batch_size or 1, opt['world_size'])
             total_epochs = math.ceil(total_iters / per_epoch)
             opt['iterations_per_epoch'] = per_epoch
-            # a resumed run goes on inside the epoch it was in, at the first sample it had not used
+            # a resumed run continues inside its epoch, at the first unused sample
             epoch, done = divmod(opt.get('resume_iter', 0), per_epoch)
             batch = train_loader.batch_size or 1
             sampler.samples_used = {epoch: done * batch}  # pyright: ignore
             sampler.samples_an_epoch = per_epoch * batch * opt['world_size']  # pyright: ignore
             describe: Any = getattr(sampler, 'describe', None)
             mixture = f'\n\tMixture: {describe()}' if describe else ''
-            worked_through = f', worked through in {parts} parts' if parts > 1 else ''
+            in_parts = f', computed in {parts} parts' if parts > 1 else ''
             logger.info(
                 'Training statistics:'
                 f'\n\tNumber of train images: {len(dataset)}'
                 f'{mixture}'
                 f'\n\tDataset enlarge ratio: {ratio}'
-                f'\n\tBatch size per rank: {train_loader.batch_size}{worked_through}'
+                f'\n\tBatch size per rank: {train_loader.batch_size}{in_parts}'
                 f'\n\tRanks: {opt["world_size"]}'
                 f'\n\tIterations per epoch (whole batches): {per_epoch}'
                 f'\n\tTotal epochs: {total_epochs}; iters: {total_iters}.'
@@ -91,7 +91,7 @@ def epochs_of_whole_batches() -> None:
 
 @probe
 def _counts_whole_batches() -> bool:
-    """12 iterations of batches of 4 take 12 epochs of 6 images, and are refused of 3."""
+    """Whether 12 iterations with batches of 4 take 12 epochs of 6 images, and 3 images are an error."""
     train = importlib.import_module('basicsr.train')
 
     def total_epochs(images: int) -> int:
@@ -120,13 +120,14 @@ def _counts_whole_batches() -> bool:
 @fix(
     where='train.py:117,139',
     upstream='none',
-    symptom='a resume with another batch or number of ranks trains 0 iterations, or repeats what it has seen',
+    symptom='a resume with another batch size or number of ranks trains 0 iterations, or repeats samples',
     behaves=lambda: _recomputes_the_epoch(),
 )
 def epoch_follows_the_iteration() -> None:
-    """A state's epoch counts in the batches of the run that saved it; the resumed run counts in its own.
+    """Recomputes a state's epoch from its iteration, with the batches per epoch of the resumed run.
 
-    The trainer begins at the state's epoch and stops after the last one by the new count, which may come first.
+    The saved epoch counts in the batches of the run that saved it. With another count the trainer may start after its
+    last epoch.
     """
     published = BaseModel.resume_training
 
@@ -150,11 +151,11 @@ def _recomputes_the_epoch() -> bool:
 @fix(
     where='data/data_sampler.py:33',
     upstream='none',
-    symptom='a data set does not know the epoch, so its draws depend on the number of workers',
+    symptom='a data set does not know the epoch, so its random draws depend on the number of workers',
     behaves=lambda: _indices_have_an_epoch(),
 )
 def indices_know_their_epoch() -> None:
-    """The sampler's order is the published one; its indices are `SampleIndex`."""
+    """The sampler yields `SampleIndex` instead of plain integers, in the published order."""
 
     def __iter__(self: EnlargedSampler) -> Iterator[SampleIndex]:
         generator = torch.Generator()

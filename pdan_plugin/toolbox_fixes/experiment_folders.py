@@ -1,4 +1,4 @@
-"""Folders of an experiment: which are made, which are set aside, and the state a run goes on from."""
+"""Folders of an experiment: which are created, which are renamed, and the state from which a run resumes."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _FOLDER_KEYS = ('models', 'training_states', 'log', 'visualization')
 def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
     """The training state to resume from, on the CPU, with the networks' paths set in `opt`; None for a new run.
 
-    With `auto_resume` it is the newest whole state of the experiment's folder: one that loads, and whose networks are
-    there. Newer ones that are not whole are passed over with a warning. Without one there, and without `auto_resume`,
-    it is `path: resume_state`. Rank 0 chooses for all. A process that torchrun has restarted goes on as with
-    `auto_resume`. The run's history goes back to the state; the folder's own states from there on, which a restart
-    would take for the newest of this run, are renamed to `ITERATION.state.set_aside`.
+    With `auto_resume` it is the newest complete state of the experiment's folder: the state loads and its networks
+    exist. Newer incomplete states are skipped with a warning. If there is no complete state, or without `auto_resume`,
+    it is `path: resume_state`. Rank 0 chooses for all ranks. A process that torchrun has restarted acts as with
+    `auto_resume`. The run's history goes back to the state. Without `auto_resume`, later states in the folder are
+    renamed to `ITERATION.state.set_aside`; otherwise a restart would resume from them.
 
     Raises:
-        RequestError: `path: resume_state` is not there, does not load, or its networks are missing;
-            `logger: keep_checkpoints` would keep none; a folder cannot be written; the state is of an iteration past
+        RequestError: `path: resume_state` does not exist, does not load, or its networks are missing;
+            `logger: keep_checkpoints` is not 1 or more; a folder cannot be written; the state's iteration is after
             `total_iter`.
     """
     keep = (opt.get('logger') or {}).get('keep_checkpoints')
@@ -46,8 +46,8 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
     total = int((opt.get('train') or {}).get('total_iter', state['iter']))
     if state['iter'] > total:
         raise RequestError(
-            f'train: total_iter: {total} is behind the run, whose newest state is of iteration {state["iter"]} '
-            f'({path}); raise total_iter, or go back by path: resume_state, without --auto_resume, to a state of '
+            f'train: total_iter: {total} is less than the iteration of the state to resume from, {state["iter"]} '
+            f'({path}); raise total_iter, or set path: resume_state, without --auto_resume, to a state of '
             f'iteration {total} or before'
         )
     misc.check_resume(opt, state['iter'])
@@ -58,7 +58,7 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _go_back(opt: dict[str, Any], iteration: int, state: str) -> None:
-    for key in _FOLDER_KEYS:  # a state from elsewhere may be resumed into a folder that is not there yet
+    for key in _FOLDER_KEYS:  # a state from another folder may be resumed into a new folder
         _make_folder(opt['path'][key])
     with refusing_unwritable(opt['path']['experiments_root']):
         run_history(opt).begin(iteration)
@@ -67,7 +67,8 @@ def _go_back(opt: dict[str, Any], iteration: int, state: str) -> None:
 
 
 def _use_keys_of_checkpoints(opt: dict[str, Any]) -> None:
-    """`param_key_...` is for the pretrained weights; a checkpoint always has its networks under `params`."""
+    """Sets `param_key_...` to `params`, the key of a checkpoint's networks; the options' keys are for pretrained
+    weights."""
     ignored = opt['path'].get('ignore_resume_networks') or []
     for key in opt:
         name = f'param_key_{key.removeprefix("network_")}'
@@ -83,12 +84,12 @@ def _make_folder(path: str) -> None:
 @fix(
     where='train.py:71,85-86',
     upstream='#107 (CPU runs)',
-    symptom='a resume without CUDA crashes; --auto_resume from another folder archives the run and begins again',
+    symptom='a resume without CUDA crashes; --auto_resume from another folder archives the run and starts again',
 )
 def resume_from_the_newest_whole_state() -> None:
-    """Replaces `load_resume_state`: looks where the run saves, reads onto the CPU, passes over what is not whole.
+    """Replaces `load_resume_state`: looks in the run's folder, reads onto the CPU and skips incomplete states.
 
-    Not probed: it would take a folder of states to choose from.
+    Not probed: a probe would need a folder with states.
     """
     replace(importlib.import_module('basicsr.train'), 'load_resume_state', load_resume_state)
 
@@ -96,11 +97,11 @@ def resume_from_the_newest_whole_state() -> None:
 @fix(
     where='utils/misc.py:40-51',
     upstream='none',
-    symptom='any unknown key under path: becomes a folder; other ranks may look before rank 0 has renamed the old one',
+    symptom='an unknown key under path: becomes a folder; other ranks do not wait until rank 0 has renamed the old one',
     behaves=lambda: _makes_known_folders_and_waits(),
 )
 def known_folders_only() -> None:
-    """Only the folders `parse_options` names are made, by rank 0, and every rank waits until they are there."""
+    """Rank 0 creates only the folders that `parse_options` names, and every rank waits until they exist."""
 
     def make_exp_dirs(opt: dict[str, Any]) -> None:
         def make() -> None:
@@ -118,7 +119,7 @@ def known_folders_only() -> None:
 
 @probe
 def _makes_known_folders_and_waits() -> bool:
-    """Makes nothing: the experiment's own folder is asked for, beside a key that is none of the toolbox's."""
+    """Requests the experiment's folder and one with an unknown key. Creates no folder."""
     made: list[str] = []
     opt = {'is_train': True, 'path': {'experiments_root': 'probe', 'unknown': 'unknown'}}
 

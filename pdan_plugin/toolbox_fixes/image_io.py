@@ -1,4 +1,4 @@
-"""Between bytes, arrays and tensors: an image that cannot be read is named, a tensor that is shown is not changed."""
+"""Image conversion: errors name unreadable images, and converting a tensor to an image does not change the tensor."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from pdan_plugin.toolbox_fixes.patching import fix, probe, replace
     behaves=lambda: _names_what_it_cannot_read(),
 )
 def unreadable_images_are_named() -> None:
-    """An empty or undecodable image raises RequestError with its file, or its key and store."""
+    """An empty or undecodable image raises RequestError with its file, or its key and LMDB store."""
     published = img_util.imfrombytes
 
     @functools.wraps(published)
     def imfrombytes(content: bytes, flag: str = 'color', float32: bool = False) -> np.ndarray:
         source = getattr(content, 'source', 'an image given as bytes')
         if len(content) == 0:
-            raise RequestError(f'{source}: empty (0 bytes), expected an image; make or copy the file again')
+            raise RequestError(f'{source}: empty (0 bytes), expected an image; create or copy the file again')
         try:
             image = published(content, flag, False)
         except cv2.error as error:
-            raise RequestError(f'{source}: cannot be decoded ({error.err}); make or copy the file again') from error
+            raise RequestError(f'{source}: cannot be decoded ({error.err}); create or copy the file again') from error
         if image is None:
             raise RequestError(
                 f'{source}: not an image OpenCV can decode ({len(content)} bytes, beginning {bytes(content[:8])!r}); '
-                'make or copy the file again, or take it out of the data set'
+                'create or copy the file again, or remove it from the data set'
             )
-        # the published function's own arithmetic, without a second decoding
+        # same arithmetic as the published function, without decoding twice
         return image.astype(np.float32) / 255.0 if float32 else image
 
     replace(img_util, 'imfrombytes', imfrombytes)
@@ -56,11 +56,11 @@ def _names_what_it_cannot_read() -> bool:
 @fix(
     where='utils/img_util.py:66,107',
     upstream='none',
-    symptom="on a CPU, showing a network's output clamps the output itself: metrics and losses after it see the clamp",
+    symptom="on a CPU, tensor2img clamps the network's output in place, so later metrics and losses are computed on it",
     behaves=lambda: _leaves_the_tensor(),
 )
 def shown_tensors_stay_as_they_are() -> None:
-    """`tensor2img` and `tensor2img_fast` clamp in place what, on a CPU, still is the caller's memory."""
+    """`tensor2img` and `tensor2img_fast` get a copy: they clamp in place, on a CPU in the caller's memory."""
     for name in ('tensor2img', 'tensor2img_fast'):
         replace(img_util, name, _on_a_copy(getattr(img_util, name)))
 

@@ -1,4 +1,4 @@
-"""Which images a data set has: nested folders, meta-info files, stores."""
+"""The images of a data set: nested folders, meta-info files, LMDB stores."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from pdan_plugin.toolbox_fixes.patching import SILENT, fix, probe, replace, swap
     behaves=lambda: _pairs_nested_folders(),
 )
 def nested_folders() -> None:
-    """Where a folder holds no files of its own, the files of its subfolders are paired by their path.
+    """If a folder holds no files itself, the files of its subfolders are paired by their paths.
 
-    A folder with files of its own is read as before, without its subfolders. The order is sorted by path: the
-    published one is the file system's, which may differ between the machines of one run.
+    A folder with files is read as before, without its subfolders. Pairs are sorted by path: the published order is that
+    of the file system, which may differ between the machines of a run.
     """
 
     def paired_paths_from_folder(folders: list[str], keys: list[str], filename_tmpl: str) -> list[dict[str, str]]:
@@ -56,7 +56,7 @@ def nested_folders() -> None:
     behaves=lambda: _keeps_the_clip(),
 )
 def meta_info_keeps_the_clip() -> None:
-    """The LQ path keeps the folder of the name the meta-info file gives."""
+    """The LQ path keeps the folder of the name in the meta-info file."""
 
     def paired_paths_from_meta_info_file(
         folders: list[str], keys: list[str], meta_info_file: str, filename_tmpl: str
@@ -78,13 +78,13 @@ def meta_info_keeps_the_clip() -> None:
 @fix(
     where='data/data_util.py:132',
     upstream='#16',
-    symptom='a store that is not there: FileNotFoundError on its meta_info.txt; keys that differ are not listed',
+    symptom='a missing LMDB store: FileNotFoundError on its meta_info.txt; keys that differ are not listed',
     behaves=lambda: _explains_a_missing_store(),
 )
 def missing_stores_and_keys() -> None:
-    """The error for a missing store explains how to make one; keys that one store lacks are listed.
+    """The error for a missing store explains how to create one. Keys that one store lacks are listed.
 
-    Probed on a missing store alone; the keys would take two stores.
+    The probe tests only the missing store; the keys would need two stores.
     """
     published = data_util.paired_paths_from_lmdb
 
@@ -93,7 +93,7 @@ def missing_stores_and_keys() -> None:
         names = [_store_keys(folder, key) for folder, key in zip(folders, keys, strict=True)]
         for (folder, own), other in zip(zip(folders, names, strict=True), reversed(names), strict=True):
             if other - own:
-                raise RequestError(f'{folder}: lacks keys its partner has: {some_of(sorted(other - own))}')
+                raise RequestError(f'{folder}: lacks keys of the other store: {some_of(sorted(other - own))}')
         return published(folders, keys)
 
     replace(data_util, 'paired_paths_from_lmdb', paired_paths_from_lmdb)
@@ -118,7 +118,7 @@ def _explains_a_missing_store() -> bool:
     behaves=lambda: _refuses_an_empty_dataset(),
 )
 def empty_datasets() -> None:
-    """`build_dataset` refuses a data set of length 0 and names its folders."""
+    """`build_dataset` rejects a data set of length 0; the error names its folders."""
     published = toolbox_data.build_dataset
 
     @functools.wraps(published)
@@ -148,7 +148,7 @@ def _refuses_an_empty_dataset() -> bool:
 
 @probe
 def _pairs_nested_folders() -> bool:
-    """Whether a folder with one clip of one frame has one pair; for the duration os.scandir lists such a folder."""
+    """Whether a folder with one clip of one frame has one pair. A replaced os.scandir lists such a folder."""
     root = osp.dirname(osp.realpath(__file__))
     clip, frame = osp.join(root, '000'), osp.join(root, '000', '0.png')
     listed = {root: [_entry(clip, is_file=False)], clip: [_entry(frame, is_file=True)]}
@@ -174,7 +174,7 @@ def _entry(path: str, is_file: bool) -> Any:
 
 
 class _Listing:
-    """What os.scandir returns: an iterator, and a context manager."""
+    """Like the result of os.scandir: an iterator and a context manager."""
 
     def __init__(self, entries: list[Any]) -> None:
         self._entries = iter(entries)
@@ -197,7 +197,7 @@ class _Listing:
 
 @probe
 def _keeps_the_clip() -> bool:
-    """The meta-info file is a pipe, which `open` takes by its number."""
+    """The meta-info file is a pipe: `open` accepts its descriptor number."""
     reading, writing = os.pipe()
     os.write(writing, b'000/0.png (1,1,3)\n')
     os.close(writing)
@@ -207,7 +207,7 @@ def _keeps_the_clip() -> bool:
 
 
 def _files(folder: str, key: str) -> list[str]:
-    """Visible files relative to the folder, sorted; those of subfolders only where it has none of its own."""
+    """Visible files relative to the folder, sorted; those of subfolders only if the folder itself has none."""
     if not osp.isdir(folder):
         raise RequestError(f'dataroot_{key}: {folder} is not a folder')
     found: list[str] = []
@@ -224,8 +224,8 @@ def _store_keys(folder: str, key: str) -> set[str]:
     if not osp.isfile(meta_info):
         raise RequestError(
             f'dataroot_{key}: {folder} is not an LMDB store of images (it has no meta_info.txt). '
-            '`python scripts/prepare_reds.py SOURCE TARGET` makes the stores of REDS and of frames laid out like it; '
-            'basicsr.utils.lmdb_util.make_lmdb_from_imgs makes any other'
+            '`python scripts/prepare_reds.py SOURCE TARGET` creates the stores of REDS and of frames with the same '
+            'folders; basicsr.utils.lmdb_util.make_lmdb_from_imgs creates others'
         )
     with open(meta_info, encoding='utf-8') as lines:
         return {line.split('.')[0] for line in lines}

@@ -1,4 +1,4 @@
-"""What `import basicsr` needs on a current stack, and which `basicsr` it finds."""
+"""Makes `import basicsr` work with current packages, and checks which `basicsr` it finds."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ _SCIPY_FILTERS = 'scipy.ndimage.filters'
 def require_real_toolbox() -> Path:
     """Checks that `import basicsr` finds the installed toolbox, and returns its folder.
 
-    Nothing of the toolbox is imported. Projects built on BasicSR often carry a copy of it in a folder of the same
-    name (NAFNet installs its copy under it); found first, such a copy fails later and far away.
+    It does not import the toolbox. Projects built on BasicSR often contain a copy of it in a folder of the same name
+    (NAFNet installs its copy under this name). If Python finds such a copy first, errors appear later and elsewhere.
 
     Raises:
-        RequestError: No `basicsr` is installed, another folder is found before it, or what is installed under its
+        RequestError: No `basicsr` is installed, another folder is found before it, or the installed package of this
             name is not the toolbox.
     """
     try:
         spec = importlib.util.find_spec('basicsr')
-    except ImportError:  # an import hook keeps it away
+    except ImportError:  # an import hook blocks it
         spec = None
     found = Path(os.path.realpath(spec.origin)).parent if spec is not None and spec.origin else None
     try:
         distribution = importlib.metadata.distribution('basicsr')
     except importlib.metadata.PackageNotFoundError:
-        where = f' (the folder {found} is found under its name, but is not installed)' if found else ''
+        where = f' (the folder {found} has its name, but is not installed)' if found else ''
         raise RequestError(f'BasicSR is not installed{where}: `pip install basicsr==1.4.2`') from None
     installed = _installed_folder(distribution)
     if found is None or (installed is not None and found != installed):
@@ -52,12 +52,12 @@ def require_real_toolbox() -> Path:
         raise RequestError(
             f'`import basicsr` finds {shadow or "nothing"}, not the installed toolbox in {installed}. '
             'A folder named basicsr in the working folder or on PYTHONPATH comes first: start the command from '
-            'another folder, take that entry off PYTHONPATH, or rename the folder'
+            'another folder, remove that entry from PYTHONPATH, or rename the folder'
         )
     missing = [part for part in ('archs', 'utils/registry.py', 'train.py') if not (found / part).exists()]
     if missing:
         raise RequestError(
-            f'what is installed as basicsr {distribution.version} in {found} is not the toolbox (it has no '
+            f'basicsr {distribution.version} in {found} is not the toolbox (it has no '
             f'{", ".join(missing)}); a project that uses the same name has replaced it: '
             '`pip uninstall basicsr`, then `pip install basicsr==1.4.2`'
         )
@@ -65,7 +65,7 @@ def require_real_toolbox() -> Path:
 
 
 def _installed_folder(distribution: importlib.metadata.Distribution) -> Path | None:
-    """The package folder a distribution installed; None where it keeps no list of files."""
+    """The package folder of a distribution; None if the distribution has no list of files."""
     direct_url = json.loads(distribution.read_text('direct_url.json') or '{}')
     if direct_url.get('dir_info', {}).get('editable'):
         return Path(os.path.realpath(url2pathname(urlparse(direct_url['url']).path))) / 'basicsr'
@@ -76,7 +76,7 @@ def _installed_folder(distribution: importlib.metadata.Distribution) -> Path | N
 
 
 def other_basicsr_commands() -> list[str]:
-    """Names of installed distributions, ours excepted, that declare a console command `basicsr`, sorted."""
+    """Sorted names of the installed distributions, except ours, that declare a console command `basicsr`."""
     names = set()
     for distribution in importlib.metadata.distributions():
         name = distribution.metadata['Name'] or ''
@@ -94,7 +94,7 @@ def other_basicsr_commands() -> list[str]:
     is_called_for=lambda: importlib.util.find_spec(_FUNCTIONAL_TENSOR) is None,
 )
 def torchvision_functional_tensor() -> None:
-    """torchvision 0.17 took the module away; `rgb_to_grayscale`, all the toolbox takes from it, is public elsewhere."""
+    """torchvision 0.17 removed the module. The toolbox uses only its `rgb_to_grayscale`, which is public elsewhere."""
     functional = importlib.import_module('torchvision.transforms.functional')
     _stand_in(_FUNCTIONAL_TENSOR, {'rgb_to_grayscale': functional.rgb_to_grayscale})
 
@@ -106,7 +106,7 @@ def torchvision_functional_tensor() -> None:
     is_called_for=lambda: _scipy_warns_or_fails(),
 )
 def scipy_ndimage_filters() -> None:
-    """The names moved to `scipy.ndimage`; the old module warns at each name taken and is to be removed."""
+    """The names moved to `scipy.ndimage`. The old module warns on each access and will be removed."""
     ndimage = importlib.import_module('scipy.ndimage')
     shim = _stand_in(_SCIPY_FILTERS, {public: getattr(ndimage, public) for public in ndimage.__all__})
     setattr(ndimage, 'filters', shim)  # noqa: B010 (a module takes no attributes by type)
@@ -116,7 +116,7 @@ def _scipy_warns_or_fails() -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('error')
-            importlib.import_module(_SCIPY_FILTERS).convolve  # noqa: B018 (taking the name is what warns)
+            importlib.import_module(_SCIPY_FILTERS).convolve  # noqa: B018 (access to the name warns)
     except (ImportError, AttributeError, DeprecationWarning):
         return True
     return False
@@ -129,14 +129,14 @@ def _scipy_warns_or_fails() -> bool:
     is_called_for=lambda: _has_no_distutils(),
 )
 def distutils_version() -> None:
-    """Python 3.12 took distutils away; setuptools brings it back where it is installed, which it need not be."""
+    """Python 3.12 removed distutils. setuptools provides it, but need not be installed."""
     version = _stand_in('distutils.version', {'LooseVersion': LooseVersion})
     _stand_in('distutils', {'__path__': [], 'version': version})
 
 
 def _has_no_distutils() -> bool:
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # up to 3.11 its import warns; the toolbox can do nothing about it
+        warnings.simplefilter('ignore')  # up to Python 3.11 the import of distutils warns
         try:
             importlib.import_module('distutils.version')
         except ImportError:
@@ -145,8 +145,8 @@ def _has_no_distutils() -> bool:
 
 
 def _stand_in(name: str, content: Mapping[str, Any]) -> types.ModuleType:
-    """A module that can be imported under the name from now on."""
-    shim = types.ModuleType(name, 'Stands in for a module that was taken away.')
+    """Creates a module and makes it importable under the name."""
+    shim = types.ModuleType(name, 'Replaces a module that was removed.')
     vars(shim).update(content)
     shim.__spec__ = importlib.machinery.ModuleSpec(name, loader=None)
     sys.modules[name] = shim
@@ -154,7 +154,7 @@ def _stand_in(name: str, content: Mapping[str, Any]) -> types.ModuleType:
 
 
 class LooseVersion:
-    """As much of distutils' class as the toolbox uses: versions compared by their numbers, then their words."""
+    """The part of distutils' class that the toolbox uses: compares versions by their numbers and words."""
 
     def __init__(self, text: str) -> None:
         parts = re.findall(r'\d+|[a-z]+', text.lower())

@@ -1,4 +1,4 @@
-"""How the toolbox joins a process group, and a second rank for the probes of what ranks do."""
+"""How the toolbox joins a process group, and a simulated second rank for probes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pdan_plugin.toolbox_fixes.patching import fix, replace, swapped
 
 @contextmanager
 def pretended_second_rank() -> Iterator[list[str]]:
-    """For probes: this process acts as rank 1 of 2; the list collects the calls by which it waited for rank 0."""
+    """For probes: this process acts as rank 1 of 2. The list collects the calls that would wait for rank 0."""
     waits: list[str] = []
 
     def waiting(name: str) -> Callable[..., None]:
@@ -40,9 +40,9 @@ def pretended_second_rank() -> Iterator[list[str]]:
 @fix(
     where='utils/dist_util.py:10,23; utils/options.py:106',
     upstream='none',
-    symptom='--launcher pytorch: nccl always, dist_params ignored, RANK taken for LOCAL_RANK, division by 0 on a CPU',
+    symptom='--launcher pytorch: always nccl, dist_params ignored, RANK used as LOCAL_RANK, division by 0 on a CPU',
     behaves=lambda: dist_util.init_dist.__defaults__ != ('nccl',),
 )
 def join_process_group() -> None:
-    """Probed on the signature, since behaviour shows only in a process group: a hard-wired nccl is the defect."""
+    """Replaces `init_dist`. The probe checks the signature for the fixed nccl: it has no process group to join."""
     replace(dist_util, 'init_dist', init_dist)

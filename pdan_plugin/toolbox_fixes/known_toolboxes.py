@@ -1,8 +1,8 @@
-"""Toolboxes that are known, and which fixes each needs.
+"""Known toolboxes, and the fixes that each needs.
 
-A probe swaps parts of the whole process while it asks: `os.environ`, `os.stat`, `sys.argv`, `torch.load`. A program
-that imports the package may use them in another thread at that moment. So the answers for the toolboxes that people
-have are kept here, and probes run for any other toolbox alone, such as one that was edited.
+A probe replaces parts of the process while it runs: `os.environ`, `os.stat`, `sys.argv`, `torch.load`. Another thread
+of the program may use them at that moment. So the results for the common toolboxes are stored here, and probes run only
+for other toolboxes, for example an edited one.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-# By the digest of their source: the column of NEEDED.
+# Digest of the source -> column of NEEDED.
 DIGESTS: dict[str, int] = {
     'd05dc958ef33f9cb3ed9b4fbc507c849ddaa8a976921aa7d3237b4ed855f9342': 0,
     'b375a423968948a51b51f28ac0725ca2e016e6f925a8cb5c31a738fac9275ae6': 1,
 }
 # For each fix, whether it is needed by
-#   1.4.2, as PyPI has it, and
-#   GitHub's master (8d56e3a), which PyPI's new-basicsr 1.0.0 has file by file.
-# A fix without a probe is needed by all. What this computer calls for (`Fix.is_called_for`) is asked in any case.
+#   PyPI's 1.4.2, and
+#   GitHub's master (8d56e3a); PyPI's new-basicsr 1.0.0 has the same files.
+# A fix without a probe counts as needed. `Fix.is_called_for` depends on the computer and is checked in any case.
 NEEDED: dict[str, tuple[bool, bool]] = {
     'torchvision_functional_tensor': (True, True),
     'scipy_ndimage_filters': (True, True),
@@ -70,8 +70,8 @@ NEEDED: dict[str, tuple[bool, bool]] = {
 def toolbox_digest(folder: Path) -> str:
     """SHA-256 over a toolbox's source, in hexadecimal digits.
 
-    Read are the names and texts of all modules that its packages hold. Ends of lines do not count, and `version.py`
-    does not, which the build writes with its time. A checkout and an installed wheel of it have one digest.
+    It covers the names and texts of all modules in its packages. Line endings are ignored. So is `version.py`, which
+    contains the build time. A checkout and a wheel installed from it have the same digest.
 
     Args:
         folder: The package folder, `.../basicsr`.
@@ -86,6 +86,6 @@ def toolbox_digest(folder: Path) -> str:
 
 
 def known_needs(folder: Path) -> Mapping[str, bool]:
-    """For each fix by name, whether the toolbox in a folder needs it; empty for a toolbox that is not known."""
+    """For each fix by name, whether the toolbox in a folder needs it; empty for an unknown toolbox."""
     column = DIGESTS.get(toolbox_digest(folder))
     return {} if column is None else {name: needed[column] for name, needed in NEEDED.items()}

@@ -1,4 +1,4 @@
-"""The toolbox's file client: stores shared within a process, keys and files named."""
+"""The toolbox's file client: shares LMDB stores within a process, and names keys and files in errors."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class MissingKeyError(RequestError, KeyError):
 @fix(
     where='utils/file_client.py:112',
     upstream='none',
-    symptom="lmdb: 'The environment is already open in this process' when train and val read one store",
+    symptom="lmdb: 'The environment is already open in this process' when train and val read the same store",
     behaves=lambda: _opens_a_store_once(),
 )
 def lmdb_stores_are_shared() -> None:
-    """Every backend of a process reads a store through one environment; a forked or unpickled one opens its own.
+    """All backends of a process read a store through one environment. A forked or unpickled backend opens a new one.
 
-    Probed on how often two backends open one store.
+    The probe counts how often two backends open the same store.
     """
 
     def __init__(
@@ -45,11 +45,13 @@ def lmdb_stores_are_shared() -> None:
         asked = {'readonly': readonly, 'lock': lock, 'readahead': readahead, **kwargs}
         refused = {name: value for name, value in asked.items() if (name, value) not in _SHARED_SETTINGS}
         if refused:
-            raise RequestError(f'io_backend: {refused}: stores are read with {dict(_SHARED_SETTINGS)}; take it out')
+            raise RequestError(
+                f'io_backend: {refused}: stores are always read with {dict(_SHARED_SETTINGS)}; remove the setting'
+            )
         names = [client_keys] if isinstance(client_keys, str) else list(client_keys)
         self.db_paths = [str(path) for path in (db_paths if isinstance(db_paths, list) else [db_paths])]
         if len(names) != len(self.db_paths):
-            raise ValueError(f'client_keys and db_paths must have one length, got {names} and {self.db_paths}')
+            raise ValueError(f'client_keys and db_paths must have the same length, got {names} and {self.db_paths}')
         self._paths = dict(zip(names, self.db_paths, strict=True))
         self._client, self._process = {}, os.getpid()
         for name in names:
@@ -62,7 +64,7 @@ def lmdb_stores_are_shared() -> None:
         if content is None:
             raise MissingKeyError(
                 f'{self._paths[client_key]}: the store has no key {str(filepath)!r}; '
-                f'{close_keys(environment, str(filepath))}. Make the store again, or mend its meta_info.txt'
+                f'{close_keys(environment, str(filepath))}. Create the store again, or correct its meta_info.txt'
             )
         return content
 
@@ -75,7 +77,7 @@ def lmdb_stores_are_shared() -> None:
 
 @probe
 def _opens_a_store_once() -> bool:
-    """Two backends on a store that exists for the duration only, and only by the word of os.stat and lmdb.open."""
+    """Opens two backends on a store that does not exist; replaced os.stat and lmdb.open pretend that it does."""
     path, opened = os.path.join(os.path.dirname(os.path.realpath(__file__)), 'probe.lmdb'), []
     real_stat = os.stat
 
@@ -110,16 +112,16 @@ def _environment(backend: Any, name: str) -> lmdb.Environment:
 @fix(
     where='utils/file_client.py:158',
     upstream='#254',
-    symptom='a broken image is reported without a word on which file or key it was',
+    symptom='the error for a broken image names no file or key',
     behaves=lambda: _bytes_have_a_source(),
 )
 def bytes_know_their_source() -> None:
-    """`FileClient.get` hands out bytes with a `.source`, which `imfrombytes` names when it cannot decode them."""
+    """`FileClient.get` returns bytes with a `.source`; `imfrombytes` names it in its errors."""
     published = FileClient.get
 
     def get(self: Any, filepath: Any, client_key: str = 'default') -> Any:
         content = published(self, filepath, client_key)
-        if not isinstance(content, bytes):  # memcached hands out its own buffer
+        if not isinstance(content, bytes):  # memcached returns its own buffer
             return content
         store = f' in {self.client._paths[client_key]}' if self.backend == 'lmdb' else ''
         return SourcedBytes(content, f'key {filepath}{store}' if store else str(filepath))

@@ -1,4 +1,4 @@
-"""Networks on their device and in their process group, their running average, and when they are validated."""
+"""Networks: their device and process group, their running average, and their validation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pdan_plugin.toolbox_fixes.patching import fix, probe, replace, swapped
     behaves=lambda: _wraps_on_a_cpu(),
 )
 def wrap_without_cuda() -> None:
-    """DistributedDataParallel gets a device only for a network on a GPU."""
+    """Passes a device to DistributedDataParallel only for a network on a GPU."""
     published = BaseModel.model_to_device
 
     @functools.wraps(published)
@@ -39,11 +39,11 @@ def wrap_without_cuda() -> None:
 @fix(
     where='models/base_model.py:75',
     upstream='none',
-    symptom="the averaged network keeps the buffers it was built with: BatchNorm's statistics never reach it",
+    symptom="the averaged network keeps its initial buffers: BatchNorm's statistics are never copied to it",
     behaves=lambda: _averages_have_the_buffers(),
 )
 def ema_copies_buffers() -> None:
-    """Buffers are copied as they are; an average of counters and statistics over steps would mean nothing."""
+    """Copies buffers without averaging: averaged counters and statistics would have no meaning."""
     published = BaseModel.model_ema
 
     @functools.wraps(published)
@@ -60,11 +60,12 @@ def ema_copies_buffers() -> None:
 @fix(
     where='train.py:164',
     upstream='none',
-    symptom='the last validation is logged at iteration total + 1, which never was',
+    symptom='the last validation is logged at iteration total + 1, which was not trained',
     behaves=lambda: _last_validation_is_at_the_end(),
 )
 def last_validation_at_the_last_iteration() -> None:
-    """The trainer's counter has passed the end by then; a test run's `current_iter` is its name and stays."""
+    """Limits `current_iter` to `total_iter`; the trainer's counter is one too high. In a test it is the run's name and
+    is unchanged."""
     published = BaseModel.validation
 
     @functools.wraps(published)
@@ -85,8 +86,8 @@ def last_validation_at_the_last_iteration() -> None:
     behaves=lambda: _waits_after_validation(),
 )
 def ranks_wait_for_validation() -> None:
-    """After a validation the other ranks wait for rank 0, however long it takes; between two collectives they would
-    wait no longer than the group's timeout."""
+    """After a validation the other ranks wait for rank 0 without a time limit. In a collective they would fail after
+    the group's timeout."""
     published = BaseModel.validation
 
     @functools.wraps(published)
@@ -99,7 +100,7 @@ def ranks_wait_for_validation() -> None:
 
 @probe
 def _wraps_on_a_cpu() -> bool:
-    """Whether DistributedDataParallel would get no device; it is not built, which would take a process group."""
+    """Whether DistributedDataParallel gets no device. It is replaced, since a real one needs a process group."""
     asked: list[dict[str, Any]] = []
     model: Any = SimpleNamespace(opt={'dist': True, 'num_gpu': 0}, device=torch.device('cpu'))
     with swapped(
@@ -122,7 +123,7 @@ def _averages_have_the_buffers() -> bool:
 
 @probe
 def _last_validation_is_at_the_end() -> bool:
-    """Whether a run of 6 iterations validates what the trainer calls its 7th as its 6th."""
+    """Whether a run of 6 iterations validates at iteration 6 when the trainer passes 7."""
     seen: list[int] = []
     model: Any = SimpleNamespace(
         opt={'dist': False, 'is_train': True, 'train': {'total_iter': 6}},

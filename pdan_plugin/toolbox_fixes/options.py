@@ -1,8 +1,8 @@
-"""The toolbox's `parse_options` and `copy_opt_file`, by which its pipelines get their options and keep a copy of them.
+"""The toolbox's `parse_options` and `copy_opt_file`, with which its pipelines get their options and save a copy.
 
-The pipelines take no options; they call `parse_options`, which reads the command line. A command that has read and
-checked options hands them over for the duration of the pipeline, and `parse_options` takes those. Where no command has,
-as under the toolbox's own ``python basicsr/train.py -opt FILE``, it reads the command line as published.
+The pipelines take no options as arguments; they call `parse_options`, which reads the command line. A command of this
+package has already read and checked the options. It passes them with `handed_over`, and `parse_options` returns them.
+Without such a command, as in the toolbox's ``python basicsr/train.py -opt FILE``, it reads the command line.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _handed: RunRequest | None = None
 
 @contextlib.contextmanager
 def handed_over(request: RunRequest) -> Iterator[None]:
-    """The toolbox's pipelines started within the block run with the options of this request, the very object."""
+    """Inside the block, the toolbox's pipelines run with this request's options (the same object, not a copy)."""
     global _handed
     before, _handed = _handed, request
     try:
@@ -47,25 +47,25 @@ def handed_over(request: RunRequest) -> Iterator[None]:
 
 
 class RequestPath(str):
-    """The path of an option file with the request it belongs to: `copy_opt_file` gets nothing else."""
+    """The path of an option file with its request attached, because `copy_opt_file` gets only the path."""
 
     request: RunRequest
 
 
 def parse_options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any], argparse.Namespace]:
-    """The toolbox's `parse_options`: options complete, process group joined, seeds set.
+    """Replaces the toolbox's `parse_options`: completes the options, joins the process group, sets the seeds.
 
-    The options are those that a command has handed over, else those of the command line. Differences from the published
-    function: the file and ``--force_yml`` are read by `load_option_file` (nothing is evaluated, overrides come before
-    seeding), the process group of torchrun or srun is joined without a flag, every rank has rank 0's seed, the train
-    data set has the seed in its options, and what cannot run on this machine is an error.
+    The options come from `handed_over`, else from the command line. Differences from the published function: the file
+    and ``--force_yml`` are read by `load_option_file` (no evaluation of code, overrides before seeding), the process
+    group of torchrun or srun is joined without a flag, every rank uses rank 0's seed, the train data set has the seed
+    in its options, and options that cannot run on this machine are an error.
 
     Args:
-        root_path: experiments/ and results/ are made in it.
-        is_train: Options for the trainer, or for the tester.
+        root_path: Folder in which experiments/ and results/ are created.
+        is_train: Options for the trainer if true, else for the tester.
 
     Raises:
-        RequestError: The option file or an override cannot be read, or asks for devices that are not here.
+        RequestError: The option file or an override cannot be read, or needs devices that this machine lacks.
     """
     request = _handed or _read_command_line()
     opt = request.options
@@ -90,7 +90,7 @@ def _read_command_line() -> RunRequest:
     parser = argparse.ArgumentParser()
     parser.add_argument('-opt', required=True, help='option file (YAML)')
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='who starts the ranks')
-    parser.add_argument('--auto_resume', action='store_true', help='go on from the newest whole training state')
+    parser.add_argument('--auto_resume', action='store_true', help='resume from the newest complete training state')
     parser.add_argument('--debug', action='store_true', help='short intervals, no tensorboard, its own folder')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=None, help='set by older launchers')
     parser.add_argument('--force_yml', nargs='+', default=[], help='overrides, for example train:ema_decay=0.999')
@@ -107,7 +107,7 @@ def _read_command_line() -> RunRequest:
 
 
 def _as_arguments(request: RunRequest) -> argparse.Namespace:
-    """The arguments as the published parser gives them."""
+    """The request in the form of the published parser's arguments."""
     path = RequestPath(request.path)
     path.request = request
     return argparse.Namespace(
@@ -122,10 +122,10 @@ def _as_arguments(request: RunRequest) -> argparse.Namespace:
 
 @master_only
 def copy_opt_file(opt_file: str, experiments_root: str) -> None:
-    """Leaves in the experiment's folder an option file that, run again, is the same run: `RunRequest.kept_file`.
+    """Saves an option file that reproduces the run in the experiment's folder: `RunRequest.kept_file`.
 
     Raises:
-        RequestError: It cannot be written; an earlier one is as it was.
+        RequestError: It cannot be written; an earlier file is unchanged.
     """
     request = opt_file.request if isinstance(opt_file, RequestPath) else None
     request = request or read_request(opt_file, command=shlex.join(sys.argv))
@@ -137,29 +137,29 @@ def copy_opt_file(opt_file: str, experiments_root: str) -> None:
 @fix(
     where='utils/options.py:81-167',
     upstream='none',
-    symptom='`lr: 1e-3` is a TypeError; --local-rank is refused; --force_yml is evaluated, and too late for the seed',
+    symptom='`lr: 1e-3` is a TypeError; --local-rank is rejected; --force_yml runs code, and after the seed is set',
     behaves=lambda: _reads_by_safe_rules(),
 )
 def options_read_by_safe_rules() -> None:
-    """Replaces `parse_options` as a whole: its defects sit in one function."""
+    """Replaces all of `parse_options`: the defects are all in this function."""
     replace(toolbox_options, 'parse_options', parse_options)
 
 
 @fix(
     where='utils/options.py:175',
     upstream='none',
-    symptom='the option file kept with an experiment lacks the overrides it was run with',
+    symptom="the option file saved with an experiment lacks the run's overrides",
 )
 def kept_options_are_those_run() -> None:
-    """Replaces `copy_opt_file`. Not probed: it would have to write a file."""
+    """Replaces `copy_opt_file`. Not probed: a probe would have to write a file."""
     replace(toolbox_options, 'copy_opt_file', copy_opt_file)
 
 
 @probe
 def _reads_by_safe_rules() -> bool:
-    """Runs `parse_options` on options that are handed over, and on a pipe.
+    """Runs `parse_options` on handed-over options, and on an option file that is a pipe.
 
-    The pipe goes by its name under /dev/fd; a system without that is taken to need the fix.
+    The pipe is opened as /dev/fd/N; on a system without /dev/fd the fix counts as needed.
     """
     reading, writing = os.pipe()
     try:

@@ -1,4 +1,4 @@
-"""How the toolbox is changed in place, and how it is put back."""
+"""Changes the toolbox in memory, and restores it."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ Arguments = ParamSpec('Arguments')
 _ABSENT = object()
 _REBOUND = ('basicsr', 'pdan_plugin')
 
-# What a probe hands to the toolbox in place of its logger.
+# Replaces the toolbox's logger in probes.
 SILENT = logging.Logger('probe', logging.CRITICAL + 1)
 
 
 @dataclass(frozen=True)
 class Fix:
-    """One defect of the toolbox and the function that mends it.
+    """One defect of the toolbox and the function that fixes it.
 
     Attributes:
-        name: Of the function.
+        name: Name of the function.
         where: File and line in BasicSR 1.4.2, relative to its package.
         upstream: The issue on BasicSR's tracker, or 'none'.
-        symptom: What a user saw, in one line.
-        is_called_for: Whether this computer and the packages beside the toolbox call for the fix.
-        behaves: The probe: whether the toolbox behaves without the fix. None where no probe is possible.
+        symptom: What a user sees without the fix, in one line.
+        is_called_for: Whether the fix makes sense on this computer with the installed packages.
+        behaves: The probe: whether the toolbox works correctly without the fix. None if no probe is possible.
         make: Makes the fix.
     """
 
@@ -42,10 +42,10 @@ class Fix:
     make: Callable[[], None]
 
     def apply(self, known: bool | None = None) -> bool:
-        """Makes the fix where it is needed, and returns whether it was.
+        """Makes the fix if it is needed. Returns whether it was needed.
 
         Args:
-            known: Whether the toolbox is known to need it; None asks the probe.
+            known: Whether the toolbox is known to need it; None runs the probe.
         """
         if not self.is_called_for():
             return False
@@ -76,7 +76,7 @@ def fix(
     is_called_for: Callable[[], bool] = lambda: True,
     behaves: Callable[[], bool] | None = None,
 ) -> Callable[[Callable[[], None]], Callable[[], None]]:
-    """Enters the function that makes a fix in FIXES; the arguments are those of :class:`Fix`."""
+    """Adds the decorated function to FIXES. For the arguments see :class:`Fix`."""
 
     def enter(function: Callable[[], None]) -> Callable[[], None]:
         FIXES.append(Fix(function.__name__, where, upstream, symptom, is_called_for, behaves, function))
@@ -86,9 +86,9 @@ def fix(
 
 
 def probe(function: Callable[Arguments, bool]) -> Callable[Arguments, bool]:
-    """Marks a probe: it asks whether the toolbox behaves, and an error while asking means that it does not.
+    """Decorates a probe, which returns whether the toolbox works correctly. An exception in it counts as False.
 
-    A probe takes milliseconds and leaves nothing behind: no file, no output, generators and CUDA as they were.
+    A probe takes milliseconds and has no side effects: no file, no output, no change of random generators or CUDA.
     """
 
     @functools.wraps(function)
@@ -102,10 +102,10 @@ def probe(function: Callable[Arguments, bool]) -> Callable[Arguments, bool]:
 
 
 def replace(owner: Any, name: str, new: Any) -> None:
-    """Sets an attribute of a toolbox module or class and remembers what was there.
+    """Sets an attribute of a toolbox module or class and remembers the original.
 
-    The toolbox and this package import by name, so a replaced module attribute is also rebound in every loaded module
-    of theirs that holds the same object.
+    The toolbox and this package import by name. So a module attribute is also replaced in every loaded module of both
+    that holds the same object.
     """
     original = owner.__dict__.get(name, _ABSENT)
     _set(_Replacement(owner, name, original, new))
@@ -126,7 +126,8 @@ def _set(replacement: _Replacement) -> None:
 
 @contextmanager
 def swapped(owner: Any, **attributes: Any) -> Iterator[None]:
-    """Other attributes for the duration of a probe: unlike `replace`, of this one object, and not remembered."""
+    """Replaces attributes of one object inside the block, for probes. Unlike `replace`, it is always undone at the
+    end."""
     before = {name: vars(owner).get(name, _ABSENT) for name in attributes}
     try:
         for name, value in attributes.items():
@@ -142,10 +143,10 @@ def swapped(owner: Any, **attributes: Any) -> Iterator[None]:
 
 @contextmanager
 def stock_toolbox() -> Iterator[None]:
-    """The toolbox as published, for the duration: every replacement is put back, then made again.
+    """Inside the block the toolbox is as published: every replacement is undone, and made again at the end.
 
-    The import shims stay, since without them there is no toolbox. Modules imported for the first time inside the
-    block bind the stock functions for good; import what a comparison needs before entering it.
+    The import shims stay, because the toolbox cannot be imported without them. Modules that are first imported inside
+    the block keep the stock functions afterwards; import what you need before the block.
     """
     for replacement in reversed(_replacements):
         if replacement.original is _ABSENT:

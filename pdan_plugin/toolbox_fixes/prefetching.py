@@ -1,4 +1,4 @@
-"""Batches fetched ahead of the trainer."""
+"""Prefetching of batches."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pdan_plugin.toolbox_fixes.patching import fix, probe, replace, swapped
     behaves=lambda: _error_of_a_sample_comes_out(),
 )
 def prefetching_passes_errors_on() -> None:
-    """Replaces `PrefetchGenerator`, a thread that died with the error and left the trainer waiting for it."""
+    """Replaces `PrefetchGenerator`: its thread ended with the error, and the trainer waited for ever."""
     replace(prefetch_dataloader, 'PrefetchGenerator', PrefetchIterator)
 
 
@@ -37,7 +37,7 @@ def prefetching_passes_errors_on() -> None:
     behaves=lambda: _names_prefetch_mode(),
 )
 def cuda_prefetcher_needs_cuda() -> None:
-    """The option is named in the error."""
+    """The error names the option."""
     published = prefetch_dataloader.CUDAPrefetcher.__init__
 
     @functools.wraps(published)
@@ -45,7 +45,7 @@ def cuda_prefetcher_needs_cuda() -> None:
         if not torch.cuda.is_available() or opt['num_gpu'] == 0:
             raise RequestError(
                 'datasets: train: prefetch_mode: cuda needs a CUDA device, and this run has none; '
-                'write `prefetch_mode: cpu`, or take it out'
+                'write `prefetch_mode: cpu`, or remove the option'
             )
         published(self, loader, opt)
 
@@ -64,18 +64,19 @@ def _names_prefetch_mode() -> bool:
 @fix(
     where='data/prefetch_dataloader.py:73,102',
     upstream='none',
-    symptom='workers start and read for an epoch that is thrown away before the first iteration',
+    symptom='workers start and read batches that are discarded before the first iteration',
     behaves=lambda: _read_nothing_when_built(),
 )
 def no_epoch_before_the_first() -> None:
-    """The prefetchers took an iterator when built; the trainer calls `set_epoch` and `reset` before the first batch."""
+    """Delays the first iterator to `reset`, which the trainer calls after `set_epoch`; stock prefetchers start one when
+    built."""
     for prefetcher in (prefetch_dataloader.CPUPrefetcher, prefetch_dataloader.CUDAPrefetcher):
         replace(prefetcher, '__init__', _with_a_deferred_loader(prefetcher.__init__))
         replace(prefetcher, 'next', _resetting_first(prefetcher.next))
 
 
 class _NothingYet:
-    """A loader without batches, for the published constructor to begin on."""
+    """A loader without batches for the published constructor."""
 
     def __iter__(self) -> Iterator[Any]:
         return iter(())
@@ -99,8 +100,8 @@ def _resetting_first(published: Any) -> Any:
         batch = published(self)
         for value in batch.values() if isinstance(batch, dict) else ():
             if torch.is_tensor(value) and value.is_cuda:
-                # It was made on the copying stream. Without a record of its use, torch may give its memory to the
-                # next copy while the kernels that read it are still waiting.
+                # It was allocated on the copy stream. Without record_stream, torch may reuse its memory for the next
+                # copy before the kernels that read it have run.
                 value.record_stream(torch.cuda.current_stream())
         return batch
 
@@ -112,7 +113,7 @@ class _ProbeError(Exception):
 
 
 class _ImpatientQueue(queue.Queue[Any]):
-    """Gives up where the published iterator would wait for ever."""
+    """Has a timeout; the published iterator would wait for ever."""
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         return super().get(timeout=0.001)
@@ -130,7 +131,7 @@ def _error_of_a_sample_comes_out() -> bool:
         try:
             batches = prefetch_dataloader.PrefetchGenerator(failing(), 1)
             if isinstance(batches, threading.Thread):
-                batches.join(timeout=1)  # until its error has gone to the hook
+                batches.join(timeout=1)  # until the hook has received its error
             next(batches)
         except BaseException as error:
             raised.append(error)
@@ -139,7 +140,7 @@ def _error_of_a_sample_comes_out() -> bool:
         swapped(threading, excepthook=lambda _: None),
         swapped(prefetch_dataloader, Queue=SimpleNamespace(Queue=_ImpatientQueue)),
     ):
-        # in a thread of its own, should this iterator wait for ever by other means
+        # in a separate thread, in case this iterator waits for ever in another way
         taking = threading.Thread(target=take, daemon=True)
         taking.start()
         taking.join(timeout=0.2)
@@ -147,7 +148,7 @@ def _error_of_a_sample_comes_out() -> bool:
 
 
 def _cuda_prefetcher(loader: Any) -> Any:
-    """A CUDAPrefetcher for a run without CUDA, whatever devices this machine has: none is touched."""
+    """A CUDAPrefetcher for a run without CUDA. It uses no device, even if the machine has one."""
     cuda = SimpleNamespace(is_available=lambda: False, Stream=lambda: None)
     with swapped(prefetch_dataloader, torch=SimpleNamespace(cuda=cuda, device=torch.device)):
         return prefetch_dataloader.CUDAPrefetcher(loader, {'num_gpu': 0})
@@ -166,6 +167,6 @@ def _begins_when_built(build: Any) -> bool:
             begun.append(self)
             return super().__iter__()
 
-    with contextlib.suppress(RequestError):  # there is no CUDA device
+    with contextlib.suppress(RequestError):  # from `cuda_prefetcher_needs_cuda`
         build(Loader())
     return bool(begun)

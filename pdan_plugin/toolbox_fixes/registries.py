@@ -1,4 +1,4 @@
-"""Asking a registry for a name it does not have."""
+"""The error for a name that is not in a registry."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pdan_plugin.toolbox_fixes.patching import fix, probe, replace
 
 
 class UnknownNameError(RequestError, KeyError):
-    """A registry has no such name. Still a KeyError, which callers of the toolbox may expect."""
+    """A registry has no such name. It is also a KeyError, which callers of the toolbox may expect."""
 
-    __str__ = Exception.__str__  # KeyError's own shows the message in quotes
+    __str__ = Exception.__str__  # KeyError's own __str__ puts the message in quotes
 
 
 def get(self: Registry, name: str, suffix: str = 'basicsr') -> Any:
@@ -33,19 +33,19 @@ def get(self: Registry, name: str, suffix: str = 'basicsr') -> Any:
     close = by_case or difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
     hint = f'did you mean {" or ".join(repr(each) for each in close)}?' if close else f'it has: {", ".join(names)}.'
     raise UnknownNameError(
-        f'the {self._name} registry has no {name!r}; {hint} If a plugin brings {name!r}, it is perhaps not installed, '
-        'or not listed under `plugins:` in the option file (`basicsr plugins` shows what is registered)'
+        f'the {self._name} registry has no {name!r}; {hint} If {name!r} belongs to a plugin, check that the plugin is '
+        'installed and listed under `plugins:` in the option file (`basicsr plugins` lists all registered names)'
     )
 
 
 @fix(
     where='utils/registry.py:69',
     upstream='none (HAT#87, SRFormer#22, SAFMN#30 report it)',
-    symptom='an unknown name prints "use name: X_basicsr!" and ends in a KeyError that does not help',
+    symptom='an unknown name prints "use name: X_basicsr!" and raises a KeyError without a hint',
     behaves=lambda: _hints_at_a_plugin(),
 )
 def unknown_names() -> None:
-    """Close matches and the missing plugin in the error; nothing printed when the suffixed name is used."""
+    """The error suggests close matches and a missing plugin. Nothing is printed when the suffixed name is used."""
     replace(Registry, 'get', get)
 
 

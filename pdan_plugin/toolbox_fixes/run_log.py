@@ -1,4 +1,4 @@
-"""The log file of a run, and a pipeline that test collectors take for a test."""
+"""The log file of a run, and a pipeline that pytest collects as a test."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _FORMAT = '%(asctime)s %(levelname)s: %(message)s'
 @fix(
     where='utils/logger.py:166,176',
     upstream='none',
-    symptom='no log file once anything has logged before the pipeline; a second run writes into the log of the first',
+    symptom='no log file if anything was logged before the pipeline; a second run writes into the log of the first',
 )
 def every_run_has_its_log_file() -> None:
-    """`get_root_logger(log_file=...)` opens that file, whenever it is called, and closes the one before it.
+    """Each call of `get_root_logger(log_file=...)` opens that file and closes the previous one.
 
-    The rank too is asked at each call, since the first may come before the process group.
-    Not probed: it would have to write a log file.
+    Each call also reads the rank again, because the first call may come before the process group is joined.
+    Not probed: a probe would have to write a log file.
     """
     published = toolbox_logger.get_root_logger
 
@@ -34,7 +34,7 @@ def every_run_has_its_log_file() -> None:
     def get_root_logger(
         logger_name: str = 'basicsr', log_level: int = logging.INFO, log_file: str | None = None
     ) -> logging.Logger:
-        logger = published(logger_name=logger_name)  # adds the console handler, at the first call
+        logger = published(logger_name=logger_name)  # the first call adds the console handler
         rank, _ = get_dist_info()
         if rank != 0:
             logger.setLevel('ERROR')
@@ -51,7 +51,7 @@ def _open_log_file(logger: logging.Logger, log_level: int, log_file: str) -> Non
             return
         logger.removeHandler(handler)
         handler.close()
-    # appending: two runs within one second have one file name
+    # append: two runs that start in the same second have the same file name
     with refusing_unwritable(log_file):
         handler = logging.FileHandler(log_file, 'a')
     handler.setFormatter(logging.Formatter(_FORMAT))
@@ -67,7 +67,7 @@ def _open_log_file(logger: logging.Logger, log_level: int, log_file: str) -> Non
     behaves=lambda: getattr(_pipeline(), '__test__', True) is False,
 )
 def pipeline_is_no_test() -> None:
-    """pytest does not collect what has `__test__ = False`."""
+    """pytest does not collect objects with `__test__ = False`."""
     replace(_pipeline(), '__test__', False)
 
 

@@ -1,4 +1,4 @@
-"""What a data set draws for a training sample, and what it must not take from the network's own draws."""
+"""Random draws of a data set: seeded per training sample, and independent of the network's draws."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from pdan_plugin.training.random_state import random_state_kept
     where='data/__init__.py:99',
     upstream='none',
     symptom='every epoch repeats the same crops and flips, which depend on the number of workers; torch is not seeded',
-    behaves=lambda: _draws_hang_on_the_sample(),
+    behaves=lambda: _draws_depend_on_the_sample(),
 )
 def every_sample_has_its_seed() -> None:
-    """The training loader reads through `SeededSamples`, except for data sets with `draws_from_sample_index`.
+    """Wraps the training data set in `SeededSamples`, except data sets with `draws_from_sample_index`.
 
-    No loader takes from the training's own draws.
+    No loader draws from the training's random generators.
 
-    `prefetch_mode: cpu` without workers reads in a thread beside the training, whose draws would mix with the
-    network's. Such a loader reads in the training's own thread, with a warning.
+    With `prefetch_mode: cpu` and no workers, a second thread would read samples, and its draws would mix with the
+    network's. So such a loader reads in the main thread, and a warning is logged.
     """
     published = toolbox_data.build_dataloader
 
@@ -48,12 +48,12 @@ def every_sample_has_its_seed() -> None:
                 dataset = SeededSamples(dataset, seed)
             if dataset_opt.get('prefetch_mode') == 'cpu' and dataset_opt['num_worker_per_gpu'] == 0:
                 get_root_logger().warning(
-                    'datasets: train: prefetch_mode: cpu reads nothing ahead with num_worker_per_gpu: 0; '
-                    'set num_worker_per_gpu to 1 or more to read beside the training'
+                    'datasets: train: prefetch_mode: cpu prefetches nothing with num_worker_per_gpu: 0; '
+                    'set num_worker_per_gpu to 1 or more to load data in parallel with the training'
                 )
                 dataset_opt = {**dataset_opt, 'prefetch_mode': None}
         loader = published(dataset, dataset_opt, num_gpu=num_gpu, dist=dist, sampler=sampler, seed=seed)
-        # a loader draws a seed for its workers at each start, by default from the training's generator
+        # at each start a loader draws a seed for its workers, by default from the training's generator
         loader.generator = torch.Generator()
         return loader
 
@@ -61,8 +61,8 @@ def every_sample_has_its_seed() -> None:
 
 
 @probe
-def _draws_hang_on_the_sample() -> bool:
-    """Whether each of the generators gives a sample the same in the same epoch only, and is then as it was before."""
+def _draws_depend_on_the_sample() -> bool:
+    """Whether a sample's draws repeat in the same epoch only, and torch's generator is unchanged afterwards."""
 
     class Draws(Dataset):
         def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Learning rate schedules: after warm-up, past their end, and on resume."""
+"""Learning rate schedules: after warm-up, after their end, and on resume."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def _probe_optimizer() -> torch.optim.Optimizer:
 @fix(
     where='models/lr_scheduler.py:30',
     upstream='none',
-    symptom='after a warm-up of w iterations the learning rate stays at (w-1)/w of what was asked for',
+    symptom='after a warm-up of w iterations the learning rate stays at (w-1)/w of its option',
     behaves=lambda: _multistep_begins_at_the_base_rate(),
 )
 def multistep_reaches_base_rate() -> None:
-    """The rate was taken from the last one, which warm-up had set; now it follows from the base rate in closed form."""
+    """Computes the rate from the base rate in closed form. The stock scheduler used the last rate, set by warm-up."""
 
     def get_lr(self: MultiStepRestartLR) -> list[float]:
         past = [
@@ -54,7 +54,7 @@ def _multistep_begins_at_the_base_rate() -> bool:
     behaves=lambda: _cosine_has_an_end(),
 )
 def cosine_stays_at_its_end() -> None:
-    """Past the sum of its periods the rate stays at the last period's final value."""
+    """After the sum of its periods the rate stays at the final value of the last period."""
     published = CosineAnnealingRestartLR.get_lr
 
     def get_lr(self: CosineAnnealingRestartLR) -> list[float]:
@@ -83,7 +83,7 @@ def _cosine_has_an_end() -> bool:
     behaves=lambda: _keeps_the_milestones(),
 )
 def option_file_schedule_wins() -> None:
-    """What optimizers and schedulers were built with stays on resume; where the state differs, a warning is logged."""
+    """On resume the option file's settings of optimizers and schedulers win; differences are logged as warnings."""
     published = BaseModel.resume_training
 
     def resume_training(self: BaseModel, resume_state: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Data loader workers: the first import of those that are not forked, and the signals that end them."""
+"""Data loader workers: imports in spawned workers, and signals that would end them."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from pdan_plugin.toolbox_fixes.patching import fix, probe, replace, swapped
 @fix(
     where='data/__init__.py:79',
     upstream='#533',
-    symptom='a spawned worker dies while it unpickles a stock dataset: its own import of basicsr has no shim',
+    symptom='a spawned worker fails while it unpickles a stock dataset: its import of basicsr has no shim',
     is_called_for=lambda: _import_is_shimmed(),
     behaves=lambda: _workers_have_a_context('spawn'),
 )
 def spawned_workers_import_the_fixes() -> None:
-    """Workers that start in a fresh interpreter unpickle the process object first and the dataset after it.
+    """A worker in a new interpreter unpickles first its process object, then the dataset.
 
-    A process class of this package makes the child import the package, hence the fixes, before the dataset's class.
-    Without shims a worker imports the toolbox by itself.
+    With a process class of this package, the worker imports the package, and so the fixes, before the dataset's class.
+    If no shim is needed, a worker can import the toolbox without it.
     """
     _give_context_to({'spawn', 'forkserver'})
 
@@ -34,12 +34,12 @@ def spawned_workers_import_the_fixes() -> None:
 @fix(
     where='data/__init__.py:79',
     upstream='none',
-    symptom='SIGTERM or Ctrl-C to all processes of a run kills its workers, and so the run, before it can save',
+    symptom='SIGTERM or Ctrl-C to all processes of a run kills its workers, so the run fails before it can save',
     is_called_for=lambda: IS_SUPPORTED,
     behaves=lambda: _workers_have_a_context('fork'),
 )
 def workers_heed_their_parent_alone() -> None:
-    """The workers' process class blocks the signals that a launcher, a terminal or slurm sends to all processes."""
+    """The workers' process class blocks the stop signals that a launcher, terminal or slurm sends to all processes."""
     _give_context_to({'fork', 'spawn', 'forkserver'})
 
 
@@ -58,7 +58,7 @@ def _give_context_to(methods: set[str]) -> None:
 
 
 def _import_is_shimmed() -> bool:
-    """The modules of `imports` that stand in for others have no loader."""
+    """Whether a shim of `imports` is loaded; shims have no loader."""
     shims = ('torchvision.transforms.functional_tensor', 'scipy.ndimage.filters', 'distutils')
     there = [sys.modules[name] for name in shims if name in sys.modules]
     return any(getattr(module.__spec__, 'loader', None) is None for module in there)
@@ -66,7 +66,7 @@ def _import_is_shimmed() -> bool:
 
 @probe
 def _workers_have_a_context(start_method: str) -> bool:
-    """Of a loader that starts no worker; for the duration the process reports this start method."""
+    """Builds a loader, without starting workers, while the process reports this start method."""
     dataset_opt = {'phase': 'train', 'batch_size_per_gpu': 1, 'num_worker_per_gpu': 1}
     with swapped(multiprocessing, get_start_method=lambda *args, **kwargs: start_method):
         loader = toolbox_data.build_dataloader(range(1), dataset_opt, num_gpu=0)

@@ -23,7 +23,7 @@ from pdan_plugin.training.training_log import TrainingLog
 @fix(
     where='utils/logger.py:116-120',
     upstream='none',
-    symptom='a negative ETA at the last iteration; after a resume an ETA that counts the loading; no speed, no memory',
+    symptom='a negative ETA at the last iteration; after a resume an ETA that includes loading; no speed, no memory',
     behaves=lambda: _last_line_has_nothing_left(),
 )
 def log_lines_have_time_and_pace() -> None:
@@ -34,11 +34,11 @@ def log_lines_have_time_and_pace() -> None:
 @fix(
     where='train.py:160-203',
     upstream='none',
-    symptom='between two lines of the log nothing shows how far the run is, or what it waits for',
+    symptom='between two log lines nothing shows the progress of the run or what it waits for',
     behaves=lambda: _steps_are_followed(),
 )
 def progress_is_followed() -> None:
-    """The run's progress follows the steps of the trainer, times them and draws the bar."""
+    """Follows the trainer's steps, measures their time and draws the progress bar."""
     train = importlib.import_module('basicsr.train')
     replace(train, 'train_pipeline', _followed_run(train.train_pipeline))
     replace(BaseModel, 'update_learning_rate', _beginning_an_iteration(BaseModel.update_learning_rate))
@@ -72,7 +72,7 @@ def _beginning_an_iteration(published: Callable[..., None]) -> Callable[..., Non
 
 
 def _ending_an_iteration(published: Callable[..., Any]) -> Callable[..., Any]:
-    """The trainer asks for a batch after all that belongs to the iteration before."""
+    """An iteration ends when the trainer requests the next batch."""
 
     @functools.wraps(published)
     def following(self: Any) -> Any:
@@ -98,7 +98,7 @@ def _timed(published: Callable[..., Any], watch: str) -> Callable[..., Any]:
 
 @probe
 def _last_line_has_nothing_left() -> bool:
-    """Logs the last of 20 iterations, as a run does that was resumed at 10."""
+    """Logs the last of 20 iterations of a run resumed at 10."""
     logger, lines, clock = logging.Logger('probe'), [], itertools.count(0, 1000).__next__
     handler = logging.Handler()
     handler.emit = lambda record: lines.append(record.getMessage())

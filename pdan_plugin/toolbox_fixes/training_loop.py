@@ -1,4 +1,4 @@
-"""The trainer between two iterations: where it stops when asked to, and makes up a validation that it still owes."""
+"""The trainer between two iterations: stops on request, and runs a validation that was interrupted before a resume."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pdan_plugin.training.interruption import listening, run_stopped, stop_reque
 
 @dataclass
 class _Run:
-    """What the trainer keeps to itself and is needed between its iterations."""
+    """Local objects of the trainer that are needed between its iterations."""
 
     model: BaseModel | None = None
     val_loaders: list[Any] = field(default_factory=list)
@@ -54,10 +54,9 @@ def _followed() -> Iterator[None]:
     behaves=lambda: _hears_signals(),
 )
 def runs_stop_when_asked() -> None:
-    """A run that is asked to stop finishes its iteration, saves that iteration's state, and ends with `RunStopped`.
+    """After a stop request a run finishes its iteration, saves the state and raises `RunStopped`.
 
-    The ranks agree on it at the start of each iteration. `net_g_latest.pth`, the weights of a run that is done, is not
-    written.
+    The ranks agree on it at the start of each iteration. `net_g_latest.pth` is not written: it marks a finished run.
     """
     train = importlib.import_module('basicsr.train')
     published, published_update = train.train_pipeline, BaseModel.update_learning_rate
@@ -66,7 +65,7 @@ def runs_stop_when_asked() -> None:
     def train_pipeline(*args: Any, **kwargs: Any) -> None:
         with _followed(), listening():
             published(*args, **kwargs)
-            # asked since the last iteration began: a validation may have been broken off
+            # a request after the start of the last iteration: it may have interrupted a validation
             if _run is not None and _run.model is not None and any_rank(stop_requested()):
                 _save_and_stop(_run.model, int(_run.model.opt['train']['total_iter']))
 
@@ -84,10 +83,10 @@ def runs_stop_when_asked() -> None:
 
 
 def _save_and_stop(model: BaseModel, iteration: int) -> None:
-    """Every rank comes here after the same iteration.
+    """Saves the state and ends the run. Every rank calls it after the same iteration.
 
     Raises:
-        RunStopped: Always, once rank 0 has saved.
+        RunStopped: Always, after rank 0 has saved.
     """
     opt = model.opt
     if _run is not None and _run.tb_logger is not None:
@@ -95,23 +94,23 @@ def _save_and_stop(model: BaseModel, iteration: int) -> None:
     if iteration == opt.get('resume_iter', 0):
         raise run_stopped(None, None)
     state = osp.join(opt['path']['training_states'], f'{iteration}.state')
-    if iteration % opt['logger']['save_checkpoint_freq']:  # else the trainer has just saved it
-        get_root_logger().info(f'Asked to stop: saving models and training states of iteration {iteration}.')
+    if iteration % opt['logger']['save_checkpoint_freq']:  # otherwise the trainer has just saved it
+        get_root_logger().info(f'Stop requested: saving models and training states of iteration {iteration}.')
         model.save((iteration - 1) // opt['iterations_per_epoch'], iteration)
-    any_rank(False)  # launchers end all ranks once one has ended: none may before rank 0 has saved
+    any_rank(False)  # wait until rank 0 has saved: launchers end all ranks as soon as one has ended
     raise run_stopped(iteration, state)
 
 
 @fix(
     where='train.py:186',
     upstream='none',
-    symptom='a run that is killed between a save and the end of the validation due after it never has its results',
+    symptom='a run killed between a save and the end of the following validation never gets its results',
     behaves=lambda: _makes_what_is_owed(),
 )
 def owed_validations_are_made() -> None:
-    """A resumed run makes the validation of the iteration that it goes on from, where the run's history has none.
+    """A resumed run first validates the iteration it resumes from, if the run's history lacks that validation.
 
-    The history has none of models that do not write one; with those it is made again.
+    Models that write no history validate again in any case.
     """
     train = importlib.import_module('basicsr.train')
     published, published_update = train.train_pipeline, BaseModel.update_learning_rate
@@ -144,7 +143,7 @@ def _make_up_validations(model: BaseModel, iteration: int, run: _Run) -> None:
     names = [values['name'] for phase, values in opt['datasets'].items() if phase != 'train']
     for name, loader in zip(names, run.val_loaders, strict=True):
         if name not in done:
-            get_root_logger().info(f'Validation of iteration {iteration} on {name}, which the run had not finished.')
+            get_root_logger().info(f'Validation of iteration {iteration} on {name}, which the run did not finish.')
             model.validation(loader, iteration, run.tb_logger, opt['val']['save_img'])
 
 
@@ -168,11 +167,11 @@ def _handing_on(published: Callable[..., Any], take: Callable[[_Run, Any], None]
 
 
 class _Reached(Exception):
-    """The pretended run has come as far as is asked."""
+    """Ends the simulated run."""
 
 
 class _PretendedModel(BaseModel):
-    """Of a run resumed at iteration 1; records what happens until iteration 2 is trained."""
+    """Model of a run resumed at iteration 1; records validations and signal handlers before iteration 2."""
 
     def __init__(self, opt: dict[str, Any]) -> None:
         super().__init__(opt)
@@ -188,7 +187,7 @@ class _PretendedModel(BaseModel):
 
 
 def _pretend_run() -> _PretendedModel:
-    """The trainer's own code around a model, data, options and a log that are none."""
+    """Runs the real trainer code with simulated model, data, options and log."""
     train = importlib.import_module('basicsr.train')
     folders = dict.fromkeys(('experiments_root', 'log', 'training_states', 'models'), os.devnull)
     opt = {

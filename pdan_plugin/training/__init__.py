@@ -1,1 +1,1 @@
-"""The engine's own parts: what a training run keeps, guards and shows. They know nothing of models, data or options."""
+"""Parts of the training engine: checkpoints, records, guards and displays. They import no models, data or options."""

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: which one a run goes on from, and which are kept."""
+"""The checkpoints of a run: which one a run resumes from, and which are kept."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pdan_plugin.errors import RequestError
 from pdan_plugin.files.torch_files import loading_reason, refuse_code
 
 _STATE_KEYS = ('epoch', 'iter', 'optimizers', 'schedulers')
-# numpy scalars, which metrics leave in a state, are plain numbers: safe to read back
+# metrics put numpy scalars into a state; they are plain numbers, so reading them is safe
 _NUMPY_SCALAR: Any = np.float64(0).__reduce__()[0]
 _NUMPY_SCALARS = [
     _NUMPY_SCALAR,
@@ -30,7 +30,7 @@ def choose_state(opt: dict[str, Any]) -> str | None:
     """The path of the training state that a run resumes from; None for a new run. See `load_resume_state`.
 
     Raises:
-        RequestError: `path: resume_state` is not there, does not load, or its networks are missing.
+        RequestError: `path: resume_state` does not exist, does not load, or its networks are missing.
     """
     given = opt['path'].get('resume_state')
     if opt['auto_resume']:
@@ -39,19 +39,21 @@ def choose_state(opt: dict[str, Any]) -> str | None:
             return found
         if not given and osp.isdir(opt['path']['experiments_root']):
             get_root_logger().warning(
-                f'--auto_resume: no whole training state in {opt["path"]["training_states"]}; training begins anew, '
-                'and the folder that is there is kept under a name ending in _archived_ and the time.'
+                f'--auto_resume: no complete training state in {opt["path"]["training_states"]}; training starts from '
+                'the beginning. The existing folder is renamed: _archived_ and the time are added to its name.'
             )
     if not given:
         return None
     if not osp.isfile(given):
-        raise RequestError(f'path: resume_state: {given}: no such file; give an existing .state file, or take it out')
+        raise RequestError(
+            f'path: resume_state: {given}: no such file; give an existing .state file, or remove the option'
+        )
     state = read_state(given)
     missing = _missing_networks(opt, state['iter'])
     if missing:
         raise RequestError(
-            f'path: resume_state: {given}: its networks are not there: {"; ".join(missing)}. Put them there, or list '
-            'those that should start otherwise under path: ignore_resume_networks'
+            f'path: resume_state: {given}: its networks are missing: {"; ".join(missing)}. Put them there, or list '
+            'those that should not be loaded from it under path: ignore_resume_networks'
         )
     return given
 
@@ -69,22 +71,22 @@ def _newest_whole_state(opt: dict[str, Any]) -> str | None:
                 return path
             except RequestError as error:
                 problems = [str(error)]
-        get_root_logger().warning(f'--auto_resume passes over {path}: {"; ".join(problems)}')
+        get_root_logger().warning(f'--auto_resume skips {path}: {"; ".join(problems)}')
     return None
 
 
 def read_state(path: str) -> dict[str, Any]:
-    """Reads a training state onto the CPU, by torch's safe rules and numpy's scalars.
+    """Reads a training state onto the CPU with torch's `weights_only` rules; numpy scalars are also allowed.
 
     Raises:
-        RequestError: The file is cut short, holds other objects, or is no training state.
+        RequestError: The file is truncated, holds other objects, or is not a training state.
     """
     try:
         with torch.serialization.safe_globals(_NUMPY_SCALARS):
             state = torch.load(path, map_location='cpu', weights_only=True)
     except (RuntimeError, OSError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        refuse_code(path, error, 'Go on from a state of your own, or begin anew without it.')
-        raise RequestError(f'{path}: not a whole training state ({loading_reason(error)})') from error
+        refuse_code(path, error, 'Resume from a state that you saved yourself, or start a new run without it.')
+        raise RequestError(f'{path}: not a complete training state ({loading_reason(error)})') from error
     missing = [key for key in _STATE_KEYS if not isinstance(state, dict) or key not in state]
     if missing:
         raise RequestError(f'{path}: not a training state: it has no {", ".join(missing)}')
@@ -92,10 +94,11 @@ def read_state(path: str) -> dict[str, Any]:
 
 
 def _missing_networks(opt: dict[str, Any], iteration: int) -> list[str]:
-    """What keeps the networks of an iteration from being loaded, one line each.
+    """Reasons why the networks of an iteration cannot be loaded, one line each.
 
-    A network of which the folder holds no iteration at all is one the model does not save, and is not missed. One that
-    no option names, such as DRN's dual networks, is missed where the folder holds it for all other iterations.
+    A network without a file of any iteration is one that the model does not save, so it does not count as missing. A
+    network that no option names, such as DRN's dual networks, counts as missing if the folder holds it for all other
+    iterations.
     """
     folder = opt['path']['models']
     there = os.listdir(folder) if osp.isdir(folder) else []
@@ -115,7 +118,7 @@ def _missing_networks(opt: dict[str, Any], iteration: int) -> list[str]:
         if not osp.isfile(path):
             problems.append(f'{path} is missing')
         elif osp.getsize(path) == 0 or (_begins_as_zip(path) and not zipfile.is_zipfile(path)):
-            problems.append(f'{path} is cut short')
+            problems.append(f'{path} is truncated')
     return problems
 
 
@@ -125,7 +128,7 @@ def _begins_as_zip(path: str) -> bool:
 
 
 def set_aside_newer_states(folder: str, iteration: int, resumed: str) -> None:
-    """Renames the states that a run going back to an iteration leaves behind."""
+    """Renames the states after an iteration to which a run goes back."""
     for name in sorted(os.listdir(folder)):
         stem, suffix = osp.splitext(name)
         path = osp.join(folder, name)
@@ -144,16 +147,17 @@ def best_iterations(model: Any) -> set[int]:
 
 
 def remove_older_checkpoints(paths: dict[str, str], iteration: int, keep: int, best: set[int]) -> None:
-    """Removes what is older than the newest `keep` checkpoints, of which the one just saved is the first.
+    """Removes all checkpoints but the newest `keep`, counted from the one just saved.
 
-    A checkpoint is a training state with its networks, `net_LABEL_ITERATION.pth`. The state goes first: one that is
-    there has its networks. `net_LABEL_latest.pth` stays. What cannot be removed is warned of.
+    A checkpoint is a training state with its networks, `net_LABEL_ITERATION.pth`. The state is removed first, so an
+    existing state always has its networks. `net_LABEL_latest.pth` is kept. A file that cannot be removed is logged as a
+    warning.
 
     Args:
         paths: The folders `models` and `training_states`.
         iteration: The checkpoint just saved.
-        keep: How many stay, 1 or more.
-        best: Iterations whose checkpoints stay in any case.
+        keep: Number of checkpoints to keep, 1 or more.
+        best: Iterations whose checkpoints are always kept.
     """
     states = _by_iteration(paths['training_states'], r'(\d+)\.state')
     networks = _by_iteration(paths['models'], r'net_\w+_(\d+)\.pth')

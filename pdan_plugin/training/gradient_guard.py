@@ -1,4 +1,4 @@
-"""No step is taken on gradients that are not finite; who caused them is named."""
+"""Skips optimizer steps with non-finite gradients, and reports the samples and parameters that caused them."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from pdan_plugin.errors import some_of
 
 
 class NonFiniteTraining(RuntimeError):
-    """Training was ended because too many steps in a row had losses or gradients that are not finite."""
+    """Training ended because too many steps in a row had a loss or gradient that is not finite."""
 
 
 @dataclass
 class Part:
-    """What one backward pass was of: its losses by name (scalars), and the loader's batch it was computed from."""
+    """One backward pass: its losses by name (scalars), and the batch from which they were computed."""
 
     losses: Mapping[str, Tensor]
     batch: Mapping[str, Any]
 
 
 class GradientGuard:
-    """Looks at every step's losses and gradients before the optimizer does.
+    """Checks the loss and the gradients of each step before the optimizer uses them.
 
-    Whether they are finite has to be read from the device at each step, which makes the host wait for the backward
-    pass: some microseconds of launching the optimizer are no longer hidden behind it.
+    The check reads one number from the device, so the host waits for the backward pass at each step. This costs some
+    microseconds: the launch of the optimizer no longer overlaps the backward pass.
 
     Args:
-        clip_norm: the gradient's norm over all parameters is scaled down to it where it is larger; None leaves it.
-        limit: how many steps in a row may be skipped before training ends.
-        any_rank: whether a flag is set on any rank; every rank asks.
+        clip_norm: maximum norm of the gradient over all parameters; a larger gradient is scaled down. None: no limit.
+        limit: training ends when this many steps in a row were skipped.
+        any_rank: returns whether a flag is set on any rank; every rank calls it.
 
     Attributes:
         in_a_row: steps skipped since the last one taken.
@@ -50,13 +50,13 @@ class GradientGuard:
         self.skipped = 0
 
     def admits(self, parameters: Iterable[nn.Parameter], loss: Tensor) -> bool:
-        """Whether the step is to be taken: the loss, and the gradients of all parameters, are finite on every rank.
+        """Whether to take the step: the loss and all gradients are finite on every rank. If so, clips the gradients.
 
-        Clips the gradients then. Every rank comes to the same answer.
+        Every rank returns the same answer.
         """
         trained = [parameter for parameter in parameters if parameter.grad is not None]
         norm = get_total_norm([parameter.grad for parameter in trained if parameter.grad is not None])
-        # one number to read; a loss may be infinite where its gradient is not
+        # read as one number; a loss may be infinite although its gradient is finite
         finite = bool(torch.isfinite(norm + loss.detach().to(norm.device)))
         if self.any_rank(not finite):
             return False
@@ -69,7 +69,7 @@ class GradientGuard:
         """Counts a skipped step; returns the message to log.
 
         Raises:
-            NonFiniteTraining: it was the last one allowed.
+            NonFiniteTraining: ``limit`` steps in a row were skipped.
         """
         self.in_a_row += 1
         self.skipped += 1
@@ -80,9 +80,9 @@ class GradientGuard:
         )
         if self.in_a_row >= self.limit:
             raise NonFiniteTraining(
-                f'{message}\nThe checkpoints are as they were. To go on from the last of them (--auto_resume): a lower '
-                'lr, train: grad_clip_norm, precision: bf16 in place of fp16; look at the samples named above first. '
-                'train: max_skipped_steps is how many may be skipped.'
+                f'{message}\nThe checkpoints are unchanged. Look at the samples named above first. Then resume from '
+                'the last checkpoint (--auto_resume) with a lower lr, train: grad_clip_norm, or precision: bf16 in '
+                'place of fp16. train: max_skipped_steps sets the number of skipped steps in a row that ends training.'
             )
         return message
 
@@ -94,9 +94,9 @@ class GradientGuard:
 
 
 def describe(parts: Sequence[Part], parameters: Iterable[tuple[str, nn.Parameter]]) -> str:
-    """Which losses, samples and parameters' gradients are not finite, of this process's step; one line each.
+    """The losses, samples and parameters of this process's step that are not finite, one line each.
 
-    Of parts with and without a loss that is not finite, those without are left out.
+    If some parts have a non-finite loss, only those parts are reported.
     """
     values = [{name: float(loss) for name, loss in part.losses.items()} for part in parts]
     faulty_parts = [index for index, losses in enumerate(values) if not all(map(math.isfinite, losses.values()))]
@@ -114,7 +114,7 @@ def describe(parts: Sequence[Part], parameters: Iterable[tuple[str, nn.Parameter
 
 
 def report_of_all_ranks(report: str) -> str:
-    """The reports of all ranks, one below the other; every rank calls it. Without a process group, the report."""
+    """The reports of all ranks, one below the other; every rank calls it. With one process, ``report`` itself."""
     if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
         return report
     reports: list[Any] = [None] * distributed.get_world_size()

@@ -1,7 +1,7 @@
-"""The record of a training run: its losses, learning rates and scores, one JSON object a line.
+"""The record of a training run: its losses, learning rates and scores, one JSON object per line.
 
-The file holds what the run computed and nothing of when or how fast, so a run that was killed and resumed any number
-of times ends with the same bytes as one that never stopped.
+The file holds only computed values, no times or speeds. A run that was killed and resumed any number of times ends with
+the same bytes as one that never stopped.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ Line = TrainingLine | ValidationLine
 class History:
     """The record of one run, written line by line.
 
-    A line is there, whole, when the call that adds it returns; a process that is killed takes none with it. What is
-    there through a power cut is what came before the last :meth:`sync` or validation.
+    When a method that adds a line returns, the whole line is in the file; killing the process does not lose it. A power
+    cut may lose the lines after the last :meth:`sync` or validation.
 
-    Numbers are written so that they read back as the same float. A value that is not finite is written as the string
-    "NaN", "Infinity" or "-Infinity", since JSON has no number for it.
+    Numbers read back as the same float. A value that is not finite is written as the string "NaN", "Infinity" or
+    "-Infinity", because JSON has no number for it.
 
     Args:
-        path: The file, made at the first line. None: nothing is kept or written, as on every rank but the first.
+        path: The file, created with the first line. None, as on all ranks but rank 0: nothing is kept or written.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None) -> None:
@@ -64,13 +64,13 @@ class History:
         self._validations: dict[int, dict[str, dict[str, float]]] = {}
 
     def begin(self, iteration: int) -> None:
-        """Brings the record back to the state saved at an iteration; 0 for a run from the start.
+        """Goes back to the state saved at an iteration; 0 for a run from the start.
 
-        What is later goes, and a last line that a crash cut short. The validations made at the iteration stay: they
-        are not due again. The file is replaced whole or left as it is.
+        Removes later lines, and a last line that a crash truncated. Validations of the iteration are kept, so they are
+        not computed again. The file is replaced whole or left unchanged.
 
         Raises:
-            RequestError: A line that is not the last cannot be read.
+            RequestError: A line other than the last cannot be read.
             OSError: The file could not be written.
         """
         self._validations = {}
@@ -97,7 +97,7 @@ class History:
         """Appends what was logged after a training iteration.
 
         Raises:
-            OSError: The line could not be written; the file holds whole lines still.
+            OSError: The line could not be written; the file still holds whole lines only.
         """
         self._append(
             {
@@ -109,10 +109,10 @@ class History:
         )
 
     def add_validation(self, iteration: int, dataset: str, metrics: Mapping[str, float]) -> None:
-        """Appends the scores of a data set, and sees them onto the disk; one validation is written once.
+        """Appends the scores of a data set and syncs them to disk. Writes each validation only once.
 
         Raises:
-            OSError: The line could not be written; the file holds whole lines still.
+            OSError: The line could not be written; the file still holds whole lines only.
         """
         if self.path is None or dataset in self._validations.get(iteration, {}):
             return
@@ -125,15 +125,15 @@ class History:
     def validations(self, iteration: int) -> dict[str, dict[str, float]]:
         """The scores of the validations made at an iteration, by data set.
 
-        Only the rank that writes knows of any: the others must be told by it.
+        Only the rank that writes has them; it must send them to the others.
         """
         return dict(self._validations.get(iteration, {}))
 
     def sync(self) -> None:
-        """Sees what was written onto the disk, as is needed before a training state that must not be ahead of it.
+        """Syncs the file to disk. Call it before saving a training state, which must not be newer than the history.
 
         Raises:
-            OSError: The disk did not take it.
+            OSError: The sync failed.
         """
         if self.path is None or not osp.exists(self.path):
             return
@@ -148,13 +148,13 @@ class History:
             return
         line = json_text(content, indent=None).encode()
         try:
-            # opened anew for each line: nothing to close, and another run of this process may write it next
+            # opened for each line: no file stays open, and another run in this process may write to it next
             with open(self.path, 'ab', buffering=0) as file:
                 before = file.seek(0, os.SEEK_END)
                 try:
                     _write_all(file.fileno(), line)
                 except OSError:
-                    with contextlib.suppress(OSError):  # what is left then goes at the next `begin`
+                    with contextlib.suppress(OSError):  # otherwise the next `begin` removes the partial line
                         file.truncate(before)
                     raise
         except OSError as error:
@@ -162,11 +162,11 @@ class History:
 
 
 def read_history(path: str | os.PathLike[str]) -> list[Line]:
-    """The lines of a history file in their order, without a last one that a crash cut short.
+    """The lines of a history file in order, without a last line that a crash truncated.
 
     Raises:
-        RequestError: Another line cannot be read.
-        OSError: The file is not there or not readable.
+        RequestError: A line other than the last cannot be read.
+        OSError: The file does not exist or is not readable.
     """
     with open(path, 'rb') as file:
         return [line for _, line in _read_lines(file.read(), os.fspath(path))]
@@ -176,13 +176,13 @@ _histories: dict[str, History] = {}
 
 
 def run_history(opt: Mapping[str, Any]) -> History:
-    """The record of the run that these options, or any copy of them, are of.
+    """The record of the run with these options (or a copy of them).
 
-    It lies in ``path: experiments_root``; at the first call in a run it is brought back to the iteration that the run
-    goes on from (``resume_iter``, else 0). Only rank 0's writes.
+    The file is in ``path: experiments_root``. The first call in a run goes back to the iteration from which the run
+    resumes (``resume_iter``, else 0). Only rank 0 writes.
 
     Raises:
-        RequestError, OSError: As :meth:`History.begin`.
+        RequestError, OSError: See :meth:`History.begin`.
     """
     folder = opt['path']['experiments_root']
     if folder not in _histories:
@@ -193,12 +193,12 @@ def run_history(opt: Mapping[str, Any]) -> History:
 
 
 def forget_runs() -> None:
-    """Makes :func:`run_history` begin anew, as is needed before another run in one process."""
+    """Makes :func:`run_history` start over. Call it before another run in the same process."""
     _histories.clear()
 
 
 def _read_lines(content: bytes, path: str) -> list[tuple[bytes, Line]]:
-    """Each line with its own bytes; the last one may lack its line end, or be unreadable and then is left out."""
+    """Each line with its bytes. The last one may lack its line end; if it cannot be read, it is left out."""
     texts = content.split(b'\n')
     if texts[-1] == b'':
         texts.pop()
@@ -211,7 +211,7 @@ def _read_lines(content: bytes, path: str) -> list[tuple[bytes, Line]]:
                 break
             raise RequestError(
                 f'{path}: line {number} is not a line of a training history: {text[:60].decode(errors="replace")!r}; '
-                'take that line out, or move the file away to begin a new record'
+                'remove that line, or move the file away to start a new history'
             ) from error
     return lines
 
@@ -232,7 +232,7 @@ def _parse(text: bytes) -> Line:
 
 def _write_all(descriptor: int, content: bytes) -> None:
     rest = memoryview(content)
-    while rest:  # a disk that is about to be full takes a part
+    while rest:  # an almost full disk may accept only a part
         rest = rest[os.write(descriptor, rest) :]
 
 

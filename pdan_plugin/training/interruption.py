@@ -1,7 +1,7 @@
-"""A request to stop a training run: SIGTERM, Ctrl-C, or a launcher's word; heard at once, answered between iterations.
+"""Requests to stop a training run: SIGTERM, Ctrl-C, or a launcher's stop file. The run stops between iterations.
 
-The first request lets the iteration finish and its state be saved; a second one, `ONE_REQUEST_SECONDS` later, ends the
-process at once. Until there is something to save, the first ends it too.
+After the first request the run finishes its iteration and saves its state. A second request, more than
+`ONE_REQUEST_SECONDS` later, ends the process at once. Before training begins, the first request ends the process.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-# The environment variable by which a launcher on this machine names its folder. It holds the folder's lock while it
-# lives, and asks for a stop by a file in it.
+# Environment variable with the folder of the launcher on this machine. The launcher locks the folder while it runs, and
+# creates a file in it to request a stop.
 LAUNCHER_FOLDER = 'PDAN_PLUGIN_LAUNCHER_FOLDER'
 STOP_FILE = 'stop'
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# a terminal's Ctrl-C reaches a process twice, from the terminal and from the launcher, and is one request
+# one Ctrl-C reaches a process twice: from the terminal and from the launcher
 ONE_REQUEST_SECONDS = 2.0
 FIRST_ANSWER = 'saving at the end of this iteration; again to stop at once'
 
 
 class RunStopped(SystemExit):
-    """A training run ended because it was asked to; its exit status is 130 (Ctrl-C) or 143 (SIGTERM).
+    """A training run ended on request. Its exit status is 130 (Ctrl-C) or 143 (SIGTERM).
 
-    It is no `Exception`, as SystemExit is none, so that nothing takes it for a failure on its way out.
+    Like SystemExit it is not an `Exception`, so `except Exception` does not handle it as a failure.
 
     Attributes:
         signal: Number of the signal.
-        iteration: The last iteration that was trained; None where this process trained none.
-        state: Path of the training state that holds it; None where nothing was saved.
-        by_launcher: Whether the launcher that started this process asked, and has its own exit status for it.
+        iteration: The last trained iteration; None if this process trained none.
+        state: Path of the training state of that iteration; None if nothing was saved.
+        by_launcher: Whether the request came from the launcher of this process, which sets its own exit status.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class RunStopped(SystemExit):
 
 
 class _Listener:
-    """Hears signals in a thread of its own, since Python's handlers wait for the main thread to leave C code."""
+    """Receives signals in its own thread, because Python's handlers run only after the main thread leaves C code."""
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -71,20 +71,20 @@ class _Listener:
             if signal.getsignal(number) != signal.SIG_IGN:  # nohup, or a shell's background job
                 self._previous[number] = signal.signal(number, self._handle)
         self._thread.start()
-        # the C part of Python writes the number here whatever the main thread does
+        # Python's C handler writes the signal number here even if the main thread is in C code
         self._previous_wakeup = signal.set_wakeup_fd(self._writing.fileno(), warn_on_full_buffer=False)
 
     def stop(self) -> None:
         signal.set_wakeup_fd(self._previous_wakeup)
         for number, handler in self._previous.items():
             signal.signal(number, handler or signal.SIG_DFL)  # pyright: ignore[reportArgumentType]
-        self._writing.send(b'\0')  # closing would not do: forked workers hold copies
+        self._writing.send(b'\0')  # closing is not enough: forked workers hold copies of the socket
         self._thread.join()
         self._writing.close()
         self._reading.close()
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        """In the main thread, between two of its steps."""
+        """Runs in the main thread, between two bytecode instructions."""
         self.number = self.number or number
         if not self.has_begun and not self._has_raised.is_set():
             self._has_raised.set()
@@ -92,7 +92,7 @@ class _Listener:
 
     def _listen(self) -> None:
         numbers = b''
-        while 0 not in numbers:  # which may come in one piece with a last request
+        while 0 not in numbers:  # the 0 of `stop` may arrive together with a last signal
             numbers = self._reading.recv(64)
             for number in self._previous.keys() & set(numbers):
                 self._hear(number)
@@ -109,7 +109,7 @@ class _Listener:
             if first is None:
                 _say(FIRST_ANSWER)
         elif not self._has_raised.wait(ONE_REQUEST_SECONDS) and not self.has_begun:
-            os._exit(128 + number)  # the main thread is in C code, perhaps waiting for ranks that never come
+            os._exit(128 + number)  # the main thread is stuck in C code, for example waiting for other ranks
 
 
 _listener: _Listener | None = None
@@ -117,10 +117,10 @@ _listener: _Listener | None = None
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """While it lasts, SIGTERM and SIGINT are requests; before `training_begins` they raise `RunStopped` at once.
+    """Inside the block, SIGTERM and SIGINT are stop requests. Before `training_begins` they raise `RunStopped`.
 
-    Signals that were ignored stay so. Outside of the main thread, which alone may receive signals, it hears the
-    launcher only.
+    Ignored signals stay ignored. Outside of the main thread, Python cannot handle signals; then only the launcher's
+    requests count.
     """
     global _listener
     outer, _listener = _listener, _Listener()
@@ -136,48 +136,48 @@ def listening() -> Iterator[None]:
 
 
 def training_begins() -> None:
-    """From now on there is something to save: a request waits for the end of the iteration."""
+    """From now on a request takes effect at the end of the iteration, when the state can be saved."""
     if _listener is not None:
         _listener.has_begun = True
 
 
 def stop_requested() -> bool:
-    """Whether this process was asked to stop its training run; another rank may hear of it earlier or later."""
+    """Whether this process was asked to stop its training run. Other ranks may be asked earlier or later."""
     return _listener is not None and (_listener.number is not None or _launcher_asked())
 
 
 def run_stopped(iteration: int | None, state: str | None) -> RunStopped:
-    """The exception to end a run with that was asked to stop on this rank or on another."""
+    """The exception that ends a run after a stop request on any rank."""
     number = (_listener.number if _listener is not None else None) or signal.SIGTERM
     return RunStopped(number, iteration, state, by_launcher=_launcher_asked())
 
 
 @contextmanager
 def launcher_folder() -> Iterator[Path]:
-    """A launcher's folder, for as long as the launcher lives: its lock goes with the process, however it ends.
+    """A locked folder for the launcher. The system releases the lock when the process ends, however it ends.
 
-    The lock also keeps those away who clean up temporary folders in the weeks that a run may take.
+    The lock also stops cleaners of temporary folders from deleting it during a run of several weeks.
     """
     with tempfile.TemporaryDirectory(prefix='basicsr_') as folder, _opened(folder) as descriptor:
-        with suppress(ImportError, OSError):  # without locks here a launcher counts as alive
+        with suppress(ImportError, OSError):  # on systems without locks a launcher always counts as alive
             _lock(descriptor, exclusive=True)
         yield Path(folder)
 
 
 def ask_to_stop(folder: Path) -> None:
-    """The launcher's word to the processes that know its folder."""
+    """Requests a stop from the processes of the launcher with this folder."""
     folder.mkdir(exist_ok=True)
     (folder / STOP_FILE).touch()
 
 
 def _launcher_asked() -> bool:
-    """Also by its end: killed, it can ask no more, and nobody else looks after the run."""
+    """Whether the launcher requested a stop or has ended; a killed launcher can no longer request one."""
     folder = os.environ.get(LAUNCHER_FOLDER)
     return bool(folder) and (os.path.exists(os.path.join(folder, STOP_FILE)) or _is_gone(folder))
 
 
 def _launcher_asked_at() -> float | None:
-    """Seconds since the epoch."""
+    """Time of the launcher's request, in seconds since the epoch."""
     try:
         return os.stat(os.path.join(os.environ.get(LAUNCHER_FOLDER, ''), STOP_FILE)).st_mtime
     except OSError:
@@ -185,7 +185,7 @@ def _launcher_asked_at() -> float | None:
 
 
 def _is_gone(folder: str) -> bool:
-    """Whether no launcher holds the folder; one that cannot be asked about is taken to be there."""
+    """Whether no launcher holds the folder's lock; False if the lock cannot be tested."""
     try:
         with _opened(folder) as descriptor:
             _lock(descriptor, exclusive=False)
@@ -204,7 +204,7 @@ def _opened(folder: str) -> Iterator[int]:
 
 
 def _lock(descriptor: int, *, exclusive: bool) -> None:
-    """Until the descriptor is closed; BlockingIOError where another process holds it."""
+    """Locks until the descriptor is closed. Raises BlockingIOError if another process holds the lock."""
     import fcntl  # not on Windows
 
     fcntl.flock(descriptor, fcntl.LOCK_NB | (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH))

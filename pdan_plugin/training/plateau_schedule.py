@@ -1,4 +1,4 @@
-"""A learning rate that falls when the training loss has stagnated: the paper's schedule.
+"""Lowers the learning rate when the training loss stagnates: the paper's schedule.
 
 Source: PDAN's paper, section 4.3 ("when the loss stagnated 300,000 iterations, the learning rate drops by 50 percent").
 """
@@ -18,24 +18,24 @@ from torch.optim import Optimizer
 class PlateauSchedule:
     """Multiplies the learning rate by ``factor`` after ``patience`` iterations without a better training loss.
 
-    torch's ReduceLROnPlateau compares single numbers; a training loss is far too noisy for that. Here the loss is
-    averaged over ``window`` iterations and over all ranks, those averages are smoothed exponentially, and the
-    smoothed loss counts as better when it is below ``best`` by the share ``threshold`` of it. Every rank sees the
-    same numbers, so every rank has the same learning rate. The loss stays on its device; it is read once a window.
+    torch's ReduceLROnPlateau compares single numbers, but a training loss is too noisy for that. Here the loss is
+    averaged over ``window`` iterations and over all ranks, and these averages are smoothed exponentially. The smoothed
+    loss is better if it is below ``best`` by more than the fraction ``threshold``. Every rank sees the same numbers, so
+    every rank has the same learning rate. The loss stays on its device and is read once per window.
 
-    It has the shape the toolbox expects of a scheduler: ``step()`` before each iteration, ``state_dict()``. The state
-    holds progress only, so a factor or patience changed in the option file counts after a resume.
+    It has the scheduler interface of the toolbox: ``step()`` before each iteration, ``state_dict()``. The state holds
+    the progress only, so a changed factor or patience in the option file takes effect after a resume.
 
     Args:
         factor: 0 < factor < 1.
         patience: iterations.
         threshold: relative improvement that counts.
         window: iterations in one average.
-        smoothing: weight of the past in the smoothed loss, 0 (none) up to but not 1.
-        min_lr: the learning rate never falls below it.
+        smoothing: weight of the past in the smoothed loss, 0 <= smoothing < 1.
+        min_lr: lower limit of the learning rate.
 
     Raises:
-        ValueError: an argument out of its range, by name.
+        ValueError: an argument is out of range; the message names it.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class PlateauSchedule:
         self.best_iteration = 0
         self.smoothed: float | None = None
         self.loss_sum: Tensor | float = 0.0
-        self.loss_sums: list[float] = []  # of all ranks, once they were shared
+        self.loss_sums: list[float] = []  # of all ranks, after share_between_ranks
         self.loss_count = 0
         for group in optimizer.param_groups:
             group.setdefault('initial_lr', group['lr'])
@@ -87,17 +87,17 @@ class PlateauSchedule:
         if self.loss_count >= self.window:
             self._take_window()
         for group in self.optimizer.param_groups:
-            # A product repeated from the base rate, so that warm-up and resume cannot leave a wrong rate behind.
+            # Computed from the base rate each time, so that warm-up and resume cannot leave a wrong rate.
             group['lr'] = max(self.min_lr, group['initial_lr'] * self.factor**self.reductions)
 
     def share_between_ranks(self) -> None:
-        """Puts every rank's share of the unfinished window into the state; call on all ranks before one saves it."""
+        """Collects the unfinished window's loss sums of all ranks. Every rank must call it before a state is saved."""
         if distributed.is_available() and distributed.is_initialized():
             self.loss_sums = [0.0] * distributed.get_world_size()
             distributed.all_gather_object(self.loss_sums, float(self.loss_sum))
 
     def state_dict(self) -> dict[str, Any]:
-        """The progress, as of the last :meth:`share_between_ranks`."""
+        """The progress; its ``loss_sums`` are those of the last :meth:`share_between_ranks`."""
         return {
             'iteration': self.iteration,
             'reductions': self.reductions,
@@ -112,7 +112,7 @@ class PlateauSchedule:
         for name in self.state_dict().keys() - {'loss_sums'}:
             setattr(self, name, state[name])
         rank, world_size = get_dist_info()
-        sums = state['loss_sums']  # of another number of ranks: each takes the mean
+        sums = state['loss_sums']  # if saved by another number of ranks, each rank takes the mean
         self.loss_sum = sums[rank] if len(sums) == world_size else math.fsum(sums) / len(sums)
         self.loss_sums = []
 
@@ -120,11 +120,10 @@ class PlateauSchedule:
         mean = self._mean_over_ranks(self.loss_sum) / self.loss_count
         self.loss_sum, self.loss_count = 0.0, 0
         if not math.isfinite(mean):
-            # One such number would stay in the smoothed loss for ever, and halve the rate every ``patience``
-            # iterations.
+            # One such number would stay in the smoothed loss for ever and lower the rate every ``patience`` iterations.
             get_root_logger().warning(
                 f'The training loss was {mean} in the {self.window} iterations before iteration {self.iteration}; the '
-                'learning rate schedule leaves them out.'
+                'learning rate schedule ignores these iterations.'
             )
             return
         past = mean if self.smoothed is None else self.smoothed
@@ -139,7 +138,7 @@ class PlateauSchedule:
     def _mean_over_ranks(value: Tensor | float) -> float:
         if not (distributed.is_available() and distributed.is_initialized()):
             return float(value)
-        # gloo reduces on the CPU, nccl on the GPU the loss already is on.
+        # gloo reduces on the CPU, nccl on the GPU.
         summed = torch.as_tensor(value, dtype=torch.float64).clone()
         if distributed.get_backend() == 'nccl' and not summed.is_cuda:
             summed = summed.cuda()

@@ -1,4 +1,4 @@
-"""How a training run gets on: its pace, where the time goes, when it ends; on a terminal, as a bar."""
+"""Progress of a training run: its pace, its waiting times and its remaining time, with a bar on a terminal."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tqdm import tqdm
 from pdan_plugin.machine.memory import peak_memory
 
 _SECONDS_BETWEEN_DRAWINGS = 0.25
-# the bar tells the pace of the last so many drawings: 15 seconds, or as many iterations where they are slower
+# the bar shows the pace over this many drawings: 15 seconds, or 60 iterations if those are slower than a drawing
 _DRAWINGS_REMEMBERED = 60
 _BAR_FORMAT = '{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {figures}'
 
 
 class Stopwatch:
-    """Adds up the seconds spent inside `with` blocks; of blocks within each other the outermost counts."""
+    """Adds up the seconds spent inside `with` blocks; of nested blocks only the outermost counts."""
 
     def __init__(self) -> None:
         self._total = self._since = 0.0
@@ -46,17 +46,17 @@ class Stopwatch:
 
     @property
     def seconds(self) -> float:
-        """All so far, a block that is still open included."""
+        """Total so far, including a block that is still open."""
         return self._total + (time.perf_counter() - self._since if self._depth else 0.0)
 
 
 @dataclass(frozen=True)
 class Pace:
-    """The mean of some training iterations, without the time of validations and of saving.
+    """Mean times of some training iterations, without validations and saving.
 
     Attributes:
-        iteration_seconds: One iteration, waiting for its batch included.
-        waiting_seconds: The part of it in which the trainer waited for the batch. A GPU may still have been at work.
+        iteration_seconds: Time of one iteration, including the wait for its batch.
+        waiting_seconds: The time in it that the trainer waited for the batch. A GPU may still be computing then.
     """
 
     iteration_seconds: float
@@ -86,15 +86,15 @@ class _Moment:
 class RunProgress:
     """The progress of one run in this process.
 
-    The trainer's steps are told to it: :meth:`begun` at the start of an iteration, :meth:`done` at its end, `waiting`
-    around the wait for a batch, `set_aside` around what is no training. The first iteration, in which workers start
-    and kernels are chosen or compiled, counts only while there is no other.
+    The trainer calls :meth:`begun` at the start of an iteration and :meth:`done` at its end, enters `waiting` while it
+    waits for a batch, and `set_aside` for anything but training. In the first iteration workers start and kernels are
+    compiled, so its time counts only until there is a second one.
 
     Args:
-        name: Of the run.
+        name: Name of the run.
         start: Iterations done before this process.
         total: Iterations of the whole run.
-        samples_per_iteration: Of all ranks together.
+        samples_per_iteration: Samples of all ranks together.
     """
 
     def __init__(self, name: str, start: int, total: int, samples_per_iteration: int) -> None:
@@ -112,7 +112,7 @@ class RunProgress:
         self._begun = iteration
 
     def done(self, iteration: int | None = None) -> None:
-        """The iteration (by default the last begun) is done; to say so twice changes nothing."""
+        """Marks an iteration (by default the last begun) as done. A second call for the same one has no effect."""
         iteration = self._begun if iteration is None else iteration
         if iteration <= self.iteration:
             return
@@ -123,13 +123,13 @@ class RunProgress:
             self._bar.draw_if_due(self)
 
     def seconds_left(self) -> float:
-        """By the time the iterations of this process have taken, validations and saving included; 0 at the end."""
+        """Estimated from the iterations of this process, including validations and saving; 0 at the end."""
         now, origin = self._moment(), self._without_the_first(self._origin)
         iterations = now.iteration - origin.iteration
         return (now.time - origin.time) / iterations * (self.total - now.iteration) if iterations > 0 else 0.0
 
     def pace_of_line(self) -> Pace | None:
-        """The pace since the last call; None where no iteration is done since."""
+        """The pace since the last call; None if no iteration was done since."""
         now = self._moment()
         pace = now.pace_since(self._without_the_first(self._last_line))
         if pace is not None:
@@ -137,7 +137,7 @@ class RunProgress:
         return pace
 
     def samples_per_second(self, pace: Pace) -> float:
-        """Of all ranks together."""
+        """Samples of all ranks together."""
         return self.samples_per_iteration / pace.iteration_seconds if pace.iteration_seconds > 0 else 0.0
 
     def show_losses(self, losses: Mapping[str, float]) -> None:
@@ -146,11 +146,11 @@ class RunProgress:
             self._bar.losses = ' '.join(f'{name} {value:.2e}' for name, value in losses.items())
 
     def show_bar(self, logger: logging.Logger) -> None:
-        """Shows a bar on stderr until :meth:`close`; the logger's console lines go above it."""
+        """Shows a bar on stderr until :meth:`close`; the logger's console lines are printed above it."""
         self._bar = _Bar(self, logger)
 
     def close(self, *, finished: bool) -> None:
-        """Ends the bar, where there is one, and leaves it as it is at the end."""
+        """Ends the bar if there is one; its last state stays on the terminal."""
         if finished:
             self.done()
         if self._bar is not None:
@@ -167,7 +167,7 @@ class RunProgress:
 
 
 class _DrawnByHand(tqdm):
-    monitor_interval = 0  # no thread that watches whether it should be drawn
+    monitor_interval = 0  # no monitor thread: RunProgress decides when to draw
     figures: Sequence[str] = ()
 
     @property
@@ -175,7 +175,7 @@ class _DrawnByHand(tqdm):
         facts = super().format_dict
         shown = list(self.figures)
         while shown and facts['ncols'] and len(self._line(facts, shown)) > facts['ncols']:
-            shown.pop()  # whole figures go, the last first, where the terminal is too narrow for all
+            shown.pop()  # on a narrow terminal the last figures are left out
         return {**facts, 'figures': ', '.join(shown)}
 
     def _line(self, facts: Mapping[str, Any], shown: Sequence[str]) -> str:
@@ -226,19 +226,19 @@ class _Bar:
 
 
 def readable_time(seconds: float) -> str:
-    """Such as '0:02:05' or '3 days, 4:00:00'."""
+    """For example '0:02:05' or '3 days, 4:00:00'."""
     return str(timedelta(seconds=int(seconds)))
 
 
 def readable_rate(samples_per_second: float) -> str:
-    """Three digits that count, such as '0.123', '12.3' or '1230'."""
+    """At least three significant digits, for example '0.123', '12.3' or '1230'."""
     if samples_per_second >= 100:
         return f'{samples_per_second:.0f}'
     return f'{samples_per_second:#.3g}'
 
 
 def can_show_a_bar() -> bool:
-    """Whether stderr is a terminal with a width; one that only a program reads may have none."""
+    """Whether stderr is a terminal with a width. A pseudo-terminal that a program reads may have width 0."""
     return sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns > 0
 
 
@@ -247,12 +247,12 @@ _is_followed = False
 
 
 def current() -> RunProgress | None:
-    """The progress of the run under way in this process, if there is one and it has begun to train."""
+    """The progress of this process's current run; None if there is none or it has not begun to train."""
     return _current
 
 
 def begin(progress: RunProgress) -> bool:
-    """Makes it the current one; False, and nothing is done, where no block of :func:`following_a_run` would end it."""
+    """Makes ``progress`` the current one. Outside of :func:`following_a_run` does nothing and returns False."""
     global _current
     if _is_followed:
         _current = progress
@@ -261,7 +261,7 @@ def begin(progress: RunProgress) -> bool:
 
 @contextlib.contextmanager
 def following_a_run() -> Iterator[None]:
-    """For the time of a run: what is begun inside is closed at the end, however it ends."""
+    """Wraps a run: progress begun inside the block is closed when the block ends, also after an error."""
     global _current, _is_followed
     kept = _current, _is_followed
     _current, _is_followed = None, True
@@ -277,7 +277,7 @@ def following_a_run() -> Iterator[None]:
 
 
 class _AboveBars:
-    """A stream that prints above the bars on the terminal, which are drawn again below."""
+    """A stream that prints above the progress bars of a terminal."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -1,4 +1,4 @@
-"""The random generators of a process, kept in a training state and put back on resume."""
+"""The random generators of a process: saved in a training state and restored on resume."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import torch
 def random_state(device: torch.device) -> dict[str, Any]:
     """The state of Python's, numpy's and torch's global generators, and of the CUDA generator of ``device``.
 
-    Plain numbers and tensors only, which torch.load reads back by its safe rules.
+    It holds plain numbers and tensors only, so torch.load can read it with ``weights_only``.
     """
-    # the global generator is the one stock data sets and networks draw from
+    # stock data sets and networks draw from numpy's global generator
     kind, words, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002
     state = {
         'python': random.getstate(),
@@ -29,7 +29,7 @@ def random_state(device: torch.device) -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any], device: torch.device) -> None:
-    """Puts a state from :func:`random_state` back. One saved on a CPU leaves the CUDA generator as it is."""
+    """Restores a state from :func:`random_state`. A state saved on a CPU does not change the CUDA generator."""
     version, words, gauss = state['python']
     random.setstate((version, tuple(words), gauss))
     kind, numpy_words, *further = state['numpy']
@@ -41,7 +41,7 @@ def set_random_state(state: dict[str, Any], device: torch.device) -> None:
 
 @contextmanager
 def random_state_kept(device: torch.device) -> Iterator[None]:
-    """What is drawn inside is drawn from the generators as they are, and then given back to them."""
+    """Restores the generators at the end of the block, so draws inside it do not affect later ones."""
     state = random_state(device)
     try:
         yield

@@ -1,4 +1,4 @@
-"""On a resume: the option file's settings of optimizers and schedules win over those of the training state."""
+"""On a resume, the option file's settings of optimizers and schedulers override those of the training state."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 import torch
 
-# The name under which torch keeps a group's base rate, and the one the option file has for it.
+# torch's name for the base rate of a parameter group, and its name in the option file
 _WORDS = {'initial_lr': 'lr'}
 
 
 class OptionFileSettings:
-    """The settings that optimizers and schedulers were built with, kept while a training state is loaded into them.
+    """Settings of optimizers and schedulers from the option file, kept while a training state is loaded into them.
 
     Args:
         optimizers: As built from the option file.
         schedulers: As built from the option file.
-        warn: Takes one line for each setting that the state has otherwise.
+        warn: Called with one line for each setting that differs in the state.
     """
 
     def __init__(
@@ -29,11 +29,11 @@ class OptionFileSettings:
         self._schedulers = [(each, _constructor_arguments(each)) for each in schedulers]
 
     def fitting_states(self, states: Sequence[dict[str, Any]], iteration: int | None) -> list[dict[str, Any]]:
-        """The schedulers' states; a state of another kind of scheduler gives way to the new scheduler's own.
+        """The states to load. A state of another kind of scheduler is replaced by the new scheduler's own.
 
         Args:
-            states: Of the schedulers, in their order.
-            iteration: The run's iteration, at which a scheduler of another kind starts.
+            states: The saved states of the schedulers, in order.
+            iteration: The run's iteration; a new kind of scheduler starts there.
         """
         return [
             self._fitting_state(scheduler, state, iteration)
@@ -41,7 +41,7 @@ class OptionFileSettings:
         ]
 
     def put_back(self) -> None:
-        """Sets the option file's values again, after the state was loaded."""
+        """Restores the option file's values after the state was loaded."""
         for optimizer, groups in self._optimizers:
             for group, settings in zip(optimizer.param_groups, groups, strict=True):
                 for name, value in settings.items():
@@ -73,7 +73,7 @@ class OptionFileSettings:
 
 
 def _group_settings(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
-    """Settings of each parameter group; `lr` is left out: it is where the schedule stands."""
+    """Settings of each parameter group without `lr`, which is the schedule's progress."""
     return [
         {name: value for name, value in group.items() if name not in ('params', 'lr')}
         for group in optimizer.param_groups

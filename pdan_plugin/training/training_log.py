@@ -1,4 +1,4 @@
-"""What a run reports while it trains: the lines of its log, its tensorboard, its history and its progress bar."""
+"""Output of a run while it trains: log lines, tensorboard, history and progress bar."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from pdan_plugin.training import history, progress
 
 
 def samples_per_iteration(opt: dict[str, Any]) -> int:
-    """Training samples that one optimizer step takes on all ranks together."""
+    """Number of training samples in one optimizer step, all ranks together."""
     in_process = 1 if opt['dist'] else max(opt['num_gpu'], 1)
     per_rank = opt['datasets']['train']['batch_size_per_gpu'] * in_process
     return per_rank * opt['world_size'] * (opt['train'].get('accumulation_steps') or 1)
 
 
 class TrainingLog:
-    """The toolbox's `MessageLogger`, by its call signature and the form of its lines.
+    """Replaces the toolbox's `MessageLogger`, with the same signature and form of lines.
 
-    Between `time (data)` and the losses a line has a bracket of its own: samples per second over all ranks, the share
-    of the time spent waiting for batches, and the peak memory of rank 0. The means are over the iterations since the
-    line before, and leave validations and saving out. The remaining time is estimated from the iterations of this
-    process. Losses and learning rates also go to the run's history.
+    Between `time (data)` and the losses, a line has another bracket: samples per second over all ranks, the share of
+    time spent waiting for batches, and the peak memory of rank 0. These are means over the iterations since the line
+    before, without validations and saving. The remaining time is estimated from the iterations of this process. Losses
+    and learning rates are also written to the run's history.
 
     Args:
         opt: The options of the run.
@@ -47,16 +47,15 @@ class TrainingLog:
                 self.progress.show_bar(self.logger)
 
     def reset_start_time(self) -> None:
-        """The trainer calls it after a run's first iteration, to leave that out of the time that is left."""
-        # which is done in resumed runs too, so there is nothing to do here
+        """Does nothing. The trainer calls it after the first iteration; the remaining time already leaves that out."""
 
     @master_only
     def __call__(self, log_vars: dict[str, Any]) -> None:
-        """Writes what is known of an iteration that is done.
+        """Writes the log line and the records of a finished iteration.
 
         Args:
-            log_vars: `epoch`, `iter`, `lrs`; `time` and `data_time`, seconds, for the line where the steps of
-                the trainer are not followed; all else is logged by its name.
+            log_vars: `epoch`, `iter`, `lrs`; `time` and `data_time` in seconds, used only if the trainer's steps are
+                not followed; all other values are logged by name.
         """
         values = dict(log_vars)
         epoch, iteration, learning_rates = values.pop('epoch'), values.pop('iter'), values.pop('lrs')

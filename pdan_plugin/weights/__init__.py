@@ -1,1 +1,1 @@
-"""Weights files in and out: checkpoints, safetensors, ONNX, and the weights that come with this package."""
+"""Reading and writing weights: checkpoints, safetensors, ONNX, and the weights that come with this package."""

@@ -1,4 +1,4 @@
-"""A trained network made one that computes in float16, but for what decides the grey levels."""
+"""Converts a trained network to float16, except the operations that decide the grey levels."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor, nn
 
 
 def float16_network(network: nn.Module, example: Tensor) -> nn.Module:
-    """A copy of a network that computes in float16 between its first layer and its last.
+    """Copies a network and lets the copy compute in float16 from its first layer to the one before the last.
 
-    The picture comes and goes in float32. What is done to it before the first layer (the mean, the range), the last
-    layer and what follows (range, mean, long skip) are in float32, because float16 holds a grey level only to a
-    quarter. The parameters of all other layers are float16, and a layer casts what reaches it in another type.
+    Input and output are float32. So are the operations before the first layer (mean, range), the last layer, and the
+    operations after it (range, mean, long skip), because float16 resolves only a quarter of a grey level. All other
+    layers have float16 parameters and cast their inputs.
 
     Args:
-        network: in eval mode, in float32, its parameters within float16's range.
-        example: a batch the network takes, which shows the order of its layers.
+        network: in eval mode, in float32, with parameters within float16's range.
+        example: an input batch; running it shows the order of the layers.
     """
     converted = copy.deepcopy(network)
     layers = [module for module in converted.modules() if any(True for _ in module.parameters(recurse=False))]
@@ -34,7 +34,7 @@ def float16_network(network: nn.Module, example: Tensor) -> nn.Module:
 
 
 def _last_run(network: nn.Module, layers: list[nn.Module], example: Tensor) -> nn.Module:
-    """The layer with parameters that the forward pass comes to last."""
+    """The last layer with parameters in the forward pass."""
     order: list[nn.Module] = []
     handles = [layer.register_forward_pre_hook(lambda module, _: order.append(module)) for layer in layers]
     with torch.no_grad():

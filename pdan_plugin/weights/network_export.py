@@ -1,4 +1,4 @@
-"""`scripts/export_onnx.py`: a trained network as one file for use elsewhere, of the kind its ending names."""
+"""`scripts/export_onnx.py`: writes a trained network as one ONNX or safetensors file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.machine.sizes import disk_in_words
 from pdan_plugin.weights.onnx_export import DEFAULT_OPSET, OPSETS, export_onnx, require_packages
 from pdan_plugin.weights.packaged_weights import find_weights
 from pdan_plugin.weights.trained_network import load_recorded_network, save_trained_network
@@ -21,27 +22,27 @@ def export_network(
     opset: int | None = None,
     tell: Callable[[str], None] = print,
 ) -> str:
-    """Writes ``output``, FILE.onnx or FILE.safetensors; see :func:`~pdan_plugin.weights.onnx_export.export_onnx`
-    and :func:`~pdan_plugin.weights.trained_network.save_trained_network`.
+    """Writes ``output``, FILE.onnx or FILE.safetensors, with :func:`~pdan_plugin.weights.onnx_export.export_onnx` or
+    :func:`~pdan_plugin.weights.trained_network.save_trained_network`.
 
     Args:
         weights: A file, or the name of weights that come with this package.
 
     Returns:
-        What was made, and the next command.
+        A text for the user: the file written, and the next command.
 
     Raises:
-        RequestError: as these two, and where the request itself is wrong; nothing is written then.
-        WorkError: the ONNX model does not compute what torch does.
+        RequestError: as these two, or the request is wrong; nothing was written.
+        WorkError: the result of the ONNX model differs from torch's.
     """
     kind = output.suffix.lower()
     weights, _ = find_weights(weights)
     if kind not in ('.onnx', '.safetensors'):
-        raise RequestError(f'-o {output}: expected a name that ends in .onnx or .safetensors.')
+        raise RequestError(f'-o {output}: expected a file name that ends in .onnx or .safetensors.')
     if output.is_dir():
-        raise RequestError(f'-o {output} is a folder; give the name of a file.')
+        raise RequestError(f'-o {output} is a folder; give a file name.')
     if output.resolve() == weights.resolve():
-        raise RequestError(f'-o {output} is the weights file itself; give another name.')
+        raise RequestError(f'-o {output} is also the weights file to read; give another name.')
     if kind == '.safetensors' and opset is not None:
         raise RequestError('--opset is for an ONNX model; leave it out, or give -o FILE.onnx.')
     if opset is not None and opset not in OPSETS:
@@ -61,4 +62,4 @@ def export_network(
 
 
 def _described(output: Path) -> str:
-    return f'{output}: {output.stat().st_size / 2**20:.1f} MiB'
+    return f'{output}: {disk_in_words(output.stat().st_size)}'

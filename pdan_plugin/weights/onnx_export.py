@@ -1,7 +1,7 @@
-"""A trained network as an ONNX model for pictures of any size, held against torch before it gets its name.
+"""Exports a trained network as an ONNX model for pictures of any size, and compares it with torch before saving.
 
-torch's newer exporter (torch.export, then onnxscript) is used: it traces PDAN's own autograd functions as the plain
-operations they are made of, which the older one cannot, and refuses or shows a size that is no longer free.
+Uses torch's newer exporter (torch.export, then onnxscript). Unlike the older one, it traces PDAN's autograd functions
+as plain operations, and rejects or shows a size that became fixed.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ DEFAULT_OPSET = 18
 OPSETS = range(18, 24)
 INPUT, OUTPUT = 'input', 'output'
 
-# (batch, height, width): traced at the first; compared at the others, of which some are odd and one lies on its side
+# (batch, height, width): one size to trace, others to compare, with odd sizes and with one taller than wide
 TRACED_SIZE = (2, 24, 40)
 CHECKED_SIZES = ((1, 32, 48), (1, 33, 47), (2, 45, 23))
-# in units of the picture's range, [0, 1]: rounding of sums in another order, and one grey level
+# for values in [0, 1]: fp32 allows for sums in another order, fp16 for one grey level
 TOLERANCE = {'fp32': 0.1 / 255, 'fp16': 1 / 255}
 _FLOAT32_SUMS = ('ReduceMean', 'ReduceSum', 'GlobalAveragePool')
 
@@ -49,26 +49,26 @@ def export_onnx(
     opset: int = DEFAULT_OPSET,
     tell: Callable[[str], None] = print,
 ) -> float:
-    """Writes a network as an ONNX model, if onnxruntime computes with it what torch computes.
+    """Writes a network as an ONNX model, if onnxruntime computes the same results with it as torch.
 
-    The model takes ``input`` (batch, c, height, width), float32 RGB in [0, 1], all but c free, and gives ``output``
-    (batch, c, scale * height, scale * width), float32, not clipped. With ``float16`` its inner layers are float16
-    (:func:`~pdan_plugin.weights.float16_network.float16_network`) and means over the picture are summed in
-    float32, whatever the program that runs it; input and output stay float32, so that it takes the place of the other.
-    Its metadata: scale, color_order, value_range, precision, and the record's texts.
+    The model maps ``input`` (batch, c, height, width), float32 RGB in [0, 1], to ``output`` (batch, c, scale * height,
+    scale * width), float32, not clipped. All sizes but c are free. With ``float16`` the inner layers are float16
+    (:func:`~pdan_plugin.weights.float16_network.float16_network`), but means over the picture are summed in float32 in
+    any runtime. Input and output stay float32, so the two models are interchangeable. The metadata holds scale,
+    color_order, value_range, precision, and the texts of ``record``.
 
     Args:
-        network: in eval mode, on the CPU, in float32; takes and gives one batch of pictures.
-        tell: is called with a line at each step.
+        network: in eval mode, on the CPU, in float32; maps one batch of pictures to one.
+        tell: called with a line of text at each step.
 
     Returns:
-        By how much an output differed from float32 in torch at most, in grey levels (1/255); of float16, also
-        torch's own, as onnxruntime's CPU layers may compute in float32.
+        The largest difference of an output from float32 in torch, in grey levels (1/255). For float16 this includes
+        float16 in torch, because onnxruntime may compute float16 layers in float32 on a CPU.
 
     Raises:
-        RequestError: a package is missing; the network is no such network, cannot be exported or is not free in its
-            size; a weight is beyond float16's range; the place cannot be written to.
-        WorkError: the model's output is not torch's. In every case ``path`` holds what it held before.
+        RequestError: a package is missing; the network has other inputs or outputs, cannot be exported, or accepts only
+            one size; a weight is beyond float16's range; the file cannot be written.
+        WorkError: the model's output differs from torch's. After an error ``path`` is unchanged.
     """
     require_packages()
     if opset not in OPSETS:
@@ -110,7 +110,7 @@ def export_onnx(
 
 
 def require_packages() -> None:
-    """A RequestError that names the pip command, where a package for ONNX is missing."""
+    """Raises a RequestError with the pip command if a package for ONNX is missing."""
     missing = []
     for package in PACKAGES:
         try:
@@ -143,18 +143,18 @@ def _run(network: nn.Module, batch: Tensor) -> Tensor:
 
 
 def _reference(network: nn.Module, record: NetworkRecord, batch: Tensor) -> np.ndarray:
-    told = f'{record.options["type"]} given {tuple(batch.shape)}'
+    case = f'{record.options["type"]} with input {tuple(batch.shape)}'
     try:
         output = _run(network, batch)
     except Exception as error:
         raise RequestError(
-            f'{told} fails in torch itself ({_first_line(error)}), so no model for pictures of any size can be made of '
-            'it. A network is exported that takes one batch of pictures (b, c, h, w) of any size.'
+            f'{case} fails in torch ({_first_line(error)}). Only a network that takes one batch of pictures '
+            '(b, c, h, w) of any size can be exported.'
         ) from error
     if not isinstance(output, Tensor) or output.dim() != 4 or output.dtype != torch.float32:
-        raise RequestError(f'{told} does not give one batch of pictures (b, c, h, w), which is what can be exported.')
+        raise RequestError(f'{case} does not return one float32 batch of pictures (b, c, h, w); it cannot be exported.')
     if not output.isfinite().all():
-        raise RequestError(f'{told} gives numbers that are not finite: the weights of {record.source} are of no use.')
+        raise RequestError(f'{case} returns values that are not finite: the weights of {record.source} are unusable.')
     return output.numpy()
 
 
@@ -164,14 +164,14 @@ def _scale(record: NetworkRecord, pictures: Sequence[Tensor], outputs: Sequence[
         b, _, h, w = batch.shape
         if (b, scale * h, scale * w) != (output.shape[0], *output.shape[2:]):
             raise RequestError(
-                f'{record.options["type"]} makes {output.shape} of {tuple(batch.shape)}, which is no whole multiple '
+                f'{record.options["type"]} maps {tuple(batch.shape)} to {output.shape}, which is not a whole multiple '
                 'of the size; it cannot be exported.'
             )
     return scale
 
 
 def _traced(network: nn.Module, example: Tensor, record: NetworkRecord, opset: int) -> Any:
-    """The model as onnx's ModelProto, with names for the free sizes."""
+    """The model as onnx's ModelProto, with named free sizes."""
     free = {axis: torch.export.Dim(name) for axis, name in ((0, 'batch'), (2, 'height'), (3, 'width'))}
     try:
         with torch.no_grad(), _quiet():
@@ -189,18 +189,17 @@ def _traced(network: nn.Module, example: Tensor, record: NetworkRecord, opset: i
     written = next(each.version for each in model.opset_import if each.domain == '')
     if written != opset:
         raise RequestError(
-            f'{record.options["type"]} has layers that cannot be put as opset {opset}; leave --opset out, or give '
+            f'{record.options["type"]} has layers that opset {opset} does not have; leave --opset out, or give '
             f'{written}.'
         )
     return model
 
 
 def _sum_in_float32(model: Any) -> None:
-    """Puts casts around sums over many values: over a large picture they are beyond float16, where a program that runs
-    the model sums in it."""
+    """Adds casts to float32 around means and sums: over a large picture, a sum in float16 can overflow."""
     from onnx import TensorProto, helper
 
-    # every value of the graph that is not float16 reaches such a node through no layer: only float16 is recast
+    # only float16 values need the casts
     types = {each.name: each.type.tensor_type.elem_type for each in model.graph.value_info}
     nodes = []
     for node in model.graph.node:
@@ -222,22 +221,20 @@ def _write(model: Any, facts: dict[str, str], path: Path) -> None:
     import onnx
 
     for part in (*model.graph.node, *model.graph.initializer, *model.graph.value_info):
-        del part.metadata_props[:]  # the exporter's notes: source lines, and the paths of this machine
+        del part.metadata_props[:]  # remove the exporter's notes: source lines, and paths of this machine
     onnx.helper.set_model_props(model, facts)
     onnx.checker.check_model(model)
     try:
         path.write_bytes(model.SerializeToString())
     except ValueError as error:  # protobuf's limit of 2 GiB
-        raise RequestError(
-            f'the model is too large for one file ({error}); with --fp16 it takes half of it.'
-        ) from error
+        raise RequestError(f'the model is too large for one file ({error}); --fp16 halves its size.') from error
 
 
 def _session(path: Path) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # its errors come as exceptions too
+    options.log_severity_level = 4  # errors are raised as exceptions
     options.intra_op_num_threads = usable_cores()
     return onnxruntime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
 
@@ -247,29 +244,31 @@ def _computed(session: Any, batch: Tensor, record: NetworkRecord) -> np.ndarray:
         return session.run([OUTPUT], {INPUT: batch.numpy()})[0]
     except Exception as error:
         raise RequestError(
-            f'{record.options["type"]} is bound to the size it was traced at: the model fails at {tuple(batch.shape)} '
+            f'{record.options["type"]} works only at the traced size: the model fails at {tuple(batch.shape)} '
             f'({_first_line(error)}). Networks with fixed windows, such as SwinIR, cannot be exported for pictures of '
             'any size; use `basicsr restore`, or save safetensors.'
         ) from error
 
 
 def _compare(which: str, found: np.ndarray, expected: np.ndarray, batch: Tensor, precision: str) -> float:
-    """The largest difference; a WorkError where it is too large."""
+    """The largest difference; raises a WorkError if it is too large."""
     if found.shape != expected.shape:
-        raise WorkError(f'{which}: {found.shape} for {tuple(batch.shape)}, expected {expected.shape}; nothing is kept.')
+        raise WorkError(
+            f'{which}: {found.shape} for {tuple(batch.shape)}, expected {expected.shape}; nothing was saved.'
+        )
     difference = float(np.abs(found.astype(np.float64) - expected).max())
-    if not difference <= TOLERANCE[precision]:  # not a number is too large, too
+    if not difference <= TOLERANCE[precision]:  # also rejects nan
         raise WorkError(
             f'{which}: the output for {tuple(batch.shape)} differs from float32 in torch by up to '
             f'{255 * difference:.3g} grey levels, and {255 * TOLERANCE[precision]:g} is allowed for {precision}; '
-            f'nothing is kept.{" Leave --fp16 out." if precision == "fp16" else ""}'
+            f'nothing was saved.{" Leave --fp16 out." if precision == "fp16" else ""}'
         )
     return difference
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's notes about itself; what goes wrong comes as an exception."""
+    """Silences the exporter's notes; errors are raised as exceptions."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""The weights that come with this package, and how `-w` names them."""
+"""The weights that come with this package, and their names for `-w`."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ DEFAULT = 'pdan_small'
 
 
 def packaged_weights() -> dict[str, Path]:
-    """Every file of weights in the package by its name, the file's without its ending."""
+    """Name (the file name without its ending) -> file, for all weights in the package."""
     return {path.stem: path for path in sorted(FOLDER.glob('*.safetensors'))}
 
 
 def find_weights(asked: Path | None) -> tuple[Path, bool]:
-    """The file to use, and whether it was found by its name in the package.
+    """The weights file to use, and whether it comes from the package.
 
     Args:
-        asked: A file, or the name of packaged weights; a file of that name comes first. None for the default.
+        asked: A file, or the name of packaged weights; an existing file has priority. None for the default.
 
     Returns:
-        A file as it was asked for, whether or not it exists.
+        (file, is packaged). A path is returned as given, even if it does not exist.
 
     Raises:
-        RequestError: A bare word that is neither.
+        RequestError: A bare word that is neither a file nor the name of packaged weights.
     """
     packaged = packaged_weights()
     name = DEFAULT if asked is None else str(asked)
@@ -34,6 +34,6 @@ def find_weights(asked: Path | None) -> tuple[Path, bool]:
         return asked, False
     if name not in packaged:
         raise RequestError(
-            f'{name}: no such weights file, and the package has no weights of that name{did_you_mean(name, packaged)}'
+            f'{name}: no such weights file, and no weights of this name in the package{did_you_mean(name, packaged)}'
         )
     return packaged[name], True

@@ -1,4 +1,4 @@
-"""Builds the network a weights file belongs to, ready for use, and writes it as a file that says so itself."""
+"""Builds the network of a weights file for inference, and writes it as a file that describes its network."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class NetworkRecord:
-    """Which network a weights file is for, and where it comes from.
+    """The network that a weights file belongs to, and its training.
 
     Attributes:
-        options: ``network_g`` of its training, ``type`` and the arguments of its constructor.
-        source: the file that says so.
-        name: of the training; None if unknown, as ``iteration``.
-        iteration: after which the weights were saved.
-        param_key: which of the training's two sets of weights they are, 'params_ema' or 'params'; None if unknown.
+        options: ``network_g`` of its training: ``type`` and the arguments of the constructor.
+        source: the file that these options come from.
+        name: name of the training; None if unknown.
+        iteration: the iteration at which the weights were saved; None if unknown.
+        param_key: 'params_ema' or 'params', whichever of the two the weights are; None if unknown.
     """
 
     options: dict[str, Any]
@@ -49,7 +49,7 @@ class NetworkRecord:
     param_key: str | None = None
 
     def metadata(self) -> dict[str, str]:
-        """The record as texts, for a file's metadata; :func:`network_record` reads it again."""
+        """The record as texts for a file's metadata; :func:`network_record` reads them."""
         known = {'name': self.name, 'iteration': self.iteration, 'param_key': self.param_key}
         return {
             'format_version': str(FORMAT_VERSION),
@@ -62,9 +62,9 @@ class NetworkRecord:
 def load_trained_network(
     weights: Path, option_file: Path | None = None, device: torch.device | str = 'cpu'
 ) -> nn.Module:
-    """The network in eval mode on ``device`` in float32, with its moving-average weights where the file has them.
+    """The network in eval mode on ``device`` in float32, with the moving-average weights if the file has them.
 
-    A deblurring branch, which only training needs, is not built. Which network it is: see :func:`network_record`.
+    A deblurring branch, which only training needs, is not built. :func:`network_record` finds the network's options.
 
     Raises:
         RequestError: the network is unknown or cannot be built, or the weights do not fit; the message names the file.
@@ -90,15 +90,15 @@ def load_recorded_network(
 
 
 def network_record(weights: Path, option_file: Path | None = None) -> NetworkRecord:
-    """Which network a weights file is for, as it is used: a deblurring branch is left out.
+    """Finds the network that a weights file belongs to, for inference: without a deblurring branch.
 
-    ``network_g`` is read from ``option_file``; without one from the metadata of a safetensors file that
-    :func:`save_trained_network` wrote, else from the option file the trainer left in the experiment folder
-    (``experiments/NAME/*.yml`` beside ``experiments/NAME/models/``).
+    ``network_g`` is read from ``option_file``; if that is None, from the metadata that :func:`save_trained_network`
+    wrote into a safetensors file, else from the option file in the experiment folder (``experiments/NAME/*.yml`` beside
+    ``experiments/NAME/models/``).
 
     Raises:
-        RequestError: no such weights file; no option file, or none that says which network; metadata that cannot be
-            read. The message names the file.
+        RequestError: there is no such weights file or no option file, ``network_g`` is missing in it, or the metadata
+            cannot be read. The message names the file.
     """
     refuse_what_is_no_file(weights)
     record = _record_inside(weights) if option_file is None and is_safetensors(weights) else None
@@ -114,20 +114,20 @@ def network_record(weights: Path, option_file: Path | None = None) -> NetworkRec
         )
     network = find_registered(ARCH_REGISTRY, record.options['type'])
     if network is None:
-        told = unknown_name(ARCH_REGISTRY, 'arch', record.options['type'])
-        raise RequestError(f'{record.source}: network_g.type: {told}')
+        reason = unknown_name(ARCH_REGISTRY, 'arch', record.options['type'])
+        raise RequestError(f'{record.source}: network_g.type: {reason}')
     if 'deblur_branch' in inspect.signature(network).parameters:
         record.options['deblur_branch'] = False
     return record
 
 
 def save_trained_network(network: nn.Module, record: NetworkRecord, path: Path, *, float16: bool = False) -> None:
-    """Writes a network as safetensors that carries its record, so that it can be loaded from this file alone.
+    """Writes a network with its record as safetensors, so that it can be loaded without an option file.
 
-    With ``float16`` the weights take half the space; the network loaded from them is a float32 network again.
+    With ``float16`` the weights take half the space; loading converts them to float32.
 
     Raises:
-        RequestError: a weight is beyond float16's range, or the place cannot be written to; what was there is kept.
+        RequestError: a weight is beyond float16's range, or the file cannot be written; then it is unchanged.
     """
     weights = network.state_dict()
     write_safetensors(path, in_float16(weights, path) if float16 else weights, record.metadata())
@@ -142,12 +142,14 @@ def _built(record: NetworkRecord) -> nn.Module:
 
 def _network_options(found: Any, source: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or 'type' not in found:
-        raise RequestError(f'{source}: network_g with a type is missing; it says which network the weights are for.')
+        raise RequestError(
+            f'{source}: network_g with a type is missing; it is needed to build the network of the weights.'
+        )
     return dict(found)
 
 
 def _record_inside(weights: Path) -> NetworkRecord | None:
-    """The record in a safetensors file's metadata; None where it has none, as files of other makers."""
+    """The record in a safetensors file's metadata; None if it has none, as in files of other programs."""
     metadata = read_metadata(weights)
     if 'network_g' not in metadata:
         return None
@@ -155,7 +157,7 @@ def _record_inside(weights: Path) -> NetworkRecord | None:
     version = metadata.get('format_version', '')
     if version != str(FORMAT_VERSION):
         raise RequestError(
-            f'{weights}: its metadata has format_version {version or "(none)"}, and this pdan_plugin ({__version__}) '
+            f'{weights}: its metadata has format_version {version or "(none)"}, but this pdan_plugin ({__version__}) '
             f'reads {FORMAT_VERSION}; it was written by {metadata.get("pdan_plugin", "another program")}. {way_out}'
         )
     try:
@@ -172,9 +174,9 @@ def _option_file_of(weights: Path) -> Path:
     folder = weights.resolve().parent.parent
     found = sorted(folder.glob('*.yml'))
     if weights.resolve().parent.name != 'models' or not found:
-        read_any_weights(str(weights))  # who gives no weights at all is told that, not asked for an option file
+        read_any_weights(str(weights))  # if it is no weights file, report that first
         raise RequestError(
-            f'{weights} lies in no experiment folder, so the network it is for is unknown. Give the option file '
+            f'{weights} is not in an experiment folder, so its network is unknown. Give the option file '
             'it was trained with: -opt FILE.'
         )
     if len(found) > 1:

@@ -1,4 +1,4 @@
-"""Weights files: the toolbox's form and safetensors are read, safetensors is written; no code in a file is ever run."""
+"""Weights files: reads the toolbox's format and safetensors, writes safetensors; never runs code from a file."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from pdan_plugin.errors import RequestError, refusing_unwritable, some_of
 from pdan_plugin.files.torch_files import SAVED_ANEW, loading_reason, refuse_code
 from pdan_plugin.files.whole_files import write_whole
 
-_HEADER_LENGTH = 8  # bytes a safetensors file begins with: the length of its JSON header, little-endian
+_HEADER_LENGTH = 8  # bytes at the start of a safetensors file: the length of its JSON header, little-endian
 FLOAT16_MAX = torch.finfo(torch.float16).max
 
 
 def read_weights(path: str, param_key: str | None = 'params') -> dict[str, Tensor]:
-    """Reads the network weights out of a weights file, on the CPU; no code in the file is ever run.
+    """Reads the network weights from a weights file, on the CPU; never runs code from the file.
 
-    ``param_key`` is for the toolbox's form: 'params_ema' falls back to 'params' where the file has no moving average,
-    as in the toolbox, and says so. A safetensors file holds one set of weights, under no key: it is read for 'params',
-    'params_ema' and None alike, and a line in the log says if its maker noted that it is the other of the two.
+    ``param_key`` is for the toolbox's format. As in the toolbox, 'params' is used if 'params_ema' is missing; the log
+    reports it. A safetensors file holds one set of weights without a key, which is read for 'params', 'params_ema' and
+    None. The log reports if its metadata names the other key.
 
     Raises:
-        RequestError: no such file, no weights file, or no such key; the message lists the keys there are.
+        RequestError: there is no such file, it is not a weights file, or it lacks the key; the message lists its keys.
     """
     if is_safetensors(path):
         return _read_safetensors(path, param_key)
@@ -41,10 +41,10 @@ def read_weights(path: str, param_key: str | None = 'params') -> dict[str, Tenso
 
 
 def read_any_weights(path: str) -> tuple[dict[str, Tensor], str | None]:
-    """Reads the weights to use: the moving average, else ``params``, else a file that is nothing but weights.
+    """Reads the weights for inference: ``params_ema``, else ``params``, else a file that holds only weights.
 
     Returns:
-        The weights, and which they are: 'params_ema', 'params', or None where the file does not say.
+        The weights, and their key: 'params_ema', 'params', or None if the file does not name it.
 
     Raises:
         RequestError: as :func:`read_weights`.
@@ -59,7 +59,7 @@ def read_any_weights(path: str) -> tuple[dict[str, Tensor], str | None]:
 
 
 def is_safetensors(path: str | Path) -> bool:
-    """Whether a file is to be read as safetensors: it has that ending, or it begins as one under another name."""
+    """Whether a file should be read as safetensors: it has that ending, or starts like a safetensors file."""
     if str(path).lower().endswith('.safetensors'):
         return True
     if not os.path.isfile(path):
@@ -68,39 +68,39 @@ def is_safetensors(path: str | Path) -> bool:
         with open(path, 'rb') as file:
             start = file.read(_HEADER_LENGTH + 1)
             size = os.fstat(file.fileno()).st_size
-    except OSError:  # said by who reads it
+    except OSError:  # reported when the file is read
         return False
     length = int.from_bytes(start[:_HEADER_LENGTH], 'little')
     return start[_HEADER_LENGTH:] == b'{' and length <= size - _HEADER_LENGTH
 
 
 def refuse_what_is_no_file(path: str | Path) -> None:
-    """A RequestError for a path at which there is nothing, a folder, or a pipe or device, on which reading may wait."""
+    """Raises a RequestError for a missing path, a folder, or a pipe or device, on which reading may block."""
     if os.path.isdir(path):
         raise RequestError(f'{path} is a folder; give the weights file in it.')
     if not os.path.exists(path):
         raise RequestError(f'{path}: no such weights file.')
     if not os.path.isfile(path):
-        raise RequestError(f'{path} is a pipe or a device; give the weights as a file.')
+        raise RequestError(f'{path} is a pipe or a device; give a weights file.')
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """The texts a safetensors file carries beside its tensors; empty where there are none.
+    """The metadata texts of a safetensors file; empty if there are none.
 
     Raises:
-        RequestError: no such file, or no whole safetensors file.
+        RequestError: there is no such file, or it is not a complete safetensors file.
     """
     with _opened(str(path)) as file:
         return file.metadata() or {}
 
 
 def write_safetensors(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Writes weights and the texts that describe them; the path then holds the whole new file, or what it held before.
+    """Writes weights and metadata texts; the file is replaced as a whole or not at all.
 
     Raises:
-        RequestError: the place cannot be written to.
+        RequestError: the file cannot be written.
     """
-    # copies: tensors of one memory, and such as are laid out channels-last, have no form in the file
+    # contiguous copies: the format has no tensors that share memory or are channels-last
     plain = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in weights.items()}
     with refusing_unwritable(path):
         write_whole(path, safetensors_bytes(plain, metadata={'format': 'pt', **metadata}), durable=True)
@@ -110,12 +110,12 @@ def in_float16(weights: Mapping[str, Tensor], source: str | Path) -> dict[str, T
     """The weights with every float32 or float64 tensor in float16.
 
     Raises:
-        RequestError: a value is beyond float16's range; the message names the tensor. ``source`` is the file's name.
+        RequestError: a value is beyond float16's range; the message names ``source`` and the tensor.
     """
     for name, value in weights.items():
         if value.is_floating_point() and value.numel() and not value.abs().max() <= FLOAT16_MAX:
             raise RequestError(
-                f'{source}: {name} holds {value.abs().max():.3g}, which float16 (at most {FLOAT16_MAX:.0f}) cannot. '
+                f'{source}: {name} holds {value.abs().max():.3g}, beyond float16 (at most {FLOAT16_MAX:.0f}). '
                 'Leave --fp16 out.'
             )
     wide = (torch.float32, torch.float64)
@@ -125,14 +125,14 @@ def in_float16(weights: Mapping[str, Tensor], source: str | Path) -> dict[str, T
 def _read_safetensors(path: str, param_key: str | None) -> dict[str, Tensor]:
     if param_key not in (None, 'params', 'params_ema'):
         raise RequestError(
-            f'{path}: a safetensors file holds one set of weights under no key, so there is no {param_key!r} in it. '
+            f'{path}: a safetensors file holds one set of weights without a key; {param_key!r} cannot be read. '
             'Leave path: param_key_g out.'
         )
     with _opened(path) as file:
         held = (file.metadata() or {}).get('param_key', param_key)
-        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     if param_key is not None and held != param_key:
-        get_root_logger().info(f'{path} holds {held} alone; it is used for {param_key}.')
+        get_root_logger().info(f'{path} holds only {held}, which is used for {param_key}.')
     return _as_weights(weights, path)
 
 
@@ -146,8 +146,8 @@ def _opened(path: str) -> Iterator[Any]:
         if isinstance(error, RequestError):
             raise
         raise RequestError(
-            f'{path} is not a whole safetensors file ({error}). It is cut short, damaged, or of another form under '
-            "this ending: copy it again, or, if it is torch's own form, name it .pth."
+            f'{path} is not a complete safetensors file ({error}). It is truncated, damaged or of another format: copy '
+            "it again, or rename it to .pth if it is of torch's format."
         ) from error
 
 
@@ -158,8 +158,8 @@ def _read(path: str) -> Any:
     except Exception as error:
         refuse_code(path, error, SAVED_ANEW)
         raise RequestError(
-            f'{path} cannot be read as a weights file: it is of another kind, or damaged ({loading_reason(error)}). '
-            'Give a file that torch.save wrote of a state dict, or safetensors; if it was copied or downloaded, do so '
+            f'{path} cannot be read as a weights file: it has another format, or is damaged ({loading_reason(error)}). '
+            'Give a state dict saved with torch.save, or safetensors. If the file was copied or downloaded, do that '
             'again.'
         ) from error
     if isinstance(content, dict) and {'optimizers', 'iter'} <= set(content):
@@ -171,13 +171,13 @@ def _chosen(content: Any, param_key: str, path: str) -> Any:
     if not isinstance(content, dict):
         return content
     if param_key == 'params_ema' and param_key not in content and 'params' in content:
-        get_root_logger().info(f'{path} has no params_ema; params is used.')
+        get_root_logger().info(f'{path} has no params_ema; using params.')
         param_key = 'params'
     if param_key not in content:
         keys = some_of(map(repr, content), 8)
         raise RequestError(
-            f'{path}: no key {param_key!r} in it, only {keys}. Set path: param_key_g to the one that holds the '
-            'weights (none if the file is the weights themselves).'
+            f'{path}: has no key {param_key!r}, only {keys}. Set path: param_key_g to the one that holds the '
+            'weights (none if the file holds only weights).'
         )
     return content[param_key]
 
@@ -186,5 +186,7 @@ def _as_weights(content: Any, path: str) -> dict[str, Tensor]:
     if not isinstance(content, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
     ):
-        raise RequestError(f'{path}: what it holds is no table of names and tensors, so no weights of a network.')
+        raise RequestError(
+            f'{path}: expected a dict of names and tensors (the weights of a network), found something else.'
+        )
     return {name.removeprefix('module.').removeprefix('_orig_mod.'): value for name, value in content.items()}

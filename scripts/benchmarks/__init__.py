@@ -1,3 +1,3 @@
-"""Ours against the plain way, measured on one machine in one run: what ``scripts/benchmark.py`` calls."""
+"""The benchmarks of ``scripts/benchmark.py``: this project against a reference, on one machine in one run."""
 
-import pdan_plugin  # noqa: F401  (mends the toolbox so that it imports)
+import pdan_plugin  # noqa: F401  (repairs the toolbox so that it imports)

@@ -14,7 +14,7 @@ from benchmarks.pictures import SCALE
 from benchmarks.timing import Candidate
 from pdan_plugin.toolbox_fixes import stock_toolbox
 
-# The words a setting's name is made of, joined by '+', and the train options they stand for.
+# A setting's name is made of these words, joined by '+'. Each word sets these train options.
 _WORDS: dict[str, dict[str, Any]] = {
     'fp32': {},
     'bf16': {'precision': 'bf16'},
@@ -22,7 +22,7 @@ _WORDS: dict[str, dict[str, Any]] = {
     'compile': {'compile': True},
 }
 SETTINGS = ('fp32', 'bf16', 'channels_last', 'compile', 'bf16+channels_last', 'bf16+channels_last+compile')
-_PRINT_FREQ = 100  # as the toolbox's option files have it
+_PRINT_FREQ = 100  # as in the toolbox's option files
 
 
 def rcan(features: int) -> dict[str, Any]:
@@ -40,24 +40,24 @@ def rcan(features: int) -> dict[str, Any]:
 
 
 def pdan(features: int, *, deblur_branch: bool = False) -> dict[str, Any]:
-    """A PDAN of that size: RSCA, both groups fused."""
+    """A PDAN of the same size: RSCA, both groups fused."""
     return {**rcan(features), 'type': 'PDAN', 'fuse_levels': 2, 'attention': 'rsca', 'deblur_branch': deblur_branch}
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A model in training, and the toolbox it is to be stepped in.
+    """A model in training, and the toolbox context for its steps.
 
     Attributes:
-        model: The toolbox's SRModel or one of this project's.
-        context: Every use of the model belongs inside it.
+        model: The toolbox's SRModel or one of this project's models.
+        context: Every use of the model must be inside this context.
     """
 
     model: Any
     context: Callable[[], AbstractContextManager]
 
     def step(self, iteration: int, batch: Mapping[str, Any]) -> None:
-        """What the toolbox's trainer does in an iteration (counted from 1), data loading aside; inside ``context``."""
+        """One iteration of the toolbox's trainer (counted from 1), without data loading; call it inside ``context``."""
         self.model.update_learning_rate(iteration, warmup_iter=-1)
         self.model.feed_data(dict(batch))
         self.model.optimize_parameters(iteration)
@@ -65,7 +65,7 @@ class Contender:
             self.model.get_current_log()
 
     def candidate(self, batches: list[dict[str, Any]]) -> Candidate:
-        """Steps through the batches, again and again."""
+        """Steps through the batches in an endless loop."""
         iteration = 0
 
         def call() -> None:
@@ -77,7 +77,7 @@ class Contender:
 
 
 def stock(network: Mapping[str, Any], device: torch.device, seed: int = 0) -> Contender:
-    """The toolbox's SRModel in the toolbox as published; the same seed gives the same weights as :func:`ours`."""
+    """The toolbox's SRModel in the published toolbox; its initial weights are those of :func:`ours`."""
     with stock_toolbox():
         return Contender(_build('SRModel', network, {}, device, seed), stock_toolbox)
 

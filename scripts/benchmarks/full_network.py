@@ -1,4 +1,4 @@
-"""The full PDAN on a CUDA card: against the stock toolbox, against the card's own rate, and how large a batch fits."""
+"""The full PDAN on a CUDA card: against the stock toolbox, against the card's peak rate, and its largest batch."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import torch
 from benchmarks.contenders import Contender, ours, stock
 from benchmarks.pictures import LR_SIZE, training_batch
 from benchmarks.timing import Candidate, medians, memory_of, times_in_turn
-from pdan_plugin.machine.memory import readable_size
 from pdan_plugin.machine.network_size import multiply_accumulates
+from pdan_plugin.machine.sizes import memory_in_words
 from pdan_plugin.option_schema.network_section import build_network
 
 BATCH = 16
 SETTING = 'bf16+channels_last+compile'
-# The search for a batch changes its size all the time, and each size would be compiled anew.
+# Not compiled: the search tries many batch sizes, and each would be compiled again.
 _SEARCH_SETTING = 'bf16+channels_last'
 _LARGEST_TRIED = 4096
 _MATRIX = 8192
 _PRODUCTS = 20
-# A training step computes each product forward, and for the gradients of its input and of its weights.
+# A training step computes each product three times: forward, and for the gradients of input and weights.
 _PRODUCTS_OF_A_STEP = 3
 
 
@@ -88,11 +88,11 @@ def measure_full_network(device: torch.device, rounds: int) -> dict[str, Any]:
 
 
 def bf16_matrix_rate(device: torch.device, rounds: int) -> float:
-    """Operations a second (a multiply-accumulate is two) of a square bfloat16 product, as torch computes it."""
+    """Operations per second (a multiply-accumulate is two) of torch's product of square bfloat16 matrices."""
     left, right = (torch.randn(_MATRIX, _MATRIX, device=device, dtype=torch.bfloat16) for _ in range(2))
 
     def multiply() -> None:
-        for _ in range(_PRODUCTS):  # one alone is over before the clock has been read
+        for _ in range(_PRODUCTS):  # a single product is too short to time
             torch.mm(left, right)
 
     times = times_in_turn({'products': Candidate(multiply)}, rounds, device=device)
@@ -100,9 +100,9 @@ def bf16_matrix_rate(device: torch.device, rounds: int) -> float:
 
 
 def largest_that_fits(fits: Callable[[int], bool], limit: int) -> int:
-    """The largest number up to ``limit`` that fits, where everything smaller than one that fits does; 0: none.
+    """The largest number up to ``limit`` that fits, or 0. Every number below one that fits must fit too.
 
-    Doubles until it no longer fits, then halves the gap.
+    Doubles the number until it does not fit, then bisects.
     """
     good, bad = 0, limit + 1
     tried = 1
@@ -129,7 +129,7 @@ def _largest_batch(device: torch.device, *, checkpointing: bool) -> int:
         copies = -(-size // BATCH)
         batch = {key: crops[key].repeat(copies, 1, 1, 1)[:size] for key in ('lq', 'gt')}
         done = _trains(side, {**batch, 'lq_path': [''] * size})
-        # what the last step left, which a step that ran out of memory leaves whole
+        # free the last step's tensors: a step that ran out of memory keeps them
         model = side.model
         model.lq = model.gt = model.output = None
         model.losses.clear()
@@ -141,13 +141,13 @@ def _largest_batch(device: torch.device, *, checkpointing: bool) -> int:
 
 
 def _trains(side: Contender, batch: Mapping[str, Any]) -> bool:
-    """Whether two steps fit in the card's memory: Adam's state is there from the first on."""
+    """Whether two steps fit in the card's memory; Adam's state is allocated in the first."""
     try:
         for iteration in (1, 2):
             side.step(iteration, batch)
         torch.cuda.synchronize()
     except torch.OutOfMemoryError:
-        return False  # the exception holds the step's tensors until here
+        return False  # until here the exception keeps the step's tensors alive
     return True
 
 
@@ -157,7 +157,7 @@ def _free() -> None:
 
 
 def table(measured: Mapping[str, Any] | None) -> str:
-    """The rows of the card; without one they say so."""
+    """The table's rows for the card; without a card they show that nothing was measured."""
     title = f'Full PDAN (10 groups of 20 blocks, 128 features), batch of {BATCH} x 3 x {LR_SIZE} x {LR_SIZE}, on CUDA'
     if measured is None:
         names = (
@@ -173,7 +173,7 @@ def table(measured: Mapping[str, Any] | None) -> str:
         ratio = measured['seconds']['stock toolbox, fp32'] / seconds
         lines.append(
             f'  {name:<50}{seconds:>10.4f} s/step{measured["samples_per_second"][name]:>10.2f} samples/s'
-            f'{ratio:>8.2f} to stock{readable_size(measured["step_memory"][name]):>12}'
+            f'{ratio:>8.2f} to stock{memory_in_words(measured["step_memory"][name]):>12}'
         )
     lines += [
         f"  share of the card's bf16 matrix rate: {measured['matrix_rate_share']:.1%} "

@@ -1,5 +1,5 @@
-"""How fast a picture is restored: the full PDAN in bfloat16 against the toolbox's RCAN of the same size as it is run
-there, and against what the machine's own convolution reaches."""
+"""Speed of restoring a picture: the full PDAN in bfloat16 against an RCAN of the same size in the stock toolbox, and
+against the rate of a single convolution on the machine."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from benchmarks.full_network import bf16_matrix_rate, full_pdan
 from benchmarks.pictures import SCALE, large_frames
 from benchmarks.timing import Candidate, medians, memory_of, times_in_turn
 from pdan_plugin.errors import RequestError
-from pdan_plugin.machine.memory import readable_size
 from pdan_plugin.machine.network_size import multiply_accumulates
+from pdan_plugin.machine.sizes import memory_in_words
 from pdan_plugin.restoration.inference_network import Restoring, inference_network
 from pdan_plugin.synthesis.bicubic import downsample_uint8
 from pdan_plugin.toolbox_fixes import stock_toolbox
@@ -29,7 +29,7 @@ STOCK = 'stock RCAN, fp32'
 OURS = 'PDAN, bf16'
 COMPILED = 'PDAN, bf16, compiled'
 LAYER = 'one bf16 layer'
-_LAYER_CALLS = 10  # one alone is over before the clock has been read
+_LAYER_CALLS = 10  # a single call is too short to time
 
 
 def benchmark_infer(
@@ -42,11 +42,11 @@ def benchmark_infer(
     size: tuple[int, int] = SIZE,
     compiled: bool = False,
 ) -> dict[str, Any]:
-    """One picture through each side in turn; both networks have the same width, groups and blocks, random weights.
+    """Times one picture through each side in turn. Both networks have the same size and random weights.
 
     Args:
-        size: of the input, (height, width).
-        compiled: time the compiled PDAN as well.
+        size: (height, width) of the input.
+        compiled: Whether to time the compiled PDAN too.
 
     Returns:
         ``ratio`` (how many times faster PDAN in bf16 is than stock RCAN in fp32), ``seconds`` and ``times`` by side,
@@ -104,9 +104,9 @@ def benchmark_infer(
 
 
 def measure_agreement(weights: Path, option_file: Path | None, pictures: int, device: torch.device) -> dict[str, Any]:
-    """How far bf16 is from fp32 for trained weights, on photographs made four times smaller.
+    """The difference between bf16 and fp32 for trained weights, on photographs made four times smaller.
 
-    Random weights say nothing of it: their pictures are noise, and their features have other sizes.
+    Random weights cannot show it: their output is noise, and their features have other magnitudes.
 
     Returns:
         ``within_one_level``: the share of values that round to at most one grey level from fp32's, mean and lowest of
@@ -114,7 +114,7 @@ def measure_agreement(weights: Path, option_file: Path | None, pictures: int, de
         mean and the one farthest from 0; ``pictures``.
 
     Raises:
-        RequestError: the weights do not fit, or restore another scale than 4.
+        RequestError: The weights do not fit, or their scale is not 4.
     """
     network = load_trained_network(weights, option_file)
     by_precision = {each: inference_network(network, device, precision=each) for each in ('fp32', 'bf16')}
@@ -125,7 +125,7 @@ def measure_agreement(weights: Path, option_file: Path | None, pictures: int, de
         for name, restore in by_precision.items():
             restored[name] = (restore(small).clamp(0, 1) * 255).round()
             if restored[name].shape != large.shape:
-                raise RequestError(f'{weights}: agreement is measured at x{SCALE}; this network restores another size.')
+                raise RequestError(f'{weights}: agreement is measured at x{SCALE}; this network has another scale.')
             psnr[name].append(_psnr(restored[name], large * 255))
         shares.append(float(((restored['fp32'] - restored['bf16']).abs() <= 1).double().mean()))
     differences = [low - full for low, full in zip(psnr['bf16'], psnr['fp32'], strict=True)]
@@ -147,7 +147,7 @@ def _picture(size: tuple[int, int], number: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def _layer(features: int, size: tuple[int, int], device: torch.device) -> Any:
-    """The machine's own rate: a bfloat16 3x3 convolution, channels-last, alone."""
+    """A single bfloat16 3x3 convolution, channels-last, which shows the machine's rate."""
     convolution = nn.Conv2d(features, features, 3, padding=1, device=device, dtype=torch.bfloat16)
     convolution = convolution.requires_grad_(False).to(memory_format=torch.channels_last)  # pyright: ignore
     maps = torch.randn(1, features, *size, device=device, dtype=torch.bfloat16).to(memory_format=torch.channels_last)
@@ -175,7 +175,7 @@ def table(result: Mapping[str, Any]) -> str:
         line = f'  {name:<24}{seconds:>10.4f} s'
         if name != LAYER:
             line += f'{result["seconds"][STOCK] / seconds:>8.2f} to stock'
-            line += f'{readable_size(result["peak_memory"][name]):>12}'
+            line += f'{memory_in_words(result["peak_memory"][name]):>12}'
         if name in result['operations_per_second']:
             line += f'{result["operations_per_second"][name] / 1e12:>10.3f} TFLOP/s'
         if name in result['layer_share']:

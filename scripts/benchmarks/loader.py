@@ -1,4 +1,4 @@
-"""Training samples a second from stores of 720p frames, one thread: ours against the stock toolbox's data set."""
+"""Training samples per second from stores of 720p frames, one thread: ours against the stock toolbox's data set."""
 
 from __future__ import annotations
 
@@ -30,24 +30,25 @@ STOCK, STOCK_ON_BMP, OURS_ON_PNG, OURS, OURS_DEGRADED = (
     'ours, BMP store, three pictures',
     'ours, BMP store, noise, JPEG and resampling',
 )
-# Samples a call: enough that a call lasts long against the clock, few enough that a round is short.
+# Samples per call: enough for a precise time, few enough for short rounds.
 _SAMPLES = {STOCK: 12, STOCK_ON_BMP: 24, OURS_ON_PNG: 12, OURS: 256, OURS_DEGRADED: 256}
-# Everything on every sample, which costs the most.
+# Every degradation on every sample, the slowest case.
 _DEGRADATION = {'resize': ['area', 'bilinear'], 'noise_sigma': [1, 10], 'poisson': True, 'jpeg_quality': [40, 95]}
 _STORES = ('train_sharp.lmdb', 'train_blur_bicubic_x4.lmdb', 'train_sharp_bicubic_x4.lmdb')
 
 
 def benchmark_loader(rounds: int, frames: int = 24) -> dict[str, Any]:
-    """Samples of a 256 crop with every augmentation, as float32 tensors, from stores that lie in memory.
+    """Times samples of a 256 crop with every augmentation, as float32 tensors, from stores in memory.
 
-    The stock data set reads the blurred and the sharp picture, ours the small sharp one too, and changes brightness.
+    The stock data set reads the blurred and the sharp picture; ours also reads the small sharp one and changes
+    brightness.
 
     Args:
-        frames: In each store.
+        frames: Number of frames in each store.
 
     Returns:
-        ``ratio`` (ours on BMP to stock on PNG, in samples a second), ``degradation_ms`` (what noise, JPEG and other
-        resampling cost a sample), ``samples_per_second`` by side, ``rounds``, ``frames``.
+        ``ratio`` (ours on BMP to stock on PNG, in samples per second), ``degradation_ms`` (milliseconds per sample for
+        noise, JPEG and other resampling), ``samples_per_second`` by side, ``rounds``, ``frames``.
 
     Raises:
         RequestError: scikit-image is not installed.
@@ -83,7 +84,7 @@ def write_stores(folder: Path, frames: int, codec: str, different: int = 24) -> 
     """Three stores of ``frames`` 720p frames and their small partners; returns the data set's ``dataroot_`` options.
 
     Args:
-        different: After so many frames the pictures come again, under other keys and in other places of the file.
+        different: Number of different pictures; they are repeated under other keys and in other places of the file.
     """
     encoded: list[list[tuple[bytes, tuple[int, int, int], str]]] = []
     for sharp in large_frames(min(frames, different)):
@@ -100,7 +101,7 @@ def write_stores(folder: Path, frames: int, codec: str, different: int = 24) -> 
 
 
 def data_set_options(roots: Mapping[str, Any]) -> dict[str, Any]:
-    """A training data set of these stores, as an option file has it."""
+    """The options of a training data set with these stores, as in an option file."""
     return {
         'name': 'benchmark',
         'type': 'REDSPairedDataset',
@@ -121,7 +122,7 @@ def our_data_set(roots: Mapping[str, Any]) -> REDSPairedDataset:
 
 
 def _stock(roots: dict[str, str]) -> Any:
-    """The toolbox's paired data set on the same stores; it knows two pictures and no brightness."""
+    """The toolbox's paired data set on the same stores; it has two pictures and no brightness."""
     options = data_set_options({name: root for name, root in roots.items() if name != 'dataroot_lq_sharp'})
     del options['use_brightness']
     with stock_toolbox():
@@ -129,7 +130,7 @@ def _stock(roots: dict[str, str]) -> Any:
 
 
 def _reading(dataset: Any, samples: int, context: Callable[[], AbstractContextManager]) -> Candidate:
-    """Reads so many samples of random frames, another lot at every call."""
+    """Reads ``samples`` samples of random frames, different ones at every call."""
     draw = np.random.default_rng(0)
     epochs = iter(range(10**9))
 

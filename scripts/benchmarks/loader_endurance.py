@@ -24,9 +24,9 @@ from pdan_plugin.errors import RequestError
 from pdan_plugin.machine.memory import process_memory
 
 _BATCH = 16
-_LOOKS = 20  # at the memory, over the whole reading
+_LOOKS = 20  # number of memory measurements
 _FRAME_BYTES = sum(bytes_on_disk(size) for size in (1280 * 720 * 3 + 54, *2 * (320 * 180 * 3 + 54,)))
-# What a sample needs: the rows of its crop, over the frames' whole width, of one large and two small pictures.
+# Bytes a sample needs: the rows of its crop, over the frames' whole width, from one large and two small pictures.
 _CROP_BYTES = (256 * 1280 * 3, 64 * 320 * 3, 64 * 320 * 3)
 
 
@@ -34,11 +34,11 @@ def benchmark_endurance(samples: int, workers: Sequence[int], frames: int = 240)
     """Reads ``samples`` through the trainer's loader, batches of 16, for each number of workers.
 
     Returns:
-        ``runs``: for each its ``workers``, ``samples_per_second`` and ``memory``: MB that belong to this process and
-        its workers alone (files' pages not counted), at evenly spaced moments.
+        ``runs``: for each number of workers ``workers``, ``samples_per_second`` and ``memory``: MB of this process and
+        its workers, without pages of files, at evenly spaced moments.
 
     Raises:
-        RequestError: This is no Linux: memory is read from /proc.
+        RequestError: The system is not Linux: memory is read from /proc.
     """
     _needs_linux()
     folder = Path(tempfile.mkdtemp(prefix='benchmark_'))
@@ -66,24 +66,24 @@ def _read_long(options: dict[str, Any], samples: int, workers: int) -> dict[str,
 
 
 def benchmark_cold(folder: Path, gigabytes: float, samples: int, workers: Sequence[int]) -> dict[str, Any]:
-    """Samples a second from stores of which nothing is in memory, against bare reading of the same amounts.
+    """Samples per second from stores that are not in memory, against plain reads of the same amounts.
 
-    The stores are made in ``folder`` and removed at the end. Before each reading the system is told to forget them. The
-    bare reading takes a sample's rows from random places of the file past the system's cache, with as many readers as
-    there are workers (one for none).
+    The stores are made in ``folder`` and removed at the end. Before each run they are dropped from the system's cache.
+    The plain reads take a sample's rows from random places of the file and bypass the cache, with as many readers as
+    workers, at least one.
 
     Returns:
         ``ratio`` (the slowest of loader to disk), ``gigabytes``, ``samples``, and ``runs``: for each number of workers
         ``samples_per_second`` of the loader and of the ``disk``.
 
     Raises:
-        RequestError: Too little room, fewer frames than samples, or no Linux.
+        RequestError: Too little space, fewer frames than samples, or not Linux.
     """
     _needs_linux()
     frames = int(gigabytes * 1e9 / _FRAME_BYTES)
     free = shutil.disk_usage(folder).free
     if frames * _FRAME_BYTES > free:
-        raise RequestError(f'{folder}: stores of {gigabytes:g} GB are asked for, {free / 1e9:.1f} GB are free')
+        raise RequestError(f'{folder}: stores of {gigabytes:g} GB are requested, but only {free / 1e9:.1f} GB are free')
     if frames < samples:
         raise RequestError(f'{samples} samples need as many frames; {gigabytes:g} GB hold {frames} of 720p')
     place = Path(tempfile.mkdtemp(prefix='benchmark_', dir=folder))
@@ -103,7 +103,7 @@ def benchmark_cold(folder: Path, gigabytes: float, samples: int, workers: Sequen
             ours = samples // _BATCH * _BATCH / (time.perf_counter() - start)
             runs.append({'workers': number, 'samples_per_second': ours, 'disk': disk})
             del loader
-            gc.collect()  # the memory map with it: what is mapped cannot be forgotten
+            gc.collect()  # frees the memory map too: mapped pages cannot be dropped from the cache
     finally:
         shutil.rmtree(place)
     return {
@@ -116,7 +116,7 @@ def benchmark_cold(folder: Path, gigabytes: float, samples: int, workers: Sequen
 
 
 def _loader(options: dict[str, Any], workers: int, samples: int) -> Any:
-    """The loader as the trainer builds it, long enough for so many samples."""
+    """The loader as the trainer builds it, long enough for ``samples`` samples."""
     dataset = our_data_set(options)
     sampler = dataset.training_sampler(1, 0, max(1, -(-samples // len(dataset))))
     options = options | {'batch_size_per_gpu': _BATCH, 'num_worker_per_gpu': workers}
@@ -124,7 +124,7 @@ def _loader(options: dict[str, Any], workers: int, samples: int) -> Any:
 
 
 def _read_bare(files: Sequence[Path], samples: int, readers: int) -> float:
-    """Samples a second of reading their bytes alone."""
+    """Samples per second when only their bytes are read."""
     draw = np.random.default_rng(1)
     shares = [samples // readers] * readers
     seeds = draw.integers(2**32, size=readers).tolist()
@@ -157,14 +157,14 @@ def _forget(file: Path) -> None:
 
 
 def _own_megabytes() -> float:
-    """Memory of this process and its workers that no file backs."""
+    """Memory of this process and its workers, without pages of files."""
     processes = (os.getpid(), *(child.pid for child in multiprocessing.active_children()))
     return sum(process_memory('RssAnon', process) or 0 for process in processes if process is not None) / 2**20
 
 
 def _needs_linux() -> None:
     if not hasattr(os, 'O_DIRECT') or not Path('/proc/self/status').exists():
-        raise RequestError('--samples and --cold need Linux: they look at /proc and read past its cache')
+        raise RequestError('--samples and --cold need Linux: they read /proc and bypass the file cache')
 
 
 def table(result: dict[str, Any]) -> str:

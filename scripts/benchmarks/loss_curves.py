@@ -1,4 +1,4 @@
-"""Whether bfloat16 learns as float32 does: the loss of an RCAN in both, beside what chance alone does to it."""
+"""Compares training in bfloat16 and float32: the loss of an RCAN in both, and its random variation."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _COLOURS = {REFERENCE: '#0072B2', TRIED: '#D55E00', OTHER_START: '#777777'}
 
 @dataclass(frozen=True)
 class Run:
-    """One of the runs that are compared; they see the same crops. ``seed`` draws the initial weights."""
+    """One of the compared runs; all see the same crops. ``seed`` draws the initial weights."""
 
     name: str
     is_stock: bool
@@ -55,10 +55,10 @@ def compare_curves(
 ) -> dict[str, Any]:
     """Trains the three runs and draws their losses.
 
-    The runs' states lie in a folder beside the picture while it is not finished; the same call goes on from there.
+    Until the picture is finished, the runs' states are in a folder beside it; the same call continues from them.
 
     Args:
-        picture: The file to draw, in matplotlib's formats by its ending; the losses are written beside it as JSON.
+        picture: The file to draw, in a format of matplotlib by its suffix; the losses are written beside it as JSON.
         described: The machine, for the record.
         state_every: Iterations between two saved states.
 
@@ -69,7 +69,7 @@ def compare_curves(
         them; ``iterations``, ``width``, ``machine``.
 
     Raises:
-        RequestError: too few iterations to compare, a picture that could not be written, or states of another run.
+        RequestError: Too few iterations to compare, a picture that cannot be written, or states of another run.
     """
     if iterations < 2 * _WINDOWS:
         raise RequestError(f'--iterations {iterations}: at least {2 * _WINDOWS} are needed to compare anything.')
@@ -94,8 +94,8 @@ def compare_curves(
 def train_run(
     run: Run, folder: Path, iterations: int, width: int, device: torch.device, *, state_every: int
 ) -> list[float]:
-    """The loss at each iteration, going on from the state in ``folder`` if there is one."""
-    # everything the numbers depend on; the number of iterations is not among it
+    """The loss at each iteration; continues from the state in ``folder`` if there is one."""
+    # everything the numbers depend on, without the number of iterations
     kind = {
         'run': run.name, 'seed': run.seed, 'width': width, 'batch': _BATCH, 'device': device.type,
         'torch': str(torch.__version__),
@@ -145,7 +145,7 @@ def _load(side: Contender, path: Path, kind: Mapping[str, Any]) -> list[float]:
 
 
 def judge(losses: Mapping[str, list[float]]) -> dict[str, Any]:
-    """``mean_loss``, ``difference``, ``noise`` and ``within_noise``, as :func:`compare_curves` has them."""
+    """``mean_loss``, ``difference``, ``noise`` and ``within_noise`` as in :func:`compare_curves`."""
     stretches = {name: _means_of_second_half(values) for name, values in losses.items()}
     difference = _root_mean_square(stretches[TRIED] - stretches[REFERENCE])
     noise = _root_mean_square(stretches[OTHER_START] - stretches[REFERENCE])
@@ -167,7 +167,7 @@ def _root_mean_square(values: np.ndarray) -> float:
 
 
 def draw(losses: Mapping[str, list[float]], picture: Path, title: str) -> None:
-    """Above the losses, smoothed; below how far each is from the float32 run's."""
+    """Draws the smoothed losses (top) and their difference from the float32 run (bottom)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""What the benchmarks compute on: crops of the photographs that scikit-image ships, made smaller as REDS's are."""
+"""The benchmarks' pictures: crops of the photographs that scikit-image ships, downsampled as in REDS."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ WHOLE_PICTURE = (288, 384)
 
 
 def training_batch(size: int, seed: int, number: int) -> dict[str, Any]:
-    """The ``number``-th batch of the sequence ``seed``: random crops, flipped and turned, as a loader hands them over.
+    """The ``number``-th batch of the sequence ``seed``: random crops, flipped and rotated, in a loader's form.
 
     Returns:
-        ``lq`` and ``lq_sharp`` (size, 3, 64, 64), the same pictures, ``gt`` (size, 3, 256, 256), float32 RGB in [0, 1],
-        of 8-bit pictures; ``lq_path`` (size names).
+        ``lq`` and ``lq_sharp`` (size, 3, 64, 64), with equal values, ``gt`` (size, 3, 256, 256), float32 RGB in [0, 1],
+        from 8-bit pictures; ``lq_path`` (size names).
 
     Raises:
         RequestError: scikit-image is not installed.
@@ -49,10 +49,10 @@ def training_batch(size: int, seed: int, number: int) -> dict[str, Any]:
 
 
 def write_validation_pictures(folder: Path, count: int | None = None) -> int:
-    """Writes ``gt`` (288x384) and ``lq`` (72x96) PNG pictures under ``folder``; returns how many pairs.
+    """Writes ``gt`` (288x384) and ``lq`` (72x96) PNG pictures under ``folder``; returns the number of pairs.
 
     Args:
-        count: How many at most; default: all there are (22).
+        count: The most pairs to write; default: all (22).
 
     Raises:
         RequestError: scikit-image is not installed.

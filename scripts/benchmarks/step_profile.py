@@ -1,4 +1,4 @@
-"""Where the time of a training step goes, by kind of work."""
+"""The time of a training step by kind of work."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _COMPILED_NAMES = ('cpp_fused', 'triton_', 'CompiledFxGraph', 'CompiledFunction'
 
 
 def profile_training(width: int, rounds: int, device: torch.device) -> dict[str, Any]:
-    """RCAN and PDAN of a width, each in the faster of the two full settings, batches of 4 of 64x64.
+    """Profiles RCAN and PDAN of a width, each in the faster of the two full settings, batches of 4 of 64x64.
 
     Returns:
         ``networks``: by name ``setting``, ``seconds`` of a step as timed, ``profiled_seconds`` (recording slows it
@@ -53,7 +53,7 @@ def profile_training(width: int, rounds: int, device: torch.device) -> dict[str,
     """
     networks = {}
     for name, network in (('RCAN', rcan(width)), ('PDAN', pdan(width))):
-        with inductor.patch('cpp.enable_kernel_profile', True):  # or compiled kernels would not be told apart
+        with inductor.patch('cpp.enable_kernel_profile', True):  # otherwise compiled kernels have no names
             networks[name] = _profile_network(network, rounds, device, f'{name}, {width} features')
         torch.compiler.reset()
     return {'benchmark': 'train --profile', 'width': width, 'networks': networks}
@@ -85,7 +85,7 @@ def record(side: Contender, step: Callable[[], object], device: torch.device) ->
     operators: dict[str, list[float]] = {}
     for event in profiler.events() or []:
         if event.device_type.name != 'CPU':
-            continue  # a kernel: its time is also its operator's
+            continue  # a kernel: its time is already counted for its operator
         spent = event.self_device_time_total if device.type == 'cuda' else event.self_cpu_time_total
         seconds = spent / 1e6 / _STEPS
         groups[_group(event)] += seconds
@@ -102,7 +102,7 @@ def record(side: Contender, step: Callable[[], object], device: torch.device) ->
 
 @contextmanager
 def _named_parts(model: Any) -> Iterator[None]:
-    """Two parts of a step that the profiler would not name by itself; the optimizer's it does."""
+    """Names two parts of a step for the profiler, which names only the optimizer's by itself."""
     averaged, admitted = model.model_ema, model.guard.admits
 
     def model_ema(*args: Any, **kwargs: Any) -> None:
@@ -132,7 +132,7 @@ def _group(event: Any) -> str:
         return CONVOLUTION_BACKWARD
     if any(name.startswith(('aten::', 'mkldnn::')) and 'conv' in name for name in names):
         return CONVOLUTION_FORWARD
-    # 'pixel_shuffle', and PDAN's own: the only copies of a picture's pixels cut up into sub-pixels
+    # 'pixel_shuffle', and PDAN's own form: the only copies that rearrange pixels into sub-pixels
     if any('pixel_shuffle' in name or 'pixel_unshuffle' in name for name in names) or _cuts_pixels_up(event):
         return PIXEL_SHUFFLE
     if event.name == 'aten::copy_':

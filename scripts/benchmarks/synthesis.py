@@ -1,4 +1,4 @@
-"""A training pair out of the sub-frames of one exposure, 1280x720, one thread: ours against the plain way."""
+"""A training pair from the sub-frames of one exposure, 1280x720, one thread: ours against plain numpy."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from pdan_plugin.synthesis.motion_blur import average_subframes
 WHOLE, AVERAGE, SMALLER = 'the whole pair', 'average in light', '4x smaller, without rounding'
 FLOW, FLOW_PAIR = 'flow interpolation, x16 between two frames', 'of it, before the first frame'
 _RESPONSE = 'gamma'
-_SPEED = 3  # pixels a sub-frame
+_SPEED = 3  # pixels per sub-frame
 
 
 def benchmark_synthesis(rounds: int, subframes: int = 17) -> dict[str, Any]:
-    """A blurred frame out of ``subframes`` sharp ones, and it and the middle one made four times smaller.
+    """Times making a blurred frame from ``subframes`` sharp ones, and downsampling it and the middle one four times.
 
-    The plain way is numpy's: powers and means for the average, the stock toolbox's own port of MATLAB's imresize.
+    The plain way uses numpy's powers and means for the average, and the stock toolbox's port of MATLAB's imresize.
 
     Returns:
         ``ratio`` (the whole pair), ``ratios`` by part, ``seconds`` of both sides by part (``ours``, ``plain``),

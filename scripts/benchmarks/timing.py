@@ -1,4 +1,4 @@
-"""How things are timed against each other on a machine that may be busy, and what machine it was."""
+"""Times candidates against each other on a machine that may be busy, and describes the machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tqdm import tqdm
 from pdan_plugin.errors import RequestError
 from pdan_plugin.machine.cores import about_processor, processor_name, usable_cores
 
-# What makes bfloat16 fast on a CPU; without any of them it is slower than float32.
+# CPU instructions that make bfloat16 fast; without any of them it is slower than float32.
 _BF16_INSTRUCTIONS = ('amx_bf16', 'avx512_bf16', 'bf16')
 
 
@@ -28,8 +28,8 @@ class Candidate:
     """Something to be timed.
 
     Attributes:
-        call: What is timed.
-        context: What it is called in; entering and leaving it is not timed.
+        call: The timed function.
+        context: The context of the calls; entering and leaving it is not timed.
     """
 
     call: Callable[[], object]
@@ -44,14 +44,14 @@ def times_in_turn(
     device: torch.device | None = None,
     description: str | None = None,
 ) -> dict[str, list[float]]:
-    """Seconds of every call: each round calls each candidate once, so that all of them see the same disturbances.
+    """Seconds of every call. Each round calls each candidate once, so that all of them see the same disturbances.
 
     Args:
-        candidates: By name, in the order they are called in.
-        rounds: How many calls of each are timed.
-        warm_up: Rounds before those, not timed; whatever compiles or allocates at first use belongs here.
-        device: What it computes on; a CUDA device is waited for before the clock is read.
-        description: Of the progress bar, which is shown only on a terminal.
+        candidates: By name, in the order of the calls.
+        rounds: Number of timed calls of each candidate.
+        warm_up: Number of rounds before, not timed, for compilation and first allocations.
+        device: The device of the calls; a CUDA device is synchronised before the clock is read.
+        description: Text of the progress bar, which is shown only on a terminal.
     """
     times: dict[str, list[float]] = {name: [] for name in candidates}
     total = (warm_up + rounds) * len(candidates)
@@ -75,10 +75,10 @@ def medians(times: Mapping[str, list[float]]) -> dict[str, float]:
 
 
 def memory_of(call: Callable[[], object], device: torch.device) -> int:
-    """Bytes of tensors a call holds at its peak, beyond those that were there before it.
+    """Peak bytes of the tensors that a call allocates.
 
-    What libraries allocate for themselves (oneDNN's reordered weights, cuDNN's plans) is not counted; cuDNN's work
-    space is, since it comes from torch.
+    Allocations inside libraries (oneDNN's reordered weights, cuDNN's plans) are not counted. cuDNN's workspace is
+    counted, because torch allocates it.
     """
     if device.type == 'cuda':
         torch.cuda.synchronize(device)
@@ -99,7 +99,7 @@ def memory_of(call: Callable[[], object], device: torch.device) -> int:
 
 
 def chosen_device(word: str) -> torch.device:
-    """'auto' (CUDA where there is a device), 'cpu' or 'cuda'.
+    """The device for 'auto' (CUDA if there is a device), 'cpu' or 'cuda'.
 
     Raises:
         RequestError: 'cuda' on a machine without.
@@ -112,9 +112,9 @@ def chosen_device(word: str) -> torch.device:
 
 
 def machine(device: torch.device, *, processes: int = 1, threads: int | None = None) -> dict[str, Any]:
-    """What the figures are figures of.
+    """Describes the machine and the versions that were measured.
 
-    ``load`` is the system's one-minute load average as it was before the benchmark: of a quiet machine, near 0.
+    ``load`` is the system's one-minute load average before the benchmark; near 0 on a quiet machine.
     """
     return {
         'processor': processor_name(),

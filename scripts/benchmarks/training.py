@@ -1,4 +1,4 @@
-"""Training steps a second: the toolbox's SRModel against RestorationModel, on the same network, weights and data."""
+"""Training steps per second: the toolbox's SRModel against RestorationModel, on the same network, weights and data."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from benchmarks.full_network import measure_full_network
 from benchmarks.full_network import table as full_network_table
 from benchmarks.pictures import LR_SIZE, training_batch
 from benchmarks.timing import medians, memory_of, times_in_turn
-from pdan_plugin.machine.memory import readable_size
+from pdan_plugin.machine.sizes import memory_in_words
 
 BATCH = 4
 STOCK = 'stock toolbox, fp32'
 _WITH_BRANCH = 'PDAN with deblurring branch'
-_PDAN_ROUNDS = 3  # its steps are short, and some percent are to be told from noise
+_PDAN_ROUNDS = 3  # times as many rounds: its steps are short, and differences of a few percent matter
 
 
 def benchmark_training(
@@ -27,9 +27,9 @@ def benchmark_training(
     """RCAN (2 groups of 4 blocks) at some widths, in batches of 4 of 64x64; on CUDA the full PDAN too.
 
     Returns:
-        ``ratio``: how many times the stock toolbox's samples a second the best setting reaches, at the width where it
-        gains least. ``pdan_to_rcan``: how many times RCAN's step PDAN's takes, both in that width's best setting, at
-        the width where it is most. ``widths``: everything by width, see :func:`compare_at`. ``full_network``: see
+        ``ratio``: samples per second of the best setting relative to the stock toolbox, at the width with the smallest
+        gain. ``pdan_to_rcan``: time of PDAN's step relative to RCAN's, both in the width's best setting, at the width
+        with the largest ratio. ``widths``: everything by width, see :func:`compare_at`. ``full_network``: see
         :func:`~benchmarks.full_network.measure_full_network`; None without CUDA. ``rounds``, ``batch``
         (shape of the LR batch).
     """
@@ -38,7 +38,7 @@ def benchmark_training(
     by_width = {}
     for width in widths:
         by_width[str(width)] = compare_at(width, rounds, device, settings)
-        # compiled code holds on to its networks, and is looked through at every call
+        # compiled code keeps its networks alive and slows down later calls
         torch.compiler.reset()
         _free(device)
     return {
@@ -55,13 +55,13 @@ def benchmark_training(
 def compare_at(
     width: int, rounds: int, device: torch.device, settings: Sequence[str] = SETTINGS, batch_size: int = BATCH
 ) -> dict[str, Any]:
-    """RCAN of a width: stock, then ours in each setting; then PDAN against RCAN in the fastest setting.
+    """Times RCAN of a width, stock and then ours in each setting; then PDAN against RCAN in the fastest setting.
 
     Returns:
         ``seconds``, ``samples_per_second``, ``ratios`` (to stock) and ``step_memory`` (bytes of tensors at a step's
         peak, beyond weights, averages and the optimizer's state) by setting, ``times`` (all of them), ``best_setting``,
         ``ratio`` (of that one); ``pdan``: the same of RCAN, PDAN and PDAN with its branch in that setting, and
-        ``to_rcan`` (PDAN's time in RCAN's).
+        ``to_rcan`` (PDAN's time divided by RCAN's).
     """
     batches = [training_batch(batch_size, seed=0, number=number) for number in range(8)]
     sides = {STOCK: stock(rcan(width), device)}
@@ -94,7 +94,7 @@ def _measure(
     seconds = medians(times)
     memory = {}
     for name, side in sides.items():
-        side.model.optimizer_g.zero_grad()  # gradients are the step's own
+        side.model.optimizer_g.zero_grad()  # so that the gradients count as the step's memory
         with side.context():
             memory[name] = memory_of(candidates[name].call, device)
     return {
@@ -140,6 +140,6 @@ def _head(name: str, ratio: str) -> str:
 def _rows(measured: Mapping[str, Any], ratios: Mapping[str, float]) -> list[str]:
     return [
         f'  {name:<32}{seconds:>10.4f}{measured["samples_per_second"][name]:>12.2f}{ratios[name]:>14.2f}'
-        f'{readable_size(measured["step_memory"][name]):>14}'
+        f'{memory_in_words(measured["step_memory"][name]):>14}'
         for name, seconds in measured['seconds'].items()
     ]

@@ -30,21 +30,21 @@ _METRICS = {
     'psnr': {'type': 'calculate_psnr', 'crop_border': 0, 'test_y_channel': False},
     'ssim': {'type': 'calculate_ssim', 'crop_border': 0, 'test_y_channel': False},
 }
-# Every process has one thread, whatever library would start more.
+# Every process has one thread; these variables limit the libraries.
 _THREAD_VARIABLES = ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS')
-# The stock toolbox adds the scores up one by one, ours exactly.
+# The stock toolbox adds scores with rounding, ours adds them exactly.
 _ROUNDING = 1e-9
 
 
 def benchmark_validation(rounds: int, features: int, pictures: int | None = None) -> dict[str, Any]:
-    """Scores (PSNR, SSIM) of pictures 288x384 restored by an RCAN (2 groups of 4 blocks), on the CPU.
+    """Times the scoring (PSNR, SSIM) of pictures 288x384 restored by an RCAN (2 groups of 4 blocks), on the CPU.
 
-    The processes are started once and wait for their turn; what is timed is the validation itself, in the processes,
-    after they have met.
+    The processes are started once and wait for their turn. Only the validation is timed, inside the processes, after
+    they are synchronised.
 
     Args:
         features: RCAN's width.
-        pictures: How many; default all 22. Where two processes share them out unevenly, one waits for the other.
+        pictures: Number of pictures; default: all 22. With an odd number, one of two processes waits for the other.
 
     Returns:
         ``ratio`` (two processes against one), ``seconds`` (medians) and ``times`` by side, ``scores`` by side,
@@ -96,7 +96,7 @@ def benchmark_validation(rounds: int, features: int, pictures: int | None = None
 
 
 class _Worker:
-    """A process that validates when asked; seen from the process that started it."""
+    """The parent's side of a process that validates on request."""
 
     def __init__(self, folder: Path, features: int, rank: int, world_size: int) -> None:
         context = SpawnedWorkerContext()
@@ -120,7 +120,7 @@ class _Worker:
         return answer
 
     def end(self) -> None:
-        self.connection.close()  # what it waits for
+        self.connection.close()  # the process ends when the connection is closed
         self.process.join(5)
         if self.process.is_alive():
             self.process.kill()
@@ -129,7 +129,7 @@ class _Worker:
 
 @contextmanager
 def _processes(folder: Path, features: int) -> Iterator[Any]:
-    """``start(rank, world_size)`` within it starts a worker of one thread; all are ended with it."""
+    """Yields ``start(rank, world_size)``, which starts a worker of one thread; ends all workers on exit."""
     before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, '1'))
     workers: list[_Worker] = []
@@ -174,7 +174,7 @@ def _serve(connection: Connection, folder: Path, features: int, rank: int, world
                 model.validation(loader, current_iter='benchmark', tb_logger=None, save_img=False)
                 seconds = time.perf_counter() - start
             connection.send((seconds, {name: float(value) for name, value in model.metric_results.items()}))
-    except EOFError:  # nothing more is asked
+    except EOFError:  # no more requests
         if distributed.is_initialized():
             distributed.destroy_process_group()
     except Exception:

@@ -1,3 +1,3 @@
-"""The paper's two tables, made by training and testing every row of them."""
+"""Makes the paper's two tables by training and testing every row."""
 
-import pdan_plugin  # noqa: F401  (mends the toolbox so that it imports)
+import pdan_plugin  # noqa: F401  (repairs the toolbox so that it imports)

@@ -1,4 +1,4 @@
-"""Which pictures a run has seen, and which weights it began with: told by what is in the files, wherever they lie."""
+"""Identifies the pictures and initial weights of a run by the content of their files, independent of their place."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from pdan_plugin.data.frame_store import META_INFO
 from pdan_plugin.data.frame_store_writer import CHECKSUMS
 from pdan_plugin.files.digests import digest_of, file_digest
 
-PLACES = ('dataroot', 'meta_info_file', 'pretrain_network')  # how the keys begin that name a file or folder
+PLACES = ('dataroot', 'meta_info_file', 'pretrain_network')  # prefixes of the keys that name a file or folder
 
 
 class DataIdentity:
-    """Digests of options by what is in the files they name; each place is read once in the object's life."""
+    """Digests of options by the content of the files they name; each file or folder is read once."""
 
     def __init__(self) -> None:
         self._known: dict[str, str | None] = {}
 
     def of(self, options: Iterable[Mapping[str, Any]]) -> str | None:
-        """One digest for all that options, such as a data set's, name; None where some of it is not there.
+        """One digest for all files that options, such as a data set's, name; None if one is missing.
 
-        A store's pictures are told by their checksums, a folder's by their names and sizes; where they lie does not
-        matter.
+        Pictures in a store are identified by their checksums, those in a folder by names and sizes. Their place does
+        not matter.
         """
         found = []
         for key, place in _places(list(options)):

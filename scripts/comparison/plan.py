@@ -1,4 +1,4 @@
-"""The runs that the tables are made of: each row's option file with a seed, and which rows share one training."""
+"""Plans the runs of the tables: each row's option file with each seed, and which rows share one training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pdan_plugin.files.digests import json_digest
 from pdan_plugin.models.scores_record import with_absolute_paths
 from pdan_plugin.option_schema.option_file import read_option_file
 
-# keys of names, seeds, devices, logging, loading (the same samples by any number of workers) and what a test shows
+# keys that do not change a run's numbers: names, seeds, devices, logging, loading, and what a test shows
 _DECIDE_NOTHING = (
     'name', 'manual_seed', 'num_gpu', 'logger', 'num_worker_per_gpu', 'pin_memory', 'persistent_workers',
     'prefetch_mode', 'num_prefetch_queue', 'val_freq', 'save_img', 'suffix', 'pbar',
@@ -27,14 +27,14 @@ _DECIDE_NOTHING = (
 
 @dataclass(frozen=True)
 class PlannedRow:
-    """A row as its option file is now.
+    """A row with its current option file.
 
     Attributes:
-        run: Name of its runs, but for the seed: the network's, and a digest of all that decides their numbers: options
-            (not those of loading, logging and showing), workers, pictures and the weights it begins with, wherever
-            these lie. Rows that are alike in that share their runs.
-        batch: Pictures of a training step, of all workers; 0 where nothing is trained.
-        options: As read, with ``iterations``, ``precision`` and the device of a single process applied.
+        run: Name of its runs without the seed: the network's name and a digest of everything that decides their
+            numbers: options (not those of loading, logging and showing), workers, and the content of pictures and
+            initial weights. Rows with the same name share their runs.
+        batch: Pictures in a training step, over all workers; 0 if nothing is trained.
+        options: The option file's content, with ``iterations``, ``precision`` and a single process's device applied.
     """
 
     row: Row
@@ -48,7 +48,7 @@ class PlannedRow:
         return 'train' in self.options
 
     def run_name(self, seed: int) -> str:
-        """Of its run with a seed; what is not trained has one run for all seeds."""
+        """Name of its run with a seed; an untrained row has one run for all seeds."""
         return f'{self.run}_seed{seed}' if self.is_trained else self.run
 
 
@@ -65,7 +65,7 @@ class Run:
 
     @property
     def title(self) -> str:
-        """For the user: the rows, and the name that its folders and its log have."""
+        """For the user: the rows, and the name of the run's folders and log."""
         return f'{" = ".join(self.rows)} ({self.name})'
 
 
@@ -77,19 +77,19 @@ def plan_rows(
     precision: str | None = None,
     workers: int | None = None,
 ) -> dict[str, PlannedRow]:
-    """Reads the option files of all rows; by row's name.
+    """Reads the option files of all rows; returns the planned rows by name.
 
     Args:
         rows: In the tables' order.
-        options: The folder that the rows' files are in.
-        iterations: Of every training, in place of ``total_iter``; a cosine schedule of one period is shortened alike.
-        precision: Of every training, in place of ``precision``.
-        workers: Of every training; each adds ``batch_size_per_gpu`` pictures to a step. None: one process, which takes
-            one GPU, or none, where its option file leaves that open.
+        options: The folder of the rows' files.
+        iterations: Replaces ``total_iter`` of every training; a cosine schedule of one period is shortened too.
+        precision: Replaces ``precision`` of every training.
+        workers: Workers of every training; each adds ``batch_size_per_gpu`` pictures to a step. None: one process; with
+            ``num_gpu: auto`` it uses one GPU, or none if there is none.
 
     Raises:
-        RequestError: A file cannot be read, lacks a section, or has no data to score on; or rows are scored on other
-            pictures, or otherwise, than the first.
+        RequestError: A file cannot be read, lacks a section, or has no data to score on; or a row is scored on other
+            pictures or in another way than the first.
     """
     planned: dict[str, PlannedRow] = {}
     scored: dict[str, Any] = {}
@@ -116,7 +116,7 @@ def plan_rows(
 
 
 def _training_devices(content: Mapping[str, Any], workers: int | None) -> int:
-    """How many times ``batch_size_per_gpu`` is in a step's part; a process alone may have several GPUs."""
+    """Number of ``batch_size_per_gpu`` batches in a forward pass; a single process may have several GPUs."""
     devices = content.get('num_gpu') if workers is None else workers
     return max(1, devices) if isinstance(devices, int) else 1
 
@@ -131,7 +131,7 @@ def _run_name(content: Mapping[str, Any], identity: DataIdentity, devices: int) 
 
 
 def _deciding(options: Any, *, by_content: bool) -> Any:
-    """Options without what decides no number, and, ``by_content``, without the places of files that are digested."""
+    """Options without keys that do not change numbers and, if ``by_content``, without paths of digested files."""
     if isinstance(options, Mapping):
         return {
             key: _deciding(value, by_content=by_content)
@@ -156,8 +156,8 @@ def _require_alike(scored: Mapping[str, Any], path: Path) -> None:
     ]
     if differing:
         raise RequestError(
-            f'{path}: scored otherwise than {first}: {" and ".join(differing)} differ; rows of one table are scored on '
-            'the same pictures in the same way'
+            f'{path}: scored differently from {first}: {" and ".join(differing)} differ; all rows of a table must be '
+            'scored on the same pictures in the same way'
         )
 
 
@@ -167,9 +167,9 @@ def plan_runs(
     seeds: Sequence[int],
     further_metrics: Mapping[str, Mapping[str, Any]],
 ) -> list[Run]:
-    """The runs of ``rows``, all of a seed before the next seed; shared ones once.
+    """The runs of ``rows``: all runs of one seed, then the next seed; a shared run only once.
 
-    ``further_metrics``, options by name, are of the tests beside those of the option files.
+    ``further_metrics``, options by name, are added to the metrics of the option files in tests.
     """
     runs: dict[str, Run] = {}
     rows = list(rows)
@@ -208,7 +208,7 @@ def _run(
 
 
 def _absolute(options: Mapping[str, Any], beginning: str) -> dict[str, Any]:
-    """Options whose files, those of keys with this beginning, are found from the comparison's folder too."""
+    """Options in which the paths of keys with this prefix are absolute, so that they work from any folder."""
     return {
         key: os.path.abspath(os.path.expanduser(value)) if value and key.startswith(beginning) else value
         for key, value in options.items()

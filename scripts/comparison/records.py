@@ -1,4 +1,4 @@
-"""The record of each run, ``OUTPUT/runs/NAME.json``: what it was made with, how long it trained, its scores."""
+"""The record of each run, ``OUTPUT/runs/NAME.json``: its settings, its training time and its scores."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pdan_plugin.files.json_files import json_numbers, write_json
 from pdan_plugin.report.scored_run import mean, read_run
 
 FOLDER = 'runs'
-SCORE_AGAIN = 'score_again'  # a key of runs that keep their scores until they have new ones
+SCORE_AGAIN = 'score_again'  # this key marks a run to be scored again; it keeps its old scores until then
 
 
 def read_record(output: Path, name: str) -> dict[str, Any] | None:
-    """The record of a run; None where it was never begun.
+    """The record of a run; None if it was never begun.
 
     Raises:
         RequestError: It is damaged.
@@ -31,8 +31,8 @@ def read_record(output: Path, name: str) -> dict[str, Any] | None:
             raise ValueError('keys are missing')
     except (OSError, TypeError, ValueError) as error:
         raise RequestError(
-            f'{path} cannot be read as the record of a run ({error}); put back what was there, or remove it: the '
-            'training goes on from its last state and is scored again'
+            f'{path} cannot be read as the record of a run ({error}); restore the file, or remove it: the training '
+            'then continues from its last state and is scored again'
         ) from error
     return record
 
@@ -48,17 +48,17 @@ def read_records(output: Path) -> dict[str, dict[str, Any]]:
 
 
 def has_scores(record: Mapping[str, Any] | None) -> bool:
-    """Whether a run is trained and scored; it may have to be scored once more."""
+    """Whether a run is trained and scored, even if it is to be scored again."""
     return record is not None and record['test'] is not None
 
 
 def is_done(record: Mapping[str, Any] | None) -> bool:
-    """Whether there is nothing left to do for a run."""
+    """Whether nothing is left to do for a run."""
     return record is not None and has_scores(record) and SCORE_AGAIN not in record
 
 
 def write_record(output: Path, record: dict[str, Any]) -> None:
-    """Writes it whole, or leaves what was there.
+    """Writes the record whole, or keeps the old one.
 
     Raises:
         WorkError: It cannot be written.
@@ -69,17 +69,17 @@ def write_record(output: Path, record: dict[str, Any]) -> None:
 
 
 def training_seconds(record: dict[str, Any]) -> tuple[float | None, bool]:
-    """How long it trained, and whether in one go; what was computed twice after a kill counts twice."""
+    """Training time in seconds, and whether it was not interrupted; work repeated after a kill counts twice."""
     seconds = [each['seconds'] for each in record['attempts']]
     known = [each for each in seconds if each is not None]
     return (math.fsum(known) if known else None), len(seconds) == 1
 
 
 def scores_of_test(folder: Path) -> dict[str, Any]:
-    """What a test of one data set left, as a record keeps it: means over the images, by clip, and each image's.
+    """The results of a test of one data set, in the form of a record: means over all images and by clip.
 
     Raises:
-        RequestError: The test left no such thing.
+        RequestError: The folder holds no such results.
     """
     run = read_run(folder)
     if len(run.datasets) != 1:

@@ -1,4 +1,4 @@
-"""The tables from beginning to end: what is planned is checked, each run is done once, the tables are written."""
+"""Makes the tables: checks the plan, does each run once, and writes the tables."""
 
 from __future__ import annotations
 
@@ -39,39 +39,38 @@ def reproduce(
 ) -> None:
     """Trains and tests what is missing, and writes ``tables.md``, ``tables.json`` and ``sheet.png`` to ``output``.
 
-    A run is a row and a seed. One that is done is never done again, one that was stopped goes on; runs of other rows
-    and seeds that are there already are in the tables too. Where a row's options or pictures have changed, its runs are
-    new ones; the others are kept, not in the tables, until what they were made with is back.
+    A run is a row with a seed. A finished run is not repeated, and a stopped run continues. The tables also include
+    finished runs of other rows and seeds. If a row's options or pictures have changed, it gets new runs. Its old runs
+    are kept, but they are in the tables only if the old options and pictures come back.
 
     Args:
-        output: Holds all that is written; made where it is not there.
-        full: The paper's sizes on REDS in place of the small ones.
-        rows: By name; None: all.
-        seeds: In this order; all rows of one come before the next.
-        iterations: Of every training, in place of its option file's.
-        precision: Of every training, likewise.
-        again: Rows whose runs with these seeds are removed and done anew.
+        output: The folder for everything that is written; created if it is missing.
+        full: Use the paper's sizes on REDS instead of the small ones.
+        rows: Names of rows; None: all.
+        seeds: Seeds in order; all rows of one seed come before the next seed.
+        iterations: Replaces the iterations of every training.
+        precision: Replaces the precision of every training.
+        again: Rows whose runs with these seeds are removed and repeated.
         score_again: Whether trained networks are tested once more.
         nproc: Workers of each command.
-        lpips_weights: See :func:`~pdan_plugin.metrics.lpips_metric.calculate_lpips`; None: torch's cache, and without
-            them there LPIPS is left out.
-        options: Where the option files are.
-        say: Takes what the user should see.
+        lpips_weights: See :func:`~pdan_plugin.metrics.lpips_metric.calculate_lpips`; None: from torch's cache; LPIPS is
+            left out if it is not there.
+        options: The folder of the option files.
+        say: Called with each text for the user.
 
     Raises:
-        RequestError: A row is not known; an option file, its data or a record are not in order: told before anything is
-            written.
-        WorkError: Runs failed; the others are done, and in the tables.
+        RequestError: A row is unknown, or an option file, its data or a record is wrong; nothing is written then.
+        WorkError: Runs failed; the other runs are done and in the tables.
     """
     comparison = FULL if full else SMALL
     chosen = comparison.rows if rows is None else comparison.chosen(rows)
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise RequestError(f'--seeds {" ".join(map(str, seeds))}: expected one or more, each once and 0 or more')
+        raise RequestError(f'--seeds {" ".join(map(str, seeds))}: expected one or more different seeds, each 0 or more')
     folder = (options / comparison.rows[0].file).parent
     if not folder.is_dir():
         raise RequestError(
-            f'{folder} is not there (looked for from the working folder, {Path.cwd()}); call this from the folder that '
-            'this project was cloned to, or give --options FOLDER'
+            f'{folder} does not exist (relative to the working folder, {Path.cwd()}); run this in the folder that this '
+            'project was cloned to, or give --options FOLDER'
         )
     planned = plan_rows(comparison.rows, options, iterations, precision=precision, workers=nproc)
     lpips_missing = _why_no_lpips(lpips_weights)
@@ -79,7 +78,7 @@ def reproduce(
     todo = plan_runs(planned, chosen, seeds, {} if lpips_missing else lpips)
     renewed = {planned[row.name].run_name(seed) for row in comparison.chosen(again) for seed in seeds}
     if not renewed <= {run.name for run in todo}:
-        raise RequestError(f'--again {" ".join(again)}: not among the rows of --rows; name them in both')
+        raise RequestError(f'--again {" ".join(again)}: these rows are not in --rows; name them in both')
     output = output.resolve()
     records = read_records(output)
     missing = [run for run in todo if run.name in renewed or not is_done(records.get(run.name))]
@@ -108,7 +107,7 @@ def reproduce(
             except KeyboardInterrupt:
                 dropped = [word for word, was in (('--again', again), ('--score-again', score_again)) if was]
                 without = f', without {" and ".join(dropped)}' if dropped else ''
-                say(f'The same command{without} goes on from here.')
+                say(f'The same command{without} continues from here.')
                 raise
             except runs.CommandFailed as error:
                 say(f'  failed after {tables.duration(time.monotonic() - started)}: {error}')
@@ -125,11 +124,13 @@ def reproduce(
     if lpips_missing is not None:
         say(f'LPIPS was not computed: {lpips_missing}. Then: --score-again')
     if failures:
-        raise WorkError(f'{len(failures)} of {len(todo)} runs failed: {", ".join(failures)}; mend them and call again')
+        raise WorkError(
+            f'{len(failures)} of {len(todo)} runs failed: {", ".join(failures)}; fix the cause and run this again'
+        )
 
 
 def _why_no_lpips(weights: str | None) -> str | None:
-    """None where it can be computed; weights that were asked for must be in order."""
+    """The reason why LPIPS cannot be computed, or None; raises RequestError for given weights that are wrong."""
     try:
         prepare_lpips(weights=weights)
     except RequestError as error:
@@ -140,11 +141,11 @@ def _why_no_lpips(weights: str | None) -> str | None:
 
 
 def _sheet(output: Path, comparison: Comparison, planned: Mapping[str, PlannedRow]) -> str:
-    """Where it is, or why there is none; either way the tables stand."""
+    """The sheet's path, or the reason why there is none; the tables do not depend on it."""
     try:
         sheet = write_sheet(output, comparison, planned)
     except RequestError as error:
-        return f'none; {error}; --score-again makes the pictures anew'
+        return f'none; {error}; --score-again makes the pictures again'
     return str(sheet or 'none yet; no seed has all of its rows')
 
 
@@ -157,8 +158,8 @@ def _say_what_has_changed(todo: Sequence[Run], records: Mapping[str, Any], say: 
     )
     if earlier:
         say(
-            f'The options, --nproc or the pictures have changed since {", ".join(earlier)}: these are kept, but not in '
-            'the tables until what they were made with is put back'
+            f'The options, --nproc or the pictures have changed since {", ".join(earlier)}: these runs are kept, but '
+            'they are in the tables only with the settings and pictures they were made with'
         )
 
 
@@ -170,7 +171,7 @@ def _say_what_is_slow(missing: Sequence[Run], say: Callable[[str], None]) -> Non
 
 
 def _check(missing: Sequence[Run], nproc: int | None) -> None:
-    """All that would keep a run from starting; only its own training can make a test's weights."""
+    """Check everything that could keep a run from starting, except a test's weights, which its training makes."""
     for run in {run.rows: run for run in missing}.values():  # seeds of a row are alike
         for opt, is_train in ((run.train, True), (run.test, False)):
             if opt is None:
@@ -190,6 +191,6 @@ def _check_weights(output: Path, trained: Sequence[Run]) -> None:
         weights = output / str(run.test['path'].get('pretrain_network_g'))
         if run.train is not None and not weights.is_file():
             raise RequestError(
-                f'--score-again: {run.title} cannot be tested: {weights} is not there; put it back, or leave its row '
-                f'out by --rows, or train it anew by --again {run.rows[0]}'
+                f'--score-again: {run.title} cannot be tested: {weights} is missing; restore it, leave out its row '
+                f'with --rows, or train it again with --again {run.rows[0]}'
             )

@@ -1,4 +1,4 @@
-"""Which rows the tables have, from which option files they come, and which of them the sheet shows."""
+"""The rows of the tables, their option files, and the rows that the sheet shows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BICUBIC, PDAN = 'bicubic', 'pdan'
 class Row:
     """A row: its name in commands, its title in the table, its option file under ``options/``.
 
-    An option file without a section ``train`` is of a network that has nothing to train: it is tested once.
+    A row whose option file has no section ``train`` is not trained; it is tested once.
     """
 
     name: str
@@ -25,7 +25,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Both tables. ``ablation`` in the order in which the parts are added; ``sheet`` names rows of ``baselines``."""
+    """Both tables. ``ablation`` is in the order in which parts are added; ``sheet`` has names of ``baselines`` rows."""
 
     baselines: tuple[Row, ...]
     ablation: tuple[Row, ...]
@@ -33,7 +33,7 @@ class Comparison:
 
     @property
     def rows(self) -> tuple[Row, ...]:
-        """All, those of the first table first."""
+        """All rows, those of ``baselines`` first."""
         return self.baselines + self.ablation
 
     def chosen(self, names: Iterable[str]) -> list[Row]:

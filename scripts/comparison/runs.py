@@ -1,7 +1,7 @@
-"""A run, done: its training and its test as ``basicsr`` commands, each in the folder of the comparison.
+"""Does a run: its training and its test as ``basicsr`` commands, in the folder of the comparison.
 
-``OUTPUT/experiments/NAME`` and ``OUTPUT/results/NAME`` are what the commands leave, ``OUTPUT/options`` what they were
-given, ``OUTPUT/logs/NAME.log`` what they said.
+The commands write ``OUTPUT/experiments/NAME`` and ``OUTPUT/results/NAME``. Their option files are in
+``OUTPUT/options``, their output is in ``OUTPUT/logs/NAME.log``.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ class CommandFailed(WorkError):
 
 
 def forget(output: Path, name: str) -> None:
-    """Removes a run, its record first: what a cut leaves of the rest is whole, and made with the same options.
+    """Removes a run, its record first. After an interruption the remaining folders are still whole and can be used.
 
     Raises:
-        RequestError: Some of it cannot be removed.
+        RequestError: A part of it cannot be removed.
     """
     removed = output / _REMOVED
     with refusing_unwritable(str(output)):
         (output / FOLDER / f'{name}.json').unlink(missing_ok=True)
         (output / 'logs' / f'{name}.log').unlink(missing_ok=True)
-        shutil.rmtree(removed, ignore_errors=True)  # of an earlier cut
+        shutil.rmtree(removed, ignore_errors=True)  # left by an earlier interruption
         removed.mkdir()
         for folder in _FOLDERS:
             if (output / folder / name).exists():
@@ -56,10 +56,10 @@ def forget(output: Path, name: str) -> None:
 
 @contextmanager
 def sole_use(output: Path) -> Iterator[int]:
-    """Holds the folder; the descriptor is for the commands to inherit, so that one left alone by a kill holds it too.
+    """Locks the folder. The commands inherit the descriptor, so one that survives a kill of this process locks it too.
 
     Raises:
-        RequestError: Another process holds it.
+        RequestError: Another process has locked it.
     """
     import fcntl  # not on Windows, where the rest of this package can be imported
 
@@ -72,8 +72,8 @@ def sole_use(output: Path) -> Iterator[int]:
         except BlockingIOError:
             holder = os.pread(descriptor, 20, 0).decode(errors='replace').strip() or 'unknown'
             raise RequestError(
-                f'{output}: a comparison, or the training that a killed one left behind, is at work there (process '
-                f'{holder}); let it finish or stop it (kill {holder}), or give another --output'
+                f'{output}: another comparison, or a training left by a killed one, uses this folder (process '
+                f'{holder}); let it finish, stop it (kill {holder}), or give another --output'
             ) from None
         hold_as(descriptor, os.getpid())
         yield descriptor
@@ -82,33 +82,33 @@ def sole_use(output: Path) -> Iterator[int]:
 
 
 def hold_as(lock: int, process: int) -> None:
-    """Writes into the lock who is at work."""
+    """Writes the id of the working process into the lock file."""
     os.ftruncate(lock, 0)
     os.pwrite(lock, str(process).encode(), 0)
 
 
 class Runner:
-    """Does runs one after the other, going on where an earlier process stopped.
+    """Does runs one after the other; continues where an earlier process stopped.
 
     Args:
         output: The comparison's folder.
-        lock: Of `sole_use`.
+        lock: The descriptor from `sole_use`.
         nproc: Workers of each command; None: the command runs as one process.
         say: Takes a line for the user.
     """
 
     def __init__(self, output: Path, lock: int, *, nproc: int | None, say: Callable[[str], None]) -> None:
         self._output, self._lock, self._nproc, self._say = output, lock, nproc, say
-        # what option files import is looked for from the working folder, as by any other command
+        # plugins of option files are imported from the working folder, as in any other command
         path = os.pathsep.join([os.getcwd(), *filter(None, [os.environ.get('PYTHONPATH')])])
         self._environment = {**os.environ, 'PYTHONPATH': path}
 
     def do(self, run: Run) -> None:
-        """Trains, where that is not done, and tests.
+        """Trains, unless that is done, and tests.
 
         Raises:
             CommandFailed: One of the two failed.
-            KeyboardInterrupt: Asked to stop; a training has saved its state.
+            KeyboardInterrupt: A stop was requested; a training has saved its state.
         """
         record = read_record(self._output, run.name) or {
             'name': run.name,
@@ -120,7 +120,7 @@ class Runner:
         }
         if not record['trained'] and run.train is not None:
             self._train(run, run.train, record)
-        shutil.rmtree(self._output / 'results' / run.name, ignore_errors=True)  # of a test that was cut off
+        shutil.rmtree(self._output / 'results' / run.name, ignore_errors=True)  # left by an interrupted test
         self._command('test', run, run.test)
         try:
             record['test'] = scores_of_test(self._output / 'results' / run.name)
@@ -131,7 +131,7 @@ class Runner:
 
     def _train(self, run: Run, opt: dict[str, Any], record: dict[str, Any]) -> None:
         attempts: list[dict[str, Any]] = record['attempts']
-        if attempts and attempts[-1]['seconds'] is None:  # killed with its command: the last sign of life counts
+        if attempts and attempts[-1]['seconds'] is None:  # killed with its command: use the history's last change
             history = self._output / 'experiments' / run.name / FILE_NAME
             ended = history.stat().st_mtime if history.is_file() else 0.0
             attempts[-1]['seconds'] = max(0.0, ended - attempts[-1]['unix_time'])
@@ -160,7 +160,7 @@ class Runner:
         self._say(f'  {word}: its progress is in {log}')
         with log.open('ab') as file:
             begun = file.tell()
-            # in a session of its own: Ctrl-C comes to this process, which hands it on
+            # in a separate session: Ctrl-C reaches only this process, which forwards it
             process = subprocess.Popen(
                 command, cwd=self._output, env=self._environment, stdin=subprocess.DEVNULL, stdout=file,
                 stderr=subprocess.STDOUT, start_new_session=True, pass_fds=[self._lock],
@@ -180,7 +180,7 @@ class Runner:
 
 @contextmanager
 def stop_signals_raised() -> Iterator[None]:
-    """While it lasts, SIGTERM and SIGHUP are as Ctrl-C: a command that is at work saves what it has."""
+    """Inside it, SIGTERM and SIGHUP act like Ctrl-C: a running command saves its state."""
 
     def requested(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt
@@ -195,18 +195,18 @@ def stop_signals_raised() -> Iterator[None]:
 
 
 def _wait(process: subprocess.Popen, say: Callable[[str], None]) -> int:
-    """The command's exit status. Each request to stop is handed on: the first saves, the second ends it at once."""
+    """The command's exit status. Stop requests are forwarded: the first one saves, the second one ends it at once."""
     with suppress(KeyboardInterrupt):
         return process.wait()
-    is_told = False
+    is_announced = False
     while True:
         with suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
         with suppress(KeyboardInterrupt):
-            if not is_told:
-                is_told = True
-                with suppress(OSError):  # a terminal that was closed takes no more words
-                    say('stopping: the command saves its state; again to end it at once')
+            if not is_announced:
+                is_announced = True
+                with suppress(OSError):  # the terminal may be closed
+                    say('stopping: the command saves its state; stop again to end it at once')
             process.wait()
             break
     raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Restored pictures of the compared rows beside each other, from the last seed that has them all."""
+"""Draws restored pictures of the compared rows side by side, from the last seed that has them all."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _SHOWN = 6  # frames
 
 
 def write_sheet(output: Path, rows: Comparison, planned: Mapping[str, PlannedRow]) -> Path | None:
-    """Writes ``sheet.png``: LR, bicubic, the rows of ``rows.sheet`` and ground truth, frames spread over the test.
+    """Writes ``sheet.png``: LR, bicubic, the rows of ``rows.sheet`` and ground truth, for frames spread over the test.
 
-    None, and nothing written, as long as no seed has all of these rows and bicubic.
+    Writes nothing and returns None as long as no seed has all of these rows and bicubic.
 
     Raises:
         RequestError: Pictures or data are no longer there.

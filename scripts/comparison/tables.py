@@ -1,4 +1,4 @@
-"""From the runs' records to the tables: means and spreads over seeds, as Markdown and as JSON."""
+"""Makes the tables from the runs' records: means and deviations over seeds, as Markdown and as JSON."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Records = dict[str, dict[int, dict[str, Any]]]  # row -> seed -> record of a fin
 
 
 def finished_runs(output: Path, planned: Mapping[str, PlannedRow]) -> tuple[Records, list[str]]:
-    """The finished runs of every row, and the names of those that no row has as it is now."""
+    """The finished runs of every row, and the names of finished runs that belong to no current row."""
     done = {name: record for name, record in read_records(output).items() if has_scores(record)}
     records: Records = {name: {} for name in planned}
     for name, row in planned.items():
@@ -38,14 +38,14 @@ def finished_runs(output: Path, planned: Mapping[str, PlannedRow]) -> tuple[Reco
 
 
 def spread(values: Sequence[float]) -> tuple[float, float | None]:
-    """(mean, sample standard deviation); None in place of the second for a single value."""
+    """(mean, sample standard deviation); the deviation of a single value is None."""
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
 def paired(records: Records, later: str, earlier: str, metric: str = 'psnr') -> dict[int, float]:
-    """By how much a row is above another, seed by seed, for the seeds that both have.
+    """The difference of two rows' scores (``later`` minus ``earlier``) by seed, for the seeds that both have.
 
-    What is not trained has one run, which is held against every seed.
+    An untrained row has one run, which is compared with every seed.
     """
     own = records[earlier]
     untrained = next((record for record in own.values() if not record['attempts']), None)
@@ -57,12 +57,12 @@ def paired(records: Records, later: str, earlier: str, metric: str = 'psnr') -> 
 
 
 def write_tables(output: Path, comparison: Comparison, planned: Mapping[str, PlannedRow]) -> str:
-    """Writes ``tables.md`` and ``tables.json``, each whole, and returns the former.
+    """Writes ``tables.md`` and ``tables.json``, each whole; returns the text of ``tables.md``.
 
     Args:
         output: The comparison's folder.
-        comparison: Whose rows.
-        planned: Its rows by name.
+        comparison: The rows of both tables.
+        planned: The planned rows by name.
 
     Raises:
         WorkError: A file cannot be written.
@@ -93,7 +93,7 @@ def write_tables(output: Path, comparison: Comparison, planned: Mapping[str, Pla
 
 
 def _versions(runs: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Of what runs were made with, each combination once: `torch 2.13.0, pdan_plugin 0.1.0, ...`."""
+    """The versions that runs were made with, each combination once: `torch 2.13.0, pdan_plugin 0.1.0, ...`."""
     made = [
         versions
         for run in runs
@@ -103,7 +103,7 @@ def _versions(runs: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def duration(seconds: float) -> str:
-    """In the units that say something."""
+    """The duration in suitable units, such as ``2 h 5 min``, ``12 min`` or ``40 s``."""
     minutes = round(seconds / 60)
     if minutes >= 60:
         return f'{minutes // 60} h {minutes % 60} min'
@@ -140,7 +140,7 @@ def _facts(row: Row, planned: PlannedRow, records: Records) -> dict[str, Any]:
 
 @cache
 def _size(network: str) -> dict[str, int | None]:
-    """Parameters and multiply-accumulates in use, that is without a deblurring branch, at 320x180."""
+    """Parameters and multiply-accumulates at inference, without a deblurring branch, at 320x180."""
     options = json.loads(network)
     if 'deblur_branch' in inspect.signature(ARCH_REGISTRY.get(options['type'])).parameters:
         options['deblur_branch'] = False
@@ -223,7 +223,7 @@ def _notes(
 
 
 def _listed(rows: Mapping[str, Sequence[str]]) -> str:
-    """What rows have, with their names where not all have the same."""
+    """The rows' values, each followed by the rows' names if not all are equal."""
     if len(rows) == 1:
         return next(iter(rows))
     return '; '.join(f'{what} ({", ".join(names)})' for what, names in rows.items())

@@ -105,7 +105,7 @@ def test_numbers_as_yaml_1_2_writes_them_pass(folder, capsys):
         (['train', '-opt', 'small.yml', '--launcher', 'pytorch'], 'RANK, WORLD_SIZE not set, so torchrun did not'),
         (['train', '-opt', 'small.yml', '--launcher', 'slurm'], 'srun'),
         (['train', '-opt', 'small.yml', '--nproc', '0'], '--nproc 0: expected 1 worker or more'),
-        (['train', '-opt', 'small.yml', '--nproc', '2', '--launcher', 'slurm'], 'does not go with another launcher'),
+        (['train', '-opt', 'small.yml', '--nproc', '2', '--launcher', 'slurm'], 'combined with another launcher'),
         (['train', '-opt', 'small.yml', '--nproc', '8'], '6 images x dataset_enlarge_ratio 1 over 8 rank(s)'),
         (['restore', 'nowhere.png', '-o', 'out', '-w', 'nothing.pth'], 'nowhere.png'),
     ],
@@ -301,8 +301,8 @@ def test_check_goes_on_where_an_earlier_phase_is_not_trained_yet(folder, capsys)
     output = capsys.readouterr()
     assert 'parameters' in output.out
     assert 'Next:' not in output.out
-    assert 'all else is in order, but small.yml: path.pretrain_network_g' in output.err
-    assert '`basicsr train` with the option file whose name: is phase1 makes it' in output.err
+    assert 'everything else is in order, but small.yml: path.pretrain_network_g' in output.err
+    assert '`basicsr train` with the option file that has name: phase1 creates it' in output.err
     assert cli.main(['check', '-opt', 'small.yml', '--force_yml', 'datasets:train:dataroot_lq=nowhere']) == 2
     assert 'all else' not in capsys.readouterr().err
     assert cli.main(['train', '-opt', 'small.yml']) == 2
@@ -354,7 +354,7 @@ class TestOtherCommandsOfTheName:
         script.chmod(0o755)
         done = command(folder, 'check', '-opt', 'absent.yml', PATH=f'{script.parent}{os.pathsep}{os.environ["PATH"]}')
         assert done.returncode == 2
-        assert f'the command basicsr on PATH is {script}, of another environment' in done.stderr
+        assert f'the command basicsr on PATH is {script}, in another environment' in done.stderr
 
     def test_a_folder_that_hides_the_toolbox_is_refused_without_a_traceback(self, folder):
         (folder / 'basicsr').mkdir()

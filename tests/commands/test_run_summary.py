@@ -64,7 +64,7 @@ def test_a_deblurring_branch_is_counted_apart():
     options = pdan_options()
     options['network_g']['deblur_branch'] = True
     text = run_summary.summarize(options, 'my.yml')
-    assert f'{both:,} parameters, {alone:,} of them without the deblurring branch' in text
+    assert f'{both:,} parameters, {alone:,} at inference' in text
 
 
 @pytest.mark.parametrize(('times', 'is_told'), [(0.4, False), (7.0, True)])
@@ -79,7 +79,7 @@ def test_a_precision_that_slows_this_processor_is_told(monkeypatch, times, is_to
 
 def test_the_memory_is_that_of_one_part_and_adds_up():
     text = run_summary.summarize(pdan_options(accumulation_steps=3, precision='bf16', channels_last=True), 'my.yml')
-    assert 'batches of 6, worked through in 3 parts, in 1 worker' in text
+    assert 'batches of 6, computed in 3 parts, in 1 worker' in text
     network = build_network(PDAN, 'network_g')
     step = step_memory(
         network, (2, 3, 8, 8), 'bf16', pictures=[(2, 3, 32, 32)], channels_last=True, accumulates=True
@@ -92,7 +92,7 @@ def test_the_memory_is_that_of_one_part_and_adds_up():
 
 def test_the_way_to_the_paper_s_batch_is_told_for_pdan():
     text = run_summary.summarize(pdan_options(), 'my.yml')
-    assert "A step is of 2 samples; train.accumulation_steps: 64 makes it the paper's 128, and takes " in text
+    assert "A step has 2 samples; train.accumulation_steps: 64 makes it the paper's 128, and takes " in text
     assert 'accumulation_steps: 64' in run_summary.summarize(pdan_options(accumulation_steps=3), 'my.yml')
     assert 'accumulation_steps' not in run_summary.summarize(pdan_options(accumulation_steps=3) | {
         'network_g': train_options()['network_g']}, 'my.yml')  # fmt: skip
@@ -101,10 +101,10 @@ def test_the_way_to_the_paper_s_batch_is_told_for_pdan():
 @pytest.mark.parametrize(
     ('gibibytes', 'told'),
     [
-        (80, r'A GPU has 80.00 GiB: about \d\d+ samples would fit'),
-        (0.7, r'this does not fit; batch_size_per_gpu: 8 with train.accumulation_steps: 4 is the same step and would; '
-              r'network_g.checkpointing: true keeps less'),
-        (0.001, r'this does not fit; network_g.checkpointing: true keeps less'),
+        (80, r'A GPU has 80.0 GiB: about \d\d+ samples would fit'),
+        (0.7, r'this does not fit; batch_size_per_gpu: 8 with train.accumulation_steps: 4 gives the same step and '
+              r'fits; network_g.checkpointing: true needs less'),
+        (0.001, r'this does not fit; network_g.checkpointing: true needs less'),
     ],
 )  # fmt: skip
 def test_a_gpu_s_memory_is_held_against_it(monkeypatch, gibibytes, told):
@@ -126,7 +126,7 @@ def test_a_gpu_s_memory_is_held_against_it(monkeypatch, gibibytes, told):
 def test_workers_average_their_gradients_in_memory_of_its_own():
     options = changed(pdan_options(), 'datasets.train.dataset_enlarge_ratio', 4)
     text = run_summary.summarize(options, 'my.yml', world_size=2)
-    assert 'gradients, to be averaged over the workers' in text
+    assert 'gradient buffers for averaging over workers' in text
     assert text.endswith('Next: basicsr train -opt my.yml --nproc 2')
 
 

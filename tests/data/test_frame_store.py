@@ -114,7 +114,7 @@ class TestReading:
         with pytest.raises(RequestError, match='no LMDB store here'):
             FrameStore(tmp_path / 'nothing.lmdb')
         lmdb.open(str(tmp_path / 'a.lmdb')).close()
-        with pytest.raises(RequestError, match='never finished'):
+        with pytest.raises(RequestError, match='so it is unfinished'):
             FrameStore(tmp_path / 'a.lmdb')
 
 
@@ -204,5 +204,5 @@ class TestWriting:
                 FrameStoreWriter(tmp_path / 'a.lmdb', codec=codec, origin=origin)
 
     def test_a_finished_store_is_not_overwritten(self, small_reds) -> None:
-        with pytest.raises(RequestError, match='there already'):
+        with pytest.raises(RequestError, match='already exists'):
             FrameStoreWriter(small_reds.root / 'bmp' / 'sharp.lmdb')

@@ -140,11 +140,11 @@ def test_every_mismatch_is_told_at_once_and_nothing_is_written(folders, truth, r
     assert ensemble(*folders, '-o', out, '--gt', tmp_path / 'gt') == 2
     told = capsys.readouterr().err
     one, two = (folder / 'visualization' / 'held-out' for folder in folders[:2])
-    assert f'{one} lacks, while others have it (2 of 4): {NAMES[0]}, only_here' in told
-    assert f'{two} lacks, while others have it (1 of 4): only_here' in told
+    assert f'{one} lacks pictures that others have (2 of 4): {NAMES[0]}, only_here' in told
+    assert f'{two} lacks pictures that others have (1 of 4): only_here' in told
     assert f'{NAMES[1]}: one 62x45, two 62x45, three 62x40, ground truth 62x45' in told
     assert f'{folders[2] / NAMES[2]}.png: is not a PNG' in told
-    assert f'{tmp_path / "gt"} (ground truth) lacks (2 of 4): {NAMES[0]}, only_here' in told
+    assert f'{tmp_path / "gt"} (ground truth) lacks pictures (2 of 4): {NAMES[0]}, only_here' in told
     assert not out.exists()
 
 
@@ -221,7 +221,7 @@ def test_a_folder_in_use_is_left_alone(folders, out, capsys, tmp_path):
     assert contents(out) == whole
     models = contents(folders[2])
     assert ensemble(*folders, '-o', folders[2]) == 2
-    assert 'holds pictures already' in capsys.readouterr().err
+    assert 'already holds pictures' in capsys.readouterr().err
     assert contents(folders[2]) == models
     (tmp_path / 'file').write_text('x')
     assert ensemble(*folders, '-o', tmp_path / 'file') == 2
@@ -247,7 +247,7 @@ def test_requests_that_make_no_sense_are_told(folders, truth, out, tmp_path, cap
     for name in NAMES:
         for model in ('a', 'b', 'gt'):
             write(tmp_path / model / f'{name}.png', truth[name][:8])
-    assert '11x11 that SSIM looks at' in told(tmp_path / 'a', tmp_path / 'b', '--gt', tmp_path / 'gt')
+    assert '11x11 window of SSIM' in told(tmp_path / 'a', tmp_path / 'b', '--gt', tmp_path / 'gt')
     assert ensemble(tmp_path / 'a', tmp_path / 'b', '-o', out) == 0
 
 

@@ -51,5 +51,5 @@ def test_the_system_s_reason_is_told_and_not_torch_s_own_trouble_after_it(tmp_pa
         'save_atomically({"a": torch.zeros(1_000_000)}, sys.argv[1])\n'
     )
     done = subprocess.run([sys.executable, '-c', script, tmp_path / 'a.pth'], capture_output=True, text=True)
-    assert 'a.pth: File too large; no file of that name is left' in done.stderr.splitlines()[-1]
+    assert 'a.pth: File too large; no partial file is left' in done.stderr.splitlines()[-1]
     assert not list(tmp_path.iterdir())

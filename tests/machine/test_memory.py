@@ -5,7 +5,7 @@ import subprocess
 
 import torch
 
-from pdan_plugin.machine.memory import free_memory, held_memory, process_memory, readable_size
+from pdan_plugin.machine.memory import free_memory, held_memory, process_memory
 
 CPU = torch.device('cpu')
 
@@ -25,8 +25,3 @@ def test_another_process_and_one_that_is_gone():
     child.wait()
     assert process_memory('VmRSS', child.pid) is None
     assert process_memory('NoSuchField') is None
-
-
-def test_sizes_in_words():
-    assert readable_size(3 * 2**30) == '3.0 GiB'
-    assert readable_size(512 * 2**20) == '512 MiB'

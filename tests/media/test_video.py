@@ -139,7 +139,7 @@ def test_a_file_that_breaks_off_is_restored_up_to_there(tmp_path):
     source = make_video(tmp_path / 'in.mkv', REGULAR)
     source.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
     outcome = restore_video(restorer(), source, tmp_path / 'out.mp4')
-    assert 'breaks off at' in outcome.problems[-1]
+    assert 'ends early, at' in outcome.problems[-1]
     assert 3 < outcome.frames < 9
     assert len(read(tmp_path / 'out.mp4')[0]) == outcome.frames
 
@@ -259,7 +259,7 @@ def test_a_folder_of_both(tmp_path, capsys):
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['clip.mp4', 'photo.png', 'restore.json']
     (source / 'text.mov').unlink()
     assert restore_path(source, tmp_path / 'out', weights) == 0
-    assert '2 there already' in capsys.readouterr().out
+    assert '2 already done' in capsys.readouterr().out
 
 
 def test_without_pyav_the_request_is_refused_with_advice(tmp_path, monkeypatch):
@@ -270,7 +270,7 @@ def test_without_pyav_the_request_is_refused_with_advice(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ('first', 'told'), [(2, '3 frames are not opaque, the first at 0.10 s: transparency is left out'), (5, None)]
+    ('first', 'told'), [(2, '3 frames are not opaque, the first at 0.10 s: the result cannot hold'), (5, None)]
 )
 def test_transparency_that_is_lost_is_told(tmp_path, first, told):
     """PNG in QuickTime, of five frames opaque up to ``first``; one that is opaque all through loses nothing."""

@@ -61,7 +61,7 @@ def test_no_step_of_a_series_has_seen_beyond_the_picture():
 def test_pictures_that_cannot_be_ranked_are_named():
     with pytest.raises(RequestError, match=r'small\.png: 40x90 is too small'):
         rank_blur({'small.png': np.zeros((90, 40, 3), np.uint8)})
-    with pytest.raises(RequestError, match=r'flat\.png: shows one flat colour'):
+    with pytest.raises(RequestError, match=r'flat\.png: has only one colour'):
         rank_blur({'flat.png': np.full((90, 90, 3), 9, np.uint8)})
 
 

@@ -331,7 +331,7 @@ def test_a_state_of_the_toolbox_is_resumed_with_a_word_on_what_it_lacks(model_op
     stock.save(0, 3)
     model = seeded(opt | {'model_type': 'RestorationModel'})
     model.resume_training(read_state(f'{opt["path"]["training_states"]}/3.state'))
-    assert 'without the state of the random generators, the best scores so far' in log.text
+    assert 'it has no random generators, best scores or fp16 loss scale' in log.text
     assert "option file's is used" not in log.text
     assert model.optimizer_g.param_groups[0]['fused'] is True
     take(model, batch, [4])
@@ -457,5 +457,5 @@ def test_a_model_written_for_the_toolbox_keeps_its_methods(model_opt, batch, kin
 
 def test_parts_of_a_batch_that_a_model_does_not_keep_are_refused(model_opt, batch):
     model = _OfAPlugin(model_opt('RestorationModel', 'EDSR', accumulation_steps=2))
-    with pytest.raises(RequestError, match='_OfAPlugin has a feed_data of its own'):
+    with pytest.raises(RequestError, match='_OfAPlugin overrides feed_data'):
         take(model, batch, [1])

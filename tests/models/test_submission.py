@@ -77,8 +77,8 @@ def test_the_same_pictures_give_the_same_bytes(tmp_path):
     ('kind', 'names', 'reason'),
     [
         ('REDSPairedDataset', [f'000/{frame}' for frame in FRAMES[:-2]], 'clip 000 lacks frame 00000089 and 1 more'),
-        ('REDSPairedDataset', [f'street/{frame}' for frame in FRAMES], 'is no frame of a clip'),
-        ('PairedImageDataset', ['baby', 'bird'], 'is no frame of a clip'),
+        ('REDSPairedDataset', [f'street/{frame}' for frame in FRAMES], 'is not a frame of a REDS clip'),
+        ('PairedImageDataset', ['baby', 'bird'], 'is not a frame of a REDS clip'),
     ],
 )
 def test_what_is_no_submission_is_refused_before_anything_is_restored(model_opt, tmp_path, frames, kind, names, reason):

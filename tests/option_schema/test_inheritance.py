@@ -141,8 +141,8 @@ def test_nothing_is_shared_between_sections_of_a_merged_file(files):
 @pytest.mark.parametrize(
     ('text', 'said'),
     [
-        ('extends: bsae.yml', "my.yml: extends: bsae.yml: there is no file bsae.yml, which starts from the folder of "
-                              "my.yml; did you mean 'base.yml'?"),
+        ('extends: bsae.yml', "my.yml: extends: bsae.yml: there is no file bsae.yml (relative to the folder of "
+                              "my.yml); did you mean 'base.yml'?"),
         ('extends: /nowhere/base.yml', 'my.yml: extends: /nowhere/base.yml: there is no file /nowhere/base.yml'),
         ('extends: .', '. (my.yml extends it): cannot read the option file (Is a directory)'),
         ('extends: my.yml', 'my.yml: extends: my.yml: the files extend each other in a circle: my.yml -> my.yml'),
@@ -151,21 +151,21 @@ def test_nothing_is_shared_between_sections_of_a_merged_file(files):
         ('extends:', 'my.yml: extends: found nothing; expected the path of one option file'),
         ('extends: [base.yml, other.yml]', "my.yml: extends: found ['base.yml', 'other.yml']; expected the path of one "
                                            'option file; a file extends one other file'),
-        ('train: {optim_g: {extends: base.yml}}', 'my.yml: train.optim_g.extends: a file extends another one as a '
-                                                  'whole; write `extends: FILE` at the top level'),
-        ('extends: nested.yml', 'nested.yml (my.yml extends it): datasets.train.sources.0.extends: a file extends'),
+        ('train: {optim_g: {extends: base.yml}}', 'my.yml: train.optim_g.extends: only a whole file can extend '
+                                                  'another one; write `extends: FILE` at the top level'),
+        ('extends: nested.yml', 'nested.yml (my.yml extends it): datasets.train.sources.0.extends: only a whole file'),
         ('extend: base.yml', "my.yml: unknown key 'extend'; did you mean 'extends'?"),
         ('extends: broken.yml', 'broken.yml (my.yml extends it): not readable as YAML'),
         ('extends: list.yml', 'list.yml (my.yml extends it): expected a mapping of options at the top, found list'),
         ('extends: base.yml\ntrain: [1]', 'my.yml: train: found [1]; expected a section of keys, as in base.yml, which '
-                                          'it extends. To take the section out, write `train: ~`'),
+                                          'it extends. To remove the section, write `train: ~`'),
         ('extends: base.yml\nval: 3', 'my.yml: val: found 3; expected a section of keys, as in base.yml'),
         ('extends: base.yml\ntrain: {optim_g: {betas: {first: 0.9}}}',
-         'my.yml: train.optim_g.betas: found a section of keys; base.yml, which it extends, has a list here. If a '
-         'section is right, take the inherited one out: `without: [train.optim_g.betas]`'),
+         'my.yml: train.optim_g.betas: found a section of keys; base.yml, which it extends, has a list here. If you '
+         'want a section, remove the inherited value: `without: [train.optim_g.betas]`'),
         ('extends: base.yml\nscale: {x: 4}', 'my.yml: scale: found a section of keys; base.yml, which it extends, has '
                                              'the value 4 here'),
-        ('without: [name]', 'my.yml: without: takes keys out of the file that is extended; extends: is missing'),
+        ('without: [name]', 'my.yml: without: removes keys of the file that is extended, but extends: is missing'),
         ('extends: base.yml\nwithout: name', "my.yml: without: found 'name'; expected a list of inherited keys"),
         ('extends: base.yml\nwithout: [train:optim_g:beta]', "my.yml: without: there is no key 'train:optim_g:beta' in "
                                                              "base.yml, which it extends; did you mean 'train.optim_g"),
@@ -186,7 +186,7 @@ def test_what_does_not_fit_together_is_rejected_with_the_files(files, text, said
 
 def test_the_command_line_cannot_change_what_a_file_extends(files):
     for entry in ('extends=base.yml', 'without=[name]', 'train:extends=base.yml'):
-        assert f'--force_yml {entry!r}: which file base.yml extends can be set in that file alone' in refusal(
+        assert f'--force_yml {entry!r}: extends and without can be set only in the file base.yml itself' in refusal(
             'base.yml', [entry]
         )
 

@@ -158,12 +158,12 @@ def test_the_toolbox_s_other_models_pass_with_all_their_words(text, tmp_path):
         ('logger.wandb.projct', 'x', "logger.wandb.projct: unknown key, the toolbox does not read it; did you mean "
                                        "'project'?"),
         ('dist_params.bakend', 'gloo', "did you mean 'backend'?"),
-        ('network_g.num_feats', 8, "network_g.num_feats: EDSR takes no such keyword; did you mean 'num_feat'?"),
+        ('network_g.num_feats', 8, "network_g.num_feats: EDSR has no such keyword; did you mean 'num_feat'?"),
         ('network_g.type', 'EDRS', "no arch named 'EDRS' is registered; did you mean 'EDSR'?"),
-        ('network_g.type', 'HAT', 'if it comes from a plugin, install that plugin'),
+        ('network_g.type', 'HAT', 'if it belongs to a plugin, install that plugin'),
         ('model_type', 'SRModle', "did you mean 'SRModel'?"),
         ('datasets.val.type', 'PairedImageDatset', "did you mean 'PairedImageDataset'?"),
-        ('train.pixel_opt.los_weight', 1.0, "train.pixel_opt.los_weight: L1Loss takes no such keyword; did you mean "
+        ('train.pixel_opt.los_weight', 1.0, "train.pixel_opt.los_weight: L1Loss has no such keyword; did you mean "
                                             "'loss_weight'?"),
         ('train.pixel_opt.type', 'L1Los', "no loss named 'L1Los' is registered; did you mean 'L1Loss'?"),
         ('train.optim_g.beta', [0.9, 0.99], "did you mean 'betas'?"),
@@ -274,7 +274,9 @@ class TestOwnModels:
         options = {**self.options(), 'model_type': 'RestorationModel'}
         text = refusal(options)
         assert 'network_g.deblur_branch: found true, the default' in text
-        assert 'train.deblur_opt: RestorationModel does not read it; model_type DualSupervisionModel would' in text
+        assert (
+            'train.deblur_opt: RestorationModel does not read it; it is read by model_type DualSupervisionModel' in text
+        )
 
     @pytest.mark.parametrize(
         ('key', 'values', 'wrong', 'expected'),
@@ -330,7 +332,7 @@ class TestOwnModels:
         text = refusal({**self.options(deblur_branch=False), 'model_type': 'SRModel'})
         for key in ('deblur_opt', 'precision', 'channels_last', 'scheduler.type'):
             assert f'train.{key}: ' in text
-        assert 'RestorationModel, DualRegressionModel, DualSupervisionModel would' in text
+        assert 'it is read by model_type RestorationModel, DualRegressionModel, DualSupervisionModel' in text
 
     @pytest.mark.parametrize(
         ('key', 'value'),
@@ -446,7 +448,7 @@ def test_a_word_a_plugin_s_network_would_swallow_is_told_when_it_is_close(plugin
 
 def test_a_plugin_s_model_that_knows_no_parts_is_not_given_them(plugin):
     text = refusal(changed(plugin, 'train.accumulation_steps', 2))
-    assert 'train.accumulation_steps: PluginModel does not work through a batch in parts' in text
+    assert 'train.accumulation_steps: PluginModel cannot divide a batch into parts' in text
     assert 'model_type: RestorationModel' in text
 
 

@@ -88,8 +88,8 @@ def test_killed_workers_come_back_and_end_with_the_uninterrupted_run_s_weights(t
         _kill_after(process, rank, iteration, told)
     output = ''.join(told) + process.communicate()[0]
     assert process.returncode == 0, output[-3000:]
-    assert 'Restart 1 by torchrun: going on after iteration 0.' in output
-    assert 'Restart 2 by torchrun: going on after iteration 20.' in output
+    assert 'Restart 1 by torchrun: resuming after iteration 0.' in output
+    assert 'Restart 2 by torchrun: resuming after iteration 20.' in output
     assert 'Resuming training from epoch: 6, iter: 20.' in output
 
     for name in ('models/net_g_latest.pth', 'models/net_g_40.pth', 'training_states/60.state'):
@@ -124,5 +124,5 @@ def test_a_worker_killed_on_one_machine_comes_back_with_those_of_the_others(tmp_
         each.wait(1200) if isinstance(each, subprocess.Popen) else each.join()
     text = ''.join(outputs[0] + outputs[1])
     assert [each.returncode for each in machines] == [0, 0], text[-3000:]
-    assert re.search(r'Restart 1 by torchrun: going on after iteration [246]0\.', text)
+    assert re.search(r'Restart 1 by torchrun: resuming after iteration [246]0\.', text)
     assert [each.name for each in (tmp_path / 'run/experiments').iterdir()] == ['small']  # none set aside

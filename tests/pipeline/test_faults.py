@@ -115,7 +115,7 @@ def test_a_stopped_run_goes_on_as_if_it_never_was(tmp_path, command, uninterrupt
     assert 'Traceback' not in output
     (state,) = (folder / STATES).iterdir()
     assert f'the state after iteration {state.stem} is {state}' in output
-    assert 'Go on with: basicsr train -opt small.yml --auto_resume' in output
+    assert 'Resume with: basicsr train -opt small.yml --auto_resume' in output
     assert [path.name for path in (folder / MODELS).iterdir()] == [f'net_g_{state.stem}.pth']
 
     resumed = command(folder, '--auto_resume')

@@ -65,7 +65,7 @@ class TestWhatItMakes:
         for key in store.keys:
             np.testing.assert_array_equal(store.read(key), picture(folder / f'{key}.png'))
         assert "train: 24 frames in 2 clips, 0.1% of REDS's 24000 (sizes unlike REDS's 1280x720: 92x64)" in said
-        assert 'verified: every frame of 6 stores reads back as its source was decoded' in said
+        assert 'verified: every frame of 6 stores has the pixels its source had when it was stored' in said
         assert '\nNext: basicsr check -opt options/pdan_phase1.yml\n' in said
         dataset = REDSPairedDataset(
             {
@@ -127,7 +127,7 @@ class TestWhatItMakes:
         assert not (tmp_path / 'out' / 'train_sharp_bicubic_x4.lmdb').exists()
         status, said = prepare(root, tmp_path / 'out', '--make-sharp-bicubic', '--verify')
         assert status == 0
-        assert said.count('complete already, kept') == 2
+        assert said.count('already complete, kept') == 2
         made = FrameStore(tmp_path / 'out' / 'train_sharp_bicubic_x4.lmdb')
         for key in made.keys:
             np.testing.assert_array_equal(made.read(key), picture(official / 'X4' / f'{key}.png'))
@@ -229,7 +229,7 @@ class TestInterruption:
             assert prepare_kills.kill(source, target, moment, draw), 'it finished before it could be killed'
         status, said = prepare(source, target, '--verify')
         assert status == 0, said
-        assert 'train_sharp.lmdb: complete already, kept' in said or 'frames are there already' in said
+        assert 'train_sharp.lmdb: already complete, kept' in said or 'frames are there already' in said
         assert prepare_kills.differences(tmp_path / 'whole', target) == []
 
     def test_a_disk_that_fills_up_keeps_what_was_written(
@@ -270,7 +270,7 @@ class TestVerification:
         assert status == 1
         assert "frame '000/00000001' has changed since it was stored" in said
         assert "frame '000/00000002' is a truncated BMP" in said
-        assert '2 frames do not verify' in said
+        assert '2 frames failed verification' in said
 
     def test_the_source_is_decoded_once_and_that_is_said(self, tmp_path: Path, prepare) -> None:
         root = make_reds(tmp_path / 'REDS', clips=1, frames=3)
@@ -279,7 +279,7 @@ class TestVerification:
         cv2.imwrite(str(file), 255 - cv2.imread(str(file)))
         status, said = prepare(root, tmp_path / 'out', '--verify')
         assert status == 0
-        assert 'The source itself was not decoded again' in said
+        assert 'The sources were not decoded again' in said
 
     def test_a_store_without_checksums_is_compared_with_its_source(self, tmp_path: Path, prepare) -> None:
         root = make_reds(tmp_path / 'REDS', clips=1, frames=3)
@@ -287,7 +287,7 @@ class TestVerification:
         (tmp_path / 'out' / 'train_sharp.lmdb' / 'checksums.txt').unlink()
         status, said = prepare(root, tmp_path / 'out', '--verify')
         assert status == 0
-        assert 'train_sharp.lmdb: no stored checksum of 3 frames; these are compared with their source' in said
+        assert 'train_sharp.lmdb: 3 frames have no stored checksum; they are compared with their source' in said
         file = root / 'train' / 'train_sharp' / '000' / '00000001.png'
         cv2.imwrite(str(file), 255 - cv2.imread(str(file)))
         status, said = prepare(root, tmp_path / 'out', '--verify')
@@ -379,7 +379,7 @@ class TestRefusals:
         assert 'nothing of REDS here' in self.refused(prepare, tmp_path / 'empty', tmp_path / 'a')
         assert 'nothing of val here' in self.refused(prepare, root, tmp_path / 'a', '--splits', 'val')
         shutil.copytree(root / 'train' / 'train_sharp', root / 'copy' / 'train_sharp')
-        assert 'train_sharp lies in 2 places' in self.refused(prepare, root, tmp_path / 'a')
+        assert 'train_sharp is in 2 places' in self.refused(prepare, root, tmp_path / 'a')
 
     def test_an_unreadable_zip_is_named(self, tmp_path: Path, prepare) -> None:
         archives = zip_reds(make_reds(tmp_path / 'REDS', clips=1, frames=4), tmp_path / 'zips')
@@ -417,7 +417,7 @@ class TestRefusals:
         shutil.copy(folder / '00000001.png', folder / '1.png')
         shutil.copy(folder / '00000001.png', folder / '².png')
         said = self.refused(prepare, root, tmp_path / 'a')
-        assert 'train_sharp: 000/00000001.png and 000/1.png are one frame twice' in said
+        assert 'train_sharp: 000/00000001.png and 000/1.png have the same number' in said
         assert '².png: not a frame' in said
 
     def test_folders_that_cannot_be_listed_are_passed_over(

@@ -189,7 +189,7 @@ class TestInterruption:
         before = (whole / 'synthesis.json').read_bytes()
         status, said = synthesize(clips, whole, *QUICK)
         assert status == 0
-        assert 'complete already, kept' in said
+        assert 'already complete, kept' in said
         status, said = synthesize(clips, whole, *QUICK, '--stride', 4, '--response', 'gamma')
         assert status == 2
         assert 'stride was 5, now 4' in said
@@ -221,7 +221,7 @@ class TestShards:
         assert kills.differences(whole, target) == []
         assert 'shards are still there' in said
         assert synthesize(target, '--merge')[0] == 0
-        assert 'complete already' in synthesize(clips, target, *QUICK)[1]
+        assert 'already complete' in synthesize(clips, target, *QUICK)[1]
 
     def test_missing_unlike_and_damaged_shards_are_named(self, tmp_path, clips, whole, synthesize):
         target = tmp_path / 'out'
@@ -240,7 +240,7 @@ class TestShards:
         store.write_bytes(content)
         status, said = synthesize(target, '--merge')
         assert status == 1
-        assert f'shard_2_of_2: frame {key.decode()!r} of blur_bicubic is not what was stored' in said
+        assert f'shard_2_of_2: frame {key.decode()!r} of blur_bicubic is damaged' in said
         store.write_bytes(whole_store)
         assert synthesize(target, '--merge')[0] == 0
         assert kills.differences(whole, target) == []
@@ -333,4 +333,4 @@ class TestRefusals:
     def test_words_that_would_do_nothing(self, tmp_path, clips, synthesize, capsys):
         with pytest.raises(SystemExit):
             synthesize(clips, tmp_path / 'out', '--merge', '--window', 33)
-        assert '--merge reads TARGET alone; leave out source, window' in capsys.readouterr().err
+        assert '--merge takes only TARGET; leave out source, window' in capsys.readouterr().err

@@ -56,7 +56,7 @@ def test_torchrun_on_a_cpu(python):
     assert 'rank 0 local 0 sum 2' in done.stdout
     assert 'rank 1 local 1 sum 2' in done.stdout
     assert done.stdout.count('at the end 0 threads, in a group: False') == 2
-    assert 'here are none; gloo is used' in done.stderr
+    assert 'found none; gloo is used' in done.stderr
 
 
 def test_a_rank_that_fails_within_a_collective_ends(python):
@@ -112,8 +112,8 @@ def test_the_stock_launchers_divide_by_zero_on_a_cpu(stock, monkeypatch):
 @pytest.mark.parametrize(
     ('launcher', 'said'),
     [
-        ('pytorch', r'no RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT; start the command through torchrun'),
-        ('slurm', r'no SLURM_PROCID, SLURM_NTASKS; start the command by srun'),
+        ('pytorch', r'no RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT; start the command with torchrun'),
+        ('slurm', r'no SLURM_PROCID, SLURM_NTASKS; start the run with srun'),
         ('mpi', r"launcher 'mpi': expected 'pytorch' or 'slurm'"),
     ],
 )

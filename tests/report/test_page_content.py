@@ -83,7 +83,7 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(tmp_path, truth):
 def test_data_that_is_gone_is_said_and_results_are_still_shown(runs):
     shutil.rmtree(runs[0].parents[1] / 'gt')
     (dataset,) = content_of(write_report(runs[:1]))['datasets']
-    assert 'cannot be read any more' in dataset['notes'][0]
+    assert 'can no longer be read' in dataset['notes'][0]
     assert str(runs[0].parents[1] / 'gt') in dataset['notes'][0]
     assert [picture['kind'] for picture in dataset['frames'][0]['pictures']] == ['run']
 
@@ -101,8 +101,8 @@ def test_a_picture_that_is_gone_or_of_another_size_is_named(runs, truth):
     (pictures / f'{first}.png').write_text('no picture')
     assert cv2.imwrite(str(pictures / f'{second}.png'), np.zeros((8, 8, 3), np.uint8))
     (dataset,) = content_of(write_report(runs, runs[0].parent / 'both.html', frames=99))['datasets']
-    assert any('not readable' in note and first in note for note in dataset['notes'])
-    assert any('8x8 where 128x96 is expected' in note and second in note for note in dataset['notes'])
+    assert any('cannot be read' in note and first in note for note in dataset['notes'])
+    assert any('8x8, expected 128x96' in note and second in note for note in dataset['notes'])
     shown = {frame['image']: [picture['label'] for picture in frame['pictures']] for frame in dataset['frames']}
     assert shown[first] == ['Input, bicubic', 'sharp', 'Ground truth']
 
@@ -159,7 +159,7 @@ def test_frames_are_chosen_by_what_all_runs_have(with_lpips):
     assert [metric['name'] for metric in dataset['metrics']] == ['psnr', 'distance', 'lpips']
     assert [value is None for value in dataset['means'][2]] == [True, False]
     assert 'Not scored by lpips, so those cells are empty: soft.' in dataset['notes']
-    assert any('psnr was computed otherwise in sharp than in soft' in note for note in dataset['notes'])
+    assert any('psnr was computed with other options in sharp than in soft' in note for note in dataset['notes'])
 
 
 def test_a_record_of_another_version_is_still_shown(runs):

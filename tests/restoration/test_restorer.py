@@ -199,7 +199,7 @@ def test_memory_that_holds_no_tile_is_an_error_and_other_errors_stay(picture):
     restorer = Restorer(network, 'cpu')
     restorer.restore_picture(picture)
     held.value = 0
-    with pytest.raises(WorkError, match='out of memory even in tiles'):
+    with pytest.raises(WorkError, match='out of memory even with tiles'):
         restorer.restore_picture(picture)
     network.error = RuntimeError('a bug')
     with pytest.raises(RuntimeError, match='a bug'):
@@ -255,7 +255,7 @@ def test_memory_is_as_flat_for_2160p_as_for_a_single_tile():
         ({'tile': 'all'}, 'tile: expected'),
         ({'overlap': -1}, 'overlap: expected'),
         ({'tile': 32, 'overlap': 30}, 'tile: 32 leaves no room for an overlap of 30'),
-        ({'memory': 10**9}, "memory: is what 'auto' tiles are chosen by"),
+        ({'memory': 10**9}, "memory: has an effect only with tile: 'auto'"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message):
@@ -271,5 +271,5 @@ def test_pictures_and_networks_that_do_not_fit_are_refused(picture):
         restorer.restore_picture(picture.astype(np.float32))
     with pytest.raises(RequestError, match=r'expected a batch \(b, 3, h, w\)'):
         restorer(torch.rand(1, 4, 8, 8))
-    with pytest.raises(RequestError, match='Linear takes no single picture'):
+    with pytest.raises(RequestError, match='Linear failed on every size tried'):
         Restorer(nn.Linear(5, 5), 'cpu')

@@ -39,8 +39,8 @@ def test_the_default_comes_first():
     ('words', 'message'),
     [
         ({'name': 'optical'}, "no interpolation method is called 'optical'; there are flow, rife, sepconv"),
-        ({'name': 'flow', 'weights': Path('a.pth')}, 'flow has no weights; leave a.pth out'),
-        ({'name': 'flow', 'device': 'cuda'}, 'flow computes on the CPU alone'),
+        ({'name': 'flow', 'weights': Path('a.pth')}, 'flow takes no weights; leave out a.pth'),
+        ({'name': 'flow', 'device': 'cuda'}, 'flow runs only on the CPU'),
         ({'name': 'rife', 'device': 'cuda:99'}, "device 'cuda:99' cannot be used"),
         ({'name': 'sepconv', 'device': 'gpu'}, "device 'gpu' cannot be used"),
         ({'name': 'sepconv', 'device': 'meta'}, "device 'meta' cannot be used"),
@@ -64,7 +64,7 @@ def test_another_method_can_be_added(monkeypatch):
     register('repeating')(lambda weights, device: Repeating())
     assert interpolators()[-1] == 'repeating'
     assert len(list(interpolator('repeating').between(np.zeros((4, 4, 3), np.uint8), None, 16))) == 15
-    with pytest.raises(ValueError, match='there already'):
+    with pytest.raises(ValueError, match='already registered'):
         register('flow')(lambda weights, device: Repeating())
 
 

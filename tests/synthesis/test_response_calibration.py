@@ -111,7 +111,7 @@ class TestScript:
         kept.write_bytes(b'what was there before')
         plain = self.files(tmp_path, series[2:5], None)
         assert self.run(*plain, '-o', kept) == 2
-        assert '0.png: records no exposure time' in capsys.readouterr().err
+        assert '0.png: its EXIF record has no exposure time' in capsys.readouterr().err
         (tmp_path / 'no.png').write_bytes(b'no picture')
         assert self.run(plain[0], tmp_path / 'no.png', '-o', kept, '--exposures', 1, 2) == 2
         assert 'no.png: cannot be read as a picture' in capsys.readouterr().err
@@ -128,7 +128,7 @@ class TestScript:
         taken = plain[0].rename(tmp_path / 'kept.response.png')
         before = taken.read_bytes()
         assert self.run(taken, *plain[1:], '-o', kept, '--exposures', 1, 2, 3) == 2
-        assert 'would take the place of one of the pictures' in capsys.readouterr().err
+        assert 'would overwrite one of the pictures' in capsys.readouterr().err
         assert taken.read_bytes() == before
 
     def test_a_picture_is_never_written_over(self, tmp_path, series, capsys):
@@ -137,10 +137,10 @@ class TestScript:
         before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
         told = [*pictures[:4], tmp_path / '4.response.png']
         assert self.run(*told, '-o', tmp_path / '4.npy') == 2
-        assert '4.response.png: would take the place of one of the pictures' in capsys.readouterr().err
+        assert '4.response.png: would overwrite one of the pictures' in capsys.readouterr().err
         (tmp_path / 'link.npy').symlink_to(pictures[0])
         assert self.run(*pictures, '-o', tmp_path / 'link.npy') == 2
-        assert 'link.npy: would take the place of one of the pictures' in capsys.readouterr().err
+        assert 'link.npy: would overwrite one of the pictures' in capsys.readouterr().err
         (tmp_path / 'link.npy').unlink()
         assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
         assert self.run(*pictures, '-o', tmp_path / '0.npy') == 0

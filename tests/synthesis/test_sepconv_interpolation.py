@@ -260,12 +260,12 @@ def test_files_that_are_no_weights_are_refused(tmp_path, interpolation):
     for content in (b'', b'<html>moved</html>', b'\x80\x02}q\x00'):
         page = tmp_path / 'page.pytorch'
         page.write_bytes(content)
-        with pytest.raises(RequestError, match=r'page\.pytorch: is damaged, or no file of tensors'):
+        with pytest.raises(RequestError, match=r'page\.pytorch: is damaged, or holds more than tensors'):
             SepconvInterpolation(page, 'cpu')
     for state in ([torch.zeros(3)], {'epoch': 3}, {1: torch.zeros(3)}):
         with pytest.raises(RequestError, match='holds no table of names and tensors'):
             interpolation(state)
-    with pytest.raises(RequestError, match='is damaged, or no file of tensors'):
+    with pytest.raises(RequestError, match='is damaged, or holds more than tensors'):
         interpolation({'network': SepconvInterpolation})  # a Python object, which could run code
 
 
@@ -282,5 +282,5 @@ def test_a_device_that_is_not_there_is_refused(tmp_path):
     path = tmp_path / 'network.pytorch'
     torch.save(empty_state(), path)
     for device in ('gpu', 'cuda:99'):
-        with pytest.raises(RequestError, match=f'{device}: no device'):
+        with pytest.raises(RequestError, match=f'{device}: torch cannot use this device'):
             SepconvInterpolation(path, device)

@@ -48,7 +48,7 @@ def test_a_failed_save_raises_and_leaves_the_earlier_file(stock, model, tmp_path
     with pytest.raises(OSError, match=r'cannot save .*net_g_latest\.pth: .*No space left.*untouched'):
         save(broken)
     assert torch.load(path, weights_only=True)['params']['weight'].tolist() == [1, 1, 1]
-    with pytest.raises(OSError, match='no file of that name is left'):
+    with pytest.raises(OSError, match='no partial file is left'):
         save_atomically(_DiskFull(), str(tmp_path / 'models' / 'new.pth'))
     assert os.listdir(path.parent) == ['net_g_latest.pth']
 

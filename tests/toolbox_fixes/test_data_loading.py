@@ -116,7 +116,7 @@ def test_a_batch_of_several_parts_holds_the_samples_of_all(monkeypatch, caplog):
         loader, _, _, epochs, _ = train.create_train_val_dataloader(opt, logging.getLogger('told'))
     assert loader.batch_size == 6
     assert (opt['iterations_per_epoch'], epochs, values['batch_size_per_gpu']) == (1, 40, 2)
-    assert 'Batch size per rank: 6, worked through in 3 parts' in caplog.text
+    assert 'Batch size per rank: 6, computed in 3 parts' in caplog.text
 
 
 def test_another_batch_size_goes_on_to_the_end(tmp_path, sr_options, train_here):

@@ -76,7 +76,7 @@ def test_a_state_that_is_not_whole_is_passed_over_by_name(experiment, said, tmp_
     damage(tmp_path / 'root' / 'experiments' / 'small')
     (tmp_path / 'root' / 'experiments' / 'small' / 'training_states' / '.13.state.partial').write_bytes(b'')
     assert train.load_resume_state(opt)['iter'] == 6
-    assert '--auto_resume passes over' in said.text
+    assert '--auto_resume skips' in said.text
     assert '12.state' in said.text
     assert '6.state' not in said.text
 
@@ -104,7 +104,7 @@ def test_beginning_anew_beside_an_old_folder_is_said(experiment, said):
     opt = experiment(3)
     os.remove(os.path.join(opt['path']['training_states'], '3.state'))
     assert train.load_resume_state(opt) is None
-    assert 'training begins anew' in said.text
+    assert 'training starts from the beginning' in said.text
     assert '_archived_' in said.text
     make_exp_dirs(opt)
     archived = [name for name in os.listdir(os.path.dirname(opt['path']['experiments_root'])) if '_archived_' in name]
@@ -150,7 +150,7 @@ def test_a_run_that_is_past_its_end_is_not_gone_on_with(experiment):
     opt['train'] = {'total_iter': 6}
     assert train.load_resume_state(opt)['iter'] == 6
     opt['train'] = {'total_iter': 5}
-    with pytest.raises(RequestError, match='total_iter: 5 is behind the run, whose newest state is of iteration 6'):
+    with pytest.raises(RequestError, match='total_iter: 5 is less than the iteration of the state to resume from, 6'):
         train.load_resume_state(opt)
 
 
@@ -189,10 +189,10 @@ def test_a_given_state_that_cannot_be_used_is_named(experiment, tmp_path):
     with pytest.raises(RequestError, match=r'resume_state: .*none\.state: no such file'):
         load(tmp_path / 'none.state')
     (tmp_path / 'half.state').write_bytes(b'PK')
-    with pytest.raises(RequestError, match=r'half\.state: not a whole training state'):
+    with pytest.raises(RequestError, match=r'half\.state: not a complete training state'):
         load(tmp_path / 'half.state')
     torch.save({'epoch': 0, 'iter': 9, 'optimizers': [], 'schedulers': []}, tmp_path / '9.state')
-    with pytest.raises(RequestError, match=r'its networks are not there: .*models has no net_\*_9\.pth'):
+    with pytest.raises(RequestError, match=r'its networks are missing: .*models has no net_\*_9\.pth'):
         load(tmp_path / '9.state')
 
 

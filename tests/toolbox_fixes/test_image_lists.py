@@ -73,7 +73,7 @@ def test_stores_that_differ_list_the_keys(tmp_path):
         (tmp_path / f'{name}.lmdb').mkdir()
         (tmp_path / f'{name}.lmdb' / 'meta_info.txt').write_text(''.join(f'{key}.png (4,4,3) 1\n' for key in keys))
     options = _options(tmp_path / 'gt.lmdb', tmp_path / 'lq.lmdb', io_backend={'type': 'lmdb'})
-    with pytest.raises(RequestError, match=r'lq\.lmdb: lacks keys its partner has: 000/1'):
+    with pytest.raises(RequestError, match=r'lq\.lmdb: lacks keys of the other store: 000/1'):
         build_dataset(options)
 
 

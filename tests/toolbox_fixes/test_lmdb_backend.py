@@ -103,7 +103,7 @@ def test_settings_the_shared_store_cannot_have_are_refused(store):
     path = store('a.lmdb', {'a': b'1'})
     with pytest.raises(RequestError, match='readonly'):
         FileClient('lmdb', db_paths=path, readonly=False)
-    with pytest.raises(ValueError, match='one length'):
+    with pytest.raises(ValueError, match='the same length'):
         FileClient('lmdb', db_paths=[path], client_keys=['a', 'b'])
 
 

@@ -155,9 +155,9 @@ def test_kept_options_are_those_that_ran(stock, parse, tmp_path, monkeypatch):
     assert (again['name'], again['train']) == ('1e-4', opt['train'])
     assert again['train']['total_iter'] == 8
     lines = kept_alone.read_text().splitlines()
-    start = lines.index('# merged from these files, each laid over the one above it:')
+    start = lines.index('# merged from these files, each over the one above it:')
     assert lines[start + 1 : start + 5] == [
-        f'#   {tmp_path / "small.yml"}', f'#   {tmp_path / "mine.yml"}', '# laid over them with --force_yml:',
+        f'#   {tmp_path / "small.yml"}', f'#   {tmp_path / "mine.yml"}', '# and then with --force_yml:',
         '#   train:optim_g:lr=3e-5',
     ]  # fmt: skip
     (tmp_path / 'base_is_gone.yml').rename(tmp_path / 'small.yml')

@@ -99,7 +99,7 @@ def test_a_torn_last_line_is_not_read(path):
 def test_an_unreadable_line_in_the_middle_is_named(path):
     path.write_bytes(b'{"iter": 1, "dataset": "REDS", "metrics": {}}\nmerge conflict\n{"iter": 2, "dataset": "R"')
     for read in (read_history, lambda path: History(path).begin(1)):
-        with pytest.raises(RequestError, match=r"history\.jsonl: line 2 is not .*'merge conflict'; take that line out"):
+        with pytest.raises(RequestError, match=r"history\.jsonl: line 2 is not .*'merge conflict'; remove that line"):
             read(path)
 
 

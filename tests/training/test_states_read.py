@@ -15,5 +15,5 @@ def test_numpy_numbers_in_a_state_are_read(tmp_path):
     torch.save(state, tmp_path / '9.state')
     assert read_state(str(tmp_path / '9.state')) == state
     torch.save(state | {'code': os.system}, tmp_path / '9.state')
-    with pytest.raises(RequestError, match='carries code'):
+    with pytest.raises(RequestError, match='could run code'):
         read_state(str(tmp_path / '9.state'))

@@ -55,9 +55,9 @@ def test_any_form_is_read_for_use(saved, content):
     ('content', 'complaint'),
     [
         ({'params_ema': WEIGHTS}, 'params_ema'),
-        (torch.ones(3), 'table of names and tensors'),
-        ({'params': [1]}, 'table of names and tensors'),
-        ({'params': {1: torch.ones(2)}}, 'table of names and tensors'),
+        (torch.ones(3), 'dict of names and tensors'),
+        ({'params': [1]}, 'dict of names and tensors'),
+        ({'params': {1: torch.ones(2)}}, 'dict of names and tensors'),
         ({'iter': 3, 'epoch': 0, 'optimizers': [], 'schedulers': []}, 'training state'),
         (nn.Conv2d(1, 1, 1), 'Python objects'),
     ],
@@ -138,12 +138,12 @@ def test_the_harmful_file_is_one(tmp_path, form):
     [
         (read_weights, 'state_dict.*safetensors'),
         (of_stock_model, 'state_dict.*safetensors'),
-        (read_state, 'begin anew'),
+        (read_state, 'start a new run'),
     ],
 )
 def test_a_file_with_code_is_refused_with_the_reason_and_what_to_do(tmp_path, form, load, way_out):
     harmful_file(form, tmp_path / 'net_g.pth', tmp_path / 'ran')
-    with pytest.raises(RequestError, match=rf'net_g\.pth carries code.*\(\w+\.system\).*{way_out}') as refused:
+    with pytest.raises(RequestError, match=rf'net_g\.pth is not loaded.*\(\w+\.system\).*{way_out}') as refused:
         load(str(tmp_path / 'net_g.pth'))
     assert 'weights_only' not in str(refused.value)
 
@@ -164,7 +164,7 @@ def test_safetensors_are_weights_under_no_key(tmp_path, param_key):
 
 def test_a_key_that_safetensors_cannot_have_is_refused(tmp_path):
     save_file(WEIGHTS, tmp_path / 'net_g.safetensors')
-    with pytest.raises(RequestError, match=r"no 'teacher' in it.*param_key_g"):
+    with pytest.raises(RequestError, match=r"'teacher' cannot be read.*param_key_g"):
         read_weights(str(tmp_path / 'net_g.safetensors'), 'teacher')
 
 
@@ -208,7 +208,9 @@ def test_safetensors_cut_short_are_refused(tmp_path, kept):
     path = tmp_path / 'net_g.safetensors'
     save_file(WEIGHTS, path)
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(RequestError, match=r'net_g\.safetensors is not a whole safetensors file \(.+\).*copy it again'):
+    with pytest.raises(
+        RequestError, match=r'net_g\.safetensors is not a complete safetensors file \(.+\).*copy it again'
+    ):
         read_weights(str(path))
 
 

@@ -32,11 +32,11 @@ def test_a_table_begins_with_the_machine_and_ends_with_the_next_command(capsys):
         (['loader', '--workers', '2'], '--workers is for --samples and --cold'),
         (['loader', '--cold', '1', '--rounds', '2'], '--rounds is for the comparison'),
         (['loader', '--samples', '1000', '--folder', '.'], '--folder is for --cold'),
-        (['loader', '--samples', '10'], 'at least 1000'),
-        (['loader', '--cold', 'nan'], 'expected gigabytes above 0'),
+        (['loader', '--samples', '10'], '1000 or more'),
+        (['loader', '--cold', 'nan'], 'expected a number from 0.001 to 100000'),
         (['loader', '--cold', '1', '--workers', '-1'], '0 or more'),
         (['loader', '--cold', '1', '--folder', 'nowhere'], 'no such folder'),
-        (['loss', '--rounds', '0'], 'expected a positive number'),
+        (['loss', '--rounds', '0'], 'expected a whole number, 1 or more'),
     ],
 )
 def test_what_would_do_nothing_is_refused(capsys, words, message):

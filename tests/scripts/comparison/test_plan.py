@@ -118,5 +118,5 @@ def test_rows_that_are_scored_otherwise_are_refused(tmp_path):
     (tmp_path / 'first.yml').write_text(json.dumps(base))
     for what, content in others.items():
         (tmp_path / 'second.yml').write_text(json.dumps(content))
-        with pytest.raises(RequestError, match=rf'second\.yml: scored otherwise than .*first\.yml: {what} differ'):
+        with pytest.raises(RequestError, match=rf'second\.yml: scored differently from .*first\.yml: {what} differ'):
             plan_rows([Row('first', '', 'first.yml'), Row('second', '', 'second.yml')], tmp_path)

@@ -99,7 +99,7 @@ def finished(work):
     script.kill()
     script.wait()
     before = content(work / 'out')
-    with pytest.raises(RequestError, match=f'is at work there.*{training}'):
+    with pytest.raises(RequestError, match=f'uses this folder.*{training}'):
         asked(work)  # the training lives on
     assert content(work / 'out') == before
     os.kill(training, signal.SIGKILL)
@@ -173,7 +173,7 @@ def test_changed_options_are_another_run_and_the_first_is_back_when_they_are(wor
     path.write_text(text.replace('lr: 0.0004', 'lr: 0.0005'))
     try:
         said = asked(work, seeds=[0])
-        assert f'changed since {name}: these are kept' in said
+        assert f'changed since {name}: these runs are kept' in said
         other = run_name(work, 'edsr', 0)
         assert other != name
         assert f'Left out, as no row is trained or scored so now: {name}' in said
@@ -249,7 +249,7 @@ def test_scores_stay_until_there_are_new_ones(work, finished):
     before, kept = record.read_bytes(), weights.read_bytes()
     again = {'rows': ['edsr'], 'seeds': [0], 'score_again': True}
     weights.unlink()
-    with pytest.raises(RequestError, match=r'net_g_latest\.pth is not there'):
+    with pytest.raises(RequestError, match=r'net_g_latest\.pth is missing'):
         asked(work, **again)
     assert record.read_bytes() == before
     weights.write_bytes(b'damaged')
@@ -317,7 +317,7 @@ def test_stopped_twice_no_worker_is_left_and_its_state_goes_on(work, endless):
         os.kill(worker, signal.SIGCONT)
     said, _ = script.communicate(timeout=600)
     assert script.returncode == 130
-    assert 'goes on from here' in said
+    assert 'continues from here' in said
     assert not _at_work_in(work / 'stopped')
 
 
@@ -362,7 +362,7 @@ def _points_into(link, folder):
 
 def test_called_from_another_folder_it_tells_where_the_options_are(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(RequestError, match=r'options/baselines/small is not there.*--options FOLDER'):
+    with pytest.raises(RequestError, match=r'options/baselines/small does not exist.*--options FOLDER'):
         reproduce(tmp_path / 'tables')
     assert not list(tmp_path.iterdir())
 

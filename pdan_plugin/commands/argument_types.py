@@ -1,0 +1,70 @@
+"""Types of command line arguments: each takes a word and returns its value, or says what was expected."""
+
+from __future__ import annotations
+
+import math
+from argparse import ArgumentTypeError
+from collections.abc import Callable
+
+
+def whole_number(least: int, most: int | None = None, *, multiple_of: int = 1) -> Callable[[str], int]:
+    """The type of a whole number within bounds, both of them allowed."""
+    expected = f'a multiple of {multiple_of}' if multiple_of > 1 else 'a whole number'
+    expected += f', {least} or more' if most is None else f' from {least} to {most}'
+
+    def convert(word: str) -> int:
+        try:
+            value = int(word)
+        except ValueError:
+            raise ArgumentTypeError(f'{word!r}: expected {expected}') from None
+        if value < least or (most is not None and value > most) or value % multiple_of:
+            raise ArgumentTypeError(f'{word!r}: expected {expected}')
+        return value
+
+    return convert
+
+
+def number(least: float, most: float) -> Callable[[str], float]:
+    """The type of a number within bounds, both of them allowed."""
+
+    def convert(word: str) -> float:
+        try:
+            value = float(word)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= most:
+            raise ArgumentTypeError(f'{word!r}: expected a number from {least:g} to {most:g}')
+        return value
+
+    return convert
+
+
+share = number(0, 1)
+
+
+def memory_size(word: str) -> int:
+    """Bytes, at least 1 MiB; K, M, G and T are powers of 1024."""
+    value, unit = word.upper().removesuffix('B').removesuffix('I'), 1
+    if value[-1:] in tuple('KMGT'):
+        value, unit = value[:-1], 1024 ** ('KMGT'.index(value[-1]) + 1)
+    try:
+        size = int(float(value) * unit)
+    except (ValueError, OverflowError):
+        size = 0
+    if size < 2**20:
+        found = f' is {size} bytes' if size > 0 else ''
+        raise ArgumentTypeError(f'{word!r}{found}: expected a size such as 500M or 4G')
+    return size
+
+
+def picture_size(least: int, *, multiple_of: int) -> Callable[[str], tuple[int, int]]:
+    """The type of a width and a height, ``320x192`` as (320, 192)."""
+    side = whole_number(least, multiple_of=multiple_of)
+
+    def convert(word: str) -> tuple[int, int]:
+        width, cross, height = word.lower().partition('x')
+        if not cross:
+            raise ArgumentTypeError(f'{word!r}: expected WIDTHxHEIGHT, such as 320x192')
+        return side(width), side(height)
+
+    return convert
