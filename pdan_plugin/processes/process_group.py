@@ -84,7 +84,7 @@ def init_dist(launcher: str, backend: str | None = None, **dist_params: Any) -> 
         dist_params |= _meeting_of_this_restart(_timeout)
     dist.init_process_group(backend=backend, **dist_params)
     if backend == 'gloo':
-        atexit.register(_leave_at_exit)
+        _leave_at_exit()
 
 
 def leave_process_group() -> None:
@@ -102,10 +102,25 @@ def leave_process_group() -> None:
 
 
 def _leave_at_exit() -> None:
-    """Waits a few seconds at most: the process may have failed in a collective in which other ranks still wait."""
-    leaving = threading.Thread(target=leave_process_group, daemon=True)
+    """Makes this process leave its groups at exit, and wait for that a few seconds at most.
+
+    The process may have failed in a collective in which other ranks still wait; then leaving takes for ever. So a
+    thread does it. The thread starts now: from Python 3.12 on, none can be started at exit.
+    """
+    exits = threading.Event()
+
+    def leave() -> None:
+        exits.wait()
+        leave_process_group()
+
+    leaving = threading.Thread(target=leave, name='leave_process_group', daemon=True)
     leaving.start()
-    leaving.join(_LEAVING_SECONDS)
+
+    def at_exit() -> None:
+        exits.set()
+        leaving.join(_LEAVING_SECONDS)
+
+    atexit.register(at_exit)
 
 
 def restarts() -> int:
