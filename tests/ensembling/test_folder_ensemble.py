@@ -240,7 +240,7 @@ def test_requests_that_make_no_sense_are_told(folders, truth, out, tmp_path, cap
     assert 'no such folder' in told(folders[0], tmp_path / 'nothing')
     (tmp_path / 'empty').mkdir()
     assert 'no PNGs in it' in told(folders[0], tmp_path / 'empty')
-    assert '--mean weighs nothing' in told(*folders, '--mean', '--grid', '2')
+    assert '--mean uses no weights' in told(*folders, '--mean', '--grid', '2')
     write(folders[0] / 'visualization' / 'other set' / 'a.png', truth[NAMES[0]])
     message = told(*folders)
     assert 'holds 2 data sets (held-out, other set)' in message
