@@ -346,7 +346,7 @@ def test_a_state_of_two_ranks_goes_on_in_one_and_says_what_that_means(model_opt,
     state['random'] *= 2
     resumed = seeded(opt)
     resumed.resume_training(state)
-    assert 'of 2 rank(s), this run has 1' in log.text
+    assert 'saved by 2 rank(s), this run has 1' in log.text
     take(resumed, batch, [2])
 
 

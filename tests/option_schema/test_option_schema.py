@@ -240,7 +240,7 @@ def test_a_scale_against_the_network_s_even_its_default_is_told(network):
 
 
 def test_a_crop_the_scale_does_not_divide_is_told():
-    assert 'multiple of it, such as 28' in refusal(changed(train_options(), 'datasets.train.gt_size', 30))
+    assert 'multiple of scale 4, such as 28' in refusal(changed(train_options(), 'datasets.train.gt_size', 30))
 
 
 class TestOwnModels:
@@ -302,7 +302,7 @@ class TestOwnModels:
         assert f'my.yml: {key}: found' in (text := refusal(changed(options, key, wrong)))
         assert expected in text
         text = refusal(changed(train_options(), key, values[0]))
-        assert f'my.yml: {key}: SRModel does not read it; model_type RestorationModel, DualRegressionModel' in text
+        assert f'my.yml: {key}: SRModel does not read it; it is read by model_type RestorationModel, DualRegressionModel' in text
 
     def test_the_engine_s_options_are_told_when_misspelt(self):
         options = {**train_options(), 'model_type': 'RestorationModel'}
