@@ -108,7 +108,7 @@ def test_begun_again_it_renders_only_what_is_not_whole(photos, rendered, tmp_pat
     half.mkdir(parents=True)
     (half / '00000000.png').write_bytes(b'half a pict')
     assert render(photos, target, *SMALL) == 0
-    assert '1 of 3 clips are finished' in capsys.readouterr().out
+    assert '1 of 3 clips are there' in capsys.readouterr().out
     assert contents(target) == contents(rendered)
     assert whole.stat().st_mtime_ns == before
     assert not half.exists()
