@@ -304,7 +304,7 @@ def test_check_goes_on_where_an_earlier_phase_is_not_trained_yet(folder, capsys)
     assert 'everything else is in order, but small.yml: path.pretrain_network_g' in output.err
     assert '`basicsr train` with the option file that has name: phase1 creates it' in output.err
     assert cli.main(['check', '-opt', 'small.yml', '--force_yml', 'datasets:train:dataroot_lq=nowhere']) == 2
-    assert 'all else' not in capsys.readouterr().err
+    assert 'everything else' not in capsys.readouterr().err
     assert cli.main(['train', '-opt', 'small.yml']) == 2
     assert inside(folder) == before
 

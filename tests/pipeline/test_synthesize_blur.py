@@ -247,7 +247,7 @@ class TestShards:
 
     def test_shards_that_cannot_be_are_refused(self, tmp_path, clips, synthesize):
         assert 'must lie between 1' in refused(synthesize, clips, tmp_path / 'out', '--shard', '3/2')
-        assert 'take fewer shards' in refused(synthesize, clips, tmp_path / 'out', '--shard', '1/1000')
+        assert 'use fewer shards' in refused(synthesize, clips, tmp_path / 'out', '--shard', '1/1000')
 
 
 def refused_merge(synthesize, target):

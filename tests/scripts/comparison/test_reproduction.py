@@ -109,7 +109,7 @@ def finished(work):
         try:
             said = asked(work)
         except RequestError as error:
-            if 'is at work' not in str(error):
+            if 'uses this folder' not in str(error):
                 raise
             time.sleep(0.02)
         else:
@@ -371,7 +371,7 @@ def test_unknown_rows_and_seeds_given_twice_are_refused(work):
     with pytest.raises(RequestError, match="'edrs'; did you mean 'edsr'"):
         asked(work, rows=['edrs'])
     for seeds in ([1, 1], [-1], []):
-        with pytest.raises(RequestError, match='each once'):
+        with pytest.raises(RequestError, match='different seeds'):
             asked(work, seeds=seeds)
     with pytest.raises(RequestError, match='--again'):
         asked(work, again=['pdan'])
