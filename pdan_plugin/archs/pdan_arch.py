@@ -13,7 +13,7 @@ from typing import Literal, overload
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVariableType]
 
 from pdan_plugin.archs.fast_layers import (
     Float32Conv2d,
@@ -259,7 +259,8 @@ class PDAN(nn.Module):
     def extract_features(self, normalised: Tensor) -> Tensor:
         """The shared features (b, num_feat, h, w) of a mean-free, range-scaled input (b, c, h, w)."""
         shallow = self.conv_first(normalised)
-        features, fused = shallow, []
+        features = shallow
+        fused: list[Tensor] = []
         for index, group in enumerate(self.body):
             if self.checkpointing and self.training and torch.is_grad_enabled():
                 features = checkpoint(group, features, use_reentrant=False)
@@ -304,7 +305,7 @@ RCAN_KEY_MAP: tuple[tuple[str, str], ...] = (
 
 def from_rcan_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Renames the weights of the toolbox's RCAN to PDAN's names (:data:`RCAN_KEY_MAP`); other names stay."""
-    renamed = {}
+    renamed: dict[str, Tensor] = {}
     for name, value in state_dict.items():
         for pattern, replacement in RCAN_KEY_MAP:
             name = re.sub(pattern, replacement, name)

@@ -70,7 +70,7 @@ class MixingSampler(EnlargedSampler):
         ratio: float = 1,
         seed: int = 0,
     ) -> None:
-        super().__init__(dataset, num_replicas, rank, ratio)  # pyright: ignore[reportArgumentType]
+        super().__init__(dataset, num_replicas, rank, ratio)
         self._sizes, self._weights, self._seed = list(sizes), list(weights), seed
         self._begins = np.concatenate([[0], np.cumsum(sizes)[:-1]])
         self._pattern, self._earlier = _pattern(self._weights)
@@ -86,7 +86,8 @@ class MixingSampler(EnlargedSampler):
     def __iter__(self) -> Iterator[SampleIndex]:
         # The trainer sets both: the samples of an epoch that this rank had used when its run was stopped, and the
         # samples of an epoch that are trained on, without the incomplete batch at its end.
-        used = getattr(self, 'samples_used', {}).get(self.epoch, 0)
+        samples_used: dict[int, int] = getattr(self, 'samples_used', {})
+        used = samples_used.get(self.epoch, 0)
         begin = self.epoch * getattr(self, 'samples_an_epoch', self.total_size)
         steps = np.arange(used, self.num_samples)
         # Each step takes one sample per rank. Whenever the same part of the pattern would reach the same rank again,

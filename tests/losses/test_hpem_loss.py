@@ -123,7 +123,7 @@ def test_wrong_arguments_are_named(arguments, named):
 
 @pytest.mark.parametrize('pred', [torch.zeros(1, 3, 4, 4, dtype=torch.int64), torch.zeros(0, 3, 4, 4)])
 def test_integers_and_nothing_are_refused(pred):
-    with pytest.raises(ValueError, match='floating point'):
+    with pytest.raises(ValueError, match='floating-point'):
         HPEMLoss()(pred, pred)
 
 
