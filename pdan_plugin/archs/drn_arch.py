@@ -46,6 +46,10 @@ class DRN(nn.Module):
     Raises:
         ValueError: ``upscale`` is not a power of two above 1; ``squeeze_factor`` leaves a block without channels;
             ``num_in_ch``, ``num_out_ch`` and the length of ``rgb_mean`` differ.
+
+    >>> results = DRN(num_block=1)(torch.rand(1, 3, 12, 16), return_all=True)
+    >>> [tuple(result.shape) for result in results]
+    [(1, 3, 12, 16), (1, 3, 24, 32), (1, 3, 48, 64)]
     """
 
     def __init__(

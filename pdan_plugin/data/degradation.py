@@ -61,6 +61,11 @@ class LQDegradation:
 
     Raises:
         RequestError: A key or value that the section does not allow.
+
+    >>> degradation = LQDegradation({'jpeg_quality': [40, 95]}, 'data set', scale=4)
+    >>> draws = degradation.draw(seed=0, epoch=2, repeat=0, index=7)
+    >>> degradation.apply(np.zeros((16, 24, 3), np.uint8), draws).shape
+    (16, 24, 3)
     """
 
     def __init__(self, options: Mapping[str, Any], label: str, scale: int) -> None:
@@ -166,6 +171,9 @@ def resampling_filter(resampling: str, scale: int) -> np.ndarray:
 
     Returns:
         (5,) float32, to be applied along rows and columns; its sum is 1.
+
+    >>> [round(float(tap), 2) for tap in resampling_filter('area', 4)]
+    [0.02, -0.02, 1.01, -0.02, 0.02]
     """
     frequencies = np.linspace(0.01, 0.5, 99)  # cycles per pixel of the LR picture
     start, wanted = (_response(_KERNELS[name], frequencies, scale) for name in ('bicubic', resampling))

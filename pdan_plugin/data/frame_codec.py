@@ -47,6 +47,9 @@ def picture_shape(data: bytes | memoryview) -> tuple[int, int, int]:
 
     Raises:
         PictureError: Neither an 8-bit RGB PNG nor an uncompressed 24-bit BMP.
+
+    >>> picture_shape(encode_picture(np.zeros((4, 6, 3), np.uint8), 'png'))
+    (4, 6, 3)
     """
     head = bytes(data[:HEADER_BYTES])
     if head[:2] == b'BM':

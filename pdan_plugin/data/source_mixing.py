@@ -26,6 +26,9 @@ def whole_weights(weights: Sequence[float]) -> list[int]:
 
     Raises:
         ValueError: A weight is not above zero, or the whole numbers would add up to more than a million.
+
+    >>> whole_weights([0.5, 1.5])
+    [1, 3]
     """
     if not all(math.isfinite(weight) and weight > 0 for weight in weights):
         raise ValueError(f'weights must be numbers above zero, got {", ".join(map(str, weights))}')

@@ -29,6 +29,9 @@ def hard_pixel_mask(error: Tensor, hard_count: int) -> Tensor:
 
     Returns:
         Boolean mask (n, h, w).
+
+    >>> hard_pixel_mask(torch.tensor([[[0.1, 0.7], [0.5, 0.2]]]), 2).tolist()
+    [[[False, True], [True, False]]]
     """
     if hard_count == 0:
         return torch.zeros_like(error, dtype=torch.bool)
