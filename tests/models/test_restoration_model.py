@@ -2,6 +2,7 @@
 
 import logging
 from copy import deepcopy
+from functools import partialmethod
 
 import numpy as np
 import pytest
@@ -81,7 +82,8 @@ def test_mixed_precision_trains_float32_weights(model_opt, batch, network, preci
     assert model.losses['l_pix'].dtype == torch.float32
 
 
-def test_fp16_lowers_its_scale_after_an_overflow_and_goes_on(model_opt, batch, log):
+def test_fp16_lowers_its_scale_after_an_overflow_and_goes_on(model_opt, log):
+    batch = batch_of(1)  # a processor without fp16 takes seconds for a larger one
     model = seeded(model_opt('RestorationModel', 'EDSR', precision='fp16'))
     model.scaler = torch.amp.GradScaler('cpu', init_scale=2.0**40)
     before = weights(model)
@@ -125,7 +127,10 @@ def test_tf32_is_an_option_of_training_and_off_in_validation(model_opt, batch, l
     assert seen == [True, False, False, False]
 
 
-def test_a_compiled_network_trains_as_the_plain_one_and_saves_plain_names(model_opt, batch):
+@pytest.mark.parametrize('backend', ['aot_eager', pytest.param('inductor', marks=pytest.mark.long)])
+def test_a_compiled_network_trains_as_the_plain_one_and_saves_plain_names(model_opt, batch, monkeypatch, backend):
+    """The default backend, inductor, has a C++ compiler translate what the quick one computes with torch."""
+    monkeypatch.setattr(nn.Module, 'compile', partialmethod(nn.Module.compile, backend=backend))
     opt = model_opt('RestorationModel', 'EDSR', ema_decay=0.9)
     plain = take(seeded(deepcopy(opt)), batch, range(1, 4))
     opt['train']['compile'] = True
