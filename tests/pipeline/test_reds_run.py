@@ -111,7 +111,7 @@ def test_auto_resume_goes_on_where_the_run_was(trained):
     assert not list((trained / 'experiments').glob('resumed_archived*'))
 
 
-@pytest.mark.long
+@pytest.mark.long  # with small networks: test_main.py, test_sharded_validation.py
 def test_two_workers_train_and_validate_together(trained):
     said = basicsr(trained, 'train', '-opt', 'options/pdan_phase1.yml', '--nproc', '2', '--force_yml', *SMALL,
                    'name=two_workers')  # fmt: skip
@@ -135,7 +135,7 @@ def test_restore_finds_the_network_of_the_weights(trained):
     assert cv2.imread(str(trained / 'restored/00000000.png')).shape == (64, 96, 3)
 
 
-@pytest.mark.long
+@pytest.mark.long  # with a small network: test_kills.py
 def test_killed_while_saving_the_last_whole_checkpoint_is_resumed(trained):
     """SIGKILL at moments spread over a run that saves at every iteration, until one hits a save half done."""
     options = [*SMALL, 'name=killed', 'train:total_iter=200', 'logger:save_checkpoint_freq=1', 'val:val_freq=1000']

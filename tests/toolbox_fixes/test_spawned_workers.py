@@ -52,7 +52,10 @@ def test_stock_workers_die_of_the_import(loader, stock, capfd):
     assert 'torchvision.transforms.functional_tensor' in capfd.readouterr().err
 
 
-@pytest.mark.parametrize('method', ['fork', 'spawn', pytest.param('forkserver', marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    'method',
+    ['fork', 'spawn', pytest.param('forkserver', marks=pytest.mark.long)],  # that its workers read: the test above
+)
 def test_a_worker_ends_by_its_parent_s_signal_and_by_no_other(loader, method):
     iterator = iter(loader(method))
     worker = iterator._workers[0]
