@@ -281,7 +281,7 @@ def test_lpips_of_weights_that_are_named(work, finished, tmp_path):
     torch.manual_seed(0)
     torch.save(torchvision.models.alexnet(weights=None).state_dict(), tmp_path / 'alex.pth')
     name, before = run_name(work, 'bicubic', 0), content(work / 'out')
-    with pytest.raises(RequestError, match=r'at nowhere\.pth, and no file is there'):
+    with pytest.raises(RequestError, match=r'at nowhere\.pth, and there is no such file'):
         asked(work, rows=['bicubic'], lpips_weights='nowhere.pth')
     assert content(work / 'out') == before
     said = asked(work, rows=['bicubic'], score_again=True, lpips_weights=str(tmp_path / 'alex.pth'))
@@ -353,6 +353,7 @@ def test_a_closed_terminal_saves_and_leaves_no_worker(work, endless):
     assert 'stopped; the state after iteration' in log.read_text()
 
 
+@pytest.mark.long  # of any network: test_sharded_validation.py
 def test_bicubic_is_scored_by_several_workers(work, finished, tmp_path):
     reproduce(tmp_path, rows=['bicubic'], seeds=[0], options=work / 'options', nproc=2, say=lambda _: None)
     alone = read_record(work / 'out', run_name(work, 'bicubic', 0))
@@ -386,7 +387,7 @@ def test_unknown_rows_and_seeds_given_twice_are_refused(work):
     with pytest.raises(RequestError, match="'edrs'; did you mean 'edsr'"):
         asked(work, rows=['edrs'])
     for seeds in ([1, 1], [-1], []):
-        with pytest.raises(RequestError, match='each once'):
+        with pytest.raises(RequestError, match='different seeds'):
             asked(work, seeds=seeds)
     with pytest.raises(RequestError, match='--again'):
         asked(work, again=['pdan'])
