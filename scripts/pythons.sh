@@ -1,9 +1,9 @@
 # Sourced by the other scripts: lists the supported Pythons, finds them on this machine, installs the package and runs
 # its tests.
 
-# The supported versions from setup.py, oldest first, one per line.
+# The supported versions from pyproject.toml, oldest first, one per line.
 supported_pythons() {
-  sed -n 's/^PYTHONS = \[\(.*\)\]$/\1/p' setup.py | tr -d "' " | tr ',' '\n'
+  sed -n "s/^ *'Programming Language :: Python :: \([0-9.]*\)',$/\1/p" pyproject.toml
 }
 
 newest_first() {
@@ -39,8 +39,8 @@ find_python() {
 install_package() {
   local environment=$1 extras=$2 state=$3 python="$1/bin/python" stamp="$1/.pdan_plugin_installed" wanted
   shift 3
-  # An edited setup.py or other extras lead to a new installation.
-  wanted="$(pwd) [$extras] $(cksum < setup.py)${state:+ $state}"
+  # Another description of the package or other extras lead to a new installation; other settings of ruff do not.
+  wanted="$(pwd) [$extras] $(sed '/^\[tool\.ruff\]/,$d' pyproject.toml | cksum)${state:+ $state}"
   if grep -qxF "$wanted" "$stamp" 2>/dev/null; then return; fi
   echo '== installing (torch and its libraries are several GB)'
   # With an older pip, BasicSR's setup.py fetches torch for its build, which mixes releases of torch's libraries.

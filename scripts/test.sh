@@ -16,7 +16,7 @@ source scripts/chromium.sh
 find_chromium > /dev/null ||
   echo '== no Chromium found: the tests of the report page are skipped. Install it: apt-get install chromium'
 
-echo '== ruff';    ruff check .
+echo '== ruff';    ruff check .; ruff format --check .
 echo '== pyright'; pyright
 echo '== site';    mkdocs build --strict --quiet --site-dir "$(mktemp -d)"
 echo '== pytest';  run_tests python -m "$selected" "$@"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The quick tests on every supported Python that this machine has, with the newest packages, and on the oldest supported
-# Python with the oldest packages that setup.py allows (tests/oldest.txt). Prints a table. Fails if anything failed.
+# Python with the oldest packages that pyproject.toml allows (tests/oldest.txt). Prints a table. Fails if anything failed.
 #   bash scripts/test.sh --pythons [arguments for pytest]
 #   bash scripts/test.sh --pythons=3.12-newest,3.10-oldest [arguments for pytest]
 # Environments are kept in .venvs (7 GB each). Those of the newest packages are updated once a week.

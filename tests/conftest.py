@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from warm_processes import run_python
 
 from pdan_plugin.toolbox_fixes import stock_toolbox
 
@@ -34,7 +35,7 @@ def stock():
 
 @pytest.fixture
 def python(tmp_path):
-    """run(script text, *arguments, launcher=()) -> the finished process, started in tmp_path."""
+    """run(script text, *arguments, launcher=()) -> the finished process, a new Python started in tmp_path."""
 
     def run(text, *arguments, launcher=(), environment=None):
         script = tmp_path / 'script.py'
@@ -44,5 +45,17 @@ def python(tmp_path):
             cwd=tmp_path, capture_output=True, text=True, timeout=600,
             env=os.environ | {'PYTHONPATH': str(REPOSITORY), 'OMP_NUM_THREADS': '1'} | (environment or {}),
         )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture
+def warm_python(tmp_path):
+    """run(script text, *arguments) -> the finished process, started in tmp_path with the package imported already."""
+
+    def run(text, *arguments):
+        script = tmp_path / 'script.py'
+        script.write_text(text)
+        return run_python(script, *arguments, cwd=tmp_path)
 
     return run

@@ -12,6 +12,15 @@ ROOT = Path(__file__).parents[1]
 HERE = f'{sys.version_info.major}.{sys.version_info.minor}'
 OTHER = '3.1'  # no machine has it
 
+DESCRIPTION = f"""
+classifiers = [
+    'Programming Language :: Python :: {HERE}',
+    'Programming Language :: Python :: {OTHER}',
+]
+[tool.pytest.ini_options]
+testpaths = ['tests']
+markers = ['long: ']
+"""
 SUITE = """
 import pytest
 
@@ -27,12 +36,11 @@ def test_that_is_long(): assert False, 'only --all runs this'
 
 @pytest.fixture
 def tree(tmp_path):
-    """The scripts, a setup.py that supports two Pythons, of which this machine has one, and that one's environments."""
+    """The scripts, a package for two Pythons, of which this machine has one, and that one's environments."""
     shutil.copytree(ROOT / 'scripts', tmp_path / 'scripts', ignore=shutil.ignore_patterns('*.py', '__pycache__'))
-    (tmp_path / 'setup.py').write_text(f"PYTHONS = ['{HERE}', '{OTHER}']\n")
     (tmp_path / 'tests').mkdir()
     (tmp_path / 'tests/oldest.txt').write_text('numpy==1.24\n')
-    (tmp_path / 'pyproject.toml').write_text("[tool.pytest.ini_options]\ntestpaths = ['tests']\nmarkers = ['long: ']\n")
+    (tmp_path / 'pyproject.toml').write_text(DESCRIPTION)
     (tmp_path / 'tests/test_small.py').write_text(SUITE.format(passes=True))
     for name in ('newest', 'oldest'):
         environment = tmp_path / f'.venvs/{HERE}-{name}'
@@ -93,8 +101,8 @@ def test_arguments_go_to_pytest(tree):
 
 
 def test_an_installation_that_fails_is_named_and_fails(tree):
-    """An edited setup.py asks for a new installation; the pip here fails."""
-    with (tree / 'setup.py').open('a') as file:
+    """An edited description asks for a new installation; the pip here fails."""
+    with (tree / 'pyproject.toml').open('a') as file:
         file.write('# edited\n')
     python = tree / f'.venvs/{HERE}-newest/bin/python'
     python.write_text(f'#!/bin/sh\n[ "$2" = pip ] && exit 1\nexec {sys.executable} "$@"\n')

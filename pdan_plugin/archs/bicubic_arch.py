@@ -22,6 +22,9 @@ class Bicubic(nn.Module):
 
     Raises:
         ValueError: ``upscale`` is not a whole number of 1 or more.
+
+    >>> tuple(Bicubic(upscale=2)(torch.rand(1, 3, 4, 5)).shape)
+    (1, 3, 8, 10)
     """
 
     def __init__(self, *, upscale: int = 4) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Literal, overload
+from typing import Literal, cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,10 @@ class DRN(nn.Module):
     Raises:
         ValueError: ``upscale`` is not a power of two above 1; ``squeeze_factor`` leaves a block without channels;
             ``num_in_ch``, ``num_out_ch`` and the length of ``rgb_mean`` differ.
+
+    >>> results = DRN(num_block=1)(torch.rand(1, 3, 12, 16), return_all=True)
+    >>> [tuple(result.shape) for result in results]
+    [(1, 3, 12, 16), (1, 3, 24, 32), (1, 3, 48, 64)]
     """
 
     def __init__(
@@ -121,12 +125,12 @@ class DRN(nn.Module):
         )  # with scale_factor, an exported model would accept one size only
         enlarged = functional.interpolate(x, size, mode='bicubic', align_corners=False)
         features = self.head((enlarged - self.mean) * self.img_range)
-        encoded = []
+        encoded: list[Tensor] = []
         for down in self.down:
             encoded.append(features)
             features = down(features)
 
-        outputs = [self._to_image(0, features)] if return_all else []
+        outputs: list[Tensor] = [self._to_image(0, features)] if return_all else []
         for index, up in enumerate(self.up):
             features = torch.cat((up(features), encoded.pop()), dim=1)
             if return_all or index == len(self.up) - 1:
@@ -164,7 +168,8 @@ class DRN(nn.Module):
 
         matrix, offset = shift('sub_mean', -1)
         # matrix @ (255 x) + offset = matrix @ (255 (x - mean)): the zero padding of the head's input stays zero
-        mean = -torch.linalg.solve(matrix, offset) / _AUTHORS_RANGE
+        solved = cast('Tensor', torch.linalg.solve(matrix, offset))  # pyright: ignore[reportUnknownMemberType]
+        mean = -solved / _AUTHORS_RANGE
         back, back_offset = shift('add_mean', 1)
         for name, value in weights.items():
             exact = value.double()

@@ -27,7 +27,7 @@ class _GatedResidual(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> Gradients:
+    def backward(ctx: Any, *gradients: Tensor) -> Gradients:  # pyright: ignore[reportIncompatibleMethodOverride]
         branch, channel_gate, spatial_gate = ctx.saved_tensors
         gradient = gradients[0]
         gate_gradient = gradient * branch
@@ -151,7 +151,8 @@ def convolved_and_shuffled(convolution: nn.Conv2d, features: Tensor, factor: int
     if not features.is_contiguous(memory_format=torch.channels_last):
         return functional.pixel_shuffle(convolution(features), factor)
     channels = convolution.out_channels // factor**2
-    weight = convolution.weight.unflatten(0, (channels, factor**2)).transpose(0, 1).flatten(0, 1)
+    weight = convolution.weight
+    weight = weight.view(channels, factor**2, *weight.shape[1:]).transpose(0, 1).flatten(0, 1)
     bias = None
     if convolution.bias is not None:
         bias = convolution.bias.view(channels, factor**2).t().flatten()
@@ -170,7 +171,7 @@ class _Float32Convolution(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> Gradients:
+    def backward(ctx: Any, *gradients: Tensor) -> Gradients:  # pyright: ignore[reportIncompatibleMethodOverride]
         features, weight = ctx.saved_tensors
         gradient = gradients[0]
         features_gradient, weight_gradient, _ = torch.ops.aten.convolution_backward(

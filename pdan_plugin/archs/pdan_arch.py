@@ -13,7 +13,7 @@ from typing import Literal, overload
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVariableType]
 
 from pdan_plugin.archs.fast_layers import (
     Float32Conv2d,
@@ -165,6 +165,11 @@ class PDAN(nn.Module):
 
     Raises:
         ValueError: an argument is out of its range; the message names it.
+
+    >>> network = PDAN(num_feat=16, num_group=2, num_block=1, fuse_levels=2)
+    >>> hr, lr = network(torch.rand(1, 3, 45, 80), return_lr=True)
+    >>> tuple(hr.shape), tuple(lr.shape)
+    ((1, 3, 180, 320), (1, 3, 45, 80))
     """
 
     def __init__(
@@ -259,7 +264,8 @@ class PDAN(nn.Module):
     def extract_features(self, normalised: Tensor) -> Tensor:
         """The shared features (b, num_feat, h, w) of a mean-free, range-scaled input (b, c, h, w)."""
         shallow = self.conv_first(normalised)
-        features, fused = shallow, []
+        features = shallow
+        fused: list[Tensor] = []
         for index, group in enumerate(self.body):
             if self.checkpointing and self.training and torch.is_grad_enabled():
                 features = checkpoint(group, features, use_reentrant=False)
@@ -303,8 +309,12 @@ RCAN_KEY_MAP: tuple[tuple[str, str], ...] = (
 
 
 def from_rcan_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Renames the weights of the toolbox's RCAN to PDAN's names (:data:`RCAN_KEY_MAP`); other names stay."""
-    renamed = {}
+    """Renames the weights of the toolbox's RCAN to PDAN's names (:data:`RCAN_KEY_MAP`); other names stay.
+
+    >>> list(from_rcan_names({'body.0.residual_group.1.rcab.0.weight': torch.zeros(1)}))
+    ['body.0.blocks.1.conv1.weight']
+    """
+    renamed: dict[str, Tensor] = {}
     for name, value in state_dict.items():
         for pattern, replacement in RCAN_KEY_MAP:
             name = re.sub(pattern, replacement, name)

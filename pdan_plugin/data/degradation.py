@@ -6,7 +6,7 @@ The draws for a sample depend only on (seed, epoch, repeat, index), so the numbe
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -61,6 +61,11 @@ class LQDegradation:
 
     Raises:
         RequestError: A key or value that the section does not allow.
+
+    >>> degradation = LQDegradation({'jpeg_quality': [40, 95]}, 'data set', scale=4)
+    >>> draws = degradation.draw(seed=0, epoch=2, repeat=0, index=7)
+    >>> degradation.apply(np.zeros((16, 24, 3), np.uint8), draws).shape
+    (16, 24, 3)
     """
 
     def __init__(self, options: Mapping[str, Any], label: str, scale: int) -> None:
@@ -86,7 +91,7 @@ class LQDegradation:
         ) = _WORDS.unpack(drawn)
         resampling, noise_sigma, jpeg_quality = 'bicubic', 0.0, None
         if settings.resize is not None and resize_chance < settings.resize_prob * _WHOLE:
-            resampling = settings.resize[resize_choice * len(settings.resize) // _WHOLE]
+            resampling = settings.resize[int(resize_choice * len(settings.resize) // _WHOLE)]
         if settings.noise_sigma is not None and noise_chance < settings.noise_prob * _WHOLE:
             least, most = settings.noise_sigma
             noise_sigma = least + (most - least) * sigma / _WHOLE
@@ -120,7 +125,7 @@ class LQDegradation:
                 values = cv2.sepFilter2D(values, -1, kernel, kernel, borderType=cv2.BORDER_REFLECT_101)
             if draws.noise_sigma > 0:
                 _add_noise(values, draws)
-            picture = np.clip(np.rint(values, out=values), 0, 255, out=values).astype(np.uint8)
+            picture = np.rint(values, out=values).clip(0, 255, out=values).astype(np.uint8)
         return picture if draws.jpeg_quality is None else _compressed(picture, draws)
 
 
@@ -166,6 +171,9 @@ def resampling_filter(resampling: str, scale: int) -> np.ndarray:
 
     Returns:
         (5,) float32, to be applied along rows and columns; its sum is 1.
+
+    >>> [round(float(tap), 2) for tap in resampling_filter('area', 4)]
+    [0.02, -0.02, 1.01, -0.02, 0.02]
     """
     frequencies = np.linspace(0.01, 0.5, 99)  # cycles per pixel of the LR picture
     start, wanted = (_response(_KERNELS[name], frequencies, scale) for name in ('bicubic', resampling))
@@ -176,14 +184,14 @@ def resampling_filter(resampling: str, scale: int) -> np.ndarray:
     return np.array([*side[::-1], 1 - 2 * side.sum(), *side], np.float32)
 
 
-def _response(kernel: Any, frequencies: np.ndarray, scale: int) -> np.ndarray:
+def _response(kernel: Callable[[np.ndarray], np.ndarray], frequencies: np.ndarray, scale: int) -> np.ndarray:
     """Gain of a downsampling kernel, given in LR pixels and sampled at HR pixels, at frequencies of the LR picture."""
     places = (np.arange(-2 * scale, 2 * scale) + 0.5) / scale
     weights = kernel(np.abs(places))
     return np.cos(2 * np.pi * frequencies[:, None] * places) @ (weights / weights.sum())
 
 
-_KERNELS = {
+_KERNELS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     'bicubic': lambda x: np.where(x <= 1, 1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2) * (x < 2),
     'area': lambda x: (x < 0.5).astype(np.float64),
     'bilinear': lambda x: np.maximum(1 - x, 0),

@@ -18,6 +18,9 @@ def iterations_per_epoch(images: int, enlarge_ratio: float, batch_size: int, wor
 
     Raises:
         RequestError: There is less than one whole batch.
+
+    >>> iterations_per_epoch(images=24000, enlarge_ratio=1, batch_size=16, world_size=2)
+    750
     """
     batches = math.ceil(images * enlarge_ratio / world_size) // batch_size
     if batches == 0:

@@ -47,6 +47,9 @@ def picture_shape(data: bytes | memoryview) -> tuple[int, int, int]:
 
     Raises:
         PictureError: Neither an 8-bit RGB PNG nor an uncompressed 24-bit BMP.
+
+    >>> picture_shape(encode_picture(np.zeros((4, 6, 3), np.uint8), 'png'))
+    (4, 6, 3)
     """
     head = bytes(data[:HEADER_BYTES])
     if head[:2] == b'BM':
@@ -96,12 +99,13 @@ def decode_crop(data: bytes | memoryview, top: int, left: int, height: int, widt
     stride = _row_bytes(full_width)
     if len(data) < start + stride * full_height:
         raise PictureError(f'is a truncated BMP ({len(data)} bytes, expected {start + stride * full_height})')
-    rows = np.frombuffer(data, np.uint8, count=stride * full_height, offset=start).reshape(full_height, stride)
+    pixels = np.frombuffer(data, np.uint8, count=stride * full_height, offset=start)
+    rows = pixels.reshape(full_height, stride)  # pyright: ignore[reportUnknownMemberType]
     if signed_height > 0:  # rows lie bottom up
         rows = rows[::-1]
-    crop = rows[top : top + height, left * 3 : (left + width) * 3]
     # Make a contiguous copy first: OpenCV would copy the strided view pixel by pixel.
-    return cv2.cvtColor(np.ascontiguousarray(crop).reshape(height, width, 3), cv2.COLOR_BGR2RGB)
+    crop = np.ascontiguousarray(rows[top : top + height, left * 3 : (left + width) * 3])
+    return cv2.cvtColor(crop.reshape(height, width, 3), cv2.COLOR_BGR2RGB)  # pyright: ignore[reportUnknownMemberType]
 
 
 def row_extent(shape: tuple[int, int, int], top: int, height: int) -> tuple[int, int]:
@@ -143,7 +147,7 @@ def _check_png(data: bytes | memoryview) -> None:
             break
         if zlib.crc32(view[position + 4 : end - 4]) != struct.unpack('>I', view[end - 4 : end])[0]:
             raise PictureError('is a damaged PNG (a checksum does not match)')
-        if view[position + 4 : position + 8] == b'IEND':
+        if bytes(view[position + 4 : position + 8]) == b'IEND':
             return
         position = end
     raise PictureError(f'is a truncated PNG ({len(view)} bytes)')

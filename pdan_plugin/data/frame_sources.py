@@ -76,7 +76,8 @@ class FrameFolder(_EncodedFrames):
         if not self.path.is_dir():
             raise RequestError(f'{self.path}: no such folder')
         with os.scandir(self.path) as entries:
-            clips, names = [], []
+            clips: list[str] = []
+            names: list[str] = []
             for entry in entries:
                 (clips if entry.is_dir() else names).append(entry.name)
         in_clips = [f'{clip}/{key}' for clip in clips for key in _picture_keys(os.listdir(self.path / clip))]

@@ -71,7 +71,7 @@ class FrameStore:
                 f'{self.path}: {META_INFO} lists {len(missing)} frames that are not in the store, such as '
                 f'{missing[0]!r}; make the store again, or copy it again'
             )
-        self.codec = 'bmp' if self.keys and values[self.keys[0]][:2] == b'BM' else 'png'
+        self.codec = 'bmp' if self.keys and bytes(values[self.keys[0]][:2]) == b'BM' else 'png'
 
     def shape(self, key: str) -> tuple[int, int, int]:
         """(height, width, channels) as recorded when the frame was stored."""

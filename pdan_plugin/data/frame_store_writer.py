@@ -16,7 +16,7 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Set
+from collections.abc import Generator, Set
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -206,7 +206,7 @@ class FrameStoreWriter:
         self.close()
 
     @contextlib.contextmanager
-    def _reporting_a_full_disk(self) -> Iterator[None]:
+    def _reporting_a_full_disk(self) -> Generator[None]:
         try:
             yield
         except (OSError, lmdb.Error) as error:  # LMDB reports a full disk as 'Input/output error'

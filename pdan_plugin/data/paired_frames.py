@@ -36,7 +36,8 @@ class PairedFrames:
         for name in ('dataroot_gt', 'dataroot_lq'):
             if not roots.get(name):
                 raise RequestError(f'{label}: {name} is missing')
-        backend = (opt.get('io_backend') or {}).get('type')
+        io_backend: Mapping[str, Any] = opt.get('io_backend') or {}
+        backend = io_backend.get('type')
         if backend not in ('lmdb', 'disk'):
             raise RequestError(f'{label}: io_backend must be {{type: lmdb}} or {{type: disk}}, got type {backend!r}')
         self.gt_root = str(roots['dataroot_gt']).rstrip('/')

@@ -65,7 +65,11 @@ def store_name(split: str, kind: Kind, *, sub_images: bool = False) -> str:
 
 
 def is_val300(key: str) -> bool:
-    """Whether the challenge scores this frame (or the frame of this sub-image): frames 9, 19, ..., 99 of a clip."""
+    """Whether the challenge scores this frame (or the frame of this sub-image): frames 9, 19, ..., 99 of a clip.
+
+    >>> is_val300('003/00000019'), is_val300('003/00000020')
+    (True, False)
+    """
     frame = key.rpartition('/')[2].partition('_s')[0]
     return frame.isdecimal() and int(frame) % 10 == 9
 
@@ -81,7 +85,11 @@ def frames_published(split: str) -> int:
 
 
 def key_of_member(member: str, name: str) -> str | None:
-    """The key of a zip's member if it is a frame of the set ``name``, in any folder of the zip; otherwise None."""
+    """The key of a zip's member if it is a frame of the set ``name``, in any folder of the zip; otherwise None.
+
+    >>> key_of_member('train/train_sharp/003/00000019.png', 'train_sharp')
+    '003/00000019'
+    """
     parts = member.split('/')
     stem, extension = os.path.splitext(parts[-1])
     if len(parts) < 2 or extension.lower() != '.png' or not stem.isdecimal() or not _CLIP.fullmatch(parts[-2]):

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -35,8 +35,8 @@ class _Chosen:
     degradation: DegradationDraws | None
 
 
-@DATASET_REGISTRY.register()  # pyright: ignore[reportOptionalCall]
-class REDSPairedDataset(Dataset):
+@DATASET_REGISTRY.register()
+class REDSPairedDataset(Dataset[dict[str, Any]]):
     """One sample per frame: ``lq`` and ``lq_sharp`` (3, h, w), ``gt`` (3, scale*h, scale*w), float32 RGB in [0, 1].
 
     ``lq_path`` and ``gt_path`` are the data root and the frame's key, so they end in ``CLIP/FRAME`` and are unique
@@ -97,7 +97,7 @@ class REDSPairedDataset(Dataset):
     def training_sampler(self, num_replicas: int, rank: int, ratio: float) -> EnlargedSampler:
         """The sampler for the trainer: the toolbox's, or one that keeps the sources' weights."""
         if self._weights is None:
-            return EnlargedSampler(self, num_replicas, rank, ratio)  # pyright: ignore[reportArgumentType]
+            return EnlargedSampler(self, num_replicas, rank, ratio)
         sizes = [len(source.keys) for source in self._sources]
         return MixingSampler(
             self, sizes, self._weights, num_replicas=num_replicas, rank=rank, ratio=ratio, seed=self._seed
@@ -169,12 +169,13 @@ class REDSPairedDataset(Dataset):
         }
 
     def _roots(self) -> list[Mapping[str, Any]]:
-        sources = self.opt.get('sources')
-        if sources is None:
+        given = self.opt.get('sources')
+        if given is None:
             return [self.opt]
         if self.opt.get('dataroot_gt') or self.opt.get('dataroot_lq') or self.opt.get('dataroot_lq_sharp'):
             raise RequestError(f'{self._label}: give either dataroot_gt and its partners or sources, not both')
-        if not isinstance(sources, list | tuple) or not sources or not all(isinstance(one, Mapping) for one in sources):
+        sources = cast('Sequence[Any]', given if isinstance(given, list | tuple) else ())
+        if not sources or not all(isinstance(one, Mapping) for one in sources):
             raise RequestError(f'{self._label}: sources must be a list of entries with dataroot_gt and dataroot_lq')
         return list(sources)
 
@@ -211,4 +212,5 @@ def _tensor(picture: np.ndarray, gain: float) -> Tensor:
     cv2.split(picture, list(planes))
     # One table look-up replaces division, gain and clipping, with exactly the same results.
     levels = _LEVELS if gain == 1.0 else np.minimum(_LEVELS * np.float32(gain), np.float32(1))
-    return torch.from_numpy(cv2.LUT(planes.reshape(channels * height, width), levels).reshape(planes.shape))
+    rows = planes.reshape(channels * height, width)  # pyright: ignore[reportUnknownMemberType]
+    return torch.from_numpy(cv2.LUT(rows, levels).reshape(planes.shape))  # pyright: ignore[reportUnknownMemberType]

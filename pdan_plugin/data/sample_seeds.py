@@ -21,7 +21,7 @@ def seed_generators(seed: int, epoch: int, repeat: int, index: int) -> None:
     torch.default_generator.manual_seed(int.from_bytes(drawn[12:], 'little'))
 
 
-class SeededSamples(Dataset):
+class SeededSamples(Dataset[Any]):
     """A data set whose random samples depend only on (seed, epoch, repeat, index).
 
     In a worker process the generators are seeded before each sample. In the training process the network uses them too

@@ -12,6 +12,9 @@ def seeded_bytes(size: int, *numbers: int, purpose: str = '') -> bytes:
         size: How many bytes, 1 to 64.
         numbers: What they are drawn from, in this order.
         purpose: Draws of different purposes are independent; at most 16 bytes.
+
+    >>> seeded_bytes(4, 0, 2, 0, 7).hex()
+    'cb04dd05'
     """
     words = ' '.join(map(str, numbers)).encode()
     return hashlib.blake2b(words, digest_size=size, person=purpose.encode()).digest()

@@ -26,6 +26,9 @@ def whole_weights(weights: Sequence[float]) -> list[int]:
 
     Raises:
         ValueError: A weight is not above zero, or the whole numbers would add up to more than a million.
+
+    >>> whole_weights([0.5, 1.5])
+    [1, 3]
     """
     if not all(math.isfinite(weight) and weight > 0 for weight in weights):
         raise ValueError(f'weights must be numbers above zero, got {", ".join(map(str, weights))}')
@@ -70,7 +73,7 @@ class MixingSampler(EnlargedSampler):
         ratio: float = 1,
         seed: int = 0,
     ) -> None:
-        super().__init__(dataset, num_replicas, rank, ratio)  # pyright: ignore[reportArgumentType]
+        super().__init__(dataset, num_replicas, rank, ratio)
         self._sizes, self._weights, self._seed = list(sizes), list(weights), seed
         self._begins = np.concatenate([[0], np.cumsum(sizes)[:-1]])
         self._pattern, self._earlier = _pattern(self._weights)
@@ -86,7 +89,8 @@ class MixingSampler(EnlargedSampler):
     def __iter__(self) -> Iterator[SampleIndex]:
         # The trainer sets both: the samples of an epoch that this rank had used when its run was stopped, and the
         # samples of an epoch that are trained on, without the incomplete batch at its end.
-        used = getattr(self, 'samples_used', {}).get(self.epoch, 0)
+        samples_used: dict[int, int] = getattr(self, 'samples_used', {})
+        used = samples_used.get(self.epoch, 0)
         begin = self.epoch * getattr(self, 'samples_an_epoch', self.total_size)
         steps = np.arange(used, self.num_samples)
         # Each step takes one sample per rank. Whenever the same part of the pattern would reach the same rank again,

@@ -9,8 +9,8 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 from pdan_plugin.files.whole_files import write_whole
 
@@ -20,9 +20,9 @@ _SURROGATE = re.compile('[\ud800-\udfff]')
 def json_safe(value: Any) -> Any:
     """A copy of a value of mappings, sequences and plain values, with strings for floats that are not finite."""
     if isinstance(value, Mapping):
-        return {key: json_safe(one) for key, one in value.items()}
+        return {key: json_safe(one) for key, one in cast('Mapping[Any, Any]', value).items()}
     if isinstance(value, (list, tuple)):
-        return [json_safe(one) for one in value]
+        return [json_safe(one) for one in cast('Sequence[Any]', value)]
     if isinstance(value, float) and not math.isfinite(value):
         return 'NaN' if math.isnan(value) else 'Infinity' if value > 0 else '-Infinity'
     return value
@@ -31,9 +31,9 @@ def json_safe(value: Any) -> Any:
 def json_numbers(value: Any) -> Any:
     """The inverse of :func:`json_safe`: converts the strings back to floats."""
     if isinstance(value, Mapping):
-        return {key: json_numbers(one) for key, one in value.items()}
+        return {key: json_numbers(one) for key, one in cast('Mapping[Any, Any]', value).items()}
     if isinstance(value, list):
-        return [json_numbers(one) for one in value]
+        return [json_numbers(one) for one in cast('Sequence[Any]', value)]
     return float(value) if value in ('NaN', 'Infinity', '-Infinity') else value
 
 

@@ -16,7 +16,7 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -48,7 +48,7 @@ def unfinished_path(path: AnyPath, ending: str = '', *, writer: int = 1) -> Path
 
 
 @contextmanager
-def opened_whole(path: AnyPath, *, ending: str = '', durable: bool = False) -> Iterator[BinaryIO]:
+def opened_whole(path: AnyPath, *, ending: str = '', durable: bool = False) -> Generator[BinaryIO]:
     """Opens a binary file to write, which replaces ``path`` when the block ends without an exception.
 
     Args:
@@ -90,7 +90,7 @@ def opened_whole(path: AnyPath, *, ending: str = '', durable: bool = False) -> I
 
 
 @contextmanager
-def written_whole(path: AnyPath, *, durable: bool = False) -> Iterator[Path]:
+def written_whole(path: AnyPath, *, durable: bool = False) -> Generator[Path]:
     """Like :func:`opened_whole`, for libraries that write to a path: yields a path with the suffix of ``path``."""
     path = Path(path)
     with opened_whole(path, ending=path.suffix, durable=durable) as file:
@@ -107,7 +107,7 @@ def write_whole(path: AnyPath, content: str | bytes, *, durable: bool = False) -
 
 
 @contextmanager
-def folder_written_whole(path: AnyPath) -> Iterator[Path]:
+def folder_written_whole(path: AnyPath) -> Generator[Path]:
     """Yields an empty folder to fill, which replaces ``path`` when the block ends without an exception.
 
     An existing folder is removed just before. Only one process at a time may write a folder. The unfinished folder of a
@@ -193,7 +193,7 @@ def _claimed(path: Path, ending: str) -> tuple[BinaryIO, Path]:
 
 
 def _stream(descriptor: int, place: Path) -> BinaryIO:
-    return open(place, 'w+b', opener=lambda *_: descriptor)  # os.fdopen would set no name
+    return open(place, 'w+b', opener=lambda _path, _flags: descriptor)  # os.fdopen would set no name
 
 
 def _locked(descriptor: int) -> bool:

@@ -5,7 +5,7 @@ Source: PDAN's paper, equations 3 and 4; :class:`HPEMLoss` describes what the pa
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,6 +29,9 @@ def hard_pixel_mask(error: Tensor, hard_count: int) -> Tensor:
 
     Returns:
         Boolean mask (n, h, w).
+
+    >>> hard_pixel_mask(torch.tensor([[[0.1, 0.7], [0.5, 0.2]]]), 2).tolist()
+    [[[False, True], [True, False]]]
     """
     if hard_count == 0:
         return torch.zeros_like(error, dtype=torch.bool)
@@ -49,7 +52,7 @@ def _kth_largest(rows: Tensor, k: int) -> Tensor:
     if rows.device.type == 'cpu' and rows.dtype in (torch.float32, torch.float64):
         # NumPy's vectorised selection; torch.kthvalue takes four times as long on a CPU.
         selected = np.partition(rows.numpy(), ascending_position, axis=1)[:, ascending_position]
-        return torch.from_numpy(np.ascontiguousarray(selected)).unsqueeze(1)
+        return torch.from_numpy(np.ascontiguousarray(selected)).unsqueeze(1)  # pyright: ignore[reportUnknownMemberType]
     return rows.kthvalue(ascending_position + 1, dim=1, keepdim=True).values
 
 
@@ -68,13 +71,15 @@ class _WeightedL1(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_output: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *gradients: Tensor
+    ) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        gradient = gradient * grad_output
+        gradient = gradient * gradients[0]
         return gradient, -gradient if ctx.needs_input_grad[1] else None, None, None, None
 
 
-@LOSS_REGISTRY.register()  # pyright: ignore[reportOptionalCall]
+@LOSS_REGISTRY.register()
 class HPEMLoss(nn.Module):
     r"""L1 plus ``hard_weight`` times the L1 of the hard pixels.
 

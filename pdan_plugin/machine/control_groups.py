@@ -18,7 +18,7 @@ def control_groups(controller: str) -> list[Path]:
         lines = _OWN_GROUPS.read_text(encoding='utf-8', errors='replace').splitlines()
     except OSError:
         return []
-    found = []
+    found: list[Path] = []
     for line in lines:
         _, controllers, inside = line.split(':', 2)
         if controller in controllers.split(','):  # version 1

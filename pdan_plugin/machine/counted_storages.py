@@ -8,7 +8,7 @@ from collections.abc import Hashable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, UntypedStorage
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -24,9 +24,9 @@ class CountedStorages(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # pyright: ignore[reportUnknownMemberType]
         self.held: Counter[Hashable] = Counter()
-        self._alive: dict[int, weakref.ref] = {}
+        self._alive: dict[int, weakref.ref[UntypedStorage]] = {}
 
     def kind_of(self, tensor: Tensor) -> Hashable:
         """The kind of a new storage, given the returned tensor that uses it."""
@@ -38,11 +38,11 @@ class CountedStorages(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         returned = [value for value in tree_leaves(result) if _has_storage(value)]
-        new = [value for value in returned if value.untyped_storage()._cdata not in self._alive]
+        new = [value for value in returned if _address(value.untyped_storage()) not in self._alive]
         if new:
-            given = {value.untyped_storage()._cdata for value in tree_leaves((args, kwargs)) if _has_storage(value)}
+            given = {_address(value.untyped_storage()) for value in tree_leaves((args, kwargs)) if _has_storage(value)}
             for value in new:
-                if value.untyped_storage()._cdata not in given:
+                if _address(value.untyped_storage()) not in given:
                     self._count(value)
         if returned:
             self.after_operation()
@@ -50,17 +50,21 @@ class CountedStorages(TorchDispatchMode):
 
     def _count(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
-        address, size = storage._cdata, storage.nbytes()
+        address, size = _address(storage), storage.nbytes()
         if address in self._alive:  # the operation returned it twice
             return
         kind = self.kind_of(tensor)
 
-        def freed(_: weakref.ref) -> None:
+        def freed(_: weakref.ref[UntypedStorage]) -> None:
             del self._alive[address]
             self.held[kind] -= size
 
         self._alive[address] = weakref.ref(storage, freed)
         self.held[kind] += size
+
+
+def _address(storage: UntypedStorage) -> int:
+    return storage._cdata  # pyright: ignore[reportPrivateUsage]
 
 
 def _has_storage(value: Any) -> bool:

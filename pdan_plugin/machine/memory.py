@@ -95,7 +95,7 @@ def _available() -> int | None:
 
 def _container_shares() -> list[int]:
     """Free bytes below the limit of each control group of this process."""
-    shares = []
+    shares: list[int] = []
     for folder in control_groups('memory'):
         for limit_file, usage_file, kept in (  # of version 2 and version 1
             ('memory.max', 'memory.current', 'inactive_file'),

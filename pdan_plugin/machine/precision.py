@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 
@@ -18,7 +18,7 @@ _TOO_SLOW = 2.0  # times fp32's time; load on the machine changes a trial by les
 _TRIALS = 5
 
 
-def autocast(device: torch.device, precision: str) -> AbstractContextManager:
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
     """Autocast to a precision ('fp32', 'bf16' or 'fp16'); 'fp32' changes nothing."""
     dtype = AUTOCAST_DTYPES[precision]
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
@@ -56,7 +56,7 @@ def _convolution_seconds(dtype: torch.dtype | None) -> float:
         torch.zeros(count, 32, side, side, dtype=dtype).to(memory_format=torch.channels_last)
         for count, side in ((1, 32), (32, 3))
     )
-    trials = []
+    trials: list[float] = []
     with torch.inference_mode():
         for _ in range(_TRIALS):
             start = time.perf_counter()
@@ -77,7 +77,7 @@ def allow_tf32(allowed: bool) -> None:
 
 
 @contextmanager
-def full_float32() -> Iterator[None]:
+def full_float32() -> Generator[None]:
     """Inside the block TF32 is off."""
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     allow_tf32(False)

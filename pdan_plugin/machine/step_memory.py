@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import gc
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -121,7 +121,7 @@ def _moments(
     accumulates: bool,
 ) -> _Moments:
     network = copy.deepcopy(network)  # some networks cache a tensor of their last input
-    tensors: AbstractContextManager = nullcontext()
+    tensors: AbstractContextManager[object] = nullcontext()
     if device == 'fake':
         tensors = FakeTensorMode(allow_non_fake_inputs=True)
     elif device == 'meta':
@@ -130,7 +130,7 @@ def _moments(
     true_device = torch.device('meta' if device == 'meta' else 'cpu')
     layout = torch.channels_last if channels_last else torch.contiguous_format
     words = {'return_lr': True} if getattr(network, 'deblur_branch', None) is not None else {}
-    with tensors, torch.random.fork_rng(devices=[]):
+    with tensors, torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
         parameters = {
             name: torch.empty(
                 parameter.shape,
@@ -159,7 +159,7 @@ def _moments(
                 counted.moments.forward_end = counted.note()
                 loss = torch.stack([value.float().abs().mean() for value in outputs]).sum()
                 del output, outputs
-                loss.backward()
+                loss.backward()  # pyright: ignore[reportUnknownMemberType]
         del batch
     return counted.moments
 
@@ -200,7 +200,7 @@ class _CountedMemory(CountedStorages):
 
 
 @contextmanager
-def _without_collections() -> Iterator[None]:
+def _without_collections() -> Generator[None]:
     """Turns the garbage collector off: it takes a quarter of the time and does not change the result."""
     was_enabled = gc.isenabled()
     gc.disable()

@@ -31,7 +31,7 @@ _networks: dict[tuple[str, Path, str], nn.Module] = {}
 _lock = threading.Lock()
 
 
-@METRIC_REGISTRY.register()  # pyright: ignore[reportOptionalCall]
+@METRIC_REGISTRY.register()
 def calculate_lpips(
     img: NDArray,
     img2: NDArray,

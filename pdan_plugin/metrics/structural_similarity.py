@@ -43,6 +43,10 @@ def calculate_ssim(
 
     Raises:
         ValueError: ``input_order`` is unknown, or the cropped picture is smaller than a window.
+
+    >>> picture = np.arange(20 * 20 * 3).reshape(20, 20, 3) % 256
+    >>> round(calculate_ssim(picture, picture, crop_border=4), 6)
+    1.0
     """
     assert img.shape == img2.shape, f'Image shapes are different: {img.shape}, {img2.shape}.'
     pictures = [reorder_image(each, input_order=input_order) for each in (img, img2)]

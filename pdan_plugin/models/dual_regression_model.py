@@ -25,7 +25,7 @@ from pdan_plugin.models.restoration_model import RestorationModel
 from pdan_plugin.synthesis.bicubic import imresize
 
 
-@MODEL_REGISTRY.register()  # pyright: ignore[reportOptionalCall]
+@MODEL_REGISTRY.register()
 class DualRegressionModel(RestorationModel):
     """RestorationModel for DRN: ``pixel_opt`` at every scale, and a dual loss at every scale but the largest.
 

@@ -16,7 +16,7 @@ from pdan_plugin.machine.precision import autocast
 from pdan_plugin.models.restoration_model import RestorationModel
 
 
-@MODEL_REGISTRY.register()  # pyright: ignore[reportOptionalCall]
+@MODEL_REGISTRY.register()
 class DualSupervisionModel(RestorationModel):
     """RestorationModel that also supervises the deblurring branch if the network has one.
 

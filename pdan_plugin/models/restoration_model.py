@@ -24,7 +24,7 @@ from pdan_plugin.weights.weights_file import read_weights
 FUSED_OPTIMIZERS = {'Adam': torch.optim.Adam, 'AdamW': torch.optim.AdamW}
 
 
-@MODEL_REGISTRY.register()  # pyright: ignore[reportOptionalCall]
+@MODEL_REGISTRY.register()
 class RestorationModel(ResumableModel):
     """SRModel for any registered network, faster, guarded against non-finite steps, and exact on resume.
 

@@ -7,8 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -107,7 +108,7 @@ class _Requested(BaseException):
 
 
 @contextmanager
-def _requests_raised() -> Iterator[None]:
+def _requests_raised() -> Generator[None]:
     """Inside the block, stop signals raise `_Requested` in the main thread. Repeats within seconds are one request.
 
     The handler itself cannot wait for the workers: it runs inside the interrupted ``process.wait``, which holds the
@@ -133,7 +134,7 @@ def _requests_raised() -> Iterator[None]:
             signal.signal(each, previous[each] or signal.SIG_DFL)
 
 
-def _stop(process: subprocess.Popen) -> None:
+def _stop(process: subprocess.Popen[Any]) -> None:
     process.send_signal(signal.SIGTERM)
     try:
         process.wait(_TORCHRUN_GRACE_SECONDS + 15)

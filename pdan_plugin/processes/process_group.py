@@ -18,8 +18,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing
-from torch.distributed.rendezvous import rendezvous
+from torch.distributed.rendezvous import rendezvous  # pyright: ignore[reportUnknownVariableType]
 
 from pdan_plugin.errors import RequestError
 
@@ -289,7 +288,7 @@ def wait_for_rank_zero() -> None:
     """
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return
-    store = dist.distributed_c10d._get_default_store()
+    store = dist.distributed_c10d._get_default_store()  # pyright: ignore[reportPrivateUsage]
     key = f'pdan_plugin/rank_zero_is_here/{next(_waits)}'
     if dist.get_rank() == 0:
         store.set(key, '1')

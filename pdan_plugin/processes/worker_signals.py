@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -53,7 +53,7 @@ def _end_with_parent() -> None:
 
 
 @contextmanager
-def _blocked() -> Iterator[None]:
+def _blocked() -> Generator[None]:
     if not IS_SUPPORTED:
         yield
         return

@@ -238,7 +238,14 @@ def test_workers_of_one_machine_train_and_hand_their_failure_on(folder):
     assert '005.png' in done.stderr
 
 
-@pytest.mark.parametrize(('number', 'status'), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ('number', 'status'),
+    [
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.long),  # the way of SIGTERM; one process: test_faults.py
+        (signal.SIGTERM, 143),
+        (signal.SIGKILL, -9),
+    ],
+)
 def test_a_stopped_run_is_saved_and_leaves_no_worker(folder, number, status):
     """Neither does one whose launcher is killed; what it was given to hold is held until the workers have ended."""
     options = changed(train_options(), 'train.total_iter', 1_000_000)

@@ -7,7 +7,6 @@ Python takes seconds. `basicsr ...` and `python FILE ...` run inside the process
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import re
 import runpy
@@ -19,20 +18,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from warm_processes import begin_as_python, warm_context
+
 REPOSITORY = Path(__file__).parents[2]
-_server = multiprocessing.get_context('forkserver')
-_server.set_forkserver_preload(['pdan_plugin.commands.main'])
 
 # Variables that slurm sets.
 os.environ.setdefault('SLURM_ARRAY_TASK_ID', '1')
 
 # Programs whose arguments are not read here.
-_OTHER_PROGRAMS = {'git', 'cd', 'source', 'mkdocs', 'ruff', 'pyright'}
+_OTHER_PROGRAMS = {'git', 'cd', 'source', 'mkdocs', 'ruff', 'pyright', 'pre-commit'}
 
 
 def in_process(function: Callable[..., None], *arguments: Any, folder: Path, log: Path) -> tuple[int, str]:
     """(exit status, output) of a function of this module, run in ``folder``."""
-    process = _server.Process(target=_start, args=(function.__name__, arguments, str(folder), str(log)))
+    process = warm_context().Process(target=_start, args=(function.__name__, arguments, str(folder), str(log)))
     process.start()
     process.join()
     assert process.exitcode is not None
@@ -83,6 +82,7 @@ def _start(name: str, arguments: tuple[Any, ...], folder: str, log: str) -> None
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     for stream in (1, 2):
         os.dup2(output, stream)
+    begin_as_python()
     os.chdir(folder)
     sys.path[:0] = [str(REPOSITORY / 'scripts'), folder]
     try:

@@ -3,10 +3,9 @@
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 
 import torch
+from warm_processes import WarmPython, run_python
 
 from pdan_plugin.files.torch_files import save_atomically
 
@@ -22,7 +21,7 @@ for number in itertools.count():
 def test_killed_during_a_save_the_last_whole_checkpoint_loads(tmp_path):
     """SIGKILL while 16 MB are being written: the file is the one before, and the next save clears what was left."""
     path = tmp_path / 'net_g_latest.pth'
-    process = subprocess.Popen([sys.executable, '-c', SAVE_FOREVER, str(path)], stdout=subprocess.PIPE, text=True)
+    process = WarmPython('-c', SAVE_FOREVER, path, cwd=tmp_path)
     assert process.stdout is not None
     assert process.stdout.readline() == '0\n'
     unfinished = tmp_path / '.net_g_latest.pth.partial'
@@ -50,6 +49,6 @@ def test_the_system_s_reason_is_told_and_not_torch_s_own_trouble_after_it(tmp_pa
         'resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n'
         'save_atomically({"a": torch.zeros(1_000_000)}, sys.argv[1])\n'
     )
-    done = subprocess.run([sys.executable, '-c', script, tmp_path / 'a.pth'], capture_output=True, text=True)
+    done = run_python('-c', script, tmp_path / 'a.pth', cwd=tmp_path.parent)
     assert 'a.pth: File too large; no partial file is left' in done.stderr.splitlines()[-1]
     assert not list(tmp_path.iterdir())

@@ -1,12 +1,11 @@
 """What a container, a service or a batch system grants counts, whichever version of control groups says so."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from warm_processes import run_python
 
 from pdan_plugin.machine import control_groups, cores, memory
 
@@ -80,18 +79,13 @@ def test_a_group_that_the_system_really_has():
         if not (group / quota[0][0]).exists():
             pytest.skip('the system controls no cores by groups here')
         (group / quota[0][0]).write_text(quota[0][1])
-        counted = subprocess.run(
-            [
-                sys.executable,
-                '-c',
-                'import os, sys\n'
-                'open(sys.argv[1], "w").write(str(os.getpid()))\n'
-                'from pdan_plugin.machine.cores import usable_cores\n'
-                'print(usable_cores())\n',
-                group / 'cgroup.procs',
-            ],
-            capture_output=True, text=True, env=os.environ | {'PYTHONPATH': str(Path(__file__).parents[2])},
-        )  # fmt: skip
+        script = (
+            'import os, sys\n'
+            'open(sys.argv[1], "w").write(str(os.getpid()))\n'
+            'from pdan_plugin.machine.cores import usable_cores\n'
+            'print(usable_cores())\n'
+        )
+        counted = run_python('-c', script, group / 'cgroup.procs', cwd=Path.cwd())
         assert counted.stdout == '1\n', counted.stderr
     finally:
         group.rmdir()

@@ -1,20 +1,20 @@
-"""Several ranks on this machine, each a process of its own."""
+"""Several ranks on this machine, each a process of its own, forked from a server that has imported torch."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as distributed
+from warm_processes import warm_context
 
 from pdan_plugin.processes.process_group import leave_process_group
-from pdan_plugin.processes.worker_contexts import SpawnedWorkerContext
 
 _PATIENCE = 600  # seconds; a guard against hanging, on a machine with other work
 
 
 def answers_of_ranks(work: Callable[[dict, int], Any], world_size: int, folder: Path, opt: dict) -> list:
     """What `work(options of the rank, rank)` returns, in the order of the ranks."""
-    context = SpawnedWorkerContext()
+    context = warm_context()
     ranks, answers = [], []
     try:
         for rank in range(world_size):

@@ -2,6 +2,7 @@
 
 import logging
 from copy import deepcopy
+from functools import partialmethod
 
 import numpy as np
 import pytest
@@ -45,6 +46,12 @@ def batch_of(count):
     return {'lq': gt[..., ::4, ::4].contiguous(), 'gt': gt, 'lq_path': [f'000/{index:08d}' for index in range(count)]}
 
 
+@pytest.fixture
+def small_batch(batch):
+    """A corner of each picture: a processor without instructions for fp16 takes seconds for more."""
+    return {**batch, 'lq': batch['lq'][..., :8, :8].contiguous(), 'gt': batch['gt'][..., :32, :32].contiguous()}
+
+
 def seeded(opt):
     torch.manual_seed(0)
     return build_model(opt)
@@ -71,17 +78,18 @@ def test_a_precision_that_slows_this_processor_is_told_before_training(model_opt
 
 @pytest.mark.parametrize('network', ['PDAN', 'RCAN', 'EDSR'])
 @pytest.mark.parametrize('precision', ['bf16', 'fp16'])
-def test_mixed_precision_trains_float32_weights(model_opt, batch, network, precision):
+def test_mixed_precision_trains_float32_weights(model_opt, small_batch, network, precision):
     model = seeded(model_opt('RestorationModel', network, precision=precision, channels_last=True))
-    take(model, batch, [1])
+    take(model, small_batch, [1])
     first = model.get_current_log()['l_pix']
-    take(model, batch, range(2, 15))
+    take(model, small_batch, range(2, 15))
     assert model.get_current_log()['l_pix'] < first
     assert {parameter.dtype for parameter in model.net_g.parameters()} == {torch.float32}
     assert model.losses['l_pix'].dtype == torch.float32
 
 
-def test_fp16_lowers_its_scale_after_an_overflow_and_goes_on(model_opt, batch, log):
+def test_fp16_lowers_its_scale_after_an_overflow_and_goes_on(model_opt, log):
+    batch = batch_of(1)  # a processor without fp16 takes seconds for a larger one
     model = seeded(model_opt('RestorationModel', 'EDSR', precision='fp16'))
     model.scaler = torch.amp.GradScaler('cpu', init_scale=2.0**40)
     before = weights(model)
@@ -125,7 +133,10 @@ def test_tf32_is_an_option_of_training_and_off_in_validation(model_opt, batch, l
     assert seen == [True, False, False, False]
 
 
-def test_a_compiled_network_trains_as_the_plain_one_and_saves_plain_names(model_opt, batch):
+@pytest.mark.parametrize('backend', ['aot_eager', pytest.param('inductor', marks=pytest.mark.long)])
+def test_a_compiled_network_trains_as_the_plain_one_and_saves_plain_names(model_opt, batch, monkeypatch, backend):
+    """The default backend, inductor, has a C++ compiler translate what the quick one computes with torch."""
+    monkeypatch.setattr(nn.Module, 'compile', partialmethod(nn.Module.compile, backend=backend))
     opt = model_opt('RestorationModel', 'EDSR', ema_decay=0.9)
     plain = take(seeded(deepcopy(opt)), batch, range(1, 4))
     opt['train']['compile'] = True
@@ -292,18 +303,18 @@ PLATEAU = {'type': 'ReduceLROnPlateau', 'patience': 2, 'window': 2}
 
 
 @pytest.mark.parametrize(('precision', 'scheduler'), [('fp32', PLATEAU), ('bf16', STEADY), ('fp16', STEADY)])
-def test_a_resumed_model_computes_the_same_bits(model_opt, batch, precision, scheduler):
+def test_a_resumed_model_computes_the_same_bits(model_opt, small_batch, precision, scheduler):
     opt = model_opt('RestorationModel', 'EDSR', ema_decay=0.9, precision=precision, scheduler=scheduler)
-    whole = take(drawing(deepcopy(opt)), batch, range(1, 5))
+    whole = take(drawing(deepcopy(opt)), small_batch, range(1, 5))
     whole.save(0, 4)
-    take(whole, batch, range(5, 9))
+    take(whole, small_batch, range(5, 9))
 
     torch.manual_seed(99)
     np.random.seed(99)  # noqa: NPY002
     opt['path'] |= {'pretrain_network_g': f'{opt["path"]["models"]}/net_g_4.pth', 'param_key_g': 'params'}
     resumed = drawing(opt)
     resumed.resume_training(read_state(f'{opt["path"]["training_states"]}/4.state'))
-    take(resumed, batch, range(5, 9))
+    take(resumed, small_batch, range(5, 9))
     for name, value in whole.net_g.state_dict().items():
         assert torch.equal(value, resumed.net_g.state_dict()[name]), name
     for name, value in whole.net_g_ema.state_dict().items():

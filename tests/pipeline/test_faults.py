@@ -14,19 +14,24 @@ import pytest
 import torch
 from child_processes import hear_requests
 from small_run import equal, train_options, write_options, write_pictures
+from warm_processes import WarmPython, run_python
 
 from pdan_plugin.training import interruption
 
 REPOSITORY = Path(__file__).parents[2]
 STATES = 'experiments/small/training_states'
 MODELS = 'experiments/small/models'
-_DROP_FROM_BOUNDING_SET, _MAY_IGNORE_PERMISSIONS = 24, 1  # prctl(2), capabilities(7)
+_MAY_IGNORE_PERMISSIONS = 1 << 1  # capabilities(7)
+_CAPABILITIES_VERSION_3 = 0x20080522  # capset(2)
 
 
 def _as_a_user():
-    """In a child before it starts: permissions count for root too; signals are heard."""
-    ctypes.CDLL(None).prctl(_DROP_FROM_BOUNDING_SET, _MAY_IGNORE_PERMISSIONS, 0, 0, 0)
-    hear_requests()
+    """In a child before its work: permissions count for root too."""
+    library = ctypes.CDLL(None, use_errno=True)
+    header, held = (ctypes.c_uint32 * 2)(_CAPABILITIES_VERSION_3, 0), (ctypes.c_uint32 * 6)()
+    assert library.capget(header, held) == 0
+    held[0] &= ~_MAY_IGNORE_PERMISSIONS  # in effect
+    assert library.capset(header, held) == 0
 
 
 @pytest.fixture
@@ -35,12 +40,8 @@ def command():
     started = []
 
     def start(folder, *words):
-        path = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get('PYTHONPATH')])])
-        process = subprocess.Popen(
-            [sys.executable, '-m', 'pdan_plugin', 'train', '-opt', 'small.yml', *words],
-            cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-            env={**os.environ, 'PYTHONPATH': path, 'OMP_NUM_THREADS': '1'}, preexec_fn=_as_a_user,
-        )  # fmt: skip
+        words = ['-m', 'pdan_plugin', 'train', '-opt', 'small.yml', *words]
+        process = WarmPython(*words, cwd=folder, environment={'PYTHONPATH': str(REPOSITORY)}, before=_as_a_user)
         watchdog = threading.Timer(600, process.kill)
         watchdog.start()
         started.append((process, watchdog))
@@ -94,11 +95,7 @@ def _load(path):
 @pytest.fixture(scope='module')
 def uninterrupted(tmp_path_factory):
     folder = _write_run(tmp_path_factory.mktemp('uninterrupted'))
-    path = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get('PYTHONPATH')])])
-    subprocess.run(
-        [sys.executable, '-m', 'pdan_plugin', 'train', '-opt', 'small.yml'], cwd=folder, check=True,
-        env={**os.environ, 'PYTHONPATH': path, 'OMP_NUM_THREADS': '1'}, capture_output=True, timeout=600,
-    )  # fmt: skip
+    run_python('-m', 'pdan_plugin', 'train', '-opt', 'small.yml', cwd=folder).check_returncode()
     return folder
 
 
@@ -222,7 +219,7 @@ with interruption.listening():
 """
     process = subprocess.Popen(
         [sys.executable, '-c', script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {'PYTHONPATH': str(REPOSITORY)}, preexec_fn=_as_a_user,
+        env=os.environ | {'PYTHONPATH': str(REPOSITORY)}, preexec_fn=hear_requests,
     )  # fmt: skip
     try:
         assert process.stdout.readline() == 'trains\n'

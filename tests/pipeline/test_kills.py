@@ -6,7 +6,13 @@ import kills
 import pytest
 
 
-@pytest.mark.parametrize(('ranks', 'moments'), [(1, ('save', 'validation', 'any')), (2, ('any',))])
+@pytest.mark.parametrize(
+    ('ranks', 'moments'),
+    [
+        (1, ('save', 'validation', 'any')),
+        pytest.param(2, ('any',), marks=pytest.mark.long),  # two ranks that are killed: test_elastic.py
+    ],
+)
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, ranks, moments):
     chosen = kills.options(total_iter=40)
     whole, killed = tmp_path / 'whole', tmp_path / 'killed'

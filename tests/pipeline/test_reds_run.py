@@ -1,9 +1,8 @@
 """The commands of the README on a small REDS: prepare, check, the three phases, resume, two workers, test, restore."""
 
+import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from skimage import data
+from warm_processes import WarmPython, run_python
 
 from pdan_plugin.synthesis.bicubic import downsample_uint8
 
@@ -27,9 +27,7 @@ SMALL = [
 
 def run(folder, *arguments, status=0):
     """Runs python with the arguments in the folder; its output, once the exit status is the expected one."""
-    done = subprocess.run(
-        [sys.executable, *map(str, arguments)], cwd=folder, capture_output=True, text=True, timeout=600, check=False
-    )
+    done = run_python(*arguments, cwd=folder)
     assert done.returncode == status, f'status {done.returncode}\n{done.stdout}\n{done.stderr}'
     return done.stdout + done.stderr
 
@@ -113,6 +111,7 @@ def test_auto_resume_goes_on_where_the_run_was(trained):
     assert not list((trained / 'experiments').glob('resumed_archived*'))
 
 
+@pytest.mark.long  # with small networks: test_main.py, test_sharded_validation.py
 def test_two_workers_train_and_validate_together(trained):
     said = basicsr(trained, 'train', '-opt', 'options/pdan_phase1.yml', '--nproc', '2', '--force_yml', *SMALL,
                    'name=two_workers')  # fmt: skip
@@ -136,13 +135,15 @@ def test_restore_finds_the_network_of_the_weights(trained):
     assert cv2.imread(str(trained / 'restored/00000000.png')).shape == (64, 96, 3)
 
 
+@pytest.mark.long  # with a small network: test_kills.py
 def test_killed_while_saving_the_last_whole_checkpoint_is_resumed(trained):
     """SIGKILL at moments spread over a run that saves at every iteration, until one hits a save half done."""
     options = [*SMALL, 'name=killed', 'train:total_iter=200', 'logger:save_checkpoint_freq=1', 'val:val_freq=1000']
-    command = [sys.executable, '-m', 'pdan_plugin', 'train', '-opt', 'options/pdan_phase1.yml', '--auto_resume',
-               '--force_yml', *options]  # fmt: skip
+    command = ['-m', 'pdan_plugin', 'train', '-opt', 'options/pdan_phase1.yml', '--auto_resume']
+    command += ['--force_yml', *options]
     models = trained / 'experiments/killed/models'
-    process = subprocess.Popen(command, cwd=trained, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with open(os.devnull, 'wb') as nowhere:
+        process = WarmPython(*command, cwd=trained, stdout=nowhere.fileno())
     deadline = time.monotonic() + 600
     while not any(models.glob('.*')) or len(list(models.glob('net_g_*.pth'))) < 3:  # a file being written is hidden
         assert process.poll() is None, 'the run ended before it could be killed'

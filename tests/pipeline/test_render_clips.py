@@ -1,16 +1,14 @@
 """scripts/render_clips.py, from photographs to REDS's folders."""
 
 import json
-import os
 import runpy
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from warm_processes import run_python
 
 from pdan_plugin.data.frame_sources import FrameFolder
 from pdan_plugin.data.reds_layout import KINDS, find_set
@@ -77,15 +75,9 @@ def test_low_resolution_frames_are_the_sharp_ones_and_the_blurred_ones_four_time
 
 
 def test_any_number_of_workers_gives_the_same_bytes(photos, rendered, tmp_path):
-    command = [sys.executable, str(SCRIPT), str(photos), str(tmp_path / 'two'), *SMALL[:-1], '2']
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=SCRIPT.parents[1],
-        env={**os.environ, 'PYTHONPATH': str(SCRIPT.parents[1])},
-    )
+    environment = {'PYTHONPATH': str(SCRIPT.parents[1])}
+    words = [SCRIPT, photos, tmp_path / 'two', *SMALL[:-1], '2']
+    done = run_python(*words, cwd=SCRIPT.parents[1], environment=environment)
     assert done.returncode == 0, done.stderr
     assert 'python scripts/prepare_reds.py' in done.stdout
     assert contents(tmp_path / 'two') == contents(rendered)

@@ -175,7 +175,11 @@ class TestInterruption:
         assert status == 0, said
         assert kills.differences(whole, target) == []
 
-    @pytest.mark.parametrize('renamed', [0, 1, 2, 3])
+    @pytest.mark.parametrize(
+        'renamed',
+        # none and all of the stores put in place; the steps between repeat it
+        [0, *(pytest.param(number, marks=pytest.mark.long) for number in (1, 2)), 3],
+    )
     def test_stopped_between_its_last_steps_it_goes_on(self, tmp_path, clips, whole, synthesize, monkeypatch, renamed):
         with monkeypatch.context() as patched:
             stop_at_the_end(patched, renamed)

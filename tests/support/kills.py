@@ -11,7 +11,6 @@ import contextlib
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from typing import Any
 import small_run
 import torch
 from tqdm import tqdm
+from warm_processes import WarmPython
 
 NAME = 'killed'
 MOMENTS = ('any', 'save', 'validation', 'any', 'start')
@@ -46,16 +46,12 @@ def options(total_iter: int, num_feat: int = 8) -> dict[str, Any]:
     return chosen
 
 
-def start(folder: Path, ranks: int) -> subprocess.Popen:
+def start(folder: Path, ranks: int) -> WarmPython:
     workers = ['--nproc', str(ranks)] if ranks > 1 else []
+    words = ['-m', 'pdan_plugin', 'train', '-opt', 'small.yml', '--auto_resume', *workers]
     with open(folder / 'output.txt', 'ab') as output:
-        return subprocess.Popen(
-            [sys.executable, '-m', 'pdan_plugin', 'train', '-opt', 'small.yml', '--auto_resume', *workers],
-            cwd=folder,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            env=os.environ | {'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(Path(__file__).parents[2])},
+        return WarmPython(
+            *words, cwd=folder, stdout=output.fileno(), environment={'PYTHONPATH': str(Path(__file__).parents[2])}
         )
 
 

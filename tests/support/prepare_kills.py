@@ -7,9 +7,7 @@ to be put in its place or just was, while it verifies, or at any moment.
 """
 
 import argparse
-import os
 import random
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -19,6 +17,7 @@ from pathlib import Path
 
 import reds_tree
 from tqdm import tqdm
+from warm_processes import WarmPython
 
 # A commit every few frames and the set is as hard to lose nothing of as one a thousand times larger.
 CHILD = (
@@ -30,13 +29,11 @@ CHILD = (
 MOMENTS = ('survey', 'write', 'finish', 'write', 'in place', 'any', 'write', 'finish', 'verify', 'verify')
 
 
-def start(source: Path, target: Path, codec: str) -> subprocess.Popen:
+def start(source: Path, target: Path, codec: str) -> WarmPython:
+    words = ['-c', CHILD, source.resolve(), target.resolve(), codec]
     with open(output_of(target), 'wb') as output:
-        return subprocess.Popen(
-            [sys.executable, '-c', CHILD, str(source), str(target), codec],
-            env=os.environ | {'PYTHONPATH': str(Path(__file__).parents[2]), 'OMP_NUM_THREADS': '1'},
-            stdout=output,
-            stderr=subprocess.STDOUT,
+        return WarmPython(
+            *words, cwd=Path.cwd(), stdout=output.fileno(), environment={'PYTHONPATH': str(Path(__file__).parents[2])}
         )
 
 

@@ -10,9 +10,7 @@ longer do between two kills.
 from __future__ import annotations
 
 import argparse
-import os
 import random
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +21,7 @@ import kills
 import lmdb
 from skimage import data
 from tqdm import tqdm
+from warm_processes import WarmPython
 
 from pdan_plugin.data.frame_store_writer import partial_path, read_checksums
 from pdan_plugin.preparation.sample_stores import store_paths
@@ -52,15 +51,10 @@ def make_clips(folder: Path, clips: int, frames: int) -> Path:
     return folder
 
 
-def start(source: Path, target: Path, output: Path, settings: Sequence[str]) -> subprocess.Popen:
+def start(source: Path, target: Path, output: Path, settings: Sequence[str]) -> WarmPython:
+    words = ['-c', _CHILD, source.resolve(), target.resolve(), *settings, '--workers', '2']
     with output.open('ab') as file:
-        return subprocess.Popen(
-            [sys.executable, '-c', _CHILD, str(source), str(target), *settings, '--workers', '2'],
-            stdout=file,
-            stderr=file,
-            start_new_session=True,
-            env=os.environ | {'OMP_NUM_THREADS': '1'},
-        )
+        return WarmPython(*words, cwd=Path.cwd(), stdout=file.fileno())
 
 
 def run_to_the_end(source: Path, target: Path, output: Path, settings: Sequence[str] = SETTINGS) -> None:

@@ -72,9 +72,13 @@ def sr_options(tmp_path, picture_pairs):
 
 
 @pytest.fixture
-def train(python):
+def train(python, warm_python):
     """run(*flags, launcher=()) -> the finished process of the toolbox's trainer, mended, started in tmp_path."""
-    return lambda *flags, **started: python(TRAIN_SCRIPT, *flags, **started)
+
+    def run(*flags, launcher=()):
+        return python(TRAIN_SCRIPT, *flags, launcher=launcher) if launcher else warm_python(TRAIN_SCRIPT, *flags)
+
+    return run
 
 
 @pytest.fixture

@@ -85,6 +85,7 @@ def test_the_probes_answer_as_the_table(prepared):
     assert found['needed'] == {name: needs[name] for name in found['needed']}
 
 
+@pytest.mark.long  # the installed toolbox is asked in the tests above; this one is downloaded
 def test_master_is_known_and_its_probes_answer_as_the_table(prepared, tmp_path):
     """PyPI's new-basicsr is GitHub's master under another name; here it is installed under the toolbox's."""
     command = [sys.executable, '-m', 'pip', 'download', '--no-deps', '--retries', '0', '--timeout', '20']

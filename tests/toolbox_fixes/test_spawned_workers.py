@@ -30,6 +30,8 @@ def loader(picture_pairs, monkeypatch):
             num_gpu=0, sampler=EnlargedSampler(dataset, 1, 0), seed=1,
         )  # fmt: skip
 
+    forkserver._forkserver._stop()
+    monkeypatch.setattr(forkserver._forkserver, '_preload_modules', ['__main__'])  # as where no test has set others
     yield make
     forkserver._forkserver._stop()
 
@@ -50,7 +52,10 @@ def test_stock_workers_die_of_the_import(loader, stock, capfd):
     assert 'torchvision.transforms.functional_tensor' in capfd.readouterr().err
 
 
-@pytest.mark.parametrize('method', ['fork', 'spawn', 'forkserver'])
+@pytest.mark.parametrize(
+    'method',
+    ['fork', 'spawn', pytest.param('forkserver', marks=pytest.mark.long)],  # that its workers read: the test above
+)
 def test_a_worker_ends_by_its_parent_s_signal_and_by_no_other(loader, method):
     iterator = iter(loader(method))
     worker = iterator._workers[0]

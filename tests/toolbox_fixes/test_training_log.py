@@ -6,13 +6,12 @@ import os
 import pty
 import re
 import struct
-import subprocess
-import sys
 import termios
 from pathlib import Path
 
 import pytest
 from basicsr.utils import logger as toolbox_logger
+from warm_processes import WarmPython
 
 from pdan_plugin.training.history import TrainingLine, read_history
 
@@ -79,18 +78,17 @@ def test_the_stock_eta_is_negative_at_the_last_iteration(stock, sr_options, monk
 def test_on_a_terminal_a_bar_follows_the_run(sr_options, tmp_path):
     reading, writing = pty.openpty()
     fcntl.ioctl(writing, termios.TIOCSWINSZ, struct.pack('HHHH', 30, 150, 0, 0))
-    command = [sys.executable, '-m', 'pdan_plugin', 'train', '-opt', sr_options(), '--force_yml', 'val:val_freq=3']
-    environment = os.environ | {'PYTHONPATH': str(REPOSITORY), 'OMP_NUM_THREADS': '1'}
-    with subprocess.Popen(
-        map(str, command), cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=writing
-    ) as process:
-        os.close(writing)
-        text = b''
-        while True:
-            try:
-                text += os.read(reading, 1 << 16)
-            except OSError:  # the terminal has no other end any more
-                break
+    words = ['-m', 'pdan_plugin', 'train', '-opt', sr_options(), '--force_yml', 'val:val_freq=3']
+    with open(os.devnull, 'wb') as nowhere:
+        process = WarmPython(*words, cwd=tmp_path, stdout=nowhere.fileno(), stderr=writing)
+    os.close(writing)
+    text = b''
+    while True:
+        try:
+            text += os.read(reading, 1 << 16)
+        except OSError:  # the terminal has no other end any more
+            break
+    process.wait(60)
     os.close(reading)
     text = text.decode()
     assert process.returncode == 0, text

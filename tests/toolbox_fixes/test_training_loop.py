@@ -116,7 +116,7 @@ def test_the_launcher_is_heard(sr_options, train_here, monkeypatch, is_killed):
         folder.rmdir()
 
 
-def test_the_published_trainer_dies_of_the_signal(sr_options, python, tmp_path):
+def test_the_published_trainer_dies_of_the_signal(sr_options, warm_python, tmp_path):
     """What the fix mends, in a process of its own."""
     script = """
 import importlib, os, signal
@@ -127,7 +127,7 @@ SRModel.optimize_parameters = lambda model, number: os.kill(os.getpid(), signal.
 with pdan_plugin.toolbox_fixes.stock_toolbox():
     train.train_pipeline(os.getcwd())
 """
-    assert python(script, '-opt', sr_options()).returncode == -signal.SIGTERM
+    assert warm_python(script, '-opt', sr_options()).returncode == -signal.SIGTERM
     assert not list(tmp_path.rglob('*.state'))
 
 

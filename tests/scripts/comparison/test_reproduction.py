@@ -12,6 +12,7 @@ import sys
 import termios
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,7 +20,9 @@ import torchvision
 import yaml
 from child_processes import hear_requests
 from reds_tree import make_reds
+from warm_processes import WarmPython
 
+from comparison import runs
 from comparison.plan import plan_rows, plan_runs
 from comparison.records import read_record
 from comparison.reproduction import reproduce
@@ -29,6 +32,18 @@ from pdan_plugin.option_schema.option_file import read_option_file
 
 ROOT = Path(__file__).parents[3]
 EDSR = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 1, 'upscale': 4}
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _warm_commands():
+    """The commands of comparisons in this process are warm processes; those of a script are new Pythons."""
+
+    def start(command, *, cwd, env, stdout, pass_fds, **_):
+        return WarmPython(*command[1:], cwd=cwd, environment=env, stdout=stdout.fileno(), held=pass_fds)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, 'subprocess', SimpleNamespace(Popen=start, DEVNULL=None, STDOUT=None))
+        yield
 
 
 @pytest.fixture(scope='module')
@@ -266,7 +281,7 @@ def test_lpips_of_weights_that_are_named(work, finished, tmp_path):
     torch.manual_seed(0)
     torch.save(torchvision.models.alexnet(weights=None).state_dict(), tmp_path / 'alex.pth')
     name, before = run_name(work, 'bicubic', 0), content(work / 'out')
-    with pytest.raises(RequestError, match=r'at nowhere\.pth, and no file is there'):
+    with pytest.raises(RequestError, match=r'at nowhere\.pth, and there is no such file'):
         asked(work, rows=['bicubic'], lpips_weights='nowhere.pth')
     assert content(work / 'out') == before
     said = asked(work, rows=['bicubic'], score_again=True, lpips_weights=str(tmp_path / 'alex.pth'))
@@ -338,6 +353,7 @@ def test_a_closed_terminal_saves_and_leaves_no_worker(work, endless):
     assert 'stopped; the state after iteration' in log.read_text()
 
 
+@pytest.mark.long  # of any network: test_sharded_validation.py
 def test_bicubic_is_scored_by_several_workers(work, finished, tmp_path):
     reproduce(tmp_path, rows=['bicubic'], seeds=[0], options=work / 'options', nproc=2, say=lambda _: None)
     alone = read_record(work / 'out', run_name(work, 'bicubic', 0))
@@ -382,12 +398,12 @@ def test_unknown_rows_and_seeds_given_twice_are_refused(work):
 def test_rows_with_the_same_options_are_one_run():
     """As they are shipped: RCAN-wide and the base, PDAN and the last row."""
     planned = plan_rows(SMALL.rows, ROOT / 'options')
-    runs = plan_runs(planned, SMALL.rows, [3, 4], {})
-    names = [run.name for run in runs]
+    planned_runs = plan_runs(planned, SMALL.rows, [3, 4], {})
+    names = [run.name for run in planned_runs]
     assert len(names) == 1 + 2 * 9
     assert planned['hpem'].run == planned['pdan'].run
     assert planned['base'].run == planned['rcan_wide'].run
-    assert runs[-2].rows == ('rsca',)
-    assert {run.rows for run in runs} >= {('pdan', 'hpem'), ('rcan_wide', 'base')}
-    seeds = [run.seed for run in runs]
+    assert planned_runs[-2].rows == ('rsca',)
+    assert {run.rows for run in planned_runs} >= {('pdan', 'hpem'), ('rcan_wide', 'base')}
+    seeds = [run.seed for run in planned_runs]
     assert seeds == sorted(seeds)  # all rows of a seed, then the next
