@@ -1,8 +1,7 @@
 """Packaging of pdan_plugin.
 
-Python 3.13 is left out because the toolbox itself cannot be built there: BasicSR 1.4.2's own setup.py reads its
-version through ``exec`` into ``locals()``, which Python 3.13 no longer allows (PEP 667), and stops with
-``KeyError: '__version__'``.
+Python 3.13 and later do not require the toolbox here, because pip alone cannot build it there:
+``python -m pdan_plugin.install_toolbox`` does.
 """
 
 import re
@@ -15,8 +14,7 @@ VERSION = re.search(r"^__version__ = '(.+)'$", (HERE / 'pdan_plugin/__init__.py'
 assert VERSION, 'pdan_plugin/__init__.py must hold the line __version__ = ...'
 
 # The one place that says which Pythons are supported; the scripts read it from here.
-PYTHONS = ['3.10', '3.11', '3.12']
-MAJOR, NEWEST = PYTHONS[-1].split('.')
+PYTHONS = ['3.10', '3.11', '3.12', '3.13']
 
 VIDEO = ['av>=14.1']
 LPIPS = ['lpips>=0.1.4']
@@ -32,9 +30,9 @@ setup(
     license_files=['LICENSE'],
     packages=find_packages(include=['pdan_plugin', 'pdan_plugin.*']),
     package_data={'pdan_plugin.report': ['*.html', '*.css', '*.js'], 'pdan_plugin.weights': ['*.md', '*.safetensors']},
-    python_requires=f'>={PYTHONS[0]},<{MAJOR}.{int(NEWEST) + 1}',
+    python_requires=f'>={PYTHONS[0]}',
     install_requires=[
-        'basicsr>=1.4.2,<1.5',  # the changes to it in toolbox_fixes are to the code of 1.4.2
+        'basicsr>=1.4.2,<1.5; python_version < "3.13"',  # the changes to it in toolbox_fixes are to the code of 1.4.2
         'lmdb>=1.4',
         'matplotlib>=3.8',
         'numpy>=1.24',
