@@ -43,9 +43,7 @@ install_package() {
   wanted="$(pwd) [$extras] $(sed '/^\[tool\.ruff\]/,$d' pyproject.toml | cksum)${state:+ $state}"
   if grep -qxF "$wanted" "$stamp" 2>/dev/null; then return; fi
   echo '== installing (torch and its libraries are several GB)'
-  # With an older pip, BasicSR's setup.py fetches torch for its build, which mixes releases of torch's libraries.
-  "$python" -c 'import pip, sys; sys.exit(tuple(map(int, pip.__version__.split(".")[:2])) < (23, 1))' ||
-    "$python" -m pip install --disable-pip-version-check --quiet --upgrade pip || return
+  "$python" -m pdan_plugin.install_toolbox "$@" || return
   "$python" -m pip install --disable-pip-version-check "$@" -e ".[$extras]" || return
   echo "$wanted" >> "$stamp"
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A complete example, on any machine with Python 3.10 to 3.12: renders blurred clips from photographs, stores them, trains
+# A complete example, on any machine with Python 3.10 to 3.13: renders blurred clips from photographs, stores them, trains
 # the three phases of a small PDAN, tests it on clips it has not seen, and draws a sheet of the results.
 #   bash scripts/quickstart.sh
 # Makes .venv if no environment is active. After an interruption, the same command continues.

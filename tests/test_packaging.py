@@ -57,8 +57,8 @@ def test_supported_pythons_are_said_once(described):
     languages = [each.rpartition(' :: ') for each in described['classifiers']]
     pythons = [version for language, _, version in languages if language == 'Programming Language :: Python']
     allowed = SpecifierSet(described['requires-python'])
-    tried = [f'3.{minor}' for minor in range(6, 30)]
-    assert [version for version in tried if f'{version}.5' in allowed] == pythons
+    older = [f'3.{minor}' for minor in range(6, int(pythons[0].partition('.')[2]))]
+    assert [version for version in [*older, *pythons] if f'{version}.5' in allowed] == pythons
     script = 'source scripts/pythons.sh; supported_pythons'
     told = subprocess.run(['bash', '-c', script], capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert told.split() == pythons

@@ -21,18 +21,21 @@ def started_as_script() -> bool:
     return Path(sys.argv[0]).name.lower() in ('basicsr', 'basicsr.exe', 'basicsr-script.py')
 
 
-def started_as_module() -> bool:
-    """Whether this process is ``python -m pdan_plugin``."""
+def started_as_module(module: str = 'pdan_plugin') -> bool:
+    """Whether this process is ``python -m MODULE``."""
     given = getattr(sys, 'orig_argv', [])
-    return any(pair == ('-m', 'pdan_plugin') for pair in pairwise(given))
+    return any(pair == ('-m', module) for pair in pairwise(given))
 
 
 def prepares_the_toolbox_itself() -> bool:
-    """Whether this process is the command, which calls `prepare_toolbox` itself before a subcommand runs.
+    """Whether this process is the command, which calls `prepare_toolbox` itself before a subcommand runs, or the
+    installer of the toolbox, which does not need it.
 
     A worker that multiprocessing spawned has the command's ``sys.argv``, but is not the command.
     """
-    return started_as_module() or (started_as_script() and sys.argv[0] in getattr(sys, 'orig_argv', []))
+    if started_as_module() or started_as_module('pdan_plugin.install_toolbox'):
+        return True
+    return started_as_script() and sys.argv[0] in getattr(sys, 'orig_argv', [])
 
 
 def toolbox_can_be_found() -> bool:

