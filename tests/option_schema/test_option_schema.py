@@ -302,7 +302,7 @@ class TestOwnModels:
         assert f'my.yml: {key}: found' in (text := refusal(changed(options, key, wrong)))
         assert expected in text
         text = refusal(changed(train_options(), key, values[0]))
-        assert f'my.yml: {key}: SRModel does not read it; it is read by model_type RestorationModel, DualRegressionModel' in text
+        assert f'my.yml: {key}: SRModel does not read it; it is read by model_type RestorationModel, ' in text
 
     def test_the_engine_s_options_are_told_when_misspelt(self):
         options = {**train_options(), 'model_type': 'RestorationModel'}
