@@ -33,7 +33,7 @@ NEEDED: dict[str, tuple[bool, bool]] = {
     'resume_from_the_newest_whole_state': (True, True),
     'known_folders_only': (True, True),
     'networks_are_saved_whole': (True, True),
-    'unreadable_weights_are_reported': (True, True),
+    'weights_have_one_reader': (True, True),
     'training_states_are_saved_whole': (True, True),
     'wrap_without_cuda': (True, True),
     'ema_copies_buffers': (True, True),
