@@ -50,6 +50,7 @@ NEEDED: dict[str, tuple[bool, bool]] = {
     'meta_info_keeps_the_clip': (True, True),
     'missing_stores_and_keys': (True, True),
     'empty_datasets': (True, True),
+    'jpeg_quality_is_an_integer': (True, True),
     'epochs_of_whole_batches': (True, True),
     'epoch_follows_the_iteration': (True, True),
     'indices_know_their_epoch': (True, True),
