@@ -47,6 +47,8 @@ NEEDED: dict[str, tuple[bool, bool]] = {
     'lmdb_stores_are_shared': (True, True),
     'bytes_know_their_source': (True, True),
     'nested_folders': (True, True),
+    'stray_files_are_left_out': (True, True),
+    'mismatched_pairs_are_named': (True, True),
     'meta_info_keeps_the_clip': (True, True),
     'missing_stores_and_keys': (True, True),
     'empty_datasets': (True, True),
