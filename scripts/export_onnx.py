@@ -35,6 +35,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         '-o', '--output', type=Path, required=True, metavar='FILE', help='FILE.onnx or FILE.safetensors'
     )
+    parser.add_argument(
+        '--param-key', metavar='KEY', help='which weights of a file with several (default: the average, if it has one)'
+    )
     parser.add_argument('--fp16', action='store_true', help='float16 inside; pictures stay float32')
     parser.add_argument('--opset', type=int, metavar='N', help="the ONNX model's opset, 18 to 23 (default: 18)")
     return parser
@@ -44,7 +47,8 @@ def arguments() -> argparse.ArgumentParser:
 def main(words: Sequence[str] | None = None) -> None:
     """Exit status: see `ends_script`."""
     args = arguments().parse_args(words)
-    print(export_network(args.weights, args.output, args.opt, float16=args.fp16, opset=args.opset))
+    settings = {'float16': args.fp16, 'opset': args.opset, 'param_key': args.param_key}
+    print(export_network(args.weights, args.output, args.opt, **settings))
 
 
 if __name__ == '__main__':

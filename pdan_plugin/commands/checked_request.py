@@ -10,6 +10,7 @@ from pdan_plugin.errors import RequestError
 from pdan_plugin.option_schema.check import check_options
 from pdan_plugin.option_schema.completion import is_training
 from pdan_plugin.option_schema.run_request import RunRequest, read_request
+from pdan_plugin.option_schema.whole_numbers import write_whole_numbers
 from pdan_plugin.plugins import load_plugins
 from pdan_plugin.processes.launch import COMMAND
 
@@ -36,5 +37,6 @@ def checked_request(arguments: argparse.Namespace, *, is_train: bool | None = No
             f'{place("plugins")}: plugins: found {names!r}; expected a list of names, such as [pdan, my_project.archs]'
         )
     load_plugins(names)
+    write_whole_numbers(opt)
     check_options(opt, request.path, is_train=is_training(opt) if is_train is None else is_train, place=place)
     return request

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from basicsr.utils.registry import DATASET_REGISTRY
 
+from pdan_plugin.commands.picture_check import check_pictures, size_in_words
 from pdan_plugin.commands.trial import as_request
 from pdan_plugin.errors import RequestError
 from pdan_plugin.models.distinct_results import require_distinct_results
@@ -79,6 +80,8 @@ def check_data(
             require_challenge_frames(dataset)
         if is_test:
             require_distinct_results(dataset)
+    with as_request(f'{path}: {key}'):
+        check_pictures(dataset, values)
     if 'num_frame' in values and values['phase'] != 'train':
         # a sample of a video data set is a whole clip, too much to read here
         return DataFacts(values['phase'], values['type'], samples, None, None)
@@ -112,8 +115,3 @@ def _require_path(root: Any, key: str) -> None:
     else:
         advice = 'give the right path, or start the command from the folder it is relative to'
     raise RequestError(f'{key}: {root} does not exist (relative to the working folder {os.getcwd()}); {advice}')
-
-
-def size_in_words(shape: Sequence[int]) -> str:
-    """The text 'WIDTHxHEIGHT' for a picture of shape (..., h, w)."""
-    return f'{shape[-1]}x{shape[-2]}'

@@ -14,6 +14,7 @@ from pdan_plugin.commands.option_arguments import toolbox_flags
 from pdan_plugin.commands.preflight import check_run
 from pdan_plugin.commands.run_end import leave_curves, leave_report, report_stop, what_next
 from pdan_plugin.commands.script_end import DONE, WRONG_REQUEST
+from pdan_plugin.commands.worker_failures import worker_failure
 from pdan_plugin.errors import RequestError
 from pdan_plugin.option_schema.run_request import RunRequest
 from pdan_plugin.processes.launch import check_worker_count, run_workers
@@ -73,6 +74,11 @@ def _run_here(arguments: argparse.Namespace, request: RunRequest, group: Group, 
     try:
         with handed_over(request):
             pipeline(os.getcwd())
+    except RuntimeError as error:
+        failure = worker_failure(error)
+        if failure is None:
+            raise
+        raise failure from error
     except RunStopped as error:
         stopped = error.with_traceback(None)  # a traceback would keep the networks and so the process group alive
     finally:

@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 from basicsr.losses import build_loss
-from basicsr.utils.registry import LOSS_REGISTRY
+from basicsr.utils.registry import LOSS_REGISTRY, MODEL_REGISTRY
+from torch import nn
 
 from pdan_plugin.commands.data_check import DataFacts, check_data
 from pdan_plugin.commands.device_check import check_engine, check_prefetching
@@ -25,7 +26,9 @@ from pdan_plugin.machine.devices import device_count
 from pdan_plugin.metrics.preparation import prepare_metrics
 from pdan_plugin.models.distinct_results import require_distinct_tables
 from pdan_plugin.option_schema.completion import complete_datasets, run_name
+from pdan_plugin.option_schema.constructors import find_registered
 from pdan_plugin.option_schema.network_section import build_network
+from pdan_plugin.restoration.restorer import Restorer
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,9 @@ def check_run(
         for key, values in opt.items():
             if key.startswith('network_') and (is_train or key == 'network_g'):
                 with as_request(path):
-                    build_network(values, key)
+                    network = build_network(values, key)
+                if key == 'network_g':
+                    _try_restorer(opt, network, path, on_gpu=devices > 0)
         if not is_train:
             return RunFacts(data, 1, world_size, 0, min(devices, 1))
         _try_losses(opt['train'], path)
@@ -103,6 +108,27 @@ def check_run(
             iterations = iterations_per_epoch(samples, values.get('dataset_enlarge_ratio', 1), batch_size, world_size)
     check_prefetching(values, path, devices=devices)
     return RunFacts(data, batch_size, world_size, iterations, min(devices, 1) if distributed else devices)
+
+
+def _try_restorer(opt: Mapping[str, Any], network: nn.Module, path: str, *, on_gpu: bool) -> None:
+    """Builds what validates in tiles or with a self-ensemble: sizes that the network takes decide which tiles it can.
+
+    Other models than RestorationModel are skipped: they do not read these options.
+    """
+    val = opt.get('val') or {}
+    model, restoration = (find_registered(MODEL_REGISTRY, name) for name in (opt['model_type'], 'RestorationModel'))
+    if model is None or restoration is None or not issubclass(model, restoration):
+        return
+    if val.get('tile') is None and not val.get('self_ensemble'):
+        return
+    with as_request(f'{path}: val'):
+        Restorer(
+            network,
+            'cpu',
+            precision='fp32' if on_gpu else val.get('precision', 'fp32'),
+            tile=val.get('tile'),
+            overlap=val.get('tile_overlap'),
+        )
 
 
 def _try_losses(train: Mapping[str, Any], path: str) -> None:

@@ -35,6 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='the option file the weights were trained with (default: found beside or inside the weights)',
     )
     parser.add_argument(
+        '--param-key',
+        metavar='KEY',
+        help='which weights of a file with several: a key of the file, or the beginning of their names (default: found '
+        'by the names of the network, the average if there is one)',
+    )
+    parser.add_argument(
         '--precision',
         choices=('fp32', 'bf16', 'fp16'),
         default='fp32',
@@ -87,6 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.output,
         arguments.weights,
         arguments.option_file,
+        param_key=arguments.param_key,
         precision=arguments.precision,
         compiled=arguments.compile,
         tile=arguments.tile,

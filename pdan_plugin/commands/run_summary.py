@@ -111,7 +111,8 @@ def _check_fit(opt: Mapping[str, Any], network: torch.nn.Module) -> None:
     if weights is None or not paths.get('strict_load_g', True):
         return
     try:
-        network.load_state_dict(read_weights(os.path.expanduser(weights), paths.get('param_key_g', 'params')))
+        key = paths.get('param_key_g', 'params')
+        network.load_state_dict(read_weights(os.path.expanduser(weights), key, network.state_dict()))
     except RuntimeError as error:
         raise RequestError(f'path.pretrain_network_g: {weights} does not fit network_g: {error}') from error
 

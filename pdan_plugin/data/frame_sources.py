@@ -6,7 +6,6 @@ import os
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from pdan_plugin.data.frame_codec import HEADER_BYTES, PictureError, decode_crop, decode_picture, picture_shape
 from pdan_plugin.data.reds_layout import Place, key_of_member
+from pdan_plugin.data.training_pictures import STRAY_FOLDERS
 from pdan_plugin.errors import RequestError
 
 
@@ -75,13 +75,9 @@ class FrameFolder(_EncodedFrames):
         self.path = Path(folder)
         if not self.path.is_dir():
             raise RequestError(f'{self.path}: no such folder')
-        with os.scandir(self.path) as entries:
-            clips: list[str] = []
-            names: list[str] = []
-            for entry in entries:
-                (clips if entry.is_dir() else names).append(entry.name)
-        in_clips = [f'{clip}/{key}' for clip in clips for key in _picture_keys(os.listdir(self.path / clip))]
-        beside = _picture_keys(names) if plain else []
+        clips, beside = _listed(self.path)
+        in_clips = [f'{clip}/{key}' for clip in clips for key in _listed(self.path / clip)[1]]
+        beside = beside if plain else []
         if in_clips and beside:
             raise RequestError(
                 f'{self.path}: holds pictures ({beside[0]}.png) beside folders of pictures ({in_clips[0]}.png); '
@@ -107,8 +103,18 @@ class FrameFolder(_EncodedFrames):
             raise RequestError(f'{self.name_of(key)}: cannot be read ({error.strerror})') from error
 
 
-def _picture_keys(names: Iterable[str]) -> list[str]:
-    return [name.removesuffix('.png') for name in names if name.endswith('.png') and not name.startswith('.')]
+def _listed(folder: Path) -> tuple[list[str], list[str]]:
+    """The folders and the keys of the pictures in a folder, without hidden ones and those of systems."""
+    folders, keys = [], []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith('.') or entry.name in STRAY_FOLDERS:
+                continue
+            if entry.is_dir():
+                folders.append(entry.name)
+            elif entry.name.endswith('.png'):
+                keys.append(entry.name.removesuffix('.png'))
+    return folders, keys
 
 
 class FrameArchive(_EncodedFrames):

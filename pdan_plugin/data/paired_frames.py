@@ -104,9 +104,12 @@ class PairedFrames:
             )
         return lq[0], lq[1]
 
-    def check_sizes(self, gt_size: int) -> None:
-        """Check every frame of a store, which lists its sizes, but only the first of a folder, to open one file."""
-        for key in self.keys if isinstance(self._gt, FrameStore) else self.keys[:1]:
+    def check_sizes(self, gt_size: int, *, of_all: bool = False) -> None:
+        """Check every frame of a store, which lists its sizes, but only the first of a folder, to open one file.
+
+        With ``of_all`` every frame of a folder is opened too.
+        """
+        for key in self.keys if of_all or isinstance(self._gt, FrameStore) else self.keys[:1]:
             height, width = self.checked_lq_size(key)
             if min(height, width) * self._scale < gt_size:
                 raise RequestError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import threading
 import warnings
 from pathlib import Path
@@ -29,6 +30,15 @@ _SMALLEST = 32  # pixels; with fewer, the last layers of the backbone get an emp
 
 _networks: dict[tuple[str, Path, str], nn.Module] = {}
 _lock = threading.Lock()
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, 'register_at_fork'):  # a thread that scores holds the lock at the moment of a fork
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 @METRIC_REGISTRY.register()

@@ -140,7 +140,7 @@ class RestorationModel(ResumableModel):
         if net is getattr(self, 'net_g_ema', None):
             asked = self.opt['path'].get('param_key_g', 'params')
             param_key = param_key if asked in ('params', 'params_ema') else asked
-        weights = read_weights(load_path, param_key)
+        weights = read_weights(load_path, param_key, network.state_dict())
         own_names = getattr(network, 'own_names', None)
         if own_names is not None:  # a network that also accepts weights under other names
             weights = own_names(weights)

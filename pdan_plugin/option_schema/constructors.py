@@ -134,7 +134,7 @@ def check_keywords(
                 problems.append(Problem(f'{key}.{word}', f"{name} has no such keyword; did you mean '{close}'?"))
         else:
             problems.append(Problem(f'{key}.{word}', f'{name} has no such keyword{did_you_mean(str(word), named)}'))
-    hints = _type_hints(target)
+    hints = type_hints(target)
     for word, parameter in named.items():
         if word not in keywords:
             if parameter.default is parameter.empty:
@@ -151,7 +151,8 @@ def wrong_value(value: Any, expected: str) -> str:
     return f'found {describe(value)}; expected {expected}{number_hint(value) if "number" in expected else ""}'
 
 
-def _type_hints(target: Callable[..., Any]) -> dict[str, Any]:
+def type_hints(target: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations of a function or constructor; empty if they cannot be resolved."""
     function = target.__init__ if inspect.isclass(target) else target
     try:
         return typing.get_type_hints(function)

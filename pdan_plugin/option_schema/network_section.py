@@ -11,6 +11,7 @@ from torch import nn
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.option_schema.constructors import find_registered
+from pdan_plugin.option_schema.whole_numbers import with_whole_numbers
 
 
 def build_network(values: Mapping[str, Any], key: str) -> nn.Module:
@@ -20,8 +21,9 @@ def build_network(values: Mapping[str, Any], key: str) -> nn.Module:
         RequestError: The constructor rejects its arguments.
     """
     target: Any = find_registered(ARCH_REGISTRY, values['type'])
+    keywords = {word: copy.deepcopy(value) for word, value in values.items() if word != 'type'}
     try:
-        return target(**{word: copy.deepcopy(value) for word, value in values.items() if word != 'type'})
+        return target(**with_whole_numbers(target, keywords))
     except RequestError:
         raise
     except Exception as error:

@@ -89,6 +89,11 @@ def _builds(model: Any, name: str) -> bool:
     return True
 
 
+def find_scheduler(name: Any) -> type | None:
+    """The class of a scheduler that the toolbox or this package builds; None for another name."""
+    return PlateauSchedule if name == 'ReduceLROnPlateau' else _SCHEDULERS.get(name)
+
+
 def check_scheduler(values: Any, key: str, model: Any) -> list[Problem]:
     """Checks a section ``{type: NAME, ...}``: the toolbox's schedulers, and ReduceLROnPlateau for RestorationModel and
     its subclasses. Other schedulers are not checked if another plugin's model overrides ``setup_schedulers``."""

@@ -34,9 +34,6 @@ def _at_least(lowest: int) -> Callable[[Any], bool]:
 
 Whole = Annotated[int, _kind('a whole number, 0 or more', _at_least(0), int)]
 Positive = Annotated[int, _kind('a whole number, 1 or more', _at_least(1), int)]
-StrictPositive = Annotated[  # for readers that reject 5e0
-    int, _kind('a whole number, 1 or more', lambda value: isinstance(value, int) and _at_least(1)(value))
-]
 AnyWhole = Annotated[int, _kind('a whole number', is_whole, int)]
 Number = Annotated[float, _kind('a number', is_number)]
 Fraction = Annotated[float, _kind('a number from 0 to less than 1', lambda value: is_number(value) and 0 <= value < 1)]
@@ -213,7 +210,7 @@ class Logger(Options):
     """Iterations between two checkpoints."""
     use_tb_logger: StrictBool
     """Whether events for tensorboard are written."""
-    keep_checkpoints: StrictPositive | None = None
+    keep_checkpoints: Positive | None = None
     """Number of newest checkpoints to keep, besides the best of each metric. Without it, all are kept."""
     wandb: Section | None = None
     """See `logger.wandb`."""

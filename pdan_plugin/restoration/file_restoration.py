@@ -47,6 +47,7 @@ def restore_path(
     weights: Path | None = None,
     option_file: Path | None = None,
     *,
+    param_key: str | None = None,
     precision: Literal['fp32', 'bf16', 'fp16'] = 'fp32',
     compiled: bool = False,
     tile: int | Literal['auto'] | None = 'auto',
@@ -63,7 +64,8 @@ def restore_path(
         target: A folder; for one file also a file name. In a folder, pictures become PNG and videos .mp4 (.mkv if their
             sound needs it). ``restore.json`` records the settings. Results made with the same settings are kept.
         weights: A file, or the name of weights that come with this package; None for ``pdan_small``. See
-            :func:`~pdan_plugin.weights.trained_network.load_trained_network`, also for ``option_file``.
+            :func:`~pdan_plugin.weights.trained_network.load_trained_network`, also for ``option_file`` and
+            ``param_key``.
         precision: See :class:`~pdan_plugin.restoration.restorer.Restorer`, also for the arguments after it.
         device: Such as 'cuda:1'; None for the GPU if there is one.
         overwrite: Whether to make existing results again.
@@ -84,7 +86,7 @@ def restore_path(
         )
     chosen = _device(device)
     plan = make_plan(source, target)
-    network, record = load_recorded_network(weights, option_file, chosen)
+    network, record = load_recorded_network(weights, option_file, chosen, param_key=param_key)
     restorer = Restorer(
         network,
         chosen,
@@ -98,7 +100,7 @@ def restore_path(
     if restorer.channels != 3:
         raise RequestError(f'{weights}: the network takes {restorer.channels} channels; pictures and videos have 3.')
     settings = {
-        'weights': f'{weights.name}, sha256 {file_digest(weights)}',
+        'weights': ', '.join([weights.name, *([param_key] if param_key else []), f'sha256 {file_digest(weights)}']),
         'network': record.options,
         'precision': precision,
         'self_ensemble': self_ensemble,

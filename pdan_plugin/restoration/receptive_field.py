@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +16,9 @@ from pdan_plugin.restoration.tiling import blending_zone
 TOLERANCE = 0.25 / 255  # largest visible seam, in [0, 1]: half of the largest error of rounding to 8 bits
 
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
-_FACTORS = {1: (17, 19), 2: (11, 13), 4: (5, 7)}  # primes, so that a size is a multiple only of the number tried
+_WINDOW_NAMES = ('window', 'win_size', 'split_size')  # parts of the names under which layers keep the side of a window
+_LARGEST_WINDOW = 256  # pixels
+_LARGEST_BELOW = 128  # pixels: a window at a lower resolution is tried up to this multiple
 _CHANNELS = (3, 1, 4)
 _STRIPS = (160, 320, 640)  # pixels: lengths of the strip on which the border's effect is measured
 _STRIP_HEIGHT = 24
@@ -59,8 +61,9 @@ class Reach:
 def network_shape(restore: Callable[[Tensor], Tensor], network: nn.Module) -> NetworkShape:
     """Runs a network on small inputs to find the channels and sizes that it accepts.
 
-    Sizes are tried in multiples of the powers of two up to 64, and of the ``window_size`` of any module. The inputs are
-    prime multiples, so that the smallest accepted one is found. Most networks compute about 300 pixels.
+    Sizes are tried in multiples of the powers of two up to 64, of the windows of any module (attributes such as
+    ``window_size``), and of the windows at a half, a quarter and an eighth of the resolution. The smallest accepted one
+    is found. Most networks compute about 300 pixels.
 
     Raises:
         RequestError: no input worked; the message includes the network's last error.
@@ -68,14 +71,14 @@ def network_shape(restore: Callable[[Tensor], Tensor], network: nn.Module) -> Ne
     complaint: Exception | None = None
     for multiple in _candidates(network):
         for channels in _channels(network):
-            height, width = (multiple * factor for factor in _FACTORS[min(multiple, 4)])
+            height, width = (multiple * factor for factor in _factors(multiple))
             batch = torch.rand(1, channels, height, width, generator=torch.Generator().manual_seed(0))
             try:
                 output = restore(batch)
                 scale = output.shape[-2] // height
                 if output.dim() == 4 and scale and output.shape[-2:] == (scale * height, scale * width):
                     return NetworkShape(channels, scale, multiple, count_global_poolings(restore, batch))
-            except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            except (ArithmeticError, AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
                 complaint = error
     reason = f' Its last error was: {complaint}' if complaint is not None else ''
     raise RequestError(
@@ -109,7 +112,7 @@ def measure_reach(restore: Callable[[Tensor], Tensor], network: nn.Module, shape
             pooling.use_taken()
         whole = pooling.restore(restore, strip)
         for multiple in multiples:
-            cut = multiple * _odd(math.ceil(length * 0.4 / multiple))
+            cut = _cut(length, multiple, multiples)
             if cut > strip.shape[-1] * 0.8:
                 continue
             part = pooling.restore(restore, strip[..., cut:].contiguous())
@@ -151,11 +154,31 @@ def _overlap(difference: Tensor, multiple: int) -> int | None:
     return None
 
 
+def _factors(multiple: int) -> tuple[int, int]:
+    """Height and width of a trial in units of a multiple: without a common factor, so that a network that needs a
+    larger multiple refuses it; small for large multiples, because time grows with the area."""
+    return {1: (17, 19), 2: (11, 13)}.get(multiple, (5, 7) if multiple <= 32 else (2, 3))
+
+
 def _candidates(network: nn.Module) -> list[int]:
-    found = [getattr(module, 'window_size', None) for module in network.modules()]
-    windows = {math.lcm(*window) if isinstance(window, (tuple, list)) else window for window in found}
-    windows = {window for window in windows if isinstance(window, int) and window > 0}
-    return sorted({*_MULTIPLES, *windows, *([math.lcm(*windows), 2 * max(windows)] if windows else [])})
+    windows = {side for module in network.modules() for side in _windows(module)}
+    together = {math.lcm(*windows), 2 * max(windows)} if windows else set()
+    lower = {side * factor for side in windows for factor in (2, 4, 8) if side * factor <= _LARGEST_BELOW}
+    return sorted({*_MULTIPLES, *windows, *lower, *(each for each in together if each <= 2 * _LARGEST_WINDOW)})
+
+
+def _windows(module: nn.Module) -> set[int]:
+    """The sides of a module's windows: of its attributes named so, numbers or lists of numbers, also nested ones."""
+    attributes = {**vars(type(module)), **vars(module)}
+    found = [value for name, value in attributes.items() if any(part in name.lower() for part in _WINDOW_NAMES)]
+    sides: set[int] = set()
+    while found:
+        value = found.pop()
+        if isinstance(value, (tuple, list)):
+            found += value
+        elif isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _LARGEST_WINDOW:
+            sides.add(value)
+    return sides
 
 
 def _channels(network: nn.Module) -> list[int]:
@@ -164,5 +187,14 @@ def _channels(network: nn.Module) -> list[int]:
     return [first.in_channels] if first is not None and first.in_channels in _CHANNELS else list(_CHANNELS)
 
 
-def _odd(number: int) -> int:
-    return number if number % 2 else number + 1
+def _cut(length: int, multiple: int, multiples: Sequence[int]) -> int:
+    """A place near two fifths of the length that is a multiple of this number, and of none that does not divide it.
+
+    The other factor is a prime, so that windows of which nothing is known do not start there by chance.
+    """
+    factor = math.ceil(length * 0.4 / multiple)
+    while any(factor % divisor == 0 for divisor in range(2, math.isqrt(factor) + 1)) or any(
+        multiple * factor % other == 0 and multiple % other for other in multiples
+    ):
+        factor += 1
+    return multiple * factor

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal
 
 import numpy as np
@@ -89,7 +89,7 @@ class Restorer:
         self._tile, self._asked_overlap, self._memory = tile, overlap, memory
         self._forms = GEOMETRIC_FORMS if self_ensemble else (GeometricForm(),)
         self._restore = inference_network(network, self.device, precision=precision, compiled=compiled)
-        with self._uncompiled(True):
+        with self._uncompiled(True), _measuring('the accepted sizes'):
             self._shape = network_shape(self._restore, network)
         self.scale, self.channels = self._shape.scale, self._shape.channels
         self._reach: Reach | None = None
@@ -228,7 +228,7 @@ class Restorer:
             sides = [side for side in (self._tile, self._largest) if side is not None]
             return min(sides) if sides else None
         if self._bytes_per_pixel is None:
-            with self._uncompiled(True):
+            with self._uncompiled(True), _measuring('the bytes of a pixel'):
                 self._bytes_per_pixel = (
                     bytes_per_pixel(self._restore, self.device, self.channels, self._shape.multiple)
                     + 4 * 3 * self.channels * self.scale**2
@@ -256,9 +256,9 @@ class Restorer:
         return side if self._largest is None else min(side, self._largest)
 
     def _shrink(self, layout: Layout, reason: str) -> None:
-        before = max(max(tile.size) for tile in layout.tiles())
-        smaller = int(before * _SHRINKING) // self._shape.multiple * self._shape.multiple
-        if smaller < smallest_tile(0, self._shape.multiple):
+        before, least = max(max(tile.size) for tile in layout.tiles()), smallest_tile(0, self._grid())
+        smaller = max(int(before * _SHRINKING), least) // self._shape.multiple * self._shape.multiple
+        if smaller >= before:
             raise WorkError(f'out of memory even with tiles of {before} pixels: {reason}')
         self._largest = smaller
         self._note(f'Out of memory at {before} pixels; continued with tiles of at most {smaller}.')
@@ -276,7 +276,7 @@ class Restorer:
         if self._reach is None:
             # float32, because rounding to bfloat16 exceeds the tolerance
             restore = self._restore if self._is_float32 else inference_network(self._network, self.device)
-            with self._uncompiled(True):
+            with self._uncompiled(True), _measuring('the overlaps of tiles'):
                 self._reach = measure_reach(restore, self._network, self._shape)
             if not self._reach.is_bounded:
                 self._note(
@@ -294,6 +294,17 @@ class Restorer:
     def _note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
+
+
+@contextmanager
+def _measuring(what: str) -> Iterator[None]:
+    """Running out of memory in the block becomes a WorkError."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise WorkError(f'out of memory while {what} were measured on a small picture: {error}') from error
 
 
 def _check_arguments(tile: int | str | None, overlap: int | None, memory: int | None) -> None:

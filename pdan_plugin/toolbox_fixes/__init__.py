@@ -28,6 +28,7 @@ _SUBJECTS = (
     'image_io',
     'lmdb_backend',
     'image_lists',
+    'degradations',
     'data_loading',
     'sample_seeds',
     'prefetching',

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import pickle
 from collections.abc import Callable
@@ -17,10 +16,11 @@ from basicsr.utils.dist_util import master_only
 from torch import nn
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.files.torch_files import SAVED_ANEW, loading_reason, refuse_code, save_atomically
+from pdan_plugin.files.torch_files import save_atomically
 from pdan_plugin.toolbox_fixes.patching import SILENT, fix, probe, replace, swapped
 from pdan_plugin.training.checkpoints import best_iterations, remove_older_checkpoints
 from pdan_plugin.weights.bare_state import bare_state_dict
+from pdan_plugin.weights.weights_file import read_weights
 
 
 def _compiled_network() -> nn.Module:
@@ -113,33 +113,27 @@ def _reports_what_it_cannot_read(load: Callable[..., None]) -> bool:
 
 
 @fix(
-    where='models/base_model.py:293',
+    where='models/base_model.py:277-303',
     upstream='none',
-    symptom='weights with code, or safetensors, end in a traceback, and its text suggests loading them unsafely',
+    symptom='weights with code, safetensors, or of other trainers end in a traceback; of two prefixes one is removed',
     behaves=lambda: _reports_what_it_cannot_read(BaseModel.load_network),
 )
-def unreadable_weights_are_reported() -> None:
-    """Wraps `load_network` of the toolbox's models. RestorationModel has its own."""
-    original = BaseModel.load_network
+def weights_have_one_reader() -> None:
+    """Replaces `load_network` of the toolbox's models: they read what RestorationModel reads, which has its own."""
 
-    @functools.wraps(original)
     def load_network(
         self: BaseModel, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = 'params'
     ) -> None:
-        name = type(self).__name__
-        if str(load_path).lower().endswith('.safetensors'):
-            raise RequestError(
-                f'{load_path}: model_type: {name} cannot read safetensors, only .pth files; model_type: '
-                'RestorationModel reads both'
-            )
+        network: Any = self.get_bare_model(net)
+        weights = read_weights(str(load_path), param_key, network.state_dict())
+        base_model.get_root_logger().info(f'Loading {type(network).__name__} weights from {load_path} [{param_key}].')
+        self._print_different_keys_loading(network, weights, strict)
         try:
-            original(self, net, load_path, strict, param_key)  # pyright: ignore[reportArgumentType]
-        except pickle.UnpicklingError as error:
-            refuse_code(load_path, error, SAVED_ANEW)
+            network.load_state_dict(weights, strict=strict)
+        except RuntimeError as error:
             raise RequestError(
-                f'{load_path} is damaged, or is not a weights file that model_type: {name} can read '
-                f'({loading_reason(error)}); give a .pth file in which torch.save wrote a state dict. model_type: '
-                'RestorationModel also reads safetensors'
+                f'{load_path} does not fit {type(network).__name__}:\n{error}\n'
+                'Give the weights of this network, or set strict_load to false for it in path: to load what fits.'
             ) from error
 
     replace(BaseModel, 'load_network', load_network)

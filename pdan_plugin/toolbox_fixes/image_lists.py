@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import functools
+import glob
 import os
 from collections.abc import Iterator
 from os import path as osp
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 from basicsr import data as toolbox_data
-from basicsr.data import data_util
+from basicsr.data import data_util, single_image_dataset, transforms, video_test_dataset
+from basicsr.utils import scandir
 
+from pdan_plugin.data import training_pictures
+from pdan_plugin.data.training_pictures import STRAY_FOLDERS, only_pictures
 from pdan_plugin.errors import RequestError, some_of
 from pdan_plugin.toolbox_fixes.patching import SILENT, fix, probe, replace, swapped
 
@@ -47,6 +52,78 @@ def nested_folders() -> None:
         ]
 
     replace(data_util, 'paired_paths_from_folder', paired_paths_from_folder)
+
+
+@fix(
+    where='data/data_util.py:28,244; single_image_dataset.py:45; video_test_dataset.py:65,72',
+    upstream='none',
+    symptom='Thumbs.db or desktop.ini among the pictures ends a run when it is read as one',
+    behaves=lambda: _lists_only_pictures(),
+)
+def stray_files_are_left_out() -> None:
+    """Data sets list pictures only. A warning in the log names the other files."""
+    for module in (data_util, single_image_dataset, video_test_dataset):
+        replace(module, 'scandir', _scan_pictures, everywhere=False)
+    replace(video_test_dataset, 'glob', SimpleNamespace(glob=_glob_folders), everywhere=False)
+
+
+def _scan_pictures(
+    dir_path: str, suffix: Any = None, recursive: bool = False, full_path: bool = False
+) -> Iterator[str]:
+    names = list(scandir(dir_path, suffix, recursive))
+    for name in names if suffix else only_pictures(str(dir_path), names):
+        yield osp.join(dir_path, name) if full_path else name
+
+
+def _glob_folders(pattern: str) -> list[str]:
+    return [path for path in glob.glob(pattern) if osp.isdir(path) and osp.basename(path) not in STRAY_FOLDERS]
+
+
+@probe
+def _lists_only_pictures() -> bool:
+    """Whether a list of a picture and a Thumbs.db has the picture alone. A replaced os.scandir lists them."""
+    root = osp.dirname(osp.realpath(__file__))
+    entries = [_entry(osp.join(root, name), is_file=True) for name in ('0.png', 'Thumbs.db')]
+    with (
+        swapped(os, scandir=lambda path='.': _Listing(entries)),
+        swapped(
+            training_pictures,
+            get_root_logger=lambda: SILENT,
+            cv2=SimpleNamespace(haveImageReader=lambda path: False),  # it would print that there is no such file
+        ),
+    ):
+        return data_util.paths_from_folder(root) == [osp.join(root, '0.png')]
+
+
+@fix(
+    where='data/transforms.py:63',
+    upstream='none',
+    symptom='a pair whose sizes do not match: ValueError in the middle of a run, no file named',
+    behaves=lambda: _names_the_pair(),
+)
+def mismatched_pairs_are_named() -> None:
+    """The error of `paired_random_crop` names the picture. It is for pictures that `check` did not see."""
+    published = transforms.paired_random_crop
+
+    @functools.wraps(published)
+    def paired_random_crop(
+        img_gts: Any, img_lqs: Any, gt_patch_size: int, scale: int, gt_path: Any = None
+    ) -> tuple[Any, Any]:
+        try:
+            return published(img_gts, img_lqs, gt_patch_size, scale, gt_path)
+        except ValueError as error:
+            raise RequestError(f'{gt_path}: {"".join(map(str, error.args))} Replace or remove it.') from error
+
+    replace(transforms, 'paired_random_crop', paired_random_crop)
+
+
+@probe
+def _names_the_pair() -> bool:
+    try:
+        transforms.paired_random_crop(np.zeros((8, 8, 3)), np.zeros((3, 3, 3)), 4, 2, 'probe.png')
+        return False
+    except Exception as error:
+        return 'probe.png' in str(error)
 
 
 @fix(
@@ -207,13 +284,16 @@ def _keeps_the_clip() -> bool:
 
 
 def _files(folder: str, key: str) -> list[str]:
-    """Visible files relative to the folder, sorted; those of subfolders only if the folder itself has none."""
+    """Visible pictures relative to the folder, sorted; those of subfolders only if the folder itself has none."""
     if not osp.isdir(folder):
         raise RequestError(f'dataroot_{key}: {folder} is not a folder')
+    if osp.isfile(osp.join(folder, 'data.mdb')):
+        raise RequestError(f'dataroot_{key}: {folder} is an LMDB store; set io_backend: {{type: lmdb}}')
     found: list[str] = []
     for base, subfolders, names in os.walk(folder):
-        subfolders[:] = [name for name in subfolders if not name.startswith('.')]
-        found += [osp.relpath(osp.join(base, name), folder) for name in names if not name.startswith('.')]
+        subfolders[:] = [name for name in subfolders if not name.startswith('.') and name not in STRAY_FOLDERS]
+        visible = [osp.relpath(osp.join(base, name), folder) for name in names if not name.startswith('.')]
+        found += only_pictures(folder, visible)
         if base == folder and found:
             break
     return sorted(found)

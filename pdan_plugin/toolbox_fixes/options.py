@@ -28,6 +28,7 @@ from pdan_plugin.machine.devices import device_count
 from pdan_plugin.option_schema.completion import complete_options, group_parameters, require_what_every_file_has
 from pdan_plugin.option_schema.option_file import OptionFile
 from pdan_plugin.option_schema.run_request import RunRequest, read_request
+from pdan_plugin.option_schema.whole_numbers import write_whole_numbers
 from pdan_plugin.processes.launchers import LAUNCHERS, launcher_in_environment
 from pdan_plugin.processes.process_group import from_rank_zero
 from pdan_plugin.toolbox_fixes.patching import fix, probe, replace, swapped
@@ -95,7 +96,7 @@ def _read_command_line() -> RunRequest:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=None, help='set by older launchers')
     parser.add_argument('--force_yml', nargs='+', default=[], help='overrides, for example train:ema_decay=0.999')
     arguments = parser.parse_args()
-    return read_request(
+    request = read_request(
         arguments.opt,
         arguments.force_yml,
         command=shlex.join(sys.argv),
@@ -104,6 +105,8 @@ def _read_command_line() -> RunRequest:
         auto_resume=arguments.auto_resume,
         debug=arguments.debug,
     )
+    write_whole_numbers(request.options)
+    return request
 
 
 def _as_arguments(request: RunRequest) -> argparse.Namespace:

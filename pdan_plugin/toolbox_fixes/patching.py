@@ -101,15 +101,15 @@ def probe(function: Callable[Arguments, bool]) -> Callable[Arguments, bool]:
     return ask
 
 
-def replace(owner: Any, name: str, new: Any) -> None:
+def replace(owner: Any, name: str, new: Any, *, everywhere: bool = True) -> None:
     """Sets an attribute of a toolbox module or class and remembers the original.
 
     The toolbox and this package import by name. So a module attribute is also replaced in every loaded module of both
-    that holds the same object.
+    that holds the same object, unless ``everywhere`` is false.
     """
     original = owner.__dict__.get(name, _ABSENT)
     _set(_Replacement(owner, name, original, new))
-    if isinstance(owner, type) or original is _ABSENT:
+    if isinstance(owner, type) or original is _ABSENT or not everywhere:
         return
     for module_name, module in list(sys.modules.items()):
         if module is owner or module is None or module_name.partition('.')[0] not in _REBOUND:

@@ -20,6 +20,7 @@ def export_network(
     *,
     float16: bool = False,
     opset: int | None = None,
+    param_key: str | None = None,
     tell: Callable[[str], None] = print,
 ) -> str:
     """Writes ``output``, FILE.onnx or FILE.safetensors, with :func:`~pdan_plugin.weights.onnx_export.export_onnx` or
@@ -27,6 +28,7 @@ def export_network(
 
     Args:
         weights: A file, or the name of weights that come with this package.
+        param_key: See :func:`~pdan_plugin.weights.trained_network.load_trained_network`.
 
     Returns:
         A text for the user: the file written, and the next command.
@@ -49,7 +51,7 @@ def export_network(
         raise RequestError(f'--opset {opset}: expected {OPSETS.start} to {OPSETS.stop - 1}.')
     if kind == '.onnx':
         require_packages()
-    network, record = load_recorded_network(weights, option_file)
+    network, record = load_recorded_network(weights, option_file, param_key=param_key)
     if kind == '.safetensors':
         save_trained_network(network, record, output, float16=float16)
         return f'{_described(output)}\nNext: basicsr restore INPUT -o OUTPUT -w {shlex.quote(str(output))}'

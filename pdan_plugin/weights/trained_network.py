@@ -39,7 +39,7 @@ class NetworkRecord:
         source: the file that these options come from.
         name: name of the training; None if unknown.
         iteration: the iteration at which the weights were saved; None if unknown.
-        param_key: 'params_ema' or 'params', whichever of the two the weights are; None if unknown.
+        param_key: 'params_ema' or 'params', or the key that the user chose; None if unknown.
     """
 
     options: dict[str, Any]
@@ -60,25 +60,34 @@ class NetworkRecord:
 
 
 def load_trained_network(
-    weights: Path, option_file: Path | None = None, device: torch.device | str = 'cpu'
+    weights: Path,
+    option_file: Path | None = None,
+    device: torch.device | str = 'cpu',
+    *,
+    param_key: str | None = None,
 ) -> nn.Module:
     """The network in eval mode on ``device`` in float32, with the moving-average weights if the file has them.
 
     A deblurring branch, which only training needs, is not built. :func:`network_record` finds the network's options.
+    Files of other trainers are read too; ``param_key`` chooses the weights in a file that holds several.
 
     Raises:
         RequestError: the network is unknown or cannot be built, or the weights do not fit; the message names the file.
     """
-    return load_recorded_network(weights, option_file, device)[0]
+    return load_recorded_network(weights, option_file, device, param_key=param_key)[0]
 
 
 def load_recorded_network(
-    weights: Path, option_file: Path | None = None, device: torch.device | str = 'cpu'
+    weights: Path,
+    option_file: Path | None = None,
+    device: torch.device | str = 'cpu',
+    *,
+    param_key: str | None = None,
 ) -> tuple[nn.Module, NetworkRecord]:
     """:func:`load_trained_network`, and the record of the network as it was built."""
     record = network_record(weights, option_file)
     network = _built(record)
-    state, param_key = read_any_weights(str(weights))
+    state, param_key = read_any_weights(str(weights), network.state_dict(), param_key)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

@@ -14,48 +14,63 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
-from pdan_plugin.errors import RequestError, refusing_unwritable, some_of
+from pdan_plugin.errors import RequestError, refusing_unwritable
 from pdan_plugin.files.torch_files import SAVED_ANEW, loading_reason, refuse_code
 from pdan_plugin.files.whole_files import write_whole
+from pdan_plugin.weights.state_search import choose_part, find_weights, keys_in_words
 
 _HEADER_LENGTH = 8  # bytes at the start of a safetensors file: the length of its JSON header, little-endian
+_OWN_KEYS = ('params', 'params_ema')  # of the toolbox's files
 FLOAT16_MAX = torch.finfo(torch.float16).max
 
 
-def read_weights(path: str, param_key: str | None = 'params') -> dict[str, Tensor]:
+def read_weights(
+    path: str, param_key: str | None = 'params', own: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
     """Reads the network weights from a weights file, on the CPU; never runs code from the file.
 
-    ``param_key`` is for the toolbox's format. As in the toolbox, 'params' is used if 'params_ema' is missing; the log
-    reports it. A safetensors file holds one set of weights without a key, which is read for 'params', 'params_ema' and
-    None. The log reports if its metadata names the other key.
+    ``param_key`` is a key of the file, or one of those that :func:`~.state_search.choose_part` accepts. As in the
+    toolbox, 'params' is used if 'params_ema' is missing; the log reports it. In a file with neither of them, weights
+    are found by looking (:func:`~.state_search.find_weights`), for both keys and for None.
+
+    A safetensors file holds one set of weights without a key, which is read for 'params', 'params_ema' and None. The
+    log reports if its metadata names the other key.
+
+    Args:
+        own: The state of the network they are for, by whose names they are found.
 
     Raises:
         RequestError: there is no such file, it is not a weights file, or it lacks the key; the message lists its keys.
     """
     if is_safetensors(path):
-        return _read_safetensors(path, param_key)
+        return _read_safetensors(path, param_key, own)
     content = _read(path)
     if param_key is not None:
         content = _chosen(content, param_key, path)
-    return _as_weights(content, path)
+    return find_weights(content, path, own)
 
 
-def read_any_weights(path: str) -> tuple[dict[str, Tensor], str | None]:
-    """Reads the weights for inference: ``params_ema``, else ``params``, else a file that holds only weights.
+def read_any_weights(
+    path: str, own: Mapping[str, Tensor] | None = None, param_key: str | None = None
+) -> tuple[dict[str, Tensor], str | None]:
+    """Reads the weights for inference: those under ``param_key``, else ``params_ema``, else ``params``, else those that
+    are found by looking.
 
     Returns:
-        The weights, and their key: 'params_ema', 'params', or None if the file does not name it.
+        The weights, and their key: ``param_key``, 'params_ema', 'params', or None if the file does not name it.
 
     Raises:
         RequestError: as :func:`read_weights`.
     """
+    if param_key is not None:
+        return read_weights(path, param_key, own), param_key
     if is_safetensors(path):
-        return _read_safetensors(path, None), read_metadata(path).get('param_key')
+        return _read_safetensors(path, None, own), read_metadata(path).get('param_key')
     content = _read(path)
     for key in ('params_ema', 'params'):
         if isinstance(content, dict) and key in content:
-            return _as_weights(_chosen(content, 'params_ema', path), path), key
-    return _as_weights(content, path), None
+            return find_weights(_chosen(content, 'params_ema', path), path, own), key
+    return find_weights(content, path, own), None
 
 
 def is_safetensors(path: str | Path) -> bool:
@@ -122,18 +137,20 @@ def in_float16(weights: Mapping[str, Tensor], source: str | Path) -> dict[str, T
     return {name: value.half() if value.dtype in wide else value for name, value in weights.items()}
 
 
-def _read_safetensors(path: str, param_key: str | None) -> dict[str, Tensor]:
-    if param_key not in (None, 'params', 'params_ema'):
-        raise RequestError(
-            f'{path}: a safetensors file holds one set of weights without a key; {param_key!r} cannot be read. '
-            'Leave path: param_key_g out.'
-        )
+def _read_safetensors(path: str, param_key: str | None, own: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
     with _opened(path) as file:
         held = (file.metadata() or {}).get('param_key', param_key)
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    if param_key is not None and held != param_key:
+    if param_key not in (None, *_OWN_KEYS):
+        if not any(name.startswith(f'{param_key}.') for name in weights):
+            raise RequestError(
+                f'{path}: a safetensors file holds one set of weights without a key; {param_key!r} cannot be read, and '
+                f'no name begins with it, only with {keys_in_words(weights)}. Leave path: param_key_g out.'
+            )
+        weights = choose_part(weights, param_key, path)
+    elif param_key is not None and held != param_key:
         get_root_logger().info(f'{path} holds only {held}, which is used for {param_key}.')
-    return _as_weights(weights, path)
+    return find_weights(weights, path, own)
 
 
 @contextmanager
@@ -168,25 +185,12 @@ def _read(path: str) -> Any:
 
 
 def _chosen(content: Any, param_key: str, path: str) -> Any:
-    if not isinstance(content, dict):
+    """The part under a key; all of a file without the toolbox's keys, if one of these is asked for."""
+    if param_key not in _OWN_KEYS:
+        return choose_part(content, param_key, path)
+    if not isinstance(content, dict) or not any(key in content for key in _OWN_KEYS):
         return content
-    if param_key == 'params_ema' and param_key not in content and 'params' in content:
+    if param_key == 'params_ema' and param_key not in content:
         get_root_logger().info(f'{path} has no params_ema; using params.')
         param_key = 'params'
-    if param_key not in content:
-        keys = some_of(map(repr, content), 8)
-        raise RequestError(
-            f'{path}: has no key {param_key!r}, only {keys}. Set path: param_key_g to the one that holds the '
-            'weights (none if the file holds only weights).'
-        )
-    return content[param_key]
-
-
-def _as_weights(content: Any, path: str) -> dict[str, Tensor]:
-    if not isinstance(content, dict) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
-    ):
-        raise RequestError(
-            f'{path}: expected a dict of names and tensors (the weights of a network), found something else.'
-        )
-    return {name.removeprefix('module.').removeprefix('_orig_mod.'): value for name, value in content.items()}
+    return choose_part(content, param_key, path)

@@ -169,3 +169,34 @@ def test_what_gpus_that_share_a_process_cannot_do_is_told(monkeypatch, word, val
     assert '--nproc 2' in text
     check(options, world_size=2)
     check(without(options, f'train.{word}'))
+
+
+SWINIR = {
+    'type': 'SwinIR', 'img_size': 16, 'window_size': 8, 'embed_dim': 12, 'depths': [2], 'num_heads': [2], 'upscale': 4,
+    'upsampler': 'pixelshuffledirect',
+}  # fmt: skip
+EDSR = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3}
+
+
+@pytest.mark.parametrize('is_train', [True, False])
+@pytest.mark.parametrize(
+    ('network', 'val', 'told'),
+    [
+        (SWINIR, {'tile': 32, 'tile_overlap': 15}, 'leaves no room for an overlap of 15; expected at least 40'),
+        (SWINIR, {'tile': 40, 'tile_overlap': 15}, None),
+        ({**SWINIR, 'img_size': 12, 'window_size': 6}, {'tile': 32, 'tile_overlap': 13}, 'expected at least 42'),
+        (EDSR, {'tile': 32, 'tile_overlap': 15}, None),
+        (EDSR, {'tile': 64, 'precision': 'fp16'}, 'precision fp16 is for'),
+        (EDSR, {'self_ensemble': True, 'precision': 'fp16'}, 'fp16 is for'),
+    ],
+)
+def test_tiles_that_the_network_cannot_take_are_told_before_the_run(network, val, told, is_train):
+    options = train_options() if is_train else {**test_options(), 'path': {}}
+    options = {**options, 'model_type': 'RestorationModel', 'network_g': network, 'num_gpu': 0}
+    options['val'] |= val
+    if told is None:
+        check(options, is_train=is_train)
+    else:
+        text = refusal(options, is_train=is_train)
+        assert text.startswith('my.yml: val: ')
+        assert told in text

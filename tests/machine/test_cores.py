@@ -67,6 +67,6 @@ def test_ssim_runs_on_no_more(fewer_cores):
     fewer_cores(1)
     similarity._threads.cache_clear()
     try:
-        assert similarity._threads()._max_workers == 1
+        assert similarity._threads(os.getpid())._max_workers == 1
     finally:
         similarity._threads.cache_clear()

@@ -1,7 +1,9 @@
 """LPIPS is the lpips package's own number on the same weights, or a refusal that says what is missing."""
 
+import os
 import pickle
 import re
+import signal
 import sys
 import warnings
 
@@ -136,3 +138,14 @@ def test_pictures_that_cannot_be_compared_are_refused(weights):
     ):
         with pytest.raises(RequestError, match='LPIPS'):
             lpips_metric.calculate_lpips(first, second, crop_border=border, weights=str(weights))
+
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='this system forks no processes')
+def test_a_process_forked_while_a_thread_scores_can_score(weights):
+    with lpips_metric._lock:  # as a thread that scores holds it
+        child = os.fork()
+        if child == 0:
+            signal.alarm(60)  # ends a child that waits for ever
+            lpips_metric.load_lpips(weights=str(weights))
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0

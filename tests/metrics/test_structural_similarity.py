@@ -1,9 +1,17 @@
 """SSIM is the published toolbox's to a billionth for all its options; SSIM and PSNR are scikit-image's."""
 
+import json
+import logging
+import math
+import os
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
 from basicsr.metrics import calculate_metric, psnr_ssim
+from child_processes import PYTHON_PATH
 from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
@@ -75,9 +83,88 @@ def test_scikit_image_agrees(pair):
 
 
 def test_what_cannot_be_compared_is_refused(pair):
-    with pytest.raises(ValueError, match='11x11'):
-        fixed.calculate_ssim(pair[0][:20], pair[1][:20], crop_border=5)
     with pytest.raises(AssertionError, match='different'):
         fixed.calculate_ssim(pair[0], pair[1][1:], crop_border=0)
     with pytest.raises(ValueError, match='input_order'):
         fixed.calculate_ssim(*pair, crop_border=0, input_order='WHC')
+
+
+def ssim_by_definition(pair, side):
+    """The formula of Wang et al. for all windows of a side that lie inside, by plain sums."""
+    weights = np.exp(-((np.arange(side) - side // 2) ** 2) / (2 * 1.5**2))
+    weights = np.outer(weights, weights) / np.outer(weights, weights).sum()
+    windows = [np.lib.stride_tricks.sliding_window_view(each.astype(float), (side, side), axis=(0, 1)) for each in pair]
+    first, second = [(each * weights).sum((-1, -2)) for each in windows]
+    squares = [(each**2 * weights).sum((-1, -2)) for each in windows]
+    mixed = (windows[0] * windows[1] * weights).sum((-1, -2)) - first * second
+    variances = squares[0] - first**2 + squares[1] - second**2
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    index = (2 * first * second + c1) * (2 * mixed + c2) / ((first**2 + second**2 + c1) * (variances + c2))
+    return float(index.mean())
+
+
+@pytest.mark.parametrize(
+    ('size', 'side'),
+    [((11, 11), 11), ((10, 10), 9), ((9, 40), 9), ((120, 8), 7), ((7, 300), 7), ((2, 2), 1), ((3, 5), 3), ((1, 1), 1)],
+)
+@pytest.mark.parametrize('options', [{}, {'crop_border': 4}, {'test_y_channel': True}])
+def test_a_picture_smaller_than_the_window_has_a_smaller_window(pair, size, side, options):
+    border = options.get('crop_border', 0)
+    small = [np.ascontiguousarray(each[: size[0] + 2 * border, : size[1] + 2 * border]) for each in pair]
+    score = fixed.calculate_ssim(*small, **{'crop_border': 0, **options})
+    inner = [each[border : each.shape[0] - border, border : each.shape[1] - border] for each in small]
+    if options.get('test_y_channel'):
+        inner = [psnr_ssim.to_y_channel(each) for each in inner]
+    assert isinstance(score, float)
+    assert score == pytest.approx(ssim_by_definition(inner, side), abs=1e-9)
+    assert fixed.calculate_ssim(small[0], small[0], **{'crop_border': 0, **options}) == pytest.approx(1)
+
+
+def test_a_score_that_is_not_comparable_is_reported_once(pair, caplog):
+    fixed._note.cache_clear()
+    small = [each[:8, :20] for each in pair]
+    with caplog.at_level(logging.WARNING, logger='basicsr'):
+        logging.getLogger('basicsr').addHandler(caplog.handler)
+        try:
+            fixed.calculate_ssim(*small, crop_border=0)
+            fixed.calculate_ssim(*small, crop_border=0)
+            nothing = fixed.calculate_ssim(*small, crop_border=4)
+        finally:
+            logging.getLogger('basicsr').removeHandler(caplog.handler)
+    assert math.isnan(nothing)
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [
+        'SSIM: windows of 7x7 pixels for pictures of 20x8 after the crop, which windows of 11x11 do not fit',
+        'SSIM: crop_border 4 leaves nothing of a picture of 20x8; scored as nan',
+    ]
+
+
+FORKED = """
+import json, multiprocessing.pool, numpy as np, pdan_plugin
+from pdan_plugin.metrics.structural_similarity import calculate_ssim as registered
+pair = np.random.default_rng(0).integers(0, 256, (2, 400, 300, 3), dtype=np.uint8)
+
+def score(_):
+    return registered(*pair, crop_border=0)
+
+def score_in_threads_too(_):
+    return [score(_), *multiprocessing.pool.ThreadPool(2).map(score, range(2))]
+
+if __name__ == '__main__':
+    here = score(0)
+    with multiprocessing.get_context('fork').Pool(2) as pool:
+        print(json.dumps([here, *pool.map(score, range(3)), *pool.map(score_in_threads_too, range(2))]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='this system forks no processes')
+def test_a_process_forked_after_a_score_computes_the_same():
+    """The parent's threads are not in the child; a pool that was made before the fork would wait for them."""
+    printed = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', FORKED], capture_output=True, text=True, timeout=120, check=True,
+        env={**os.environ, 'PYTHONPATH': PYTHON_PATH},
+    ).stdout  # fmt: skip
+    scores = json.loads(printed)
+    flat = [each for score in scores for each in (score if isinstance(score, list) else [score])]
+    assert len(flat) == 10
+    assert len(set(flat)) == 1

@@ -206,6 +206,47 @@ def test_memory_that_holds_no_tile_is_an_error_and_other_errors_stay(picture):
         Restorer(OutOfMemoryAbove(400, RuntimeError('a bug')), 'cpu').restore_picture(picture)
 
 
+class FullAtTheGrid(nn.Module):
+    """A stand-in for a device: blocks of 32 pixels, and memory for strips of 24 rows, but for no block."""
+
+    def __init__(self, multiple):
+        super().__init__()
+        self.multiple, self.calls = multiple, 0
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def forward(self, x):
+        self.calls += 1
+        assert self.calls < 1000, 'it tries the same tile again and again'
+        height, width = x.shape[-2:]
+        if height % self.multiple or width % self.multiple:
+            raise RuntimeError('no multiple')
+        if height * width > 900 and height != 24:
+            raise MemoryError
+        padded = nn.functional.pad(x, (0, -width % 32, 0, -height % 32), mode='replicate')
+        blocks = nn.functional.avg_pool2d(padded, 32)
+        return x + nn.functional.interpolate(blocks, scale_factor=32)[..., :height, :width] / 10
+
+
+@pytest.mark.parametrize('options', [{}, {'tile': 48}, {'tile': 48, 'overlap': 1}])
+@pytest.mark.parametrize('multiple', [1, 2])
+def test_memory_that_runs_out_at_the_network_s_own_grid_ends_with_an_error(options, multiple, picture):
+    """The grid of its blocks, 32, is larger than the multiple that the network accepts."""
+    restorer = Restorer(FullAtTheGrid(multiple), 'cpu', **options)
+    with pytest.raises(WorkError, match='out of memory even with tiles of 32 pixels'):
+        restorer.restore_picture(picture)
+
+
+@pytest.mark.parametrize(
+    ('pixels', 'tile', 'measured'),
+    [(100, None, 'the accepted sizes'), (400, None, 'the overlaps of tiles'), (400, 'auto', 'the bytes of a pixel')],
+)
+def test_memory_that_runs_out_while_something_is_measured_is_an_error(pixels, tile, measured, picture):
+    with pytest.raises(WorkError, match=f'out of memory while {measured} were measured'):
+        Restorer(OutOfMemoryAbove(pixels, MemoryError()), 'cpu', tile=tile).restore_picture(picture)
+
+
 def test_allowed_memory_decides_the_tile(picture):
     network = EDSR(3, 3, num_feat=64, num_block=1, upscale=4)
     large = np.tile(picture, (20, 20, 1))

@@ -34,7 +34,12 @@ def saved(tmp_path):
     return save
 
 
-@pytest.mark.parametrize('prefix', ['', 'module.', '_orig_mod.'])
+@pytest.mark.parametrize(
+    'prefix',
+    ['', 'module.', '_orig_mod.', '_orig_mod.module.', 'module._orig_mod.', 'module._orig_mod.module._orig_mod.',
+     'module.module.', '_forward_module.module.', '_fsdp_wrapped_module._orig_mod.',
+     'module._checkpoint_wrapped_module.'],
+)  # fmt: skip
 def test_wrapping_prefixes_are_taken_off(saved, prefix):
     path = saved({'params': {f'{prefix}conv.weight': torch.ones(2)}})
     assert list(read_weights(path)) == ['conv.weight']
@@ -149,9 +154,13 @@ def test_a_file_with_code_is_refused_with_the_reason_and_what_to_do(tmp_path, fo
 
 
 @pytest.mark.parametrize('name', ['net_g.safetensors', 'renamed.pth'])
-def test_a_stock_model_names_the_one_that_reads_safetensors(tmp_path, name):
+def test_a_stock_model_reads_safetensors_too(tmp_path, name):
+    network, other = nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1)
+    save_file(network.state_dict(), tmp_path / name)
+    BaseModel({'num_gpu': 0, 'is_train': False}).load_network(other, str(tmp_path / name))
+    assert torch.equal(other.weight, network.weight)
     save_file(WEIGHTS, tmp_path / name)
-    with pytest.raises(RequestError, match=rf'{name}.*BaseModel.*RestorationModel'):
+    with pytest.raises(RequestError, match=rf'{name} does not fit Conv2d'):
         of_stock_model(str(tmp_path / name))
 
 
