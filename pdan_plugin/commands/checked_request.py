@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import sys
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.option_schema.check import check_options
 from pdan_plugin.option_schema.completion import is_training
 from pdan_plugin.option_schema.run_request import RunRequest, read_request
+from pdan_plugin.option_schema.unset_keys import leave_unset_out
 from pdan_plugin.plugins import load_plugins
 from pdan_plugin.processes.launch import COMMAND
+from pdan_plugin.processes.launchers import speaks_for_its_machine
 
 _FLAGS = ('launcher', 'local_rank', 'auto_resume', 'debug')
 
@@ -22,6 +25,8 @@ def checked_request(arguments: argparse.Namespace, *, is_train: bool | None = No
     Args:
         arguments: Arguments of a subcommand with an option file. The request gets its run flags, if it has any.
         is_train: Whether the options are for training; None decides by their content.
+
+    Prints a line for each warning: a key that nothing reads, or that is written twice.
 
     Raises:
         RequestError: The file cannot be read, a plugin does not load, or options are wrong; lists all wrong options.
@@ -36,5 +41,19 @@ def checked_request(arguments: argparse.Namespace, *, is_train: bool | None = No
             f'{place("plugins")}: plugins: found {names!r}; expected a list of names, such as [pdan, my_project.archs]'
         )
     load_plugins(names)
-    check_options(opt, request.path, is_train=is_training(opt) if is_train is None else is_train, place=place)
+
+    def warn(line: str) -> None:
+        if speaks_for_its_machine() and COMMAND not in os.environ:  # else the command that started this one has warned
+            print(f'basicsr {arguments.command}: warning: {line}', file=sys.stderr, flush=True)
+
+    leave_unset_out(opt)
+    check_options(
+        opt,
+        request.path,
+        is_train=is_training(opt) if is_train is None else is_train,
+        place=place,
+        repeated=request.file.repeated(),
+        warn=warn,
+        strict=arguments.strict,
+    )
     return request

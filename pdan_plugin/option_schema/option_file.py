@@ -11,6 +11,7 @@ from typing import Any
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.option_schema import inheritance, option_yaml
+from pdan_plugin.option_schema.constructors import Problem
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,10 @@ class OptionFile:
                 return str(self.path)
         return inheritance.place(self.chain, self.options, key)
 
+    def repeated(self) -> list[Problem]:
+        """A warning for each key that a file of the chain writes twice with one value."""
+        return [problem for file in self.chain for problem in file.repeated]
+
     def provenance(self) -> list[str]:
         """The files and overrides that were merged into :attr:`text`, as comment lines; empty for a single file."""
         lines = []
@@ -61,8 +66,8 @@ def load_option_file(path: str | Path, overrides: Sequence[str] = ()) -> OptionF
     """Reads an option file and the files that it extends, merges them, and applies the overrides.
 
     The safe YAML loader is used, with two differences from PyYAML: `1e-4` is a number (YAML 1.2; PyYAML reads a
-    string), and a key written twice in one mapping is rejected (PyYAML keeps the last). Each use of an anchor gets its
-    own copy, so that a value set for one data set does not appear in another.
+    string), and a key written twice in one mapping with different values is rejected (PyYAML keeps the last). Each use
+    of an anchor gets its own copy, so that a value set for one data set does not appear in another.
 
     `extends: FILE` at the top level names the file to build on, relative to the folder of the file that names it.
     `without: [KEYS]` removes inherited keys. For the merging see :func:`~.inheritance.merge`.
