@@ -32,6 +32,7 @@ _SUBJECTS = (
     'sample_seeds',
     'prefetching',
     'structural_similarity',
+    'stock_models',
     'spawned_workers',
     'training_log',
     'training_loop',
