@@ -78,7 +78,7 @@ def pictures_of_any_layout_are_filtered() -> None:
     published = img_process_util.filter2D
 
     @functools.wraps(published)
-    def filter2D(img: Tensor, kernel: Tensor) -> Tensor:  # noqa: N802 (the toolbox's name)
+    def filter2D(img: Tensor, kernel: Tensor) -> Tensor:
         return published(img.contiguous(), kernel)
 
     replace(img_process_util, 'filter2D', filter2D)
