@@ -7,7 +7,6 @@ import os
 import shlex
 import sys
 
-from pdan_plugin.errors import RequestError
 from pdan_plugin.option_schema.check import check_options
 from pdan_plugin.option_schema.completion import is_training
 from pdan_plugin.option_schema.run_request import RunRequest, read_request
@@ -35,12 +34,7 @@ def checked_request(arguments: argparse.Namespace, *, is_train: bool | None = No
     given = {name: getattr(arguments, name) for name in _FLAGS if hasattr(arguments, name)}
     request = read_request(arguments.option_file, arguments.force_yml, command=command, **given)
     opt, place = request.options, request.file.place
-    names = opt.get('plugins')
-    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-        raise RequestError(
-            f'{place("plugins")}: plugins: found {names!r}; expected a list of names, such as [pdan, my_project.archs]'
-        )
-    load_plugins(names)
+    load_plugins(opt.get('plugins'), place('plugins'))
 
     def warn(line: str) -> None:
         if speaks_for_its_machine() and COMMAND not in os.environ:  # else the command that started this one has warned

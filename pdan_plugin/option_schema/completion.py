@@ -37,7 +37,7 @@ def require_what_every_file_has(opt: Mapping[str, Any], path: str) -> None:
 
 
 def group_parameters(opt: Mapping[str, Any]) -> dict[str, Any]:
-    """``dist_params`` for joining the process group: the keys that are read. Without GPUs the backend is always gloo."""
+    """``dist_params`` for joining the process group: its keys that are read. Without GPUs the backend is gloo."""
     known = {*Distributed.model_fields, *inspect.signature(init_process_group).parameters}
     given = {key: value for key, value in (opt.get('dist_params') or {}).items() if key in known}
     return {**given, **({'backend': 'gloo'} if opt['num_gpu'] == 0 else {})}

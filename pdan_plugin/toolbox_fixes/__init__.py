@@ -33,6 +33,7 @@ _SUBJECTS = (
     'prefetching',
     'structural_similarity',
     'stock_models',
+    'moved_names',
     'spawned_workers',
     'training_log',
     'training_loop',

@@ -58,7 +58,8 @@ def _with_a_pool_on_the_device(published: Callable[..., None]) -> Callable[..., 
         if not hasattr(self, 'queue_lr'):
             batch = len(self.lq)
             if self.queue_size % batch:
-                raise RequestError(f'queue_size: found {self.queue_size}; expected a multiple of the batch size {batch}')
+                text = f'queue_size: found {self.queue_size}; expected a multiple of the batch size {batch}'
+                raise RequestError(text)
             self.queue_lr = self.lq.new_zeros(self.queue_size, *self.lq.shape[1:])
             self.queue_gt = self.gt.new_zeros(self.queue_size, *self.gt.shape[1:])
             self.queue_ptr = 0
@@ -86,7 +87,7 @@ def pictures_of_any_layout_are_filtered() -> None:
 
 @probe
 def _filters_any_layout() -> bool:
-    picture = torch.zeros(1, 3, 4, 4).contiguous(memory_format=torch.channels_last)
+    picture = torch.zeros(2, 3, 4, 4).contiguous(memory_format=torch.channels_last)
     img_process_util.filter2D(picture, torch.zeros(1, 3, 3))
     return True
 

@@ -187,7 +187,8 @@ BASICVSR = {'type': 'BasicVSR', 'num_feat': 8, 'num_block': 1, 'spynet_path': No
 
 
 def test_basicvsr_trains_and_validates_on_a_cpu(folder):
-    options = video(folder, 'VideoRecurrentModel', BASICVSR, 'REDSRecurrentDataset', 'VideoRecurrentTestDataset', 256, 2)
+    data_types = 'REDSRecurrentDataset', 'VideoRecurrentTestDataset'
+    options = video(folder, 'VideoRecurrentModel', BASICVSR, *data_types, 256, 2)
     options['train'] |= {'fix_flow': 1, 'flow_lr_mul': 0.125}
     assert run(options) == 0
     network = build_network(dict(BASICVSR)).eval()
