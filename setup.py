@@ -57,6 +57,7 @@ setup(
             *VIDEO,
             *LPIPS,
             *ONNX,
+            'openvino>=2025.0',
             'playwright>=1.44',
             'pytest>=8',
             'pytest-xdist>=3.7',

@@ -1,7 +1,7 @@
 """Tries one step of a run before it starts: the network, its losses, and the picture sizes of the validation.
 
-The network runs on tensors with shapes but without values, at the real sizes. If it cannot, it runs on the CPU at small
-sizes.
+The network runs on tensors with shapes but without values, at the real sizes. If it cannot, it runs on the CPU, first
+at small sizes.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ from pdan_plugin.restoration.receptive_field import network_shape
 
 _PIXEL_LOSSES = ('pixel_opt', 'deblur_opt', 'dual_opt')
 _PICTURE = (1, 3, 16, 16)  # for a loss, where the output's shape is not known
-_SMALL, _FEW_FRAMES = 64, 7  # a crop and a clip that are computed on the CPU in seconds
+_FEW_FRAMES = 7
 
 
 def check_step(
@@ -47,7 +48,7 @@ def check_step(
     Raises:
         RequestError: Network, loss, crop or pictures do not fit each other.
     """
-    model = find_registered(MODEL_REGISTRY, opt['model_type'])
+    model: Any = find_registered(MODEL_REGISTRY, opt['model_type'])
     is_known = is_own(model) and issubclass(model, SRModel) and not issubclass(model, HiFaceGANModel)
     output = None
     if is_train and is_known:
@@ -73,8 +74,8 @@ def _try_training(
     if facts.lq_shape is None:
         gt = (*gt[:-2], opt['gt_size'], opt['gt_size'])
 
-    def step(device: str) -> tuple[int, ...]:
-        crop = lq if device == 'meta' else _reduced(lq)
+    def step(device: str, small: bool) -> tuple[int, ...]:
+        crop = _reduced(lq, networks['network_g']) if small else lq
         network = copy.deepcopy(networks['network_g']).to(device).train()
         output = network(torch.zeros(batch, *crop, device=device))
         if not isinstance(output, Tensor):
@@ -93,7 +94,7 @@ def _try_training(
         return (1, *output.shape[1:])
 
     with as_request(f'{path}: network_g: a training step on crops of {lq[-1]}x{lq[-2]} fails'):
-        return _without_values(step) or None
+        return _cheapest(step, [('meta', False), ('cpu', True), ('cpu', False)]) or None
 
 
 def degraded_crop(opt: Mapping[str, Any]) -> tuple[int, ...] | None:
@@ -135,19 +136,19 @@ def _try_validation(opt: Mapping[str, Any], model: Any, network: nn.Module, fact
                 network_shape(evaluated, evaluated)
         return
 
-    def step(device: str) -> tuple[int, ...]:
+    def step(device: str, small: bool) -> tuple[int, ...]:
         tester = object.__new__(model)
         tester.opt, tester.is_train, tester.device = opt, False, torch.device(device)
         tester.net_g = copy.deepcopy(network).to(device)
-        sides = lq[-2:] if device == 'meta' else _alike_for_windows(lq[-2:], network)
+        sides = _alike_for_windows(lq[-2:], network, 64) if small else lq[-2:]
         tester.lq = torch.zeros(1, *lq[:-2], *sides, device=device)
         tester.test()
-        if device == 'meta' and gt is not None and tester.output.shape != (1, *gt):
+        if not small and gt is not None and tester.output.shape != (1, *gt):
             raise RequestError(f'an output of shape {tuple(tester.output.shape)}, but the ground truth has {(1, *gt)}')
         return tuple(tester.output.shape)
 
     try:
-        _without_values(step)
+        _cheapest(step, [('meta', False), ('cpu', True)])
     except Exception as error:
         raise RequestError(
             f'{model.__name__} gives it whole pictures, here of {lq[-1]}x{lq[-2]}, and it fails: {error}. Use '
@@ -155,21 +156,25 @@ def _try_validation(opt: Mapping[str, Any], model: Any, network: nn.Module, fact
         ) from error
 
 
-def _without_values(step: Callable[[str], tuple[int, ...]]) -> tuple[int, ...]:
-    """The result of a step on the meta device; on the CPU if it fails there, because that may be the device's fault."""
-    try:
-        return step('meta')
-    except Exception:
-        return step('cpu')
+def _cheapest(step: Callable[[str, bool], tuple[int, ...]], ways: Sequence[tuple[str, bool]]) -> tuple[int, ...]:
+    """The result of a step in the first way (device, whether at a small size) in which it works.
+
+    Raises:
+        Exception: The error of the last way. In an earlier one the device or the small size may be at fault.
+    """
+    for device, small in ways[:-1]:
+        with suppress(Exception):
+            return step(device, small)
+    return step(*ways[-1])
 
 
-def _reduced(crop: Sequence[int]) -> tuple[int, ...]:
+def _reduced(crop: Sequence[int], network: nn.Module) -> tuple[int, ...]:
     frames = [min(length, _FEW_FRAMES) for length in crop[:-3]]
-    return (*frames, crop[-3], *(side if side <= 1.5 * _SMALL else _SMALL for side in crop[-2:]))
+    return (*frames, crop[-3], *_alike_for_windows(crop[-2:], network, 32))
 
 
-def _alike_for_windows(sides: Sequence[int], network: nn.Module) -> tuple[int, ...]:
-    """Sides with the same remainders by the network's windows, for pictures too large to compute."""
+def _alike_for_windows(sides: Sequence[int], network: nn.Module, least: int) -> tuple[int, ...]:
+    """Smaller sides, of at least ``least``, with the same remainders by the network's windows."""
     windows = [getattr(module, 'window_size', None) for module in network.modules()]
-    common = math.lcm(_SMALL, *(window for window in windows if isinstance(window, int) and window > 0))
+    common = math.lcm(least, *(window for window in windows if isinstance(window, int) and window > 0))
     return tuple(side if side < 2 * common else side % common + common for side in sides)

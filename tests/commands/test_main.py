@@ -376,6 +376,20 @@ def test_plugins_lists_names_with_their_distribution_and_the_fixes(capsys):
     assert ['torchvision_functional_tensor', 'data/degradations.py:8'] in [row[:2] for row in rows]
 
 
+def test_a_reader_that_has_seen_enough_ends_the_output_quietly(folder):
+    """As `basicsr plugins | head -1`; the pipe holds less than the table."""
+    process = subprocess.Popen(
+        [sys.executable, '-c', 'import sys; from pdan_plugin.commands.main import main; sys.exit(main(["plugins"]))'],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, 'PYTHONPATH': PYTHON_PATH},
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == ''
+    assert process.wait(600) == 141
+
+
 class TestOtherCommandsOfTheName:
     """Another package that installs a script `basicsr`, and a script of another environment."""
 

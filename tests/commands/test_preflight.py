@@ -47,7 +47,7 @@ def test_a_run_that_can_start_is_described_and_its_options_left_as_they_are():
 @pytest.mark.parametrize(
     ('root', 'advice'),
     [
-        ('datasets/REDS/train_sharp.lmdb', '`python scripts/prepare_reds.py SOURCE datasets/REDS` makes it'),
+        ('datasets/REDS/train_sharp.lmdb', '`python scripts/prepare_reds.py SOURCE datasets/REDS` creates it'),
         ('datasets/quickstart/train_sharp.lmdb', '`bash scripts/quickstart.sh` creates it'),
         ('datasets/small_video/val_sharp.lmdb', '`bash scripts/prepare_small_set.sh PHOTOS VIDEOS` creates it'),
         ('pictures/gt', 'give the right path'),
@@ -82,7 +82,7 @@ def test_pictures_of_another_scale_are_told_by_the_first_sample():
     options['datasets']['test']['dataroot_gt'] = 'lq'
     text = refusal(options, is_train=False)
     assert 'the first sample is 32x24 in lq and 32x24 in gt' in text
-    assert 'expected gt 2 times lq' in text
+    assert 'expected gt 2 times as large as lq' in text
 
 
 def test_an_option_the_data_set_misses_is_named():
@@ -103,7 +103,17 @@ def test_missing_weights_are_told(is_train):
     options['path']['pretrain_network_g'] = 'experiments/pdan_phase1/models/net_g_latest.pth'
     text = refusal(options, is_train=is_train)
     assert 'my.yml: path.pretrain_network_g: experiments/pdan_phase1/models/net_g_latest.pth does not exist' in text
-    assert 'whose name: is pdan_phase1 makes it' in text
+    assert '`basicsr train` with the option file that has name: pdan_phase1 creates it' in text
+
+
+@pytest.mark.parametrize('root', ['', 'elsewhere/'])
+def test_missing_downloads_are_no_run(root):
+    weights = f'{root}experiments/pretrained_models/ESRGAN/RRDB_x4.pth'
+    text = refusal(changed(train_options(), 'path.pretrain_network_g', weights))
+    assert f'my.yml: path.pretrain_network_g: {weights} does not exist' in text
+    assert 'download RRDB_x4.pth' in text
+    assert 'basicsr train' not in text
+    assert 'basicsr train' not in refusal(changed(train_options(), 'path.pretrain_network_g', 'experiments/net_g.pth'))
 
 
 def test_all_missing_weights_are_told_at_once():
@@ -156,7 +166,7 @@ def test_compiling_without_a_compiler_is_told_before_the_run():
     with inductor_config.patch({'cpp.cxx': (None, 'nowhere/g++')}):
         text = refusal(options)
     assert text.startswith('my.yml: train.compile: true: needs a C++ compiler')
-    assert 'leave it out' in text
+    assert 'install one, or do not compile' in text
 
 
 @pytest.mark.parametrize(('word', 'value'), [('precision', 'bf16'), ('precision', 'fp16'), ('compile', True)])
