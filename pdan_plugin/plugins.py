@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import importlib.util
 import os
 import sys
 import traceback
@@ -38,16 +37,23 @@ class LoadedPlugin:
     distribution: str | None
 
 
-def load_plugins(names: Sequence[str] | None) -> list[LoadedPlugin]:
+def load_plugins(names: Sequence[str] | None, source: str = '') -> list[LoadedPlugin]:
     """Imports plugins, so that they register their parts.
 
     Args:
-        names: The entry points' names or module paths to load; None loads all plugins with an entry point. Modules are
-            also searched in the working folder, after all installed ones.
+        names: The entry points' names or module paths to load, ``plugins:`` of an option file as read; None loads all
+            plugins with an entry point. Modules are also searched in the working folder, after all installed ones.
+        source: The option file, for messages.
 
     Raises:
-        RequestError: A name is unknown, or a plugin fails on import. The message names it, the cause and what to do.
+        RequestError: This is no list of names, a name is unknown, or a plugin fails on import. The message names it,
+            the cause and what to do.
     """
+    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise RequestError(
+            f'{f"{source}: " if source else ""}plugins: found {names!r}; expected a list of names, such as '
+            '[pdan, my_project.archs]'
+        )
     announced = _announced()
     if names is None:
         return [_load(name, entry.load, entry) for name, entry in announced.items()]
@@ -60,8 +66,7 @@ def load_plugins(names: Sequence[str] | None) -> list[LoadedPlugin]:
         elif name in OWN_NAMES:
             loaded.append(LoadedPlugin(name, 'pdan_plugin', 'pdan-plugin'))
         else:
-            _require_module(name, list(announced))
-            loaded.append(_load(name, lambda name=name: importlib.import_module(name)))
+            loaded.append(_load(name, lambda name=name: _import(name, list(announced))))
     return loaded
 
 
@@ -89,24 +94,32 @@ def _distribution(entry: importlib.metadata.EntryPoint | None) -> str | None:
     return distribution.metadata['Name'] if distribution is not None else None
 
 
-def _require_module(name: str, announced: Sequence[str]) -> None:
+def _import(name: str, announced: Sequence[str]) -> ModuleType:
+    """Imports a module by its path.
+
+    Raises:
+        RequestError: There is none. An error inside the module or its packages is not caught.
+    """
     try:
-        found = importlib.util.find_spec(name) is not None
-    except (ImportError, ValueError):  # a missing parent package, or not a module path
-        found = False
-    if not found:
-        close = nearest(name, announced)
-        guess = f"did you mean '{close}'?" if close else f'installed plugins: {", ".join(announced) or "none"}'
-        raise RequestError(
-            f'plugins: there is no installed plugin or module {name!r}; {guess} '
-            'Install it, or give the path of a module that can be imported from the working folder'
-        )
+        if all(part.isidentifier() for part in name.split('.')):
+            return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if not f'{name}.'.startswith(f'{error.name}.'):  # the module is there, but lacks something
+            raise
+    close = nearest(name, announced)
+    guess = f"did you mean '{close}'?" if close else f'installed plugins: {", ".join(announced) or "none"}.'
+    raise RequestError(
+        f'plugins: there is no installed plugin or module {name!r}; {guess} '
+        'Install it, or give the path of a module that can be imported from the working folder'
+    )
 
 
 def _load(name: str, load: Callable[[], Any], entry: importlib.metadata.EntryPoint | None = None) -> LoadedPlugin:
     distribution = _distribution(entry)
     try:
         loaded = load()
+    except RequestError:
+        raise
     except (Exception, SystemExit) as error:
         source = f' (from {distribution})' if distribution else ''
         raise RequestError(

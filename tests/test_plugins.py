@@ -67,10 +67,43 @@ def test_a_module_of_the_working_folder_can_be_named(install, tmp_path, monkeypa
 
 def test_an_unknown_name_is_told_with_the_nearest_one(install):
     install('sharp-nets', 'sharp', 'sharp_nets', '')
-    with pytest.raises(RequestError, match=r"called 'shrap'; did you mean 'sharp'\?"):
+    with pytest.raises(RequestError, match=r"module 'shrap'; did you mean 'sharp'\?"):
         load_plugins(['shrap'])
-    with pytest.raises(RequestError, match=r'there is no installed plugin or module .no\.such\.module.'):
-        load_plugins(['no.such.module'])
+    for name in ('no.such.module', 'json.no_such_module', 'no-such', '', '.archs', 'json.'):
+        with pytest.raises(RequestError, match='there is no installed plugin or module ') as refused:
+            load_plugins([name])
+        assert repr(name) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ('package', 'module', 'cause'),
+    [
+        ("from basicsr.utils.matlab_functions import no_such_name", '', "cannot import name 'no_such_name'"),
+        ('import no_such_package', '', "No module named 'no_such_package'"),
+        ('', 'import no_such_package.archs', "No module named 'no_such_package'"),
+        ('', 'from theirs import no_such_name', "cannot import name 'no_such_name' from 'theirs'"),
+        ('', 'import theirs.archs.deeper', "No module named 'theirs.archs.deeper'"),
+        ('', 'raise ValueError("too old")', 'ValueError: too old'),
+    ],
+)
+def test_an_error_inside_a_module_that_is_there_is_the_cause(install, tmp_path, monkeypatch, package, module, cause):
+    (tmp_path / 'theirs').mkdir()
+    (tmp_path / 'theirs' / '__init__.py').write_text(f'{package}\n')
+    (tmp_path / 'theirs' / 'archs.py').write_text(f'\n{module}\n')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'path', [*sys.path])
+    with pytest.raises(RequestError) as refused:
+        load_plugins(['theirs.archs'])
+    text = str(refused.value)
+    assert text.startswith("plugin 'theirs.archs' failed to load: ")
+    assert cause in text
+    assert 'there is no installed plugin or module' not in text
+    assert f'{tmp_path / "theirs"}' in text
+
+
+def test_what_is_no_list_is_named_with_its_file():
+    with pytest.raises(RequestError, match=r"^my\.yml: plugins: found 'hat'; expected a list of names"):
+        load_plugins('hat', 'my.yml')
 
 
 @pytest.mark.parametrize(

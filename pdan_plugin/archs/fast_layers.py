@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.nn import functional
 from torch.overrides import has_torch_function
 
@@ -49,11 +50,14 @@ def gated_residual(x: Tensor, branch: Tensor, channel_gate: Tensor, spatial_gate
     torch stores the sum of the two gates channels-first, even for channels-last features, and each later operation on
     mixed layouts is ten times as slow. Here the sum has the layout of the features. The backward pass recomputes it, to
     save memory. At inference on a CPU it is computed for a few rows at a time, which stay in the processor's cache, and
-    the result overwrites ``branch``.
+    the result overwrites ``branch``. A tracer gets the plain form: its operations have no `out=`, which converters of
+    other programs do not know.
 
     Shape:
         x, branch (b, c, h, w), channel_gate (b, c, 1, 1), spatial_gate (b, 1, h, w), of one dtype -> (b, c, h, w)
     """
+    if _is_traced():
+        return x + branch * (channel_gate + spatial_gate)
     if _pixels_are_rows(branch) and branch.device.type == 'cpu':
         return _gated_in_rows(x, branch, channel_gate, spatial_gate)
     return _GatedResidual.apply(x, branch, channel_gate, spatial_gate)  # pyright: ignore[reportReturnType]
@@ -105,9 +109,12 @@ def _pixels_are_rows(features: Tensor) -> bool:
 
 def _is_inference() -> bool:
     """False with gradients, and under a compiler or exporter, which get the plain form."""
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return False
-    return not torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+    return not (torch.is_grad_enabled() or torch.compiler.is_compiling() or _is_traced())
+
+
+def _is_traced() -> bool:
+    """Whether operations are recorded for another program: by torch.jit.trace, or by make_fx."""
+    return torch.jit.is_tracing() or get_proxy_mode() is not None  # pyright: ignore[reportPrivateImportUsage]
 
 
 # Elements of a band of the result: 32 MiB in bfloat16. Larger blocks of memory return to the system when freed, and the
@@ -193,7 +200,7 @@ def float32_convolution(convolution: nn.Conv2d, features: Tensor) -> Tensor:
     if device == 'meta' or not torch.is_autocast_enabled(device):
         return functional.conv2d(features, weight, bias, padding=padding)
     with torch.autocast(device, enabled=False):
-        if not torch.is_grad_enabled():
+        if not torch.is_grad_enabled() or _is_traced():
 
             def convolve(band: Tensor) -> Tensor:
                 return functional.conv2d(band.float(), weight, bias, padding=padding)

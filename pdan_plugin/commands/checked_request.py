@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import sys
 
-from pdan_plugin.errors import RequestError
 from pdan_plugin.option_schema.check import check_options
 from pdan_plugin.option_schema.completion import is_training
 from pdan_plugin.option_schema.run_request import RunRequest, read_request
+from pdan_plugin.option_schema.unset_keys import leave_unset_out
 from pdan_plugin.option_schema.whole_numbers import write_whole_numbers
 from pdan_plugin.plugins import load_plugins
 from pdan_plugin.processes.launch import COMMAND
+from pdan_plugin.processes.launchers import speaks_for_its_machine
 
 _FLAGS = ('launcher', 'local_rank', 'auto_resume', 'debug')
 
@@ -24,6 +26,8 @@ def checked_request(arguments: argparse.Namespace, *, is_train: bool | None = No
         arguments: Arguments of a subcommand with an option file. The request gets its run flags, if it has any.
         is_train: Whether the options are for training; None decides by their content.
 
+    Prints a line for each warning: a key that nothing reads, or that is written twice.
+
     Raises:
         RequestError: The file cannot be read, a plugin does not load, or options are wrong; lists all wrong options.
     """
@@ -31,12 +35,21 @@ def checked_request(arguments: argparse.Namespace, *, is_train: bool | None = No
     given = {name: getattr(arguments, name) for name in _FLAGS if hasattr(arguments, name)}
     request = read_request(arguments.option_file, arguments.force_yml, command=command, **given)
     opt, place = request.options, request.file.place
-    names = opt.get('plugins')
-    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-        raise RequestError(
-            f'{place("plugins")}: plugins: found {names!r}; expected a list of names, such as [pdan, my_project.archs]'
-        )
-    load_plugins(names)
+    load_plugins(opt.get('plugins'), place('plugins'))
+
+    def warn(line: str) -> None:
+        if speaks_for_its_machine() and COMMAND not in os.environ:  # else the command that started this one has warned
+            print(f'basicsr {arguments.command}: warning: {line}', file=sys.stderr, flush=True)
+
+    leave_unset_out(opt)
     write_whole_numbers(opt)
-    check_options(opt, request.path, is_train=is_training(opt) if is_train is None else is_train, place=place)
+    check_options(
+        opt,
+        request.path,
+        is_train=is_training(opt) if is_train is None else is_train,
+        place=place,
+        repeated=request.file.repeated(),
+        warn=warn,
+        strict=arguments.strict,
+    )
     return request

@@ -1,7 +1,9 @@
-"""Checks training options against the devices of this machine."""
+"""Checks training options against the devices and packages of this machine."""
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,6 +41,30 @@ def check_engine(opt: Mapping[str, Any], path: str, *, devices: int, distributed
     if opt['train'].get('compile'):
         with as_request(f'{path}: train.compile: true'):
             require_compiler(on_gpu=devices > 0)
+
+
+def check_loggers(logger: Mapping[str, Any], path: str) -> None:
+    """Checks that the packages of the requested loggers are installed.
+
+    Args:
+        logger: The options ``logger``.
+        path: Their file, for messages.
+
+    Raises:
+        RequestError: A package is missing, or wandb is asked for without tensorboard, from which it reads.
+    """
+    asked = {'use_tb_logger: true': 'tensorboard'} if logger.get('use_tb_logger') else {}
+    if (logger.get('wandb') or {}).get('project') is not None:
+        if not asked:
+            text = 'wandb reads the events of tensorboard; set use_tb_logger: true'
+            raise RequestError(f'{path}: logger.wandb.project: {text}')
+        asked['wandb.project'] = 'wandb'
+    for key, package in asked.items():
+        if sys.modules.get(package, package) is None or importlib.util.find_spec(package) is None:
+            raise RequestError(
+                f'{path}: logger.{key} needs the package {package}, which is not installed: pip install {package}; or '
+                'remove the key'
+            )
 
 
 def check_prefetching(values: Mapping[str, Any], path: str, *, devices: int) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -33,6 +34,8 @@ COMMANDS = {
     'plugins': 'list everything that is registered, and the fixes of the toolbox',
 }
 
+_PIPE_CLOSED = 141  # as of a program that SIGPIPE ends
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status. An error in the arguments exits with status 2."""
@@ -53,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f'basicsr {arguments.command}: interrupted', file=sys.stderr, flush=True)
         return INTERRUPTED
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _reader_has_left():
+            return _PIPE_CLOSED
         traceback.print_exc()
         print(
             f'basicsr {arguments.command}: failed while running: {type(error).__name__}: {error}',
@@ -60,6 +65,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             flush=True,
         )
         return FAILED
+
+
+def _reader_has_left() -> bool:
+    """Whether the reader of the output, such as `| head`, has ended. What is still buffered then goes nowhere."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 class _Subcommand(argparse.ArgumentParser):

@@ -9,6 +9,8 @@ from typing import Any
 from pdan_plugin.errors import RequestError
 from pdan_plugin.option_schema.completion import is_training
 
+_DOWNLOADS = 'pretrained_models'
+
 
 def check_weights(opt: Mapping[str, Any], path: str, *, is_train: bool, auto_resume: bool, name: str) -> None:
     """Checks that all files exist that the run loads before its first iteration.
@@ -47,10 +49,14 @@ def missing_weights(opt: Mapping[str, Any], path: str) -> dict[str, str]:
             continue
         parts = Path(value).parts
         trained = parts[parts.index('experiments') + 1] if 'experiments' in parts[:-1] else None
-        advice = (
-            f'`basicsr train` with the option file that has name: {trained} creates it'
-            if trained
-            else 'give the path of a weights file'
-        )
+        if trained == _DOWNLOADS:
+            advice = (
+                f"experiments/{_DOWNLOADS} is the toolbox's folder for downloaded weights: download {Path(value).name} "
+                'from the page of the project that published it, and put it there, or give its path'
+            )
+        elif trained and len(parts) > parts.index('experiments') + 2:
+            advice = f'`basicsr train` with the option file that has name: {trained} creates it'
+        else:
+            advice = 'give the path of a weights file'
         missing[key] = f'{path}: path.{key}: {value} does not exist (relative to the working folder); {advice}'
     return missing

@@ -17,6 +17,9 @@ def add_option_file(parser: argparse.ArgumentParser) -> None:
         metavar='KEY:SUB=VALUE',
         help="options that replace the file's, such as train:total_iter=1000",
     )
+    parser.add_argument(
+        '--strict', action='store_true', help='reject every key that nothing reads, also where it is only a warning'
+    )
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,4 +36,5 @@ def toolbox_flags(arguments: argparse.Namespace) -> list[str]:
     flags = ['-opt', arguments.option_file]
     flags += ['--auto_resume'] if arguments.auto_resume else []
     flags += ['--debug'] if arguments.debug else []
+    flags += ['--strict'] if arguments.strict else []
     return [*flags, '--force_yml', *arguments.force_yml] if arguments.force_yml else flags

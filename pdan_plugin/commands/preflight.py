@@ -1,4 +1,4 @@
-"""Checks that a run would start: tries data sets, first samples and paths, and writes nothing.
+"""Checks that a run would start: tries data sets, first samples, one step and paths, and writes nothing.
 
 ``basicsr train`` and ``basicsr test`` make these checks before the toolbox creates its folders. ``basicsr check`` makes
 them and prints the size of the run (`run_summary`).
@@ -11,17 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from basicsr.losses import build_loss
-from basicsr.utils.registry import LOSS_REGISTRY, MODEL_REGISTRY
+from basicsr.utils.registry import MODEL_REGISTRY
 from torch import nn
 
 from pdan_plugin.commands.data_check import DataFacts, check_data
-from pdan_plugin.commands.device_check import check_engine, check_prefetching
+from pdan_plugin.commands.device_check import check_engine, check_loggers, check_prefetching
 from pdan_plugin.commands.missing_weights import check_weights
+from pdan_plugin.commands.step_check import check_step
 from pdan_plugin.commands.trial import as_request, toolbox_silent
 from pdan_plugin.data.epochs import iterations_per_epoch
-from pdan_plugin.errors import RequestError
 from pdan_plugin.machine.devices import device_count
 from pdan_plugin.metrics.preparation import prepare_metrics
 from pdan_plugin.models.distinct_results import require_distinct_tables
@@ -78,6 +76,7 @@ def check_run(
     complete_datasets(opt)
     if is_train:
         check_engine(opt, path, devices=devices, distributed=distributed)
+        check_loggers(opt['logger'], path)
     check_weights(opt, path, is_train=is_train, auto_resume=auto_resume, name=run_name(opt, debug=debug))
     is_submission = not is_train and bool((opt.get('val') or {}).get('submission'))
     with as_request(path):
@@ -91,15 +90,16 @@ def check_run(
             )
             for word, values in opt['datasets'].items()
         ]
+        networks = {}
         for key, values in opt.items():
             if key.startswith('network_') and (is_train or key == 'network_g'):
                 with as_request(path):
-                    network = build_network(values, key)
-                if key == 'network_g':
-                    _try_restorer(opt, network, path, on_gpu=devices > 0)
+                    networks[key] = build_network(values, key)
+        if 'network_g' in networks:
+            _try_restorer(opt, networks['network_g'], path, on_gpu=devices > 0)
+        check_step(opt, networks, data, path, is_train=is_train)
         if not is_train:
             return RunFacts(data, 1, world_size, 0, min(devices, 1))
-        _try_losses(opt['train'], path)
         values = opt['datasets']['train']
         parts = int(opt['train'].get('accumulation_steps') or 1)
         batch_size = int(values['batch_size_per_gpu']) * (1 if distributed else max(1, devices)) * parts
@@ -129,21 +129,3 @@ def _try_restorer(opt: Mapping[str, Any], network: nn.Module, path: str, *, on_g
             tile=val.get('tile'),
             overlap=val.get('tile_overlap'),
         )
-
-
-def _try_losses(train: Mapping[str, Any], path: str) -> None:
-    """Builds each loss, and tries the pixel losses on two pictures: they must return one number.
-
-    Perceptual losses are skipped, because building one loads a network.
-    """
-    for key, values in train.items():
-        if not (key.endswith('_opt') and isinstance(values, Mapping) and values.get('type') in LOSS_REGISTRY):
-            continue
-        if values['type'] == 'PerceptualLoss':
-            continue
-        with as_request(f'{path}: train.{key}'):
-            loss = build_loss(dict(values))
-            if key in ('pixel_opt', 'deblur_opt', 'dual_opt'):
-                result = loss(torch.zeros(1, 3, 16, 16), torch.ones(1, 3, 16, 16))
-                if result.dim() != 0:
-                    raise RequestError(f'returns shape {tuple(result.shape)}, expected one number; set reduction: mean')

@@ -84,10 +84,8 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         RequestError: The request is wrong; nothing has been written.
     """
-    from pdan_plugin.plugins import load_plugins
     from pdan_plugin.restoration.file_restoration import restore_path
 
-    load_plugins(None)
     return restore_path(
         arguments.input,
         arguments.output,

@@ -12,6 +12,7 @@ import torch
 from pdan_plugin.commands.data_check import size_in_words
 from pdan_plugin.commands.memory_summary import batch_and_parts, memory_lines
 from pdan_plugin.commands.preflight import RunFacts, check_run
+from pdan_plugin.commands.step_check import degraded_crop
 from pdan_plugin.commands.trial import toolbox_silent
 from pdan_plugin.errors import RequestError
 from pdan_plugin.machine import network_size
@@ -83,7 +84,7 @@ def _network_lines(opt: Mapping[str, Any], facts: RunFacts, is_train: bool) -> l
         lines[list(networks).index('network_g')] += f', {at_inference:,} at inference (without the deblurring branch)'
     network = networks['network_g']
     whole = next((data.lq_shape for data in reversed(facts.data) if data.lq_shape and data.phase != 'train'), None)
-    crop = next((data.lq_shape for data in facts.data if data.phase == 'train'), None) or _crop_by_options(opt)
+    crop = next((data.lq_shape for data in facts.data if data.phase == 'train'), None) or degraded_crop(opt)
     for shape in dict.fromkeys(shape for shape in (whole, crop if is_train else None) if shape):
         macs = network_size.multiply_accumulates(network, (1, *shape))
         if macs is not None:
@@ -95,14 +96,6 @@ def _network_lines(opt: Mapping[str, Any], facts: RunFacts, is_train: bool) -> l
     if is_train:
         lines += ['', *memory_lines(opt, facts, network, parameters, crop)]
     return lines
-
-
-def _crop_by_options(opt: Mapping[str, Any]) -> tuple[int, ...] | None:
-    """The LR crop for data sets that return only ``gt``, which the model degrades (Real-ESRGAN)."""
-    if 'gt_size' not in opt or not opt.get('scale'):
-        return None
-    side = int(opt['gt_size'] // opt['scale'])
-    return 3, side, side
 
 
 def _check_fit(opt: Mapping[str, Any], network: torch.nn.Module) -> None:

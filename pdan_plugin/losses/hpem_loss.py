@@ -100,11 +100,12 @@ class HPEMLoss(nn.Module):
         hard_ratio: share p of hard pixels, in [0, 1]; 0.5 in the paper.
         hard_weight: w; 2 in the paper.
         normalize: 'all' or 'hard'.
-        reduction: 'mean'; 'sum' is the mean times the number of elements; 'none' is a map (n, c, h, w); its mean is
-            the loss.
+        reduction: 'mean'; 'sum' is the mean times the number of elements; 'none' is a map of the input's shape; its
+            mean is the loss.
 
     Shape:
-        pred, target (n, c, h, w), any value range -> a scalar in float32 (float64 for float64 input), or the map.
+        pred, target (n, c, h, w), or clips (n, t, c, h, w) of which each frame is an image, any value range -> a scalar
+        in float32 (float64 for float64 input), or the map.
 
     Raises:
         ValueError: an argument is out of its range, shapes differ, or pictures are empty or integer.
@@ -138,9 +139,9 @@ class HPEMLoss(nn.Module):
         self.reduction = reduction
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
-        if pred.shape != target.shape or pred.dim() != 4:
+        if pred.shape != target.shape or pred.dim() not in (4, 5):
             raise ValueError(
-                'HPEMLoss needs pred and target of one shape (n, c, h, w), got '
+                'HPEMLoss needs pred and target of one shape (n, c, h, w) or (n, t, c, h, w), got '
                 f'{tuple(pred.shape)} and {tuple(target.shape)}.'
             )
         if not pred.is_floating_point() or pred.numel() == 0:
@@ -149,7 +150,8 @@ class HPEMLoss(nn.Module):
             )
         if pred.dtype in (torch.float16, torch.bfloat16):
             pred = pred.float()
-        target = target.to(pred.dtype)
+        shape, target = pred.shape, target.to(pred.dtype)
+        pred, target = pred.flatten(0, -4), target.flatten(0, -4)  # the frames of clips are images of their own
         pixels = pred.shape[2] * pred.shape[3]
         hard_count = round(self.hard_ratio * pixels)
         extra = self.hard_weight
@@ -159,6 +161,6 @@ class HPEMLoss(nn.Module):
         if self.reduction == 'none':
             magnitude = (pred - target).abs()
             mask = hard_pixel_mask(magnitude.sum(dim=1), hard_count).unsqueeze(1)
-            return self.loss_weight * magnitude * (1 + extra * mask)
+            return (self.loss_weight * magnitude * (1 + extra * mask)).view(shape)
         scale = self.loss_weight / (pred.numel() if self.reduction == 'mean' else 1)
         return _WeightedL1.apply(pred, target, hard_count, extra, scale)

@@ -33,6 +33,7 @@ from pdan_plugin.models.scores_record import (
     reserved_metric_name,
 )
 from pdan_plugin.models.submission import require_challenge_frames, write_submission
+from pdan_plugin.restoration.receptive_field import network_shape
 from pdan_plugin.restoration.restorer import Restorer
 from pdan_plugin.training.history import run_history
 from pdan_plugin.training.interruption import stop_requested
@@ -71,6 +72,7 @@ class ShardedValidationModel(SRModel):
             require_distinct_tables(opt.get('datasets') or {})
         self.validation_precision = val_opt.get('precision', 'fp32')
         self._restores_in_parts = bool(val_opt.get('self_ensemble')) or val_opt.get('tile') is not None
+        self._multiple: int | None = None  # sides of pictures that the network accepts are multiples of this
         self._restorer: Restorer | None = None
         self._validated_at: dict[str, int | str] = {}
         self._record: ScoresRecord | None = None
@@ -92,7 +94,7 @@ class ShardedValidationModel(SRModel):
     def test(self) -> None:
         """Sets ``output`` (b, c, h, w), float32, from ``lq``. Uses the averaged network if there is one."""
         with torch.compiler.set_stance('force_eager'):  # otherwise each picture size would be compiled again
-            if self._restores_in_parts:
+            if self._needs_restorer():
                 restorer = self._restorer or self._new_restorer()
                 self.output = restorer(self.lq)
                 return
@@ -105,6 +107,20 @@ class ShardedValidationModel(SRModel):
             with torch.no_grad(), full_float32(), autocast(self.device, self.validation_precision):
                 self.output = network(self.lq).float()
             network.train(was_training)
+
+    def _needs_restorer(self) -> bool:
+        """Whether pictures are restored in parts, or extended to sizes that the network accepts, such as windows."""
+        if not self._restores_in_parts and self._multiple is None:
+            network = self._validated_network()
+            was_training = network.training
+            network.eval()
+            try:
+                with torch.no_grad():
+                    self._multiple = network_shape(lambda batch: network(batch.to(self.device)), network).multiple
+            except RequestError:  # it takes no picture alone, for example a clip
+                self._multiple = 1
+            network.train(was_training)
+        return self._restores_in_parts or self._multiple != 1
 
     def _new_restorer(self) -> Restorer:
         """A restorer with a copy of the current weights."""
@@ -225,7 +241,7 @@ class ShardedValidationModel(SRModel):
     @contextmanager
     def _restoring_as_now(self) -> Iterator[None]:
         """Inside the block, `test` uses one restorer with the current weights."""
-        if not self._restores_in_parts:
+        if not self._needs_restorer():
             yield
             return
         self._restorer = self._new_restorer()

@@ -7,7 +7,7 @@ agreement.py checks options against each other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,11 @@ from pdan_plugin.option_schema.constructors import (
     unknown_name,
     wrong_value,
 )
-from pdan_plugin.option_schema.keys_read import keys_read, words_of_package
+from pdan_plugin.option_schema.keys_read import is_named, keys_read
 from pdan_plugin.option_schema.optimization import check_optimizer, check_scheduler
-from pdan_plugin.option_schema.spelling import did_you_mean, nearest
+from pdan_plugin.option_schema.option_yaml import unshared
+from pdan_plugin.option_schema.spelling import did_you_mean, misspelt
+from pdan_plugin.option_schema.unset_keys import leave_unset_out
 from pdan_plugin.option_schema.validation import check_values, dotted
 
 # Keys that are read with any model, in sections that the model also reads.
@@ -61,25 +63,23 @@ LOADER_KEYS = {
 # The toolbox sets these itself and would overwrite the file's values.
 SET_BY_TOOLBOX = {'dist', 'rank', 'world_size', 'is_train', 'auto_resume', 'root_path'}
 _FOLDERS_SET_BY_TOOLBOX = {'models', 'training_states', 'visualization', 'log', 'experiments_root', 'results_root'}
-# Unread keys that the toolbox's own option files contain, by (class, section).
-_IDLE_WORDS: dict[tuple[str, str], set[str]] = {
-    ('VideoBaseModel', ''): {'save_img'},
-    ('StyleGAN2Model', 'train'): {'net_d_iters', 'net_d_init_iters'},
-    ('RealESRGANDataset', 'datasets'): {'gt_size'},
-    ('REDSRecurrentDataset', 'datasets'): {'dataroot_flow'},
-    ('Vimeo90KRecurrentDataset', 'datasets'): {'interval_list'},
-    ('VideoTestVimeo90KDataset', 'datasets'): {'padding'},
-}
 
 
 def check_options(
-    opt: dict[str, Any], path: str | Path, *, is_train: bool, place: Callable[[str], str] | None = None
+    opt: dict[str, Any],
+    path: str | Path,
+    *,
+    is_train: bool,
+    place: Callable[[str], str] | None = None,
+    repeated: Sequence[Problem] = (),
+    warn: Callable[[str], None] | None = None,
+    strict: bool = False,
 ) -> None:
-    """Checks a whole option file, as read by ``option_file.read_option_file``, after the plugins were loaded.
+    """Checks a whole option file, as read by ``option_file.load_option_file``, after the plugins were loaded.
 
-    Keys that nothing reads are rejected. Keys of another plugin's model or data set are an exception: if its source
-    does not seem to read a key, the key is rejected only as a misspelling. That is: it is close to a known key that is
-    not given, and the plugin's package never names it.
+    A null key counts as not given. A key that nothing reads is rejected if it is a near-misspelling of a key that is
+    read, or a network or loss that would be ignored. Any other unread key is a warning. What another plugin's model or
+    data set reads is not fully known: a key that its package names anywhere counts as read.
 
     Args:
         opt: The options; not changed.
@@ -87,25 +87,35 @@ def check_options(
         is_train: True for training (requires ``datasets.train``, ``train`` and ``logger``), False for a test (requires
             ``val``; ``train`` and ``logger`` are not used).
         place: Returns the file in which a dotted key is written, ``OptionFile.place``; without it, ``path`` is used.
+        repeated: Warnings from reading the file, ``OptionFile.repeated()``.
+        warn: Called with one line for each warning.
+        strict: Whether warnings are rejected too.
 
     Raises:
         RequestError: Lists all problems, one per line: file, dotted key, what was found, what was expected, and the
             closest known spelling.
     """
-    problems = list(dict.fromkeys(_problems(opt, is_train)))
-    if problems:
-        lines = [f'{place(problem.key) if place else path}: {problem.key}: {problem.text}' for problem in problems]
-        count = 'one problem' if len(lines) == 1 else f'{len(lines)} problems'
-        raise RequestError(f'{count} in the options:\n' + '\n'.join(lines))
+    opt = unshared(opt)
+    leave_unset_out(opt)
+    refused, warned = [], []
+    for problem in dict.fromkeys([*repeated, *_problems(opt, is_train)]):
+        line = f'{place(problem.key) if place else path}: {problem.key}: {problem.text}'
+        (warned if problem.is_warning and not strict else refused).append(line)
+    if warn is not None:
+        for line in warned:
+            warn(line)
+    if refused:
+        count = 'one problem' if len(refused) == 1 else f'{len(refused)} problems'
+        raise RequestError(f'{count} in the options:\n' + '\n'.join(refused))
 
 
 def _problems(opt: dict[str, Any], is_train: bool) -> list[Problem]:
     model = find_registered(MODEL_REGISTRY, opt.get('model_type'))
-    networks = [key for key in opt if str(key).startswith('network_')]
+    networks = [str(key) for key in opt if str(key).startswith('network_')]
     problems = []
     if model is None and 'model_type' in opt:
         problems.append(Problem('model_type', unknown_name(MODEL_REGISTRY, 'model', opt['model_type'])))
-    problems += _check_section(sections.TrainTop if is_train else sections.TestTop, opt, '', model, also_known=networks)
+    problems += _check_section(sections.TrainTop if is_train else sections.TestTop, opt, '', model)
     for key in networks:
         if isinstance(opt[key], Mapping):
             problems += check_registered(ARCH_REGISTRY, 'arch', opt[key], key)
@@ -141,7 +151,6 @@ def _check_section(
     key: str,
     reader: Any,
     *,
-    also_known: Collection[str] = (),
     due: bool = True,
     is_read: bool = True,
 ) -> list[Problem]:
@@ -150,48 +159,66 @@ def _check_section(
     ``reader`` is the model that also reads the section; None if no model does. ``is_read=False`` means that the model
     is unknown; then only misspellings are reported.
     """
-    known = set(schema.model_fields) | set(also_known)
+    known = set(schema.model_fields)
     if reader is not None:
         known = set(_READ_FOR_ANY_MODEL.get(schema, known))
         known |= keys_read(reader).read.get(key, set()) - SET_BY_TOOLBOX
-        for base in reader.__mro__:
-            known |= _IDLE_WORDS.get((base.__name__, key), set())
-    lenient = not is_read or (reader is None and not key) or (reader is not None and not is_own(reader))
-    problems = [
-        Problem(dotted(key, word), text)
-        for word in values
-        if (text := _unknown(str(word), known, values, reader, key, lenient)) is not None
-    ]
+    unsure = not is_read or (reader is None and not key)
+    problems = _unread(values, known, key, reader, unsure=unsure)
     return problems + check_values(schema, {word: values[word] for word in values if word in known}, key, due)
 
 
-def _unknown(
-    word: str, known: Collection[str], values: Mapping[str, Any], reader: Any, section: str, lenient: bool
-) -> str | None:
-    """The error text for a key that nothing reads; None if the key is allowed."""
-    if word in known:
-        return None
-    name = getattr(reader, '__name__', 'the toolbox')
-    models = (
-        {
-            registered.removesuffix('_basicsr'): set(keys_read(model).read.get(section, ()))
-            for registered, model in MODEL_REGISTRY
-        }
-        if section in ('', 'train', 'val')
-        else {}
-    )
-    if lenient:
-        candidates = set(known).union(*models.values()) if reader is None else set(known)
-        close = nearest(word, candidates - set(values), cutoff=0.85)
-        if word in candidates or close is None:
-            return None
-        if reader is not None and word in words_of_package(reader.__module__.split('.')[0]):
-            return None
-        return f"unknown key, {name} does not read it; did you mean '{close}'?"
-    readers = [model for model, keys in models.items() if word in keys]
-    if readers:
-        return f'{name} does not read it; it is read by model_type {some_of(readers, 4)}'
-    return f'unknown key, {name} does not read it{did_you_mean(word, known)}'
+def _unread(
+    values: Mapping[str, Any],
+    known: Collection[str],
+    key: str,
+    reader: Any = None,
+    *,
+    name: str | None = None,
+    unsure: bool = False,
+) -> list[Problem]:
+    """The keys of one section that nothing reads: misspellings and ignored networks or losses, and warnings.
+
+    Args:
+        values: The section.
+        known: Its keys that are read.
+        key: Its dotted key.
+        reader: The model or data set that reads the section; None for the toolbox.
+        name: Its name in messages; '' for none.
+        unsure: Whether further keys may be read, because the model is unknown; then only misspellings are reported.
+    """
+    name = getattr(reader, '__name__', 'the toolbox') if name is None else name
+    unread = f'{name} does not read it' if name else 'nothing reads it'
+    models = {
+        registered.removesuffix('_basicsr'): keys_read(model).read.get(key, set())
+        for registered, model in (MODEL_REGISTRY if key in ('', 'train', 'val') else ())
+    }
+    candidates = set(known)
+    if unsure:
+        candidates = candidates.union(*models.values())
+    if unsure or (reader is not None and not is_own(reader)):  # its own keys may be close to a known one
+        candidates -= set(values)
+    problems = []
+    for word in [str(word) for word, value in values.items() if word not in known and value is not None]:
+        if reader is not None and not is_own(reader) and is_named(word, reader.__module__.split('.')[0]):
+            continue
+        readers = [model for model, keys in models.items() if word in keys]
+        ignored = 'network' if not key and word.startswith('network_') else None
+        if key == 'train' and word.endswith('_opt'):
+            ignored = 'loss'
+        close = None if readers else misspelt(word, candidates)
+        by_model = f'; it is read by model_type {some_of(readers, 4)}' if readers else ''
+        if close is not None:
+            text, is_warning = f"unknown key{f', {unread}' if name else ''}; did you mean '{close}'?", False
+        elif unsure:
+            continue
+        elif ignored is not None:
+            text = f'{unread}{by_model}; this {ignored} would be ignored{"" if readers else ": remove it"}'
+            is_warning = False
+        else:
+            text, is_warning = f'{unread}{by_model or "; it has no effect"}', True
+        problems.append(Problem(dotted(key, word), text, is_warning))
+    return problems
 
 
 def _check_datasets(datasets: Any, is_train: bool) -> list[Problem]:
@@ -224,23 +251,21 @@ def _check_dataset(values: Mapping[str, Any], key: str, schema: type[sections.Da
     keys, own = keys_read(owner), is_own(owner)
     declared = getattr(owner, 'option_keys', None)  # a class may declare its keys
     known = LOADER_KEYS | set(keys.read.get('', ()) if declared is None else declared)
-    known |= _IDLE_WORDS.get((owner.__name__, 'datasets'), set())
-    problems = [
-        Problem(f'{key}.{word}', text)
-        for word in values
-        if (text := _unknown(str(word), known, values, owner, 'datasets', not own)) is not None
-    ]
+    problems = _unread(values, known, key, owner)
     problems += check_values(schema, {word: values[word] for word in values if word in known}, key)
     if 'degradation' in known and isinstance(values.get('degradation'), Mapping):
         given = {word: value for word, value in values['degradation'].items() if value is not None}
+        problems += _unread(given, sections.Degradation.model_fields, f'{key}.degradation', name='')
         problems += check_values(sections.Degradation, given, f'{key}.degradation')
     if own:
         due = set(keys.at_build.get('', ()))
+        further = set(values) - set(sections.DataSet.model_fields)  # a null may say something
+        given = further | {word for word, value in values.items() if value is not None}
         if schema is sections.TrainDataSet:
             due |= keys.demanded.get('', set()) & {'gt_size', 'use_hflip', 'use_rot'}
         problems += [
             Problem(f'{key}.{word}', f'missing; {owner.__name__} requires it')
-            for word in sorted(due - set(values) - {'phase', 'scale', 'name', 'type'})
+            for word in sorted(due - given - {'phase', 'scale', 'name', 'type'})
         ]
         roots = {word for word in known if word.startswith('dataroot_')} | {'weight'}
         sources: Any = values.get('sources')
@@ -251,11 +276,7 @@ def _check_dataset(values: Mapping[str, Any], key: str, schema: type[sections.Da
             if not isinstance(source, Mapping):
                 problems.append(Problem(f'{key}.sources.{number}', wrong_value(source, 'a section with dataroot_gt')))
             else:
-                problems += [
-                    Problem(f'{key}.sources.{number}.{word}', f'unknown key{did_you_mean(str(word), roots)}')
-                    for word in source
-                    if word not in roots
-                ]
+                problems += _unread(source, roots, f'{key}.sources.{number}', name='')
     storage, backends = values.get('io_backend'), FileClient._backends
     if isinstance(storage, Mapping):
         name = storage.get('type')
@@ -275,7 +296,8 @@ def _check_paths(paths: Any, networks: Collection[str], model: Any) -> list[Prob
     """Checks ``path``: for each network its weights, their key, and whether they must fit exactly."""
     if not isinstance(paths, Mapping):
         return []
-    problems, rest = [], dict(paths)
+    problems: list[Problem] = []
+    rest = dict(paths)
     labels = {network.removeprefix('network_') for network in networks}
     read = keys_read(model).read.get('path', set()) - _FOLDERS_SET_BY_TOOLBOX if model is not None else set()
     for start, schema_key in (
@@ -292,16 +314,10 @@ def _check_paths(paths: Any, networks: Collection[str], model: Any) -> list[Prob
                 ]
         read |= {f'{start}{label}' for label in labels}
     for word in [word for word in rest if word in _FOLDERS_SET_BY_TOOLBOX]:
-        problems.append(
-            Problem(f'path.{word}', 'the toolbox sets this folder itself, under the working folder; remove the key')
-        )
-        del rest[word]
-    known, own = read | set(sections.Paths.model_fields), model is None or is_own(model)
-    problems += [
-        Problem(f'path.{word}', text)
-        for word in rest
-        if (text := _unknown(str(word), known, paths, model, 'path', not own)) is not None
-    ]
+        text = 'it has no effect: the toolbox sets this folder itself, under the working folder'
+        if rest.pop(word) is not None:
+            problems.append(Problem(f'path.{word}', text, is_warning=True))
+    problems += _unread(rest, read | set(sections.Paths.model_fields), 'path', model)
     return problems + check_values(sections.Paths, rest, 'path')
 
 

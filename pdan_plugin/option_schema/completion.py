@@ -3,11 +3,15 @@ intervals of a ``--debug`` run."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from os import path as osp
 from typing import Any
 
+from torch.distributed import init_process_group
+
 from pdan_plugin.errors import RequestError
+from pdan_plugin.option_schema.sections import Distributed
 
 
 def is_training(opt: Mapping[str, Any]) -> bool:
@@ -33,8 +37,10 @@ def require_what_every_file_has(opt: Mapping[str, Any], path: str) -> None:
 
 
 def group_parameters(opt: Mapping[str, Any]) -> dict[str, Any]:
-    """``dist_params`` for joining the process group. Without GPUs the backend is always gloo."""
-    return {**(opt.get('dist_params') or {}), **({'backend': 'gloo'} if opt['num_gpu'] == 0 else {})}
+    """``dist_params`` for joining the process group: its keys that are read. Without GPUs the backend is gloo."""
+    known = {*Distributed.model_fields, *inspect.signature(init_process_group).parameters}
+    given = {key: value for key, value in (opt.get('dist_params') or {}).items() if key in known}
+    return {**given, **({'backend': 'gloo'} if opt['num_gpu'] == 0 else {})}
 
 
 def complete_options(

@@ -15,17 +15,21 @@ from typing import Any
 
 from basicsr.utils.registry import Registry
 
-from pdan_plugin.option_schema.spelling import did_you_mean, nearest
+from pdan_plugin.option_schema.spelling import did_you_mean, misspelt, nearest
 
 OWN_PACKAGES = ('basicsr', 'pdan_plugin')
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One problem in an option file: the dotted key, and a text with what was found, expected, and what to write."""
+    """One problem in an option file: the dotted key, and a text with what was found, expected, and what to write.
+
+    ``is_warning``: the run can go on, because the key only has no effect.
+    """
 
     key: str
     text: str
+    is_warning: bool = False
 
 
 def describe(value: Any) -> str:
@@ -128,10 +132,12 @@ def check_keywords(
             continue
         if word in provided:
             problems.append(Problem(f'{key}.{word}', f'the toolbox passes this to {name} itself; remove the key'))
-        elif swallows and not is_own(target):
-            close = nearest(str(word), [other for other in named if other not in keywords], cutoff=0.85)
+        elif swallows:
+            close = misspelt(str(word), [other for other in named if other not in keywords or is_own(target)])
             if close:
                 problems.append(Problem(f'{key}.{word}', f"{name} has no such keyword; did you mean '{close}'?"))
+            elif is_own(target):
+                problems.append(Problem(f'{key}.{word}', f'{name} ignores it', is_warning=True))
         else:
             problems.append(Problem(f'{key}.{word}', f'{name} has no such keyword{did_you_mean(str(word), named)}'))
     hints = type_hints(target)
@@ -144,6 +150,15 @@ def check_keywords(
         if expected:
             problems.append(Problem(f'{key}.{word}', wrong_value(keywords[word], expected)))
     return problems
+
+
+def takes_null(target: Callable[..., Any], parameter: inspect.Parameter) -> bool:
+    """Whether None may say something to a parameter. Unknown without an annotation, except for a number of the toolbox
+    or this package: they have no parameter in which None replaces a number."""
+    hint = _type_hints(target).get(parameter.name)
+    if hint is not None:
+        return _fits(hint, None)
+    return not (is_own(target) and isinstance(parameter.default, (bool, int, float)))
 
 
 def wrong_value(value: Any, expected: str) -> str:

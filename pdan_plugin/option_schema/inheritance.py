@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.option_schema.constructors import Problem
 from pdan_plugin.option_schema.option_yaml import read_mapping, unshared
 
 EXTENDS, WITHOUT = 'extends', 'without'
@@ -25,6 +26,7 @@ class WrittenFile:
         options: Its options, without the keys `extends` and `without`.
         extends: The value of `extends`; None if the file extends no other.
         without: Dotted keys that it removes from the file that it extends.
+        repeated: A warning for each key that it writes twice with one value.
     """
 
     path: Path
@@ -32,6 +34,7 @@ class WrittenFile:
     options: dict[str, Any]
     extends: str | None
     without: tuple[str, ...]
+    repeated: tuple[Problem, ...] = ()
 
     def writes(self, keys: Sequence[str]) -> bool:
         """Whether the file has this key, given as ``['train', 'optim_g', 'lr']``."""
@@ -54,7 +57,7 @@ def read_chain(path: Path) -> list[WrittenFile]:
     following: Path | None = path
     while following is not None:
         named_by = f' ({chain[-1].path} extends it)' if chain else ''
-        text, options = read_mapping(following, named_by)
+        text, options, repeated = read_mapping(following, named_by)
         source = f'{following}{named_by}'
         _refuse_misplaced(options, source)
         extends, without = _pop_extends(options, source), _pop_without(options, source)
@@ -62,7 +65,7 @@ def read_chain(path: Path) -> list[WrittenFile]:
             raise RequestError(
                 f'{source}: {WITHOUT}: removes keys of the file that is extended, but {EXTENDS}: is missing'
             )
-        chain.append(WrittenFile(following, text, options, extends, without))
+        chain.append(WrittenFile(following, text, options, extends, without, tuple(repeated)))
         following = None if extends is None else _base_path(extends, chain)
     return chain
 

@@ -78,6 +78,22 @@ def words_of_package(package: str) -> frozenset[str]:
     return frozenset(words)
 
 
+def is_named(word: str, package: str) -> bool:
+    """Whether the loaded modules of a package contain a key as a string constant, or its start or end as one.
+
+    The ends count for keys that are put together: ``f'{part}_opt'``, ``key.startswith('network_')``. A package without
+    source may read any key.
+    """
+    words = words_of_package(package)
+    if not words:
+        return True
+    ends = (part for part in words if len(part) > 3)
+    return word in words or any(
+        (part.startswith('_') and word.endswith(part)) or (part.endswith('_') and word.startswith(part))
+        for part in ends
+    )
+
+
 def _given_the_options(tree: ast.ClassDef, owner: type) -> Iterator[type]:
     """Classes of the same package to which a class passes all its options."""
     module = sys.modules.get(owner.__module__)

@@ -26,7 +26,7 @@ from pdan_plugin.option_schema.constructors import (
 from pdan_plugin.option_schema.spelling import did_you_mean
 from pdan_plugin.training.plateau_schedule import PlateauSchedule
 
-_SCHEDULERS = {
+SCHEDULERS = {
     'MultiStepLR': MultiStepRestartLR,
     'MultiStepRestartLR': MultiStepRestartLR,
     'CosineAnnealingRestartLR': CosineAnnealingRestartLR,
@@ -45,7 +45,7 @@ def check_optimizer(values: Any, key: str, model: Any) -> list[Problem]:
         return problems
     owner = model if model is not None else BaseModel
     if not _builds(owner, name):
-        buildable = [other for other in _torch_optimizers() if _builds(owner, other)]
+        buildable = [other for other in torch_optimizers() if _builds(owner, other)]
         return [
             *problems,
             Problem(
@@ -53,7 +53,7 @@ def check_optimizer(values: Any, key: str, model: Any) -> list[Problem]:
                 f'{owner.__name__} cannot build the optimizer {name!r}{did_you_mean(str(name), buildable)}',
             ),
         ]
-    torch_class = _torch_optimizers().get(name)
+    torch_class = torch_optimizers().get(name)
     keywords = {word: value for word, value in values.items() if word not in ('type', 'lr')}
     if torch_class is not None:
         problems += check_keywords(torch_class, {**keywords, 'lr': 1.0}, key, provided=('params',))
@@ -70,7 +70,7 @@ def check_optimizer(values: Any, key: str, model: Any) -> list[Problem]:
     return list(dict.fromkeys(problems))
 
 
-def _torch_optimizers() -> dict[str, type]:
+def torch_optimizers() -> dict[str, type]:
     return {
         name: value
         for name, value in vars(torch.optim).items()
@@ -107,7 +107,7 @@ def check_scheduler(values: Any, key: str, model: Any) -> list[Problem]:
     has_plateau = model is None or (restoration is not None and issubclass(model, restoration))
     if name == 'ReduceLROnPlateau' and has_plateau:
         return _check_plateau(keywords, key)
-    if name not in _SCHEDULERS:
+    if name not in SCHEDULERS:
         if model is not None and not is_own(model.setup_schedulers):
             return []
         if name == 'ReduceLROnPlateau' and model is not None:
@@ -116,9 +116,9 @@ def check_scheduler(values: Any, key: str, model: Any) -> list[Problem]:
                 'SRModel) or DualSupervisionModel'
             )
             return [Problem(f'{key}.type', text)]
-        known = [*_SCHEDULERS, *(['ReduceLROnPlateau'] if has_plateau else [])]
+        known = [*SCHEDULERS, *(['ReduceLROnPlateau'] if has_plateau else [])]
         return [Problem(f'{key}.type', f'no scheduler named {name!r}{did_you_mean(str(name), known)}')]
-    problems = check_keywords(_SCHEDULERS[name], keywords, key, provided=('optimizer', 'last_epoch'))
+    problems = check_keywords(SCHEDULERS[name], keywords, key, provided=('optimizer', 'last_epoch'))
     for word in ('milestones', 'periods', 'restarts', 'restart_weights'):
         if word in keywords and not (
             isinstance(keywords[word], (list, tuple)) and all(is_number(value) for value in keywords[word])

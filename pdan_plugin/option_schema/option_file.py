@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,10 @@ from typing import Any
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.option_schema import inheritance, option_yaml
+from pdan_plugin.option_schema.constructors import Problem
+
+# Braces as in str.format, with text before or after them. In YAML an empty mapping has nothing beside it.
+_TEMPLATE = re.compile(r'^[^\s\[{\'"&*!|>%@`#][^\s:]*\{\w*(:\w*)?\}|^\{\w*(:\w*)?\}[^\s,:\]}#]')
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,10 @@ class OptionFile:
                 return str(self.path)
         return inheritance.place(self.chain, self.options, key)
 
+    def repeated(self) -> list[Problem]:
+        """A warning for each key that a file of the chain writes twice with one value."""
+        return [problem for file in self.chain for problem in file.repeated]
+
     def provenance(self) -> list[str]:
         """The files and overrides that were merged into :attr:`text`, as comment lines; empty for a single file."""
         lines = []
@@ -61,8 +70,8 @@ def load_option_file(path: str | Path, overrides: Sequence[str] = ()) -> OptionF
     """Reads an option file and the files that it extends, merges them, and applies the overrides.
 
     The safe YAML loader is used, with two differences from PyYAML: `1e-4` is a number (YAML 1.2; PyYAML reads a
-    string), and a key written twice in one mapping is rejected (PyYAML keeps the last). Each use of an anchor gets its
-    own copy, so that a value set for one data set does not appear in another.
+    string), and a key written twice in one mapping with different values is rejected (PyYAML keeps the last). Each use
+    of an anchor gets its own copy, so that a value set for one data set does not appear in another.
 
     `extends: FILE` at the top level names the file to build on, relative to the folder of the file that names it.
     `without: [KEYS]` removes inherited keys. For the merging see :func:`~.inheritance.merge`.
@@ -70,7 +79,8 @@ def load_option_file(path: str | Path, overrides: Sequence[str] = ()) -> OptionF
     Args:
         path: The option file.
         overrides: `key:sub=value` entries in the form of the toolbox's `--force_yml`. The value is read as YAML;
-            `none`, in any letter case, is null. Elements of a list are addressed by number. A missing last key is
+            `none`, in any letter case, is null; a template such as `{}x4` is text.
+            Elements of a list are addressed by number. A missing last key is
             created, a missing parent section is not.
 
     Raises:
@@ -98,8 +108,7 @@ def _apply_override(options: dict[str, Any], entry: str, path: Path) -> None:
         )
     if inheritance.EXTENDS in keys or keys[0] == inheritance.WITHOUT:
         raise RequestError(f'--force_yml {entry!r}: extends and without can be set only in the file {path} itself')
-    text = text.strip()
-    value = None if text.lower() == 'none' else option_yaml.parse(text, f'--force_yml {entry!r}')
+    value = _override_value(text.strip(), entry)
     section: Any = options
     for depth, key in enumerate(keys[:-1]):
         section = _step(section, key, ':'.join(keys[:depth]), entry, path)
@@ -113,6 +122,15 @@ def _apply_override(options: dict[str, Any], entry: str, path: Path) -> None:
             f'--force_yml {entry!r}: in {path}, {":".join(keys[:-1])!r} is the value {section!r}, not a section; '
             'only a section can be given keys'
         )
+
+
+def _override_value(text: str, entry: str) -> Any:
+    """The value of an override, as YAML. `none` is null, and a name template such as `{}x4` is text."""
+    if text.lower() == 'none':
+        return None
+    if _TEMPLATE.search(text):
+        return text
+    return option_yaml.parse(text, f'--force_yml {entry!r}')
 
 
 def _step(section: Any, key: str, parent: str, entry: str, path: Path) -> Any:

@@ -10,29 +10,47 @@ from typing import Any
 import yaml
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.option_schema.constructors import Problem
 
 _FLOAT_1_2 = re.compile(r'^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$')
 
 
 class _OptionLoader(yaml.SafeLoader):
-    """The safe loader, with floats as in YAML 1.2, and an error for a key written twice in one mapping."""
+    """The safe loader, with floats as in YAML 1.2, and an error for a key written twice with different values.
+
+    Attributes:
+        repeated: Keys written twice with one value: (key, first line, line).
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.repeated: list[tuple[str, int, int]] = []
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        first_seen: dict[Any, yaml.Mark] = {}
-        for key_node, _ in node.value:
+        first_seen: dict[Any, tuple[yaml.Mark, yaml.Node]] = {}
+        for key_node, value_node in node.value:
             if key_node.tag == 'tag:yaml.org,2002:merge':
                 continue
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, str) and key in first_seen:
+                first, first_value = first_seen[key]
+                if self._is_equal(first_value, value_node):
+                    self.repeated.append((key, first.line + 1, key_node.start_mark.line + 1))
+                    continue
                 raise yaml.constructor.ConstructorError(
                     f'while reading the mapping that starts on line {node.start_mark.line + 1}',
                     node.start_mark,
-                    f'the key {key!r} is written twice (first on line {first_seen[key].line + 1}); keep one of them',
+                    f'the key {key!r} is written twice (first on line {first.line + 1}); keep one of them',
                     key_node.start_mark,
                 )
             if isinstance(key, str):
-                first_seen[key] = key_node.start_mark
+                first_seen[key] = key_node.start_mark, value_node
         return super().construct_mapping(node, deep=deep)
+
+    def _is_equal(self, one: yaml.Node, other: yaml.Node) -> bool:
+        """Whether two nodes have the same value: 1 is not 1.0, and not true."""
+        one_value, other_value = (self.construct_object(node, deep=True) for node in (one, other))
+        return repr(one_value) == repr(other_value)
 
 
 class _OptionDumper(yaml.SafeDumper):
@@ -44,15 +62,16 @@ _OptionLoader.add_implicit_resolver('tag:yaml.org,2002:float', _FLOAT_1_2, list(
 _OptionDumper.add_implicit_resolver('tag:yaml.org,2002:float', _FLOAT_1_2, list('-+.0123456789'))
 
 
-def read_mapping(path: Path, named_by: str = '') -> tuple[str, dict[str, Any]]:
-    """The text of one option file, and its options.
+def read_mapping(path: Path, named_by: str = '') -> tuple[str, dict[str, Any], list[Problem]]:
+    """The text of one option file, its options, and a warning for each key written twice with one value.
 
     Args:
         path: The file.
         named_by: Added to the path in messages, for a file that the user did not give: ``' (a.yml extends it)'``.
 
     Raises:
-        RequestError: The file cannot be read, is not YAML, is not a mapping, or writes a key twice.
+        RequestError: The file cannot be read, is not YAML, is not a mapping, or writes a key twice with different
+            values.
     """
     source = f'{path}{named_by}'
     try:
@@ -62,21 +81,38 @@ def read_mapping(path: Path, named_by: str = '') -> tuple[str, dict[str, Any]]:
         raise RequestError(f'{source}: cannot read the option file ({error.strerror}){advice}') from error
     except UnicodeDecodeError as error:
         raise RequestError(f'{source}: is not UTF-8 text ({error}); an option file is YAML') from error
-    options = parse(text, source)
+    repeated: list[tuple[str, int, int]] = []
+    options = parse(text, source, repeated)
     if not isinstance(options, dict):
         found = 'nothing' if options is None else type(options).__name__
         raise RequestError(f'{source}: expected a mapping of options at the top, found {found}')
-    return text, options
+    warnings = [
+        Problem(key, f'written twice with one value (lines {first} and {line}); keep one of them', is_warning=True)
+        for key, first, line in repeated
+    ]
+    return text, options, warnings
 
 
-def parse(text: str, source: str) -> Any:
+def parse(text: str, source: str, repeated: list[tuple[str, int, int]] | None = None) -> Any:
     """The value of a YAML text. Uses of the same anchor do not share an object.
+
+    Args:
+        text: The text.
+        source: Its file or argument, for messages.
+        repeated: Receives the keys that are written twice with one value: (key, first line, line).
 
     Raises:
         RequestError: The text is not YAML; the message begins with ``source``.
     """
     try:
-        return unshared(yaml.load(text, Loader=_OptionLoader))
+        loader = _OptionLoader(text)
+        try:
+            value = unshared(loader.get_single_data())
+        finally:
+            loader.dispose()
+        if repeated is not None:
+            repeated += loader.repeated
+        return value
     except yaml.YAMLError as error:
         raise RequestError(f'{source}: not readable as YAML: {error}') from error
     except RecursionError as error:

@@ -294,7 +294,7 @@ class TrainDataSet(DataSet):
 class Degradation(Options):
     """Degradations of the LR pictures, applied while they are read; see data/degradation.py."""
 
-    model_config = ConfigDict(extra='forbid', frozen=True)
+    model_config = ConfigDict(extra='ignore', frozen=True)
 
     resize: Annotated[list[Resampling], Field(min_length=1)] | None = None
     """Resampling methods that compute the LR picture; one is drawn for each sample."""

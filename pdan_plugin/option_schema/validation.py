@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pdan_plugin.errors import RequestError
 from pdan_plugin.option_schema import sections
 from pdan_plugin.option_schema.constructors import Problem, wrong_value
-from pdan_plugin.option_schema.spelling import did_you_mean
+from pdan_plugin.option_schema.spelling import misspelt
 
 _Schema = TypeVar('_Schema', bound=sections.Options)
 
@@ -18,7 +18,7 @@ _Schema = TypeVar('_Schema', bound=sections.Options)
 def check_values(
     schema: type[sections.Options], values: Mapping[str, Any], key: str, due: bool = True
 ) -> list[Problem]:
-    """Missing keys, wrong values and, if the schema forbids them, unknown keys.
+    """Missing keys and wrong values.
 
     Args:
         schema: The keys of the section and their kinds.
@@ -30,7 +30,7 @@ def check_values(
         schema.model_validate(dict(values))
     except ValidationError as error:
         return [
-            Problem(dotted(key, '.'.join(map(str, item['loc']))), _in_words(item, schema))
+            Problem(dotted(key, '.'.join(map(str, item['loc']))), _in_words(item))
             for item in error.errors()
             if due or item['type'] != 'missing'
         ]
@@ -38,13 +38,17 @@ def check_values(
 
 
 def read_section(schema: type[_Schema], values: Mapping[str, Any], label: str) -> _Schema:
-    """The section as an object of its schema. A null key counts as not given.
+    """The section as an object of its schema. A null key counts as not given. Unknown keys are left out.
 
     Raises:
-        RequestError: Lists all problems of the section, each after ``label``.
+        RequestError: Lists all problems of the section, also near-misspellings of its keys, each after ``label``.
     """
     values = {word: value for word, value in values.items() if value is not None}
     problems = check_values(schema, values, '')
+    for word in values:
+        close = None if word in schema.model_fields else misspelt(word, schema.model_fields)
+        if close:
+            problems.append(Problem(word, f"unknown key; did you mean '{close}'?"))
     if problems:
         raise RequestError(
             '\n'.join(f'{label}{": " + problem.key if problem.key else ""}: {problem.text}' for problem in problems)
@@ -57,11 +61,9 @@ def dotted(section: str, word: Any) -> str:
     return f'{section}.{word}' if section and word else section or str(word)
 
 
-def _in_words(item: Any, schema: type[sections.Options]) -> str:
+def _in_words(item: Any) -> str:
     if item['type'] == 'missing':
         return 'missing; it must be given'
-    if item['type'] == 'extra_forbidden':
-        return f'unknown key{did_you_mean(str(item["loc"][-1]), set(schema.model_fields))}'
     if item['type'] == 'together':
         return item['msg']
     context = item.get('ctx', {})

@@ -33,6 +33,8 @@ _SUBJECTS = (
     'sample_seeds',
     'prefetching',
     'structural_similarity',
+    'stock_models',
+    'moved_names',
     'spawned_workers',
     'training_log',
     'training_loop',

@@ -104,7 +104,7 @@ def other_basicsr_commands() -> list[str]:
 def torchvision_functional_tensor() -> None:
     """torchvision 0.17 removed the module. The toolbox uses only its `rgb_to_grayscale`, which is public elsewhere."""
     functional = importlib.import_module('torchvision.transforms.functional')
-    _stand_in(_FUNCTIONAL_TENSOR, {'rgb_to_grayscale': functional.rgb_to_grayscale})
+    stand_in(_FUNCTIONAL_TENSOR, {'rgb_to_grayscale': functional.rgb_to_grayscale})
 
 
 @fix(
@@ -116,7 +116,7 @@ def torchvision_functional_tensor() -> None:
 def scipy_ndimage_filters() -> None:
     """The names moved to `scipy.ndimage`. The old module warns on each access and will be removed."""
     ndimage = importlib.import_module('scipy.ndimage')
-    shim = _stand_in(_SCIPY_FILTERS, {public: getattr(ndimage, public) for public in ndimage.__all__})
+    shim = stand_in(_SCIPY_FILTERS, {public: getattr(ndimage, public) for public in ndimage.__all__})
     setattr(ndimage, 'filters', shim)  # noqa: B010 (a module takes no attributes by type)
 
 
@@ -138,8 +138,8 @@ def _scipy_warns_or_fails() -> bool:
 )
 def distutils_version() -> None:
     """Python 3.12 removed distutils. setuptools provides it, but need not be installed."""
-    version = _stand_in('distutils.version', {'LooseVersion': LooseVersion})
-    _stand_in('distutils', {'__path__': [], 'version': version})
+    version = stand_in('distutils.version', {'LooseVersion': LooseVersion})
+    stand_in('distutils', {'__path__': [], 'version': version})
 
 
 def _has_no_distutils() -> bool:
@@ -152,7 +152,7 @@ def _has_no_distutils() -> bool:
     return False
 
 
-def _stand_in(name: str, content: Mapping[str, Any]) -> types.ModuleType:
+def stand_in(name: str, content: Mapping[str, Any]) -> types.ModuleType:
     """Creates a module and makes it importable under the name."""
     shim = types.ModuleType(name, 'Replaces a module that was removed.')
     vars(shim).update(content)

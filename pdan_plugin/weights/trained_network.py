@@ -18,6 +18,7 @@ from pdan_plugin.errors import RequestError
 from pdan_plugin.option_schema.constructors import find_registered, unknown_name
 from pdan_plugin.option_schema.network_section import build_network
 from pdan_plugin.option_schema.option_file import read_option_file
+from pdan_plugin.plugins import load_plugins
 from pdan_plugin.weights.weights_file import (
     in_float16,
     is_safetensors,
@@ -40,6 +41,7 @@ class NetworkRecord:
         name: name of the training; None if unknown.
         iteration: the iteration at which the weights were saved; None if unknown.
         param_key: 'params_ema' or 'params', or the key that the user chose; None if unknown.
+        plugins: ``plugins`` of its training, which register the network; None for all that are installed.
     """
 
     options: dict[str, Any]
@@ -47,6 +49,7 @@ class NetworkRecord:
     name: str | None = None
     iteration: int | None = None
     param_key: str | None = None
+    plugins: list[str] | None = None
 
     def metadata(self) -> dict[str, str]:
         """The record as texts for a file's metadata; :func:`network_record` reads them."""
@@ -54,6 +57,7 @@ class NetworkRecord:
         return {
             'format_version': str(FORMAT_VERSION),
             'network_g': json.dumps(self.options),
+            **({} if self.plugins is None else {'plugins': json.dumps(self.plugins)}),
             'pdan_plugin': __version__,
             **{key: str(value) for key, value in known.items() if value is not None},
         }
@@ -101,13 +105,15 @@ def load_recorded_network(
 def network_record(weights: Path, option_file: Path | None = None) -> NetworkRecord:
     """Finds the network that a weights file belongs to, for inference: without a deblurring branch.
 
+    Loads the plugins of its training, because one of them may register the network.
+
     ``network_g`` is read from ``option_file``; if that is None, from the metadata that :func:`save_trained_network`
     wrote into a safetensors file, else from the option file in the experiment folder (``experiments/NAME/*.yml`` beside
     ``experiments/NAME/models/``).
 
     Raises:
-        RequestError: there is no such weights file or no option file, ``network_g`` is missing in it, or the metadata
-            cannot be read. The message names the file.
+        RequestError: there is no such weights file or no option file, ``network_g`` is missing in it, a plugin does not
+            load, or the metadata cannot be read. The message names the file.
     """
     refuse_what_is_no_file(weights)
     record = _record_inside(weights) if option_file is None and is_safetensors(weights) else None
@@ -120,7 +126,9 @@ def network_record(weights: Path, option_file: Path | None = None) -> NetworkRec
             option_file,
             name if isinstance(name, str) else None,
             int(iteration[1]) if iteration else None,
+            plugins=options.get('plugins'),
         )
+    load_plugins(record.plugins, str(record.source))
     network = find_registered(ARCH_REGISTRY, record.options['type'])
     if network is None:
         reason = unknown_name(ARCH_REGISTRY, 'arch', record.options['type'])
@@ -172,11 +180,12 @@ def _record_inside(weights: Path) -> NetworkRecord | None:
     try:
         options = _network_options(json.loads(metadata['network_g']), weights)
         iteration = int(metadata['iteration']) if 'iteration' in metadata else None
+        plugins = json.loads(metadata.get('plugins', 'null'))
     except RequestError as error:
         raise RequestError(f'{error} {way_out}') from error
     except (ValueError, RecursionError) as error:
         raise RequestError(f'{weights}: its metadata about the network cannot be read ({error}). {way_out}') from error
-    return NetworkRecord(options, weights, metadata.get('name'), iteration)
+    return NetworkRecord(options, weights, metadata.get('name'), iteration, plugins=plugins)
 
 
 def _option_file_of(weights: Path) -> Path:

@@ -1,9 +1,11 @@
 """The fast pieces compute what their plain form computes, in either layout, forward and backward."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional
 
 from pdan_plugin.archs import fast_layers
@@ -142,3 +144,40 @@ def test_in_use_the_mean_and_the_projection_are_the_same(layout, dtype):
         mean, projected = spatial_mean(features), projection(convolution, features)
         torch.testing.assert_close(mean.float(), features.float().mean((2, 3), keepdim=True), rtol=1e-2, atol=1e-5)
         torch.testing.assert_close(projected, convolution(features))
+
+
+PDANS = [{}, {'attention': 'ca', 'fuse_levels': 0}]
+
+
+def traced(options, picture, layout, gradients):
+    network = PDAN(num_feat=16, num_group=1, num_block=1, deblur_branch=False, **{'fuse_levels': 1, **options}).eval()
+    with torch.set_grad_enabled(gradients):
+        return network, torch.jit.trace(network, picture.contiguous(memory_format=layout), check_trace=False)
+
+
+@pytest.mark.parametrize('options', PDANS)
+@pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize('gradients', [False, True])
+def test_a_tracer_gets_the_plain_form(options, layout, gradients):
+    """Without `out=`, which other programs' converters do not know; the traced network is the same at another size."""
+    network, program = traced(options, torch.rand(1, 3, 20, 28), layout, gradients)
+    written = [node.schema() for node in program.inlined_graph.nodes() if '.out(' in node.schema()]
+    assert written == []
+    other = torch.rand(2, 3, 33, 17)
+    with torch.no_grad():
+        torch.testing.assert_close(program(other), network(other), atol=1e-5, rtol=0)
+        recorded = make_fx(network)(other)
+        torch.testing.assert_close(recorded(other), network(other), atol=1e-5, rtol=0)
+    assert [str(node.target) for node in recorded.graph.nodes if str(node.target).endswith('.out')] == []
+
+
+@pytest.mark.parametrize('options', PDANS)
+def test_openvino_converts_the_traced_network(options):
+    openvino = pytest.importorskip('openvino', reason='pip install openvino')
+    network, program = traced(options, torch.rand(1, 3, 20, 28), torch.contiguous_format, False)
+    model = openvino.convert_model(program, example_input=torch.rand(1, 3, 20, 28))
+    compiled = openvino.compile_model(model, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
+    for size in ((1, 3, 20, 28), (2, 3, 33, 17)):
+        picture = torch.rand(*size)
+        with torch.no_grad():
+            np.testing.assert_allclose(compiled(picture.numpy())[0], network(picture).numpy(), atol=0.1 / 255)

@@ -85,6 +85,49 @@ def test_a_wrong_request_in_the_file_itself(folder, capsys):
     )
 
 
+UNREAD = {'print_network': True, 'save_img': False, 'suffix': None}
+
+
+def test_keys_that_nothing_reads_are_warnings_and_the_run_goes_on(folder, capsys):
+    """As in other projects' files: idle keys, a null where a value has a default, one key twice."""
+    options = {**train_options(), **UNREAD}
+    options['datasets']['train']['task'] = 'SR'
+    options['path']['strict_load_g'] = None
+    path = write_options(folder, options)
+    path.write_text(path.read_text().replace('  resume_state: null\n', '  resume_state: null\n  resume_state: null\n'))
+    for verb in ('check', 'train'):
+        assert cli.main([verb, '-opt', 'small.yml']) == 0
+        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith(f'basicsr {verb}: warning: ')]
+        assert [line.split(': ')[3] for line in lines] == [
+            'resume_state', 'print_network', 'save_img', 'datasets.train.task',
+        ]  # fmt: skip
+    assert (folder / 'experiments/small/models/net_g_2.pth').is_file()
+    before = inside(folder)
+    for verb in ('check', 'train'):
+        assert cli.main([verb, '-opt', 'small.yml', '--strict']) == 2
+        assert '4 problems in the options' in capsys.readouterr().err
+    removed = ['print_network=none', 'save_img=NONE', 'datasets:train:task=~']
+    assert cli.main(['check', '-opt', 'small.yml', '--force_yml', *removed]) == 0
+    assert [line.split(': ')[3] for line in capsys.readouterr().err.splitlines()] == ['resume_state']
+    assert inside(folder) == before
+
+
+def test_check_lists_warnings_beside_what_it_refuses(folder, capsys):
+    write_options(folder, changed({**train_options(), **UNREAD}, 'train.ema_decy', 0.9))
+    assert cli.main(['check', '-opt', 'small.yml']) == 2
+    error = capsys.readouterr().err
+    assert 'small.yml: train.ema_decy: unknown key' in error
+    assert 'warning: small.yml: print_network: SRModel does not read it' in error
+
+
+def test_workers_do_not_repeat_the_warnings(folder):
+    write_options(folder, {**train_options(), **UNREAD, 'dist_params': {'backend': 'gloo', 'nodes': 2}})
+    done = command(folder, 'train', '-opt', 'small.yml', '--nproc', '2')
+    assert done.returncode == 0, done.stderr
+    for key in ('print_network', 'save_img', 'dist_params.nodes'):
+        assert done.stderr.count(f'warning: small.yml: {key}: ') == 1
+
+
 def test_overrides_evaluate_nothing(folder, capsys):
     for value in ("[__import__('os').mkdir('made')]", "__import__('os').mkdir('made')", '!!python/name:os.mkdir'):
         assert cli.main(['train', '-opt', 'small.yml', '--force_yml', f'train:total_iter={value}']) == 2
@@ -338,6 +381,20 @@ def test_plugins_lists_names_with_their_distribution_and_the_fixes(capsys):
     assert ['arch', 'PDAN'] in [row[:2] for row in rows]
     assert ['dataset', 'RealESRGANDataset', 'basicsr.data.realesrgan_dataset', 'basicsr'] in rows
     assert ['torchvision_functional_tensor', 'data/degradations.py:8'] in [row[:2] for row in rows]
+
+
+def test_a_reader_that_has_seen_enough_ends_the_output_quietly(folder):
+    """As `basicsr plugins | head -1`; the pipe holds less than the table."""
+    process = subprocess.Popen(
+        [sys.executable, '-c', 'import sys; from pdan_plugin.commands.main import main; sys.exit(main(["plugins"]))'],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, 'PYTHONPATH': PYTHON_PATH},
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == ''
+    assert process.wait(600) == 141
 
 
 class TestOtherCommandsOfTheName:

@@ -1,6 +1,7 @@
 """What would keep a run from starting is found before anything is written."""
 
 import json
+import sys
 
 import pytest
 import torch
@@ -102,7 +103,17 @@ def test_missing_weights_are_told(is_train):
     options['path']['pretrain_network_g'] = 'experiments/pdan_phase1/models/net_g_latest.pth'
     text = refusal(options, is_train=is_train)
     assert 'my.yml: path.pretrain_network_g: experiments/pdan_phase1/models/net_g_latest.pth does not exist' in text
-    assert 'with the option file that has name: pdan_phase1 creates it' in text
+    assert '`basicsr train` with the option file that has name: pdan_phase1 creates it' in text
+
+
+@pytest.mark.parametrize('root', ['', 'elsewhere/'])
+def test_missing_downloads_are_no_run(root):
+    weights = f'{root}experiments/pretrained_models/ESRGAN/RRDB_x4.pth'
+    text = refusal(changed(train_options(), 'path.pretrain_network_g', weights))
+    assert f'my.yml: path.pretrain_network_g: {weights} does not exist' in text
+    assert 'download RRDB_x4.pth' in text
+    assert 'basicsr train' not in text
+    assert 'basicsr train' not in refusal(changed(train_options(), 'path.pretrain_network_g', 'experiments/net_g.pth'))
 
 
 def test_all_missing_weights_are_told_at_once():
@@ -155,7 +166,7 @@ def test_compiling_without_a_compiler_is_told_before_the_run():
     with inductor_config.patch({'cpp.cxx': (None, 'nowhere/g++')}):
         text = refusal(options)
     assert text.startswith('my.yml: train.compile: true: needs a C++ compiler')
-    assert 'do not compile' in text
+    assert 'install one, or do not compile' in text
 
 
 @pytest.mark.parametrize(('word', 'value'), [('precision', 'bf16'), ('precision', 'fp16'), ('compile', True)])
@@ -171,7 +182,7 @@ def test_what_gpus_that_share_a_process_cannot_do_is_told(monkeypatch, word, val
     check(without(options, f'train.{word}'))
 
 
-SWINIR = {
+WINDOWED = {
     'type': 'SwinIR', 'img_size': 16, 'window_size': 8, 'embed_dim': 12, 'depths': [2], 'num_heads': [2], 'upscale': 4,
     'upsampler': 'pixelshuffledirect',
 }  # fmt: skip
@@ -182,9 +193,9 @@ EDSR = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3}
 @pytest.mark.parametrize(
     ('network', 'val', 'told'),
     [
-        (SWINIR, {'tile': 32, 'tile_overlap': 15}, 'leaves no room for an overlap of 15; expected at least 40'),
-        (SWINIR, {'tile': 40, 'tile_overlap': 15}, None),
-        ({**SWINIR, 'img_size': 12, 'window_size': 6}, {'tile': 32, 'tile_overlap': 13}, 'expected at least 42'),
+        (WINDOWED, {'tile': 32, 'tile_overlap': 15}, 'leaves no room for an overlap of 15; expected at least 40'),
+        (WINDOWED, {'tile': 40, 'tile_overlap': 15}, None),
+        ({**WINDOWED, 'img_size': 12, 'window_size': 6}, {'tile': 32, 'tile_overlap': 13}, 'expected at least 42'),
         (EDSR, {'tile': 32, 'tile_overlap': 15}, None),
         (EDSR, {'tile': 64, 'precision': 'fp16'}, 'precision fp16 is for'),
         (EDSR, {'self_ensemble': True, 'precision': 'fp16'}, 'fp16 is for'),
@@ -200,3 +211,65 @@ def test_tiles_that_the_network_cannot_take_are_told_before_the_run(network, val
         text = refusal(options, is_train=is_train)
         assert text.startswith('my.yml: val: ')
         assert told in text
+
+
+SWINIR = {'type': 'SwinIR', 'upscale': 4, 'img_size': 8, 'window_size': 4, 'embed_dim': 12, 'depths': [1],
+          'num_heads': [2], 'mlp_ratio': 2, 'upsampler': 'pixelshuffledirect'}  # fmt: skip
+RCAN = {'type': 'RCAN', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_group': 1, 'num_block': 1,
+        'squeeze_factor': 16, 'upscale': 4}  # fmt: skip
+
+
+def test_a_network_that_cannot_train_is_refused():
+    """RCAN's attention has num_feat // squeeze_factor features: none."""
+    text = refusal({**train_options(), 'network_g': RCAN})
+    assert text.startswith('my.yml: network_g: ')
+    check({**train_options(), 'network_g': {**RCAN, 'squeeze_factor': 4}})
+
+
+def test_a_crop_that_no_window_divides_is_refused():
+    options = {**train_options(), 'network_g': SWINIR, 'model_type': 'RestorationModel'}
+    check(options)
+    text = refusal(changed(options, 'datasets.train.gt_size', 24))
+    assert 'my.yml: network_g: a training step on crops of 6x6 fails' in text
+
+
+@pytest.mark.parametrize('is_train', [True, False])
+def test_pictures_that_no_window_divides_need_a_model_that_extends_them(tmp_path, is_train):
+    """The validation's pictures are 32x24; windows of 5 do not fit them."""
+    options = train_options() if is_train else test_options()
+    options |= {'network_g': {**SWINIR, 'window_size': 5, 'img_size': 10}, 'path': {}}
+    if is_train:
+        options['datasets']['train']['gt_size'] = 40
+    text = refusal(options, is_train=is_train)
+    assert 'my.yml: network_g: it cannot restore the pictures of ' in text
+    assert '32x24' in text
+    assert 'RestorationModel' in text
+    for model in ('SwinIRModel', 'RestorationModel'):
+        check({**options, 'model_type': model}, is_train=is_train)
+
+
+def test_a_network_of_another_scale_or_shape_is_refused():
+    options = {**train_options(), 'network_g': {'type': 'SRVGGNetCompact', 'upscale': 4, 'num_feat': 8, 'num_conv': 1}}
+    check(options)
+    options['network_g']['num_out_ch'] = 1
+    assert "my.yml: network_g: " in refusal(options)
+
+
+def test_a_discriminator_of_another_size_is_refused():
+    options = {**train_options(), 'model_type': 'SRGANModel'}
+    options['network_d'] = {'type': 'VGGStyleDiscriminator', 'num_in_ch': 3, 'num_feat': 4, 'input_size': 128}
+    options['train'] |= {'optim_d': {'type': 'Adam', 'lr': 1e-4}, 'gan_opt': {'type': 'GANLoss', 'gan_type': 'vanilla'}}
+    assert 'network_d' in refusal(options)
+    options['network_d'] = {'type': 'UNetDiscriminatorSN', 'num_in_ch': 3, 'num_feat': 4}
+    check(options)
+
+
+@pytest.mark.parametrize(('package', 'section'), [('wandb', {'wandb': {'project': 'mine'}}), ('tensorboard', {})])
+def test_a_logger_that_is_not_installed_is_refused(monkeypatch, package, section):
+    """The packages are hidden."""
+    options = train_options()
+    options['logger'] |= {'use_tb_logger': True, **section}
+    monkeypatch.setitem(sys.modules, package, None)
+    text = refusal(options)
+    assert text.startswith('my.yml: logger.')
+    assert f'pip install {package}' in text

@@ -127,6 +127,22 @@ def test_integers_and_nothing_are_refused(pred):
         HPEMLoss()(pred, pred)
 
 
+@pytest.mark.parametrize('normalize', ['all', 'hard'])
+def test_the_frames_of_a_clip_are_ranked_each_on_its_own(normalize):
+    """The mean over the frames as separate pictures; the second frame's errors are all larger than the first's."""
+    pred, target = torch.rand(2, 3, 3, 6, 8, requires_grad=True), torch.rand(2, 3, 3, 6, 8)
+    clips = pred * torch.tensor([1.0, 10.0, 2.0]).view(1, 3, 1, 1, 1)
+    loss = HPEMLoss(hard_ratio=0.3, normalize=normalize)
+    frames = torch.stack([loss(clips[n, t][None], target[n, t][None]) for n in range(2) for t in range(3)])
+    assert loss(clips, target).item() == pytest.approx(frames.mean().item(), rel=1e-6)
+    expected = torch.autograd.grad(frames.mean(), pred, retain_graph=True)[0]
+    found = torch.autograd.grad(loss(clips, target), pred, retain_graph=True)[0]
+    torch.testing.assert_close(found, expected)
+    each = HPEMLoss(hard_ratio=0.3, normalize=normalize, reduction='none')(clips, target)
+    assert each.shape == clips.shape
+    assert each.mean().item() == pytest.approx(frames.mean().item(), rel=1e-6)
+
+
 def test_shapes_that_differ_are_told():
     with pytest.raises(ValueError, match=r'\(1, 3, 4, 4\).*\(1, 3, 4, 5\)'):
         HPEMLoss()(torch.rand(1, 3, 4, 4), torch.rand(1, 3, 4, 5))

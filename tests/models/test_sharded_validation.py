@@ -6,6 +6,7 @@ from copy import deepcopy
 import pytest
 import torch
 from basicsr.models import build_model
+from basicsr.models.swinir_model import SwinIRModel
 from gloo_ranks import answers_of_ranks
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -68,6 +69,25 @@ def test_the_toolboxs_suffix_is_kept(model_opt, tmp_path):
     opt['val']['suffix'] = 'x4'
     validate(opt)
     assert os.path.exists(tmp_path / 'visualization/held-out/000_00000000_x4.png')
+
+
+@pytest.mark.parametrize('is_train', [True, False])
+def test_a_network_of_windows_gets_pictures_it_accepts(model_opt, is_train):
+    """SwinIR accepts multiples of its windows: as in the toolbox's SwinIRModel, without being asked."""
+    torch.manual_seed(0)
+    opt = model_opt('RestorationModel', 'SwinIR', is_train=is_train)
+    model = RestorationModel(opt)
+    picture = torch.rand(1, 3, 13, 18)
+    model.is_validating, was_training = True, model.net_g.training
+    model.feed_data({'lq': picture})
+    model.test()
+    assert model.output.shape == (1, 3, 52, 72)
+    stock = SwinIRModel(deepcopy(opt) | {'model_type': 'SwinIRModel', 'is_train': False})
+    stock.net_g.load_state_dict(model.get_bare_model(model.net_g).state_dict())
+    stock.lq = picture
+    stock.test()
+    torch.testing.assert_close(model.output, stock.output, atol=2e-6, rtol=0)
+    assert model.net_g.training is was_training
 
 
 def normalised(opt, train_rank=None):

@@ -3,7 +3,7 @@
 import pytest
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.option_schema.option_file import read_option_file
+from pdan_plugin.option_schema.option_file import load_option_file, read_option_file
 
 
 @pytest.fixture
@@ -35,6 +35,22 @@ def test_what_is_not_a_float_stays_what_it_was(written):
 def test_a_key_written_twice_is_refused_with_both_lines(written):
     with pytest.raises(RequestError, match=r"'lr' is written twice \(first on line 2\)(.|\n)*line 4"):
         read_option_file(written('train:\n  lr: 1\n  total_iter: 5\n  lr: 2\n'))
+
+
+@pytest.mark.parametrize('value', ['~', 'experiments/x.pth', '{type: Adam, lr: 1e-4}', '[1, 2]'])
+def test_a_key_written_twice_with_one_value_is_a_warning(written, value):
+    text = f'path:\n  resume_state: {value}\n  strict_load_g: true\n  resume_state: {value}\n'
+    read = load_option_file(written(text))
+    assert list(read.options['path']) == ['resume_state', 'strict_load_g']
+    (warning,) = read.repeated()
+    assert (warning.key, warning.is_warning) == ('resume_state', True)
+    assert 'lines 2 and 4' in warning.text
+
+
+@pytest.mark.parametrize(('one', 'other'), [('1', 'true'), ('1', '1.0'), ("'1'", '1'), ('~', 'x'), ('[1]', '[1, 2]')])
+def test_a_key_written_twice_with_values_of_two_kinds_is_refused(written, one, other):
+    with pytest.raises(RequestError, match="'lr' is written twice"):
+        read_option_file(written(f'lr: {one}\nlr: {other}\n'))
 
 
 def test_anchors_are_copies_and_merges_may_repeat_a_key(written):
@@ -85,6 +101,17 @@ def test_overrides_reach_every_depth(written):
         'use_hflip': True,
     }
     assert options['name'] is None
+
+
+@pytest.mark.parametrize(
+    ('text', 'value'),
+    [('{}x4', '{}x4'), ('{:08d}_x4', '{:08d}_x4'), ('{0}_lq', '{0}_lq'), ('lq_{}', 'lq_{}'), ("'{}x4'", '{}x4'),
+     ('{}', {}), ('{a: 1}', {'a': 1}), ('[{}, {}]', [{}, {}]), ('{type: L1Loss}', {'type': 'L1Loss'})],
+)  # fmt: skip
+def test_a_template_of_file_names_is_text(written, text, value):
+    assert read_option_file(written(OPTIONS), [f'datasets:train:filename_tmpl={text}'])['datasets']['train'][
+        'filename_tmpl'
+    ] == value
 
 
 def test_overrides_are_not_evaluated(written, tmp_path, monkeypatch):

@@ -20,6 +20,17 @@ def check(options, is_train=True):
     check_options(options, 'my.yml', is_train=is_train)
 
 
+def warned(options, is_train=True) -> list[str]:
+    """The warnings of a file that passes; with ``strict`` they are what it is refused for."""
+    lines: list[str] = []
+    check_options(options, 'my.yml', is_train=is_train, warn=lines.append)
+    if lines:
+        with pytest.raises(RequestError) as refused:
+            check_options(options, 'my.yml', is_train=is_train, strict=True)
+        assert str(refused.value).splitlines()[1:] == lines
+    return lines
+
+
 def refusal(options, is_train=True) -> str:
     with pytest.raises(RequestError) as refused:
         check(options, is_train)
@@ -152,7 +163,6 @@ def test_the_toolbox_s_other_models_pass_with_all_their_words(text, tmp_path):
         ('datasets.train.io_backend.typ', 'disk', 'datasets.train.io_backend.typ'),
         ('datasets.vall', {}, "datasets.vall: unknown phase; did you mean 'val'?"),
         ('path.pretrain_netwrok_g', 'x.pth', "did you mean 'pretrain_network_g'?"),
-        ('path.models', 'x', 'path.models: the toolbox sets this folder itself'),
         ('val.save_imgs', True, 'val.save_imgs'),
         ('logger.print_frq', 1, "did you mean 'print_freq'?"),
         ('logger.wandb.projct', 'x', "logger.wandb.projct: unknown key, the toolbox does not read it; did you mean "
@@ -240,7 +250,8 @@ def test_a_scale_against_the_network_s_even_its_default_is_told(network):
 
 
 def test_a_crop_the_scale_does_not_divide_is_told():
-    assert 'multiple of scale 4, such as 28' in refusal(changed(train_options(), 'datasets.train.gt_size', 30))
+    text = refusal(changed(train_options(), 'datasets.train.gt_size', 30))
+    assert 'expected a multiple of scale 4, such as 28' in text
 
 
 class TestOwnModels:
@@ -301,8 +312,8 @@ class TestOwnModels:
             check(changed(self.options(), key, value))
         assert f'my.yml: {key}: found' in (text := refusal(changed(options, key, wrong)))
         assert expected in text
-        text = refusal(changed(train_options(), key, values[0]))
-        assert f'my.yml: {key}: SRModel does not read it; it is read by model_type RestorationModel, ' in text
+        (line,) = warned(changed(train_options(), key, values[0]))
+        assert line.startswith(f'my.yml: {key}: SRModel does not read it; it is read by model_type RestorationModel, ')
 
     def test_the_engine_s_options_are_told_when_misspelt(self):
         options = {**train_options(), 'model_type': 'RestorationModel'}
@@ -318,7 +329,8 @@ class TestOwnModels:
     def test_a_test_takes_its_own_precision(self):
         options = {**test_options(), 'model_type': 'RestorationModel'}
         check(changed(options, 'val.precision', 'bf16'), is_train=False)
-        assert 'SRModel does not read it' in refusal(changed(test_options(), 'val.precision', 'bf16'), is_train=False)
+        (line,) = warned(changed(test_options(), 'val.precision', 'bf16'), is_train=False)
+        assert 'val.precision: SRModel does not read it' in line
 
     def test_options_of_a_validation_that_need_another_are_told(self):
         options = {**test_options(), 'model_type': 'RestorationModel'}
@@ -329,10 +341,15 @@ class TestOwnModels:
         assert 'set save_img: true' in refusal(changed(options, 'val.save_img', False), is_train=False)
 
     def test_the_toolbox_s_model_reads_none_of_them(self):
-        text = refusal({**self.options(deblur_branch=False), 'model_type': 'SRModel'})
-        for key in ('deblur_opt', 'precision', 'channels_last', 'scheduler.type'):
-            assert f'train.{key}: ' in text
-        assert 'it is read by model_type RestorationModel, DualRegressionModel, DualSupervisionModel' in text
+        lines: list[str] = []
+        options = {**self.options(deblur_branch=False), 'model_type': 'SRModel'}
+        with pytest.raises(RequestError) as refused:
+            check_options(options, 'my.yml', is_train=True, warn=lines.append)
+        for key in ('deblur_opt', 'scheduler.type'):
+            assert f'train.{key}: ' in str(refused.value)
+        for key, line in zip(('precision', 'channels_last'), lines, strict=True):
+            assert f'train.{key}: ' in line
+            assert 'it is read by model_type RestorationModel, DualRegressionModel, DualSupervisionModel' in line
 
     @pytest.mark.parametrize(
         ('key', 'value'),

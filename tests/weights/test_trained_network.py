@@ -114,3 +114,54 @@ def test_a_file_of_another_kind_is_not_asked_for_its_network(tmp_path):
     cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(RequestError, match=r'a\.png cannot be read as a weights file'):
         load_trained_network(tmp_path / 'a.png')
+
+
+THEIRS = """
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import nn
+@ARCH_REGISTRY.register()
+class TheirNet(nn.Module):
+    def __init__(self, features: int = 4, bias: bool = True):
+        super().__init__()
+        first = nn.Conv2d(3, features, 3, padding=1, bias=bias)
+        self.layers = nn.Sequential(first, nn.Conv2d(features, 3, 3, padding=1))
+    def forward(self, x):
+        return x + self.layers(x)
+"""
+
+
+def test_the_plugins_of_the_option_file_build_the_network(python, tmp_path):
+    """What `train` prints as the next command works for another project's network; so does its export."""
+    models = tmp_path / 'experiments/theirs/models'
+    models.mkdir(parents=True)
+    (tmp_path / 'their_archs.py').write_text(THEIRS)
+    options = {'network_g': {'type': 'TheirNet', 'features': None}, 'plugins': ['their_archs'], 'name': 'theirs'}
+    (models.parent / 'theirs.yml').write_text(yaml.safe_dump(options))
+    first, last = torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.Conv2d(4, 3, 3, padding=1)
+    state = torch.nn.Sequential(first, last).state_dict()
+    torch.save({'params': {f'layers.{name}': value for name, value in state.items()}}, models / 'net_g_latest.pth')
+    picture = data.astronaut()[:32, :40]
+    cv2.imwrite(str(tmp_path / 'in.png'), picture[:, :, ::-1])
+    done = python(
+        'import sys\n'
+        'from pathlib import Path\n'
+        'from pdan_plugin import prepare_toolbox\n'
+        'from pdan_plugin.commands.main import main\n'
+        'from pdan_plugin.weights.network_export import export_network\n'
+        'prepare_toolbox()\n'
+        'weights = "experiments/theirs/models/net_g_latest.pth"\n'
+        'if sys.argv[1] == "export":\n'
+        '    export_network(Path(weights), Path("lone.safetensors"))\n'
+        '    weights = "lone.safetensors"\n'
+        'sys.exit(main(["restore", "in.png", "-o", sys.argv[1], "-w", weights]))\n',
+        'restored',
+    )
+    assert done.returncode == 0, done.stderr
+    x = torch.from_numpy(picture.astype(np.float32) / 255).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        expected = (x + last(first(x)))[0].permute(1, 2, 0).clamp(0, 1).mul(255).round().numpy()[:, :, ::-1]
+    np.testing.assert_allclose(cv2.imread(str(tmp_path / 'restored/in.png')), expected, atol=1)
+    script = (tmp_path / 'script.py').read_text()
+    done = python(script, 'export')
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(cv2.imread(str(tmp_path / 'export/in.png')), expected, atol=1)
