@@ -155,7 +155,7 @@ def check_keywords(
 def takes_null(target: Callable[..., Any], parameter: inspect.Parameter) -> bool:
     """Whether None may say something to a parameter. Unknown without an annotation, except for a number of the toolbox
     or this package: they have no parameter in which None replaces a number."""
-    hint = _type_hints(target).get(parameter.name)
+    hint = type_hints(target).get(parameter.name)
     if hint is not None:
         return _fits(hint, None)
     return not (is_own(target) and isinstance(parameter.default, (bool, int, float)))

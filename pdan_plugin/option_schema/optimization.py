@@ -91,7 +91,7 @@ def _builds(model: Any, name: str) -> bool:
 
 def find_scheduler(name: Any) -> type | None:
     """The class of a scheduler that the toolbox or this package builds; None for another name."""
-    return PlateauSchedule if name == 'ReduceLROnPlateau' else _SCHEDULERS.get(name)
+    return PlateauSchedule if name == 'ReduceLROnPlateau' else SCHEDULERS.get(name)
 
 
 def check_scheduler(values: Any, key: str, model: Any) -> list[Problem]:
