@@ -81,7 +81,7 @@ def test_pictures_of_another_scale_are_told_by_the_first_sample():
     options['datasets']['test']['dataroot_gt'] = 'lq'
     text = refusal(options, is_train=False)
     assert 'the first sample is 32x24 in lq and 32x24 in gt' in text
-    assert 'expected gt 2 times lq' in text
+    assert 'expected gt 2 times as large as lq' in text
 
 
 def test_an_option_the_data_set_misses_is_named():
