@@ -80,10 +80,10 @@ def check_data(
             require_challenge_frames(dataset)
         if is_test:
             require_distinct_results(dataset)
-    with as_request(f'{path}: {key}'):
-        check_pictures(dataset, values)
     if 'num_frame' in values and values['phase'] != 'train':
         # a sample of a video data set is a whole clip, too much to read here
+        with as_request(f'{path}: {key}'):
+            check_pictures(dataset, values)
         return DataFacts(values['phase'], values['type'], samples, None, None)
     with as_request(f'{path}: {key}: the first sample cannot be read'):
         sample = dataset[0]
@@ -94,6 +94,8 @@ def check_data(
             f'({sample.get("lq_path")}); expected gt {scale} times as large as lq, by scale: {scale}. Set scale: (and '
             "network_g's upscale) to the scale of the data, or give data of that scale"
         )
+    with as_request(f'{path}: {key}'):
+        check_pictures(dataset, values)
     return DataFacts(values['phase'], values['type'], samples, lq, gt)
 
 
