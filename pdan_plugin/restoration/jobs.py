@@ -20,9 +20,9 @@ from pdan_plugin.media.picture_files import (
 )
 from pdan_plugin.media.picture_writing import WRITTEN_SUFFIXES
 from pdan_plugin.media.pyav import import_av
+from pdan_plugin.media.video_containers import WRITTEN_VIDEO_SUFFIXES, sound_for_other_suffix
 from pdan_plugin.media.video_source import (
     VIDEO_SUFFIXES,
-    WRITTEN_VIDEO_SUFFIXES,
     VideoFileError,
     VideoHeader,
     read_video_header,
@@ -134,16 +134,12 @@ def _header(source: Path, kind: Literal['picture', 'video']) -> PictureHeader | 
 
 def _refuse_lost_sound(job: Job, header: VideoHeader) -> None:
     ending = job.target.suffix.lower()
-    refused = [stream for stream in header.refused[ending] if stream.type == 'audio']
-    if refused:
+    refused = sound_for_other_suffix(header.refused, ending)
+    if refused and header.suffix != ending:
         raise RequestError(
             f'{job.target}: the sound of {job.source} ({refused[0].codec}) cannot be copied into '
-            f'{job.target.suffix}. Give an output that ends in {_other(ending)}.'
+            f'{job.target.suffix}. Give an output that ends in {header.suffix}.'
         )
-
-
-def _other(suffix: str) -> str:
-    return next(each for each in WRITTEN_VIDEO_SUFFIXES if each != suffix)
 
 
 def _plan_folder(source: Path, output: Path) -> Plan:
