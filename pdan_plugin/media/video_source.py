@@ -209,14 +209,23 @@ def upright_rgb(frame: VideoFrame, video: SourceVideo, packed: str) -> NDArray[A
     Raises:
         VideoFileError: The frame has another size than the video, or an unknown matrix.
     """
+    matrix = refuse_other_form(frame, video)
+    pixels = to_rgb(frame, packed, MATRICES.get(matrix, _BT709), _color_range(frame)).to_ndarray()
+    return upright(pixels, video.orientation)
+
+
+def refuse_other_form(frame: VideoFrame, video: SourceVideo) -> int:
+    """H.273's number of a frame's matrix, 0 for RGB.
+
+    Raises:
+        VideoFileError: The frame has another size than the video, or an unknown matrix.
+    """
     if (frame.width, frame.height) != (video.width, video.height):
         raise VideoFileError(
             f'changes its size from {video.width}x{video.height} to {frame.width}x{frame.height}; cut the video where '
             'the size changes'
         )
-    matrix = _matrix(frame, video.upright_size[0])
-    pixels = to_rgb(frame, packed, MATRICES.get(matrix, _BT709), _color_range(frame)).to_ndarray()
-    return upright(pixels, video.orientation)
+    return _matrix(frame, video.upright_size[0])
 
 
 def _matrix(frame: VideoFrame, height: int) -> int:
