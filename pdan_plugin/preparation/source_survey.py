@@ -16,7 +16,8 @@ from tqdm import tqdm
 from pdan_plugin.data.frame_sources import FrameArchive
 from pdan_plugin.data.reds_layout import CLIPS, Kind, find_set, published_split
 from pdan_plugin.errors import RequestError, first_of, some_of
-from pdan_plugin.media.video_source import VIDEO_SUFFIXES, describe_video, open_video, refuse_other_form
+from pdan_plugin.media.file_kinds import has_video_content, is_video_file
+from pdan_plugin.media.video_source import describe_video, open_video, refuse_other_form
 from pdan_plugin.preparation.source_clips import (
     FRAME_SUFFIXES,
     ArchivedFrames,
@@ -89,8 +90,10 @@ def _in_folder(source: Path, split: str, name: str, say: Callable[[str], None]) 
         _refuse_missing_parts(zips, name)
         return _reported_as_reds(_archived(zips, name), split, say)
     frames = _files(source, FRAME_SUFFIXES)
-    videos = [source / each for each in _files(source, VIDEO_SUFFIXES)]
+    videos = _video_files(source)
     folders = [folder for folder in _subfolders(source) if _files(folder, FRAME_SUFFIXES)]
+    if frames or folders:  # a name alone makes no video of a file beside frames
+        videos = [video for video in videos if has_video_content(video)]
     kinds = [kind for kind, some in (('frames', frames), ('videos', videos), ('folders of frames', folders)) if some]
     if not kinds:
         raise RequestError(f'{source}: no clip here; {_WHAT_IS_EXPECTED.format(name=name)}')
@@ -130,6 +133,16 @@ def _files(folder: Path, suffixes: Sequence[str]) -> list[str]:
     return sorted(
         name for name in os.listdir(folder) if os.path.splitext(name)[1].lower() in suffixes and name[0] != '.'
     )
+
+
+def _video_files(folder: Path) -> list[Path]:
+    """The videos in a folder, without hidden ones."""
+    files = (folder / name for name in sorted(os.listdir(folder)) if name[0] != '.')
+    return [
+        file
+        for file in files
+        if file.suffix.lower() not in FRAME_SUFFIXES and not file.is_dir() and is_video_file(file)
+    ]
 
 
 def _subfolders(folder: Path) -> list[Path]:
