@@ -64,26 +64,30 @@ class Timeline:
     _positions: dict[int, _Position] = field(default_factory=dict)
     _latest: Fraction | None = None
 
-    def continue_times(self, packet: Packet) -> None:
-        """Shifts the times of the next packet in the file, of any stream."""
+    def continue_times(self, packet: Packet) -> bool:
+        """Shifts the times of the next packet in the file, of any stream; returns whether its stream has jumped."""
         time = packet.dts if packet.dts is not None else packet.pts
         if time is None:
-            return
+            return False
         base = Fraction(packet.time_base)
         decoded, shown = time * base, (time if packet.pts is None else packet.pts) * base
         end = shown + (packet.duration or 0) * base
+        has_jumped = False
         if packet.stream.type == 'subtitle':
             part = self._part_of_subtitle(shown)
         else:
             position = self._positions.setdefault(packet.stream.index, _Position(self._parts[-1]))
+            before = position.part
             self._follow(position, decoded, shown, is_sorted=self.may_jump and packet.dts is not None)
             part = position.part
+            has_jumped = part is not before
             position.decoded, position.end = decoded, end
             part.end = end if part.end is None else max(part.end, end)
             self._latest = end + part.shift if self._latest is None else max(self._latest, end + part.shift)
         ticks = round(part.shift / base)
         packet.pts = None if packet.pts is None else packet.pts + ticks
         packet.dts = None if packet.dts is None else packet.dts + ticks
+        return has_jumped
 
     def _follow(self, position: _Position, decoded: Fraction, shown: Fraction, *, is_sorted: bool) -> None:
         """Moves a stream into the newest part, or a new one, if its packet does not continue the stream's own."""

@@ -126,7 +126,8 @@ class CarriedOver:
     def lost_in(self, result: Path) -> list[str]:
         """Notes on what the finished result lacks."""
         with open_container(result) as written:
-            there = {key.lower() for key in written.metadata}
+            holders = (written, *written.streams)  # a timecode becomes a stream of its own
+            there = {key.lower() for holder in holders for key in holder.metadata}
             lost = [f'the tag {tag}' for tag in self.tags if tag.lower() not in there]
             missing = self.chapters - len(chapters_of(written) or ())
             lost += [f'{missing} of its {self.chapters} chapters'] if missing > 0 else []

@@ -72,12 +72,15 @@ class FrameReader:
                 packet = None
             if packet is None:
                 break
-            self.timeline.continue_times(packet)
+            has_jumped = self.timeline.continue_times(packet)
             if packet.stream.index != self.stream.index:
                 if packet.size:
                     self._reach(((packet.pts or 0) + (packet.duration or 0)) * Fraction(packet.time_base))
                     yield packet
                 continue
+            if has_jumped:  # what the decoder still holds belongs to the recording before
+                yield from self._decoded(av, None)
+                self.stream.codec_context.flush_buffers()
             yield from self._decoded(av, packet)
         yield from self._decoded(av, None)
         yield from self._missing(None)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # ITU-T H.273's number of a matrix between RGB and YCbCr -> swscale's number
 MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
 _RGB, _UNSPECIFIED, _BT709, _BT601 = 0, 2, 1, 6
+_HIGHEST_RATE = 1000  # FFmpeg takes the ticks of a raw DV file for its mean rate, 60000
 _HD_HEIGHT = 720  # players assume BT.709 for an untagged video from this height on
 
 
@@ -168,7 +169,8 @@ def describe_video(container: InputContainer) -> SourceVideo:
     av = import_av()
     stream = picture_stream(container)
     frame = _first_frame(av, container, stream)
-    rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+    rates = (stream.average_rate, stream.guessed_rate)
+    rate = next((Fraction(each) for each in rates if each and each <= _HIGHEST_RATE), Fraction(25))
     time_base = Fraction(stream.time_base or Fraction(1, 1000))
     ends = stream.duration * time_base if stream.duration else Fraction(container.duration or 0, av.time_base)
     display_matrix = side_data_of(frame, 'DISPLAYMATRIX')
@@ -187,7 +189,7 @@ def describe_video(container: InputContainer) -> SourceVideo:
         primaries=primaries,
         transfer=transfer,
         pixel_aspect=1 / aspect if is_sideways(orientation) else aspect,
-        rate=Fraction(rate),
+        rate=rate,
         time_base=time_base,
         frames=stream.frames or round(ends * rate),
         may_be_transparent=may_be_transparent,
