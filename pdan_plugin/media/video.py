@@ -104,32 +104,37 @@ def restore_video(
         raise VideoFileError(str(header.problem))
     video, suffix = header.video, target.suffix.lower()
     try:
-        with (
-            written_whole(target) as unfinished,
-            open_video(source) as container,
-            open_container(str(unfinished), 'w', options=_muxing(suffix)) as output,
-        ):
-            writer = _Writer(av, video, restorer, container, output, header.refused, suffix, on_tile)
-            for item in writer.reader:
-                if not isinstance(item, TimedFrame):
-                    writer.copy(item)
-                    continue
-                try:
-                    writer.add(item)
-                except VideoFileError as error:
-                    if writer.outcome.frames == 0:
-                        raise
-                    writer.end_early(item, str(error))
-                    break
-                if on_frame is not None:
-                    on_frame(writer.outcome.frames, video.frames)
-            outcome = writer.finish()
+        with written_whole(target) as unfinished:
+            with (
+                open_video(source) as container,
+                open_container(str(unfinished), 'w', options=_muxing(suffix)) as output,
+            ):
+                writer = _Writer(av, video, restorer, container, output, header.refused, suffix, on_tile)
+                _restore_frames(writer, video.frames, on_frame)
+                outcome = writer.finish()
+            outcome.notes += writer.carried.lost_in(unfinished)
     except av.FFmpegError as error:
         if isinstance(error, OSError) and error.errno:
             raise OSError(error.errno, f'cannot be written: {error.strerror}', str(target)) from error
         raise VideoFileError(f'cannot be written as {target.suffix}: {error}') from error
-    outcome.notes += writer.carried.lost_in(target)
     return outcome
+
+
+def _restore_frames(writer: _Writer, total: int, on_frame: Callable[[int, int], None] | None) -> None:
+    """Restores and copies up to the end, or up to a frame that cannot be part of the result."""
+    for item in writer.reader:
+        if not isinstance(item, TimedFrame):
+            writer.copy(item)
+            continue
+        try:
+            writer.add(item)
+        except VideoFileError as error:
+            if writer.outcome.frames == 0:
+                raise
+            writer.end_early(item, str(error))
+            return
+        if on_frame is not None:
+            on_frame(writer.outcome.frames, total)
 
 
 class _Writer:
@@ -166,7 +171,7 @@ class _Writer:
         self._steps = {each.index: int(suffix == '.mp4' and each.type == 'audio') for each in kept}
         output.start_encoding()  # writes the header; the time bases of the result are known from here on
         self._copied_up_to: dict[int, int] = {}  # time of decoding of the last packet, in ticks of the copy
-        self._given_up: set[int] = set()  # copied streams of which a packet could not be written
+        self._damaged: dict[int, list[Fraction]] = {}  # index of a copied stream -> times of packets that were left out
         self._lost: set[str] = set()
         self._is_cut = False
         self._good: VideoFrame | None = None
@@ -191,10 +196,8 @@ class _Writer:
         self._encode(item)
 
     def copy(self, packet: Any) -> None:
-        """Writes a packet of sound or subtitles; a stream of which one cannot be written ends there."""
+        """Writes a packet of sound or subtitles, or leaves it out if it is damaged."""
         index = packet.stream.index
-        if index in self._given_up:
-            return
         copy = self._copies[index]
         base, copied_base = Fraction(packet.time_base), Fraction(copy.time_base or packet.time_base)
 
@@ -215,10 +218,7 @@ class _Writer:
         except self._av.FFmpegError as error:
             if error.errno != errno.EINVAL and not isinstance(error, self._av.InvalidDataError):
                 raise  # the disk is full, for example
-            self._given_up.add(index)
-            self.outcome.problems.append(
-                f'{copy.type} stream {index} cannot be copied from {self._seconds(at * base)} on: {error.strerror}'
-            )
+            self._damaged.setdefault(index, []).append(at * base)
 
     def finish(self) -> VideoOutcome:
         if self._good is None:
@@ -237,6 +237,11 @@ class _Writer:
         if interlaced:
             self.outcome.notes.append(f'{interlaced} frames are interlaced: deinterlaced, one frame for each')
         self.outcome.notes += [f'left out: {what}' for what in sorted(self._lost)]
+        for index, times in self._damaged.items():
+            self.outcome.problems.append(
+                f'{len(times)} packets of {self._copies[index].type} stream {index} are damaged and left out, the '
+                f'first at {self._seconds(times[0])}'
+            )
         self._report_jumps()
         if not self._is_cut:
             self._report_early_end()

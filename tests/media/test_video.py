@@ -337,13 +337,13 @@ def test_an_interlaced_video_is_deinterlaced_and_told(tmp_path):
         assert np.abs(picture - interlaced_view(number, 'tff')).mean() > 12
 
 
-def make_recording(path, *, count=25, sound=True, start=0.0, first=0, height=HEIGHT, width=WIDTH):
-    """A transport stream: ``count`` frames of 40 ms with B-frames, and MP2."""
+def make_recording(path, *, count=25, sound=True, codec='mp2', start=0.0, first=0, height=HEIGHT, width=WIDTH):
+    """A transport stream: ``count`` frames of 40 ms with B-frames, and a tone."""
     with av.open(str(path), 'w', format='mpegts', options={'output_ts_offset': str(start)}) as output:
         options = {'flags': '+qscale', 'global_quality': '236', 'bf': '2'}
         stream = output.add_stream('mpeg2video', rate=25, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, 'yuv420p'
-        tones = add_tones(output, 1, count * 0.04, codec='mp2') if sound else []
+        tones = add_tones(output, 1, count * 0.04, codec=codec) if sound else []
         for number in range(count):
             output.mux(stream.encode(av.VideoFrame.from_ndarray(view(first + number, height, width), format='rgb24')))
         output.mux(stream.encode(None))
@@ -400,6 +400,23 @@ def test_a_size_that_changes_keeps_what_is_finished(tmp_path, sound):
     assert len(outcome.problems) == 1
     assert 'changes its size from 64x48 to 64x32; cut the video where the size changes (at 1.' in outcome.problems[0]
     assert len(read(tmp_path / 'out.mp4')[0]) == 25
+
+
+@pytest.mark.parametrize('ending', ['.mp4', '.mkv'])
+def test_damaged_sound_costs_its_packets_alone(tmp_path, ending):
+    source = make_recording(tmp_path / 'in.ts', codec='aac', count=50)
+    whole = read(source)[2]
+    content = bytearray(source.read_bytes())
+    for at in range(int(0.4 * len(content)) // 188 * 188, int(0.6 * len(content)), 188):
+        if content[at + 1] & 0x1F == 1 and content[at + 2] == 1:  # a packet of the second stream
+            content[at + 20 : at + 188] = bytes(168)
+    source.write_bytes(content)
+    outcome = restore_video(restorer(1), source, tmp_path / f'out{ending}')
+    assert outcome.frames == 50
+    assert any('packets of audio stream 1 are damaged and left out, the first at' in each for each in outcome.problems)
+    times, _, sound = read(tmp_path / f'out{ending}')
+    assert len(times) == 50
+    assert len(whole) // 2 < len(sound) < len(whole)
 
 
 def make_with_tones(path, count=2, prepare=lambda streams: None):
