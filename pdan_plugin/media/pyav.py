@@ -6,6 +6,8 @@ It checks for features, never for version numbers.
 release   change
 ========  ======================================================================================
 14.4      frames have a ``duration``
+16        containers have ``chapters``, results ``add_attachment``. A template without a decoder raises a ValueError;
+          before, the process crashes
 17        frames have ``color_primaries`` and ``color_trc``; conversions fail on reserved values of them (fixed in 18).
           A conversion always uses the given matrix and range; before, only if those of source and target differ
 18        conversions accept BT.2020 by name; all releases accept its number, except 17, which uses the frame's tag
@@ -16,17 +18,22 @@ release   change
 
 from __future__ import annotations
 
+from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pdan_plugin.errors import RequestError
 
 if TYPE_CHECKING:
+    from av.container import InputContainer, OutputContainer
+    from av.stream import Stream
     from av.video.codeccontext import VideoCodecContext
     from av.video.frame import VideoFrame
 
 _UNSPECIFIED = 2  # in ITU-T H.273
 _BT709, _BT601, _BT2020 = 1, 5, 9  # swscale's numbers for matrices
 _FULL_RANGE = 2
+_TIMES_MAY_JUMP = 0x200  # FFmpeg's AVFMT_TS_DISCONT
 # bicubic, accurate rounding, full chroma interpolation: without these every picture becomes a grey level darker
 _EXACT = 0x4 | 0x40000 | 0x2000 | 0x4000
 
@@ -52,7 +59,7 @@ def open_container(file: Any, mode: str = 'r', **arguments: Any) -> Any:
     """Like ``av.open``, but reads and writes tags that are not UTF-8 byte for byte.
 
     Args:
-        file: A path, or an open binary file.
+        file: A path, or an open binary file. A path may look like an address, such as ``12:30.mp4``.
         mode: ``'r'`` or ``'w'``.
         arguments: Further arguments of ``av.open``.
 
@@ -63,11 +70,69 @@ def open_container(file: Any, mode: str = 'r', **arguments: Any) -> Any:
         av.FFmpegError: The file cannot be opened.
     """
     av = import_av()
+    if isinstance(file, (str, Path)):  # FFmpeg reads the text before a colon as a protocol, unless it has a slash
+        file = str(Path(file).absolute() if ':' in str(file) else file)
     if hasattr(
         av.container.Container, 'metadata_errors'
     ):  # a class attribute, because the signature of a built-in function cannot be read
         arguments['metadata_errors'] = 'surrogateescape'
     return av.open(file, mode, **arguments)
+
+
+def times_may_jump(container: InputContainer) -> bool:
+    """Whether times of this file format may jump, as those of a transport stream do."""
+    flags: Any = container.format.flags
+    return bool(int(flags) & _TIMES_MAY_JUMP)
+
+
+def disposition_of(stream: Stream) -> int:
+    """FFmpeg's bits for what a stream is for, such as default, forced or comment."""
+    value: Any = stream.disposition
+    return int(getattr(value, 'value', value))
+
+
+def set_disposition(stream: Stream, bits: int) -> None:
+    """Sets FFmpeg's bits of a stream of a result."""
+    stream.disposition = bits  # type: ignore[assignment]
+
+
+def chapters_of(container: InputContainer) -> list[dict[str, Any]] | None:
+    """The chapters: ``id``, ``start`` and ``end`` in ticks of ``time_base``, ``metadata``.
+
+    None if there are chapters, but PyAV is too old to read them.
+    """
+    if hasattr(container, 'chapters'):
+        return [{**chapter, 'time_base': Fraction(chapter['time_base'] or 1)} for chapter in container.chapters()]
+    logging = import_av().logging
+    level = logging.get_level()
+    logging.set_level(logging.INFO)  # the description of the file passes through FFmpeg's log
+    try:
+        described: str = container.dumps_format()  # type: ignore[attr-defined]
+        return None if '\n  Chapters:\n' in described else []
+    finally:
+        logging.set_level(level)
+
+
+def set_chapters(container: OutputContainer, chapters: list[dict[str, Any]]) -> None:
+    """Sets the chapters of a result, before its header is written."""
+    container.set_chapters(chapters)  # type: ignore[arg-type]
+
+
+def attach_file(container: OutputContainer, attachment: Any) -> bool:
+    """Adds an attached file of a source to a result; False if PyAV is too old."""
+    if not hasattr(container, 'add_attachment'):
+        return False
+    container.add_attachment(attachment.name or 'attachment', attachment.mimetype or '', attachment.data)
+    return True
+
+
+def side_data_of(frame: VideoFrame, name: str) -> bytes | None:
+    """A frame's side data of FFmpeg's type ``name``, such as ``'DISPLAYMATRIX'``; None if it has none."""
+    try:
+        data: Any = frame.side_data.get(name)  # type: ignore[call-overload]
+    except KeyError:  # a type that this release does not know
+        return None
+    return None if data is None else bytes(data)
 
 
 def primaries_and_transfer(frame: VideoFrame, coding: VideoCodecContext) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -12,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pdan_plugin.files.whole_files import written_whole
+from pdan_plugin.media.deinterlacing import TimedFrame
+from pdan_plugin.media.hdr_metadata import what_frame_loses
 from pdan_plugin.media.picture_restorer import PictureRestorer
 from pdan_plugin.media.pyav import (
     from_rgb,
@@ -21,16 +24,24 @@ from pdan_plugin.media.pyav import (
     set_primaries_and_transfer,
     to_rgb,
 )
-from pdan_plugin.media.video_frames import FrameReader, TimedFrame
+from pdan_plugin.media.video_containers import (
+    Refused,
+    carry_over,
+    copied_streams,
+    is_cover,
+    notes_on_refused,
+    sound_for_other_suffix,
+)
+from pdan_plugin.media.video_frames import FrameReader
 from pdan_plugin.media.video_source import (
     MATRICES,
     SourceVideo,
     VideoFileError,
     VideoHeader,
-    copied_streams,
     open_video,
     picture_stream,
     read_video_header,
+    upright_rgb,
 )
 
 if TYPE_CHECKING:
@@ -43,7 +54,6 @@ if TYPE_CHECKING:
 _QUALITY = '14'  # constant rate factor: visually lossless
 _LARGEST = 139264  # blocks of 16x16 in a frame: the limit of level 6.2 of H.264 and H.265
 _BT709, _FULL_RANGE = 1, 2
-_CONTAINER_TAGS = ('major_brand', 'minor_version', 'compatible_brands', 'encoder', 'duration')
 
 
 @dataclass
@@ -72,9 +82,11 @@ def restore_video(
 ) -> VideoOutcome:
     """Restores a video into ``target``, .mp4 or .mkv, which appears when it is complete.
 
-    Pictures become H.264 in 4:2:0, or H.265 if they have more than 8 bits. Frame times are exactly those of the source;
-    the pixels are rotated upright. Sound and subtitles are copied. The last good frame replaces a frame that cannot be
-    decoded, so that sound and picture stay in sync.
+    Pictures become H.264 in 4:2:0, or H.265 if they have more than 8 bits. Frame times are exactly those of the source,
+    except that they continue where those of the source jump. The pixels are turned upright; interlaced frames are
+    deinterlaced. Sound, subtitles, chapters, tags and attached files are copied, as far as the result can hold them.
+    The last good frame replaces a frame that cannot be decoded, so that sound and picture stay in sync. If the size of
+    the pictures changes, the result ends there.
 
     Args:
         on_frame: Called with (frames written, frames in total or 0 if unknown).
@@ -91,27 +103,38 @@ def restore_video(
     if header.video is None:
         raise VideoFileError(str(header.problem))
     video, suffix = header.video, target.suffix.lower()
-    refused = {stream.index for stream in header.refused[suffix]}
     try:
-        with (
-            written_whole(target) as unfinished,
-            open_video(source) as container,
-            open_container(str(unfinished), 'w', options=_muxing(suffix)) as output,
-        ):
-            writer = _Writer(av, video, restorer, container, output, refused, on_tile)
-            for item in writer.reader:
-                if isinstance(item, TimedFrame):
-                    writer.add(item)
-                    if on_frame is not None:
-                        on_frame(writer.outcome.frames, video.frames)
-                else:
-                    writer.copy(item)
-            outcome = writer.finish()
+        with written_whole(target) as unfinished:
+            with (
+                open_video(source) as container,
+                open_container(str(unfinished), 'w', options=_muxing(suffix)) as output,
+            ):
+                writer = _Writer(av, video, restorer, container, output, header.refused, suffix, on_tile)
+                _restore_frames(writer, video.frames, on_frame)
+                outcome = writer.finish()
+            outcome.notes += writer.carried.lost_in(unfinished)
     except av.FFmpegError as error:
         if isinstance(error, OSError) and error.errno:
             raise OSError(error.errno, f'cannot be written: {error.strerror}', str(target)) from error
         raise VideoFileError(f'cannot be written as {target.suffix}: {error}') from error
     return outcome
+
+
+def _restore_frames(writer: _Writer, total: int, on_frame: Callable[[int, int], None] | None) -> None:
+    """Restores and copies up to the end, or up to a frame that cannot be part of the result."""
+    for item in writer.reader:
+        if not isinstance(item, TimedFrame):
+            writer.copy(item)
+            continue
+        try:
+            writer.add(item)
+        except VideoFileError as error:
+            if writer.outcome.frames == 0:
+                raise
+            writer.end_early(item, str(error))
+            return
+        if on_frame is not None:
+            on_frame(writer.outcome.frames, total)
 
 
 class _Writer:
@@ -124,7 +147,8 @@ class _Writer:
         restorer: PictureRestorer,
         container: InputContainer,
         output: OutputContainer,
-        refused: set[int],
+        refused: Refused,
+        suffix: str,
         on_tile: Callable[[int, int], None] | None,
     ) -> None:
         self.outcome = VideoOutcome()
@@ -135,17 +159,26 @@ class _Writer:
         self._pixel_format = 'yuv420p10le' if self._is_deep else 'yuv420p'
         self._matrix = video.matrix if video.matrix in MATRICES else _BT709
         source = picture_stream(container)
-        kept = [stream for stream in copied_streams(container) if stream.index not in refused]
+        left_out = {stream.index for stream in refused[suffix]}
+        kept = [stream for stream in copied_streams(container) if stream.index not in left_out]
         self.reader = FrameReader(container, source, kept, video.rate)
-        self._stream = self._picture_stream(source)
-        self._copies = {stream.index: self._copy_of(stream) for stream in kept}
-        tags = {key: value for key, value in container.metadata.items() if key.lower() not in _CONTAINER_TAGS}
-        output.metadata.update(tags)
+        self._stream = self._picture_stream()
+        self._copies: dict[int, Stream] = {each.index: output.add_stream_from_template(each) for each in kept}
+        every = {source.index: self._stream, **self._copies}
+        self.carried = carry_over(container, output, suffix, self._start, every)
+        self.outcome.notes += self.carried.notes
+        # the limit of times of decoding: mp4 wants each later than the last, subtitles and Matroska not earlier
+        self._steps = {each.index: int(suffix == '.mp4' and each.type == 'audio') for each in kept}
+        output.start_encoding()  # writes the header; the time bases of the result are known from here on
+        self._copied_up_to: dict[int, int] = {}  # time of decoding of the last packet, in ticks of the copy
+        self._damaged: dict[int, list[Fraction]] = {}  # index of a copied stream -> times of packets that were left out
+        self._lost: set[str] = set()
+        self._is_cut = False
         self._good: VideoFrame | None = None
         self._waiting: list[TimedFrame] = []  # missing frames before the first good one
         self._holes: list[int] = []
         self._transparent: list[int] = []  # times of frames that are not opaque
-        self._note_left_out(source, container, refused)
+        self._note_left_out(source, container, refused, suffix)
 
     def add(self, item: TimedFrame) -> None:
         if item.frame is None:
@@ -163,11 +196,29 @@ class _Writer:
         self._encode(item)
 
     def copy(self, packet: Any) -> None:
-        shift = round(self._start / packet.time_base)
-        packet.pts = None if packet.pts is None else packet.pts - shift
-        packet.dts = None if packet.dts is None else packet.dts - shift
-        packet.stream = self._copies[packet.stream.index]
-        self._output.mux(packet)
+        """Writes a packet of sound or subtitles, or leaves it out if it is damaged."""
+        index = packet.stream.index
+        copy = self._copies[index]
+        base, copied_base = Fraction(packet.time_base), Fraction(copy.time_base or packet.time_base)
+
+        def ticks(time: int | None) -> int | None:
+            return None if time is None else round((time * base - self._start) / copied_base)
+
+        shown, decoded = ticks(packet.pts), ticks(packet.dts)
+        at = packet.pts if packet.pts is not None else packet.dts or 0
+        if decoded is not None:  # the sound of recordings that were joined overlaps a little
+            decoded = max(decoded, self._copied_up_to.get(index, decoded) + self._steps[index])
+            shown = None if shown is None else max(shown, decoded)
+            self._copied_up_to[index] = decoded
+        duration = round((packet.duration or 0) * base / copied_base)
+        packet.time_base, packet.pts, packet.dts, packet.duration = copied_base, shown, decoded, duration
+        packet.stream = copy
+        try:
+            self._output.mux(packet)
+        except self._av.FFmpegError as error:
+            if error.errno != errno.EINVAL and not isinstance(error, self._av.InvalidDataError):
+                raise  # the disk is full, for example
+            self._damaged.setdefault(index, []).append(at * base)
 
     def finish(self) -> VideoOutcome:
         if self._good is None:
@@ -182,12 +233,40 @@ class _Writer:
                 f'{self._counted(self._transparent, "are not opaque")}: the result cannot hold transparency, so hidden '
                 'colours are visible; to keep transparency, extract the frames as PNG and restore the folder'
             )
-        self._report_early_end()
+        interlaced = self.reader.deinterlacer.interlaced
+        if interlaced:
+            self.outcome.notes.append(f'{interlaced} frames are interlaced: deinterlaced, one frame for each')
+        self.outcome.notes += [f'left out: {what}' for what in sorted(self._lost)]
+        for index, times in self._damaged.items():
+            self.outcome.problems.append(
+                f'{len(times)} packets of {self._copies[index].type} stream {index} are damaged and left out, the '
+                f'first at {self._seconds(times[0])}'
+            )
+        self._report_jumps()
+        if not self._is_cut:
+            self._report_early_end()
         return self.outcome
 
+    def end_early(self, item: TimedFrame, reason: str) -> None:
+        """Ends the result before a frame that cannot be part of it."""
+        self._is_cut = True
+        self.outcome.problems.append(
+            f'{reason} (at {self._seconds(item.time * self._video.time_base)}; restored up to there)'
+        )
+
     def _counted(self, times: list[int], what: str) -> str:
-        first = float(times[0] * self._video.time_base - self._start)
-        return f'{len(times)} frame{"s" if len(times) > 1 else ""} {what}, the first at {first:.2f} s'
+        first = self._seconds(times[0] * self._video.time_base)
+        return f'{len(times)} frame{"s" if len(times) > 1 else ""} {what}, the first at {first}'
+
+    def _seconds(self, time: Fraction) -> str:
+        return f'{float(time - self._start):.2f} s'
+
+    def _report_jumps(self) -> None:
+        jumps = self.reader.timeline.jumps
+        if jumps:
+            listed = ', '.join(f'{self._seconds(jump.time)} ({float(jump.step):+.2f} s)' for jump in jumps[:5])
+            more = f' and {len(jumps) - 5} more' if len(jumps) > 5 else ''
+            self.outcome.notes.append(f'its times jump at {listed}{more}: the result continues there without a gap')
 
     def _report_early_end(self) -> None:
         """Compares the ends of the pictures and of all streams with those in the header."""
@@ -198,14 +277,14 @@ class _Writer:
             ends.append((latest, self._start + Fraction(container.duration, self._av.time_base)))
         tolerance = max(Fraction(1, 10), 2 / self._video.rate)
         lengths = [expected - self._start for found, expected in ends if expected - found > tolerance]
-        if lengths or self.reader.broke_off:
+        if (lengths and not self.reader.timeline.jumps) or self.reader.broke_off:
             length = f' of {float(max(lengths)):.2f} s' if lengths else ''
             why = f' ({self.reader.broke_off})' if self.reader.broke_off else ''
             self.outcome.problems.append(
-                f'the file ends early, at {float(ended - self._start):.2f} s{length}{why}; restored up to there'
+                f'the file ends early, at {self._seconds(ended)}{length}{why}; restored up to there'
             )
 
-    def _picture_stream(self, source: VideoStream) -> VideoStream:
+    def _picture_stream(self) -> VideoStream:
         height, width = (size * self._restorer.scale for size in self._video.upright_size)
         if height % 2 or width % 2:
             self.outcome.notes.append(
@@ -218,7 +297,7 @@ class _Writer:
                 'extract the frames as pictures and restore the folder'
             )
         uses_h265 = self._is_deep
-        options = {'crf': _QUALITY, **({'x265-params': 'log-level=error'} if uses_h265 else {})}
+        options = {'crf': _QUALITY, **self._parameters(uses_h265=uses_h265)}
         stream = self._output.add_stream('libx265' if uses_h265 else 'libx264', rate=self._video.rate, options=options)
         coding = stream.codec_context
         coding.width, coding.height = width, height
@@ -229,25 +308,25 @@ class _Writer:
         coding.color_primaries, coding.color_trc = self._video.primaries, self._video.transfer
         if uses_h265:
             coding.codec_tag = 'hvc1'  # Apple's players need this tag
-        stream.metadata.update({key: value for key, value in source.metadata.items() if key == 'language'})
         return stream
 
-    def _copy_of(self, stream: Stream) -> Stream:
-        copy = self._output.add_stream_from_template(stream)
-        copy.metadata.update({key: value for key, value in stream.metadata.items() if key in ('language', 'title')})
-        return copy
+    def _parameters(self, *, uses_h265: bool) -> dict[str, str]:
+        """The option with which HDR10's metadata reaches the encoder."""
+        given = {
+            'master-display' if uses_h265 else 'mastering-display': self._video.mastering_display,
+            'max-cll' if uses_h265 else 'cll': self._video.content_light,
+        }
+        parameters = [f'{name}={value}' for name, value in given.items() if value is not None]
+        if uses_h265:
+            return {'x265-params': ':'.join(['log-level=error', *parameters])}
+        return {'x264-params': ':'.join(parameters)} if parameters else {}
 
     def _restored(self, frame: VideoFrame) -> VideoFrame:
         video = self._video
-        if (frame.width, frame.height) != (video.width, video.height):
-            raise VideoFileError(
-                f'changes its size from {video.width}x{video.height} to {frame.width}x{frame.height}; cut the video '
-                'where the size changes'
-            )
+        self._lost |= what_frame_loses(frame)
         packed = 'rgb48le' if self._is_deep else 'rgb24'
         matrix = MATRICES[self._matrix]
-        source = to_rgb(frame, packed, matrix, video.color_range)
-        pixels = np.ascontiguousarray(np.rot90(source.to_ndarray(), video.rotation))
+        pixels = upright_rgb(frame, video, packed)
         restored = _even(self._restorer.restore_picture(pixels, self._on_tile))
         result = self._av.VideoFrame.from_ndarray(restored, format=packed)
         result = from_rgb(result, self._pixel_format, matrix, video.color_range)
@@ -265,22 +344,19 @@ class _Writer:
         self._output.mux(self._stream.encode(frame))
         self.outcome.frames += 1
 
-    def _note_left_out(self, source: VideoStream, container: InputContainer, refused: set[int]) -> None:
+    def _note_left_out(self, source: VideoStream, container: InputContainer, refused: Refused, suffix: str) -> None:
+        for stream in sound_for_other_suffix(refused, suffix):
+            self.outcome.problems.append(f'its sound (audio stream {stream.index}) cannot be copied into {suffix}')
+        self.outcome.notes += notes_on_refused(refused, suffix)
         for stream in container.streams:
-            if stream.index == source.index or stream.index in self._copies:
-                continue
-            name = f'{stream.type} stream {stream.index}'
-            if stream.index in refused and stream.type == 'audio':
-                self.outcome.problems.append(f'its sound ({name}) cannot be copied into this file format')
-            else:
-                self.outcome.notes.append(f'left out: {name}')
+            if stream.index != source.index and stream.type not in ('audio', 'subtitle', 'attachment'):
+                name = 'the cover picture, ' if stream.type == 'video' and is_cover(stream) else ''
+                self.outcome.notes.append(f'left out: {name}{stream.type} stream {stream.index}')
         if self._video.hides_transparency:
             self.outcome.notes.append(
                 f'left out: the transparency of video stream {source.index}, which the decoder does not return; hidden '
                 'colours are visible'
             )
-        if self._video.is_interlaced:
-            self.outcome.notes.append('is interlaced: each frame shows two points in time; deinterlace it first')
 
 
 def _muxing(suffix: str) -> dict[str, str]:

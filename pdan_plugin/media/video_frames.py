@@ -1,4 +1,4 @@
-"""Reads the frames of a video in order, and marks the frames that are missing."""
+"""Reads the frames of a video in order: progressive, at continuous times, and with marks for those that are missing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from pdan_plugin.media.pyav import frame_duration, import_av
+from pdan_plugin.media.deinterlacing import Deinterlacer, TimedFrame
+from pdan_plugin.media.pyav import frame_duration, import_av, times_may_jump
+from pdan_plugin.media.timeline import Timeline
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -18,27 +20,20 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 
-@dataclass(frozen=True)
-class TimedFrame:
-    """A frame shown at ``time``, in ticks of its stream; ``frame`` is None if it could not be decoded."""
-
-    time: int
-    duration: int
-    frame: VideoFrame | None
-
-
 @dataclass
 class FrameReader:
     """Reads a video once, from start to end; memory holds one frame at a time.
 
     A packet gives the time of its frame. The frame is missing if the decoder returns a later one first, or marks the
     frame as damaged. A packet between two frames at the regular distance (a hidden reference frame) is not counted as
-    missing.
+    missing. Interlaced frames are deinterlaced. Where the times of the file jump, they are made to continue.
 
     Attributes:
         end: The end of the last frame, in ticks.
         latest: The end of the last packet of any stream, in seconds.
         broke_off: Why reading stopped before the end of the file; None if it did not.
+        timeline: The jumps in the times of the file.
+        deinterlacer: The number of interlaced frames.
     """
 
     container: InputContainer
@@ -48,15 +43,25 @@ class FrameReader:
     end: int = 0
     latest: Fraction = Fraction(0)
     broke_off: str | None = None
+    deinterlacer: Deinterlacer = field(default_factory=Deinterlacer)
     _expected: list[int] = field(default_factory=list)
     _last: int | None = None
 
     def __post_init__(self) -> None:
         time_base = self.stream.time_base or Fraction(1, 1000)
         self._regular = max(1, round(1 / (self.rate * time_base)))
+        self.timeline = Timeline(times_may_jump(self.container))
 
     def __iter__(self) -> Iterator[Packet | TimedFrame]:
         """Yields packets of the copied streams, and frames, in the order of the file."""
+        for item in self._read():
+            if isinstance(item, TimedFrame):
+                yield from self.deinterlacer.add(item)
+            else:
+                yield item
+        yield from self.deinterlacer.finish()
+
+    def _read(self) -> Iterator[Packet | TimedFrame]:
         av = import_av()
         packets = self.container.demux([self.stream, *self.copied])
         while True:
@@ -67,11 +72,15 @@ class FrameReader:
                 packet = None
             if packet is None:
                 break
+            has_jumped = self.timeline.continue_times(packet)
             if packet.stream.index != self.stream.index:
                 if packet.size:
-                    self._reach(((packet.pts or 0) + (packet.duration or 0)) * packet.time_base)
+                    self._reach(((packet.pts or 0) + (packet.duration or 0)) * Fraction(packet.time_base))
                     yield packet
                 continue
+            if has_jumped:  # what the decoder still holds belongs to the recording before
+                yield from self._decoded(av, None)
+                self.stream.codec_context.flush_buffers()
             yield from self._decoded(av, packet)
         yield from self._decoded(av, None)
         yield from self._missing(None)

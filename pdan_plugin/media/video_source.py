@@ -5,26 +5,28 @@ Needs PyAV, which is imported when a video is read.
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pdan_plugin.media.pyav import import_av, open_container, primaries_and_transfer
+from numpy.typing import NDArray
+
+from pdan_plugin.media.hdr_metadata import content_light, mastering_display
+from pdan_plugin.media.orientation import is_sideways, orientation_of_display_matrix, upright
+from pdan_plugin.media.pyav import import_av, open_container, primaries_and_transfer, side_data_of, to_rgb
+from pdan_plugin.media.video_containers import Refused, best_suffix, is_cover, refused_streams
 
 if TYPE_CHECKING:
     from av.container import InputContainer
-    from av.stream import Stream
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-VIDEO_SUFFIXES = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.ts', '.webm')
-WRITTEN_VIDEO_SUFFIXES = ('.mp4', '.mkv')
 
 # ITU-T H.273's number of a matrix between RGB and YCbCr -> swscale's number
 MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
 _RGB, _UNSPECIFIED, _BT709, _BT601 = 0, 2, 1, 6
+_HIGHEST_RATE = 1000  # FFmpeg takes the ticks of a raw DV file for its mean rate, 60000
 _HD_HEIGHT = 720  # players assume BT.709 for an untagged video from this height on
 
 
@@ -37,24 +39,24 @@ class SourceVideo:
     """The picture stream of a video.
 
     Attributes:
-        width, height: As stored, before rotation.
-        rotation: Quarter turns counter-clockwise that make it upright, 0 to 3.
+        width, height: As stored.
+        orientation: 1 to 8, as in EXIF: how the stored pictures are turned and mirrored to be upright.
         bits: Bits per channel, 8 or more.
         matrix: A key of ``MATRICES``; if the file has none, the one that players assume. RGB is 0.
         color_range: 1 for 16..235, 2 for 0..255.
         primaries, transfer: H.273's numbers, 2 if unspecified.
-        pixel_aspect: Width of a pixel divided by its height, after rotation.
+        pixel_aspect: Width of a pixel divided by its height, of an upright picture.
         rate: Mean frames per second.
         time_base: Seconds per tick.
         frames: Approximate number of frames; 0 if unknown.
-        is_interlaced: Whether a frame shows two points in time.
         may_be_transparent: Whether the decoded frames have alpha or a palette.
         hides_transparency: Whether the file has transparency that its decoder does not return (VP8, VP9).
+        mastering_display, content_light: HDR10's metadata; None if the video has none.
     """
 
     width: int
     height: int
-    rotation: int
+    orientation: int
     bits: int
     matrix: int
     color_range: int
@@ -64,14 +66,15 @@ class SourceVideo:
     rate: Fraction
     time_base: Fraction
     frames: int
-    is_interlaced: bool
     may_be_transparent: bool = False
     hides_transparency: bool = False
+    mastering_display: str | None = None
+    content_light: str | None = None
 
     @property
     def upright_size(self) -> tuple[int, int]:
-        """(height, width) after rotation."""
-        return (self.width, self.height) if self.rotation % 2 else (self.height, self.width)
+        """(height, width) of an upright picture."""
+        return (self.width, self.height) if is_sideways(self.orientation) else (self.height, self.width)
 
 
 def open_video(path: Path) -> InputContainer:
@@ -94,26 +97,18 @@ def open_video(path: Path) -> InputContainer:
         raise VideoFileError(f'cannot be opened as a video: {error.strerror}') from error
 
 
-def picture_stream(container: InputContainer) -> VideoStream:
-    """The first video stream that is not a cover picture.
+def picture_stream(container: InputContainer, threads: int = 0) -> VideoStream:
+    """The first video stream that is not a cover picture, to be decoded by so many threads; with 0 FFmpeg chooses.
 
     Raises:
         VideoFileError: There is no such stream.
     """
     for stream in container.streams.video:
-        if not stream.disposition & type(stream.disposition).attached_pic and stream.codec_context is not None:
+        if not is_cover(stream) and stream.codec_context is not None:
+            stream.codec_context.thread_count = threads
             stream.thread_type = 'SLICE'  # frame threads report a broken frame too late to know which one it was
             return stream
     raise VideoFileError('has no video stream')
-
-
-@dataclass(frozen=True)
-class RefusedStream:
-    """A stream that a result cannot hold; usable after the file is closed."""
-
-    index: int
-    type: str
-    codec: str
 
 
 @dataclass(frozen=True)
@@ -129,17 +124,17 @@ class VideoHeader:
 
     video: SourceVideo | None
     problem: str | None
-    refused: dict[str, list[RefusedStream]]
+    refused: Refused
     stamp: tuple[int, int]
 
     @property
     def suffix(self) -> str:
-        """The ending of the result in a folder: .mp4, or .mkv if sound or subtitles need it."""
-        return '.mkv' if self.refused['.mp4'] else '.mp4'
+        """The ending of the result in a folder: .mp4, or .mkv if that can hold more of its sound or subtitles."""
+        return best_suffix(self.refused)
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """(height, width) after rotation; None if the pictures cannot be restored."""
+        """(height, width) of an upright picture; None if the pictures cannot be restored."""
         return None if self.video is None else self.video.upright_size
 
     def is_of(self, path: Path) -> bool:
@@ -154,87 +149,106 @@ def read_video_header(path: Path) -> VideoHeader:
         VideoFileError: The file cannot be opened.
         OSError: The file cannot be read.
     """
-    av = import_av()
     video, problem = None, None
     with open_video(path) as container:
         stamp = _stamp(path)
-        refused = {suffix: _refused(container, suffix) for suffix in WRITTEN_VIDEO_SUFFIXES}
+        refused = refused_streams(container)
         try:
-            video = _describe(av, container)
+            video = describe_video(container)
         except (OSError, ValueError, RuntimeError) as error:  # reported when its job runs; other files are restored
             problem = getattr(error, 'strerror', None) or str(error) or type(error).__name__
     return VideoHeader(video, problem, refused, stamp)
 
 
-def copied_streams(container: InputContainer) -> list[Stream]:
-    """The streams to copy into the result: sound and subtitles."""
-    return [stream for stream in container.streams if stream.type in ('audio', 'subtitle')]
+def describe_video(container: InputContainer) -> SourceVideo:
+    """Describes the picture stream from the header and the first decodable frame.
 
-
-def _describe(av: Any, container: InputContainer) -> SourceVideo:
-    """Describes the picture stream from the header and the first decodable frame."""
+    Raises:
+        VideoFileError: There is no picture stream, or none of its frames can be decoded or converted.
+    """
+    av = import_av()
     stream = picture_stream(container)
     frame = _first_frame(av, container, stream)
-    rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+    rates = (stream.average_rate, stream.guessed_rate)
+    rate = next((Fraction(each) for each in rates if each and each <= _HIGHEST_RATE), Fraction(25))
     time_base = Fraction(stream.time_base or Fraction(1, 1000))
     ends = stream.duration * time_base if stream.duration else Fraction(container.duration or 0, av.time_base)
-    turned = round(frame.rotation / 90) % 4
-    aspect = stream.sample_aspect_ratio or Fraction(1)
-    height = frame.width if turned % 2 else frame.height
-    is_rgb = frame.format.is_rgb
+    display_matrix = side_data_of(frame, 'DISPLAYMATRIX')
+    orientation = 1 if display_matrix is None else orientation_of_display_matrix(display_matrix)
+    aspect = Fraction(stream.sample_aspect_ratio or 1)
     may_be_transparent = frame.format.has_palette or any(each.is_alpha for each in frame.format.components)
     tags = stream.metadata
     primaries, transfer = primaries_and_transfer(frame, stream.codec_context)
-    matrix = int(frame.colorspace)
-    if is_rgb:
-        matrix = _RGB
-    elif matrix in (_UNSPECIFIED, _RGB):
-        matrix = _BT709 if height >= _HD_HEIGHT else _BT601
-    if not is_rgb and matrix not in MATRICES:
-        raise VideoFileError(f'uses colour matrix {matrix} of H.273, which is not supported; convert it to BT.709')
-    is_full = int(frame.color_range) == 2 or is_rgb or frame.format.name.startswith('yuvj')
     return SourceVideo(
         width=frame.width,
         height=frame.height,
-        rotation=turned,
+        orientation=orientation,
         bits=max(component.bits for component in frame.format.components),
-        matrix=matrix,
-        color_range=2 if is_full else 1,
+        matrix=_matrix(frame, height=frame.width if is_sideways(orientation) else frame.height),
+        color_range=_color_range(frame),
         primaries=primaries,
         transfer=transfer,
-        pixel_aspect=1 / aspect if turned % 2 else Fraction(aspect),
-        rate=Fraction(rate),
+        pixel_aspect=1 / aspect if is_sideways(orientation) else aspect,
+        rate=rate,
         time_base=time_base,
         frames=stream.frames or round(ends * rate),
-        is_interlaced=frame.interlaced_frame,
         may_be_transparent=may_be_transparent,
         hides_transparency=not may_be_transparent and '1' in (tags.get('alpha_mode'), tags.get('ALPHA_MODE')),
+        mastering_display=mastering_display(frame),
+        content_light=content_light(frame),
     )
 
 
-def _refused(container: InputContainer, suffix: str) -> list[RefusedStream]:
-    """The `copied_streams` that a result with this ending cannot hold, found by trying."""
-    return [
-        RefusedStream(stream.index, stream.type, stream.codec_context.name if stream.codec_context else 'unknown')
-        for stream in copied_streams(container)
-        if not _can_hold(suffix, stream)
-    ]
+def upright_rgb(frame: VideoFrame, video: SourceVideo, packed: str) -> NDArray[Any]:
+    """The upright pixels of a decoded frame, (h, w, 3 or 4), converted by the frame's own matrix and range.
+
+    Args:
+        frame: A progressive frame.
+        video: The description of its video.
+        packed: ``'rgb24'``, or ``'rgb48le'`` for uint16.
+
+    Raises:
+        VideoFileError: The frame has another size than the video, or an unknown matrix.
+    """
+    matrix = refuse_other_form(frame, video)
+    pixels = to_rgb(frame, packed, MATRICES.get(matrix, _BT709), _color_range(frame)).to_ndarray()
+    return upright(pixels, video.orientation)
+
+
+def refuse_other_form(frame: VideoFrame, video: SourceVideo) -> int:
+    """H.273's number of a frame's matrix, 0 for RGB.
+
+    Raises:
+        VideoFileError: The frame has another size than the video, or an unknown matrix.
+    """
+    if (frame.width, frame.height) != (video.width, video.height):
+        raise VideoFileError(
+            f'changes its size from {video.width}x{video.height} to {frame.width}x{frame.height}; cut the video where '
+            'the size changes'
+        )
+    return _matrix(frame, video.upright_size[0])
+
+
+def _matrix(frame: VideoFrame, height: int) -> int:
+    """H.273's number of a frame's matrix; for an untagged one, that which players assume. RGB is 0."""
+    matrix = int(frame.colorspace)
+    if frame.format.is_rgb:
+        return _RGB
+    if matrix in (_UNSPECIFIED, _RGB):
+        return _BT709 if height >= _HD_HEIGHT else _BT601
+    if matrix not in MATRICES:
+        raise VideoFileError(f'uses colour matrix {matrix} of H.273, which is not supported; convert it to BT.709')
+    return matrix
+
+
+def _color_range(frame: VideoFrame) -> int:
+    is_full = int(frame.color_range) == 2 or frame.format.is_rgb or frame.format.name.startswith('yuvj')
+    return 2 if is_full else 1
 
 
 def _stamp(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_size, status.st_mtime_ns
-
-
-def _can_hold(suffix: str, stream: Stream) -> bool:
-    av = import_av()
-    try:
-        with open_container(io.BytesIO(), 'w', format='mp4' if suffix == '.mp4' else 'matroska') as trial:
-            trial.add_stream_from_template(stream)
-            trial.start_encoding()  # writes the header: muxers raise here if they cannot hold a stream
-    except (av.FFmpegError, ValueError):
-        return False
-    return True
 
 
 def _first_frame(av: Any, container: InputContainer, stream: VideoStream) -> VideoFrame:

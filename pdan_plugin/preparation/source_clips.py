@@ -10,8 +10,10 @@ import functools
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -20,9 +22,14 @@ from pdan_plugin.data.frame_codec import HEADER_BYTES, PictureError, decode_pict
 from pdan_plugin.data.frame_sources import FrameArchive
 from pdan_plugin.errors import RequestError
 from pdan_plugin.files.digests import digest_of
+from pdan_plugin.media.deinterlacing import TimedFrame
+from pdan_plugin.media.video_frames import FrameReader
+from pdan_plugin.media.video_source import SourceVideo, VideoFileError, open_video, picture_stream, upright_rgb
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
 
 FRAME_SUFFIXES = ('.png', '.jpg', '.jpeg')
-VIDEO_SUFFIXES = ('.mp4', '.mov', '.m4v', '.mkv', '.webm', '.avi', '.mpg', '.mpeg', '.wmv', '.mts', '.m2ts', '.ts')
 
 _VIDEO_HEAD = 1 << 20
 _JPEG_HEAD = 1 << 18  # a JPEG's size comes after the camera's metadata, which can be long
@@ -40,6 +47,7 @@ class SourceClip(ABC):
         size: (height, width).
         digest: Identifies the clip wherever it is stored: a digest of its frames' names and first frame, or of a
             video's length and beginning. It does not cover later frames, so that a damaged one can be replaced.
+        breaks: Positions of frames that do not follow the frame before, whatever they show: joined recordings.
     """
 
     name: str
@@ -48,6 +56,7 @@ class SourceClip(ABC):
     first: int
     size: tuple[int, int]
     digest: str
+    breaks: frozenset[int] = field(default=frozenset(), kw_only=True)
 
     @abstractmethod
     def _frames_at(self, positions: Iterable[int]) -> Iterator[tuple[str, np.ndarray]]:
@@ -107,38 +116,43 @@ class ArchivedFrames(SourceClip):
 
 @dataclass(frozen=True)
 class Video(SourceClip):
-    """A video file, read through OpenCV's FFmpeg.
+    """A video file.
 
     Attributes:
         path: The file.
+        video: Its header.
     """
 
     path: Path
+    video: SourceVideo
 
     def _frames_at(self, positions: Iterable[int]) -> Iterator[tuple[str, np.ndarray]]:
         global _last_reader
         for position in positions:
             if _last_reader is None or _last_reader.path != self.path or _last_reader.next > position:
-                _last_reader = _VideoReader(self.path)
+                forget_video()
+                _last_reader = _VideoReader(self.path, self.video)
             yield f'{self.path}, frame {position}', _last_reader.read(position)
 
 
 class _VideoReader:
     """An open video and its position. Seeking in a video is not exact, so it reads forward frame by frame."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, video: SourceVideo) -> None:
         self.path = path
         self.next = 0
-        self._capture = open_video(path, threads=1)
+        self._video = video
+        with refusing_video(path):
+            self.container = open_video(path)
+            self._frames = whole_frames(video_reader(self.container, video, threads=1))
 
     def read(self, position: int) -> np.ndarray:
-        while self.next < position and self._capture.grab():
-            self.next += 1
-        read, frame = self._capture.read()
-        if self.next != position or not read:
-            raise RequestError(f'{self.path}: frame {position} cannot be read, but the file had it at the start')
-        self.next += 1
-        return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+        with refusing_video(f'{self.path}, frame {position}'):
+            for item in self._frames:
+                self.next += 1
+                if self.next > position and item.frame is not None:
+                    return upright_rgb(item.frame, self._video, 'rgb24')
+        raise RequestError(f'{self.path}: frame {position} cannot be read, but the file had it at the start')
 
 
 # Kept between runs of windows: a process gets consecutive runs of a film and so decodes it once.
@@ -147,22 +161,37 @@ _last_reader: _VideoReader | None = None
 
 def forget_open_files() -> None:
     """Close the files this process has open: they may have been replaced since."""
-    global _last_reader
-    _last_reader = None
+    forget_video()
     open_archive.cache_clear()
 
 
-def open_video(path: Path, threads: int = 0) -> cv2.VideoCapture:
-    """The video opened for reading; with 0 threads FFmpeg chooses their number.
+def forget_video() -> None:
+    """Close the video this process has open."""
+    global _last_reader
+    if _last_reader is not None:
+        _last_reader.container.close()
+    _last_reader = None
 
-    Raises:
-        RequestError: It cannot be opened.
-    """
-    # An absolute path: FFmpeg reads the text before a colon as a protocol.
-    capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, threads])
-    if not capture.isOpened():
-        raise RequestError(f'{path}: cannot be opened as a video; give a video file that FFmpeg reads, or its frames')
-    return capture
+
+@contextmanager
+def refusing_video(place: str | Path) -> Iterator[None]:
+    """An error of a video file becomes a RequestError that names it."""
+    try:
+        yield
+    except VideoFileError as error:
+        raise RequestError(f'{place}: {error}; give a video file that FFmpeg reads, or its frames') from error
+    except OSError as error:
+        raise RequestError(f'{place}: cannot be read ({error.strerror})') from error
+
+
+def video_reader(container: InputContainer, video: SourceVideo, threads: int = 0) -> FrameReader:
+    """The reader of an open video's pictures; with 0 threads FFmpeg chooses their number."""
+    return FrameReader(container, picture_stream(container, threads), [], video.rate)
+
+
+def whole_frames(reader: FrameReader) -> Iterator[TimedFrame]:
+    """The frames of a video without those that cannot be decoded."""
+    return (item for item in reader if isinstance(item, TimedFrame) and item.frame is not None)
 
 
 @functools.lru_cache(maxsize=64)

@@ -10,16 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
 from pdan_plugin.data.frame_sources import FrameArchive
 from pdan_plugin.data.reds_layout import CLIPS, Kind, find_set, published_split
 from pdan_plugin.errors import RequestError, first_of, some_of
+from pdan_plugin.media.file_kinds import has_video_content, is_video_file
+from pdan_plugin.media.video_source import describe_video, open_video, refuse_other_form
 from pdan_plugin.preparation.source_clips import (
     FRAME_SUFFIXES,
-    VIDEO_SUFFIXES,
     ArchivedFrames,
     FrameFiles,
     SourceClip,
@@ -28,9 +28,11 @@ from pdan_plugin.preparation.source_clips import (
     frame_file_size,
     frames_digest,
     open_archive,
-    open_video,
     read_frame_file,
+    refusing_video,
     video_digest,
+    video_reader,
+    whole_frames,
 )
 
 # REDS at 120 frames a second: train_orig, val_orig.
@@ -88,8 +90,10 @@ def _in_folder(source: Path, split: str, name: str, say: Callable[[str], None]) 
         _refuse_missing_parts(zips, name)
         return _reported_as_reds(_archived(zips, name), split, say)
     frames = _files(source, FRAME_SUFFIXES)
-    videos = [source / each for each in _files(source, VIDEO_SUFFIXES)]
+    videos = _video_files(source)
     folders = [folder for folder in _subfolders(source) if _files(folder, FRAME_SUFFIXES)]
+    if frames or folders:  # a name alone makes no video of a file beside frames
+        videos = [video for video in videos if has_video_content(video)]
     kinds = [kind for kind, some in (('frames', frames), ('videos', videos), ('folders of frames', folders)) if some]
     if not kinds:
         raise RequestError(f'{source}: no clip here; {_WHAT_IS_EXPECTED.format(name=name)}')
@@ -131,6 +135,16 @@ def _files(folder: Path, suffixes: Sequence[str]) -> list[str]:
     )
 
 
+def _video_files(folder: Path) -> list[Path]:
+    """The videos in a folder, without hidden ones."""
+    files = (folder / name for name in sorted(os.listdir(folder)) if name[0] != '.')
+    return [
+        file
+        for file in files
+        if file.suffix.lower() not in FRAME_SUFFIXES and not file.is_dir() and is_video_file(file)
+    ]
+
+
 def _subfolders(folder: Path) -> list[Path]:
     with os.scandir(folder) as entries:
         return sorted(folder / entry.name for entry in entries if entry.is_dir() and entry.name[0] != '.')
@@ -162,25 +176,36 @@ def _videos(paths: Sequence[Path], say: Callable[[str], None]) -> list[SourceCli
 
 
 def _video(path: Path, progress: tqdm, say: Callable[[str], None]) -> Video:
-    capture = open_video(path)
-    try:
-        read, frame = capture.read()
-        frames = int(read)
-        times = [capture.get(cv2.CAP_PROP_POS_MSEC)]
-        while read and capture.grab():  # the header's number may be wrong, so the readable frames are counted
-            frames += 1
-            times.append(capture.get(cv2.CAP_PROP_POS_MSEC))
+    with refusing_video(path), open_video(path) as container:
+        video = describe_video(container)
+    times: list[float] = []  # milliseconds
+    with refusing_video(path), open_video(path) as container:
+        reader = video_reader(container, video)
+        for item in whole_frames(reader):  # the header's number may be wrong, so the readable frames are counted
+            assert item.frame is not None
+            with refusing_video(f'{path}, frame {len(times)}'):
+                refuse_other_form(item.frame, video)
+            times.append(float(1000 * item.time * video.time_base))
             progress.update()
-        if frame is None or frames == 0:
-            raise RequestError(f'{path}: no frame of this video can be read; give another file')
-        in_header = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    finally:
-        capture.release()
+    frames, jumps = len(times), reader.timeline.jumps
+    breaks = frozenset(int(np.searchsorted(times, float(1000 * jump.time) - 0.5)) for jump in jumps)
     _refuse_holes(path, np.array(times))
-    if in_header > 0 and in_header != frames:
-        fewer = '; if frames are lost inside the video, the blur there is wrong: check it' if frames < in_header else ''
-        say(f'{path}: {frames} frames can be read (its header says {in_header}){fewer}')
-    return Video(safe_name(path.stem), str(path), frames, 0, frame.shape[:2], video_digest(path), path)
+    interlaced = reader.deinterlacer.interlaced
+    if interlaced:
+        say(f'{path}: {interlaced} of {frames} frames are interlaced: deinterlaced, one frame for each')
+    if breaks:
+        listed = ', '.join(map(str, sorted(breaks)))
+        say(f'{path}: its times jump at frame {listed}: joined recordings; no window crosses a joint')
+    if reader.broke_off:
+        say(f'{path}: reading ends after {frames} frames ({reader.broke_off})')
+    if video.frames > 0 and video.frames != frames and not jumps:
+        fewer = '; if frames are lost inside the video, the blur there is wrong: check it'
+        say(
+            f'{path}: {frames} frames can be read (its header says {video.frames})'
+            f'{fewer if frames < video.frames else ""}'
+        )
+    name, size = safe_name(path.stem), video.upright_size
+    return Video(name, str(path), frames, 0, size, video_digest(path), path, video, breaks=breaks)
 
 
 def _refuse_holes(path: Path, times: np.ndarray) -> None:

@@ -24,8 +24,9 @@ from pdan_plugin.data.reds_layout import SCALE
 from pdan_plugin.errors import RequestError, failing_unwritable, some_of
 from pdan_plugin.files.digests import digest_of, json_digest
 from pdan_plugin.files.json_files import write_json
+from pdan_plugin.media.pyav import import_av
 from pdan_plugin.preparation.sample_stores import store_paths
-from pdan_plugin.preparation.source_clips import SourceClip
+from pdan_plugin.preparation.source_clips import SourceClip, Video
 from pdan_plugin.preparation.synthesis_plan import Run, Settings, frame_number, sharp_shape, window_centres
 from pdan_plugin.synthesis.camera_response import Response
 from pdan_plugin.synthesis.frame_interpolation import Interpolator
@@ -86,6 +87,7 @@ def describe(
             'numpy': np.__version__,
             'opencv': cv2.__version__,
             'torch': torch.__version__,
+            **({'av': import_av().__version__} if any(isinstance(clip, Video) for clip in clips) else {}),
         },
         'sources': {clip.name: _source(clip, settings) for clip in clips}
         | {clip.name: _source(clip, settings) | {'unused': 'shorter than a window'} for clip in short},

@@ -166,11 +166,13 @@ def run_outcomes(
         while last not in frames:
             position, frame = next(coming)
             frames[position] = np.ascontiguousarray(frame[:height, :width])
-        if settings.cut_threshold is not None:
-            for position in range(max(first, compared) + 1, last + 1):
-                if is_cut(frames[position - 1], frames[position], settings.cut_threshold):
-                    cuts.add(position)
-                compared = position
+        for position in range(max(first, compared) + 1, last + 1):
+            if position in run.clip.breaks or (
+                settings.cut_threshold is not None
+                and is_cut(frames[position - 1], frames[position], settings.cut_threshold)
+            ):
+                cuts.add(position)
+            compared = position
         inside = sorted(cut for cut in cuts if first < cut <= last)
         if inside:
             left_out.append((centre, inside[0]))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.media.file_kinds import VIDEO_SUFFIXES, is_video_file
 from pdan_plugin.media.picture_files import (
     PICTURE_SUFFIXES,
     Picture,
@@ -20,13 +21,8 @@ from pdan_plugin.media.picture_files import (
 )
 from pdan_plugin.media.picture_writing import WRITTEN_SUFFIXES
 from pdan_plugin.media.pyav import import_av
-from pdan_plugin.media.video_source import (
-    VIDEO_SUFFIXES,
-    WRITTEN_VIDEO_SUFFIXES,
-    VideoFileError,
-    VideoHeader,
-    read_video_header,
-)
+from pdan_plugin.media.video_containers import WRITTEN_VIDEO_SUFFIXES, sound_for_other_suffix
+from pdan_plugin.media.video_source import VideoFileError, VideoHeader, read_video_header
 
 
 @dataclass(frozen=True)
@@ -36,7 +32,7 @@ class Job:
     Attributes:
         source: The file.
         target: The file of the result.
-        kind: From the ending of the source.
+        kind: From the content of the source; from its ending if the content says nothing.
         header: The source's header, read once; None if it cannot be read (the job reports the reason when it runs).
         picture: The decoded source, if it was needed before the job runs.
     """
@@ -98,8 +94,8 @@ def make_plan(source: Path, output: Path) -> Plan:
 
 
 def _plan_file(source: Path, output: Path) -> Plan:
-    suffix, ending = source.suffix.lower(), output.suffix.lower()
-    is_video = suffix in VIDEO_SUFFIXES
+    ending = output.suffix.lower()
+    is_video = is_video_file(source)
     if is_video:
         import_av()
     kind, written = ('video', WRITTEN_VIDEO_SUFFIXES) if is_video else ('picture', WRITTEN_SUFFIXES)
@@ -134,16 +130,12 @@ def _header(source: Path, kind: Literal['picture', 'video']) -> PictureHeader | 
 
 def _refuse_lost_sound(job: Job, header: VideoHeader) -> None:
     ending = job.target.suffix.lower()
-    refused = [stream for stream in header.refused[ending] if stream.type == 'audio']
-    if refused:
+    refused = sound_for_other_suffix(header.refused, ending)
+    if refused and header.suffix != ending:
         raise RequestError(
             f'{job.target}: the sound of {job.source} ({refused[0].codec}) cannot be copied into '
-            f'{job.target.suffix}. Give an output that ends in {_other(ending)}.'
+            f'{job.target.suffix}. Give an output that ends in {header.suffix}.'
         )
-
-
-def _other(suffix: str) -> str:
-    return next(each for each in WRITTEN_VIDEO_SUFFIXES if each != suffix)
 
 
 def _plan_folder(source: Path, output: Path) -> Plan:
@@ -156,11 +148,11 @@ def _plan_folder(source: Path, output: Path) -> Plan:
     for path in _files(source, output, plan.links):
         suffix = path.suffix.lower()
         place = output / path.relative_to(source)
-        if suffix in PICTURE_SUFFIXES:
-            plan.jobs.append(_job_in_folder(path, place, 'picture'))
-        elif suffix in VIDEO_SUFFIXES:
+        if is_video_file(path):
             import_av()
             plan.jobs.append(_job_in_folder(path, place, 'video'))
+        elif suffix in PICTURE_SUFFIXES:
+            plan.jobs.append(_job_in_folder(path, place, 'picture'))
         else:
             plan.left_alone[suffix or 'no ending'] += 1
     if not plan.jobs:

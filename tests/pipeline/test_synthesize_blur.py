@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import synthesis_kills as kills
 from skimage import data
+from video_files import interlaced_view, make_interlaced, view
 
 from pdan_plugin.data.frame_store import FrameStore
 from pdan_plugin.data.frame_store_writer import FrameStoreWriter, read_checksums
@@ -110,6 +111,21 @@ class TestWhatItMakes:
         assert error.std() < 0.8
         assert np.abs(error).max() <= 8
         assert unblurred.std() > 8  # without any blur the error would be this large
+
+    @pytest.mark.parametrize('order', ['tff', 'bff'])
+    def test_an_interlaced_video_becomes_its_progressive_pictures(self, tmp_path, synthesize, order):
+        """Two fields of different times make each frame; the ground truth is what the first field shows."""
+        path = make_interlaced(tmp_path / 'dv.mpg', [order] * 10)
+        status, said = synthesize(path, tmp_path / 'out', *QUICK, '--no-cuts')
+        assert status == 0, said
+        assert f'{path}: 10 of 10 frames are interlaced: deinterlaced, one frame for each' in said
+        store = FrameStore(tmp_path / 'out' / SHARP)
+        assert len(store.keys) == 2
+        for key in store.keys:
+            number = int(key.partition('/')[2])
+            picture = store.read(key).astype(int)
+            assert np.abs((picture - view(4 * number)).mean(-1)).mean() < 7
+            assert np.abs((picture - interlaced_view(number, order)).mean(-1)).mean() > 10
 
     def test_the_stores_train_and_hold_what_they_are_called(self, whole):
         dataset = REDSPairedDataset(

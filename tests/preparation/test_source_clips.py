@@ -5,15 +5,24 @@ import shutil
 import zipfile
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
 from skimage import data
+from video_files import make_interlaced, set_display_matrix, view
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.media.pyav import from_rgb
 from pdan_plugin.preparation.source_survey import _refuse_holes, find_clips
+from pdan_plugin.preparation.synthesis_plan import Settings, plan_runs
+from pdan_plugin.preparation.synthesis_workers import Work, run_outcomes
+from pdan_plugin.synthesis.camera_response import response
+from pdan_plugin.synthesis.frame_interpolation import interpolator
+from pdan_plugin.synthesis.motion_blur import SubframeWindow
 
 PHOTO = data.astronaut()
+FLAT = np.full((48, 64, 3), (180, 90, 60), np.uint8)
 
 
 def frame(number: int, height: int = 48, width: int = 64) -> np.ndarray:
@@ -35,6 +44,22 @@ def write_video(path: Path, count: int) -> Path:
     for number in range(count):
         writer.write(np.ascontiguousarray(frame(number)[..., ::-1]))
     writer.release()
+    return path
+
+
+def write_plain(path: Path, frames: list, *, codec: str = 'libx264', pix_fmt: str = 'yuv420p', colorspace: int = 2):
+    """A video of these RGB frames, 25 a second, coded by the given matrix (an unknown one is only written down)."""
+    known = colorspace if colorspace in (1, 5, 9) else 5
+    with av.open(str(path), 'w') as output:
+        options = {'crf': '2'} if codec == 'libx264' else {'flags': '+qscale', 'global_quality': '236'}
+        stream = output.add_stream(codec, rate=25, options=options)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt, stream.codec_context.colorspace = pix_fmt, colorspace
+        for pixels in frames:
+            converted = from_rgb(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels)), pix_fmt, known, 1)
+            converted.colorspace = colorspace
+            output.mux(stream.encode(converted))
+        output.mux(stream.encode(None))
     return path
 
 
@@ -131,6 +156,76 @@ class TestVideos:
         assert 'notes.mp4: cannot be opened as a video' in refusal(tmp_path)
         empty = write_video(tmp_path / 'empty' / 'none.avi', 0)
         assert 'none.avi: ' in refusal(empty)
+
+    @pytest.mark.parametrize('order', ['tff', 'bff'])
+    def test_an_interlaced_video_is_deinterlaced_and_told(self, tmp_path, order):
+        path, said = make_interlaced(tmp_path / 'in.mpg', [order] * 8), []
+        (clip,) = find_clips(path, 'train', say=said.append)
+        assert said == [f'{path}: 8 of 8 frames are interlaced: deinterlaced, one frame for each']
+        for positions in (range(8), [5, 7]):
+            for number, read in zip(positions, clip.read(positions), strict=True):
+                grey = (read.astype(int) - view(4 * number)).mean(-1)
+                assert np.abs(grey).mean() < 7
+
+    @pytest.mark.parametrize('matrix', [1, 5, 9])
+    def test_colours_are_by_the_matrix_of_the_file(self, tmp_path, matrix):
+        (clip,) = find_clips(write_plain(tmp_path / 'in.mkv', [FLAT] * 3, colorspace=matrix), 'train')
+        (read,) = clip.read([1])
+        assert np.abs(read.astype(int) - FLAT).max() <= 3
+
+    @pytest.mark.parametrize('matrix', [8, 14])  # YCgCo, ICtCp
+    def test_a_matrix_that_is_not_known_is_refused(self, tmp_path, matrix):
+        path = write_plain(tmp_path / 'in.mkv', [FLAT] * 3, colorspace=matrix)
+        assert f'in.mkv: uses colour matrix {matrix} of H.273, which is not supported' in refusal(path)
+
+    def test_a_turned_video_is_upright(self, tmp_path):
+        path = write_plain(tmp_path / 'in.mov', [frame(number) for number in range(3)])
+        set_display_matrix(path, -1, 0, 0, 1, 64)
+        (clip,) = find_clips(path, 'train')
+        (read,) = clip.read([1])
+        assert np.abs(read.astype(int) - frame(1)[:, ::-1]).mean() < 8
+        set_display_matrix(path, 0, 1, -1, 0, 48)
+        (clip,) = find_clips(path, 'train')
+        assert clip.size == (64, 48)
+        (read,) = clip.read([1])
+        assert np.abs(read.astype(int) - np.rot90(frame(1), -1)).mean() < 8
+
+    def test_ten_bits_become_eight(self, tmp_path):
+        path = write_plain(tmp_path / 'in.mkv', [FLAT] * 3, codec='ffv1', pix_fmt='yuv444p10le', colorspace=1)
+        (clip,) = find_clips(path, 'train')
+        (read,) = clip.read([2])
+        assert read.dtype == np.uint8
+        assert np.abs(read.astype(int) - FLAT).max() <= 2
+
+    def test_a_size_that_changes_is_refused(self, tmp_path):
+        parts = [
+            write_plain(tmp_path / f'{height}.ts', [frame(number, height) for number in range(5)], codec='mpeg2video')
+            for height in (48, 32)
+        ]
+        (tmp_path / 'in.ts').write_bytes(b''.join(part.read_bytes() for part in parts))
+        assert 'in.ts, frame 5: changes its size from 64x48 to 64x32' in refusal(tmp_path / 'in.ts')
+
+    def test_no_window_crosses_the_joint_of_two_recordings(self, tmp_path):
+        """The pictures go on without a cut; a clock that starts again says that they need not."""
+        parts = [
+            write_plain(tmp_path / f'{first}.ts', [frame(first + number) for number in range(10)], codec='mpeg2video')
+            for first in (0, 10)
+        ]
+        path, said = tmp_path / 'in.ts', []
+        path.write_bytes(b''.join(part.read_bytes() for part in parts))
+        (clip,) = find_clips(path, 'train', say=said.append)
+        assert (clip.frames, clip.breaks) == (20, {10})
+        assert f'{path}: its times jump at frame 10: joined recordings; no window crosses a joint' in said
+        for number, read in enumerate(clip.read(range(20))):
+            assert np.abs(read.astype(int) - frame(number)).mean() < 12
+        settings = Settings(window=SubframeWindow(factor=4, length=9), stride=1, cut_threshold=None)
+        made, left_out = [], []
+        for run in plan_runs([clip], settings):
+            *samples, result = run_outcomes(Work(run, frozenset()), settings, response('srgb'), interpolator('flow'))
+            made += [sample.key for sample in samples]
+            left_out += [centre for centre, cut in result.left_out if cut == 10]
+        assert left_out == [9, 10]
+        assert made == [f'in/{centre:08d}' for centre in range(1, 19) if centre not in left_out]
 
     def test_names_that_cannot_be_told_apart_are_refused(self, tmp_path):
         for name in ('one two.avi', 'one.two.avi'):
