@@ -43,6 +43,7 @@ setup(
         'pydantic>=2.7',
         'pyyaml>=6.0',
         'safetensors>=0.4',
+        'tifffile>=2022.8.12',
         'torch>=2.6',
         'torchvision>=0.21',
         'tqdm>=4.65',
