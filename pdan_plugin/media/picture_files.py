@@ -70,6 +70,16 @@ def read_picture(path: Path) -> Picture:
     )
 
 
+def read_as_shown(path: Path) -> NDArray[np.uint8]:
+    """(h, w, 3) RGB: a picture in 8 bits, without its transparency; for commands that compare or show pictures.
+
+    Raises:
+        PictureFileError, OSError: See :func:`read_picture`.
+    """
+    colour = read_picture(path).colour
+    return colour if colour.dtype == np.uint8 else (colour >> 8).astype(np.uint8)
+
+
 def refuse_what_is_no_file(path: Path) -> None:
     """Raises a PictureFileError for a pipe, socket or device, because reading might block forever."""
     if path.exists() and not path.is_file():
