@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.files.picture_endings import PICTURE_SUFFIXES
+from pdan_plugin.media.file_kinds import kind_of
 from pdan_plugin.media.picture_files import (
-    PICTURE_SUFFIXES,
     Picture,
     PictureFileError,
     PictureHeader,
@@ -36,7 +37,7 @@ class Job:
     Attributes:
         source: The file.
         target: The file of the result.
-        kind: From the ending of the source.
+        kind: By the content of the source.
         header: The source's header, read once; None if it cannot be read (the job reports the reason when it runs).
         picture: The decoded source, if it was needed before the job runs.
     """
@@ -98,11 +99,10 @@ def make_plan(source: Path, output: Path) -> Plan:
 
 
 def _plan_file(source: Path, output: Path) -> Plan:
-    suffix, ending = source.suffix.lower(), output.suffix.lower()
-    is_video = suffix in VIDEO_SUFFIXES
-    if is_video:
+    kind, ending = kind_of(source), output.suffix.lower()
+    if kind == 'video':
         import_av()
-    kind, written = ('video', WRITTEN_VIDEO_SUFFIXES) if is_video else ('picture', WRITTEN_SUFFIXES)
+    written = WRITTEN_VIDEO_SUFFIXES if kind == 'video' else WRITTEN_SUFFIXES
     if output.is_dir() or not ending:
         return Plan([_job_in_folder(source, output / source.name, kind)], output)
     if ending not in written:
@@ -155,14 +155,13 @@ def _plan_folder(source: Path, output: Path) -> Plan:
     plan = Plan([], output)
     for path in _files(source, output, plan.links):
         suffix = path.suffix.lower()
-        place = output / path.relative_to(source)
-        if suffix in PICTURE_SUFFIXES:
-            plan.jobs.append(_job_in_folder(path, place, 'picture'))
-        elif suffix in VIDEO_SUFFIXES:
-            import_av()
-            plan.jobs.append(_job_in_folder(path, place, 'video'))
-        else:
+        if suffix not in (*PICTURE_SUFFIXES, *VIDEO_SUFFIXES):
             plan.left_alone[suffix or 'no ending'] += 1
+            continue
+        kind = kind_of(path)
+        if kind == 'video':
+            import_av()
+        plan.jobs.append(_job_in_folder(path, output / path.relative_to(source), kind))
     if not plan.jobs:
         raise RequestError(
             f'{source}: no pictures in it ({", ".join(PICTURE_SUFFIXES)}) and no videos ({", ".join(VIDEO_SUFFIXES)}).'

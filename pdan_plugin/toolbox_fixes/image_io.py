@@ -89,7 +89,7 @@ def _on_a_copy(published: Any) -> Any:
 @fix(
     where='utils/img_util.py:151',
     upstream='none',
-    symptom='OpenCV ends the process (segmentation fault) for a name that is not UTF-8; a killed run leaves half an image',
+    symptom='OpenCV crashes (segmentation fault) for a name that is not UTF-8; a killed run leaves half an image',
 )
 def images_are_written_under_any_name() -> None:
     """`imwrite` encodes in memory and writes the whole file. Not probed: a probe would end the process."""
