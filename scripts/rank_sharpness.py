@@ -54,7 +54,7 @@ def find_photographs(words: Sequence[str]) -> list[Path]:
         elif Path(word).is_file():
             paths.append(Path(word))
         else:
-            paths += [photograph.path for photograph in photographs.photographs_in(Path(word))]
+            paths += [photograph.path for photograph in photographs.photographs_in(Path(word), read_as_shown)]
     return list(dict.fromkeys(paths))
 
 
