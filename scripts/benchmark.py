@@ -49,6 +49,7 @@ from benchmarks import (
 from benchmarks.timing import chosen_device, header, machine
 from pdan_plugin.commands.argument_types import number, whole_number
 from pdan_plugin.errors import RequestError
+from pdan_plugin.processes.command_start import print_any_name
 
 # A benchmark's result, the function that formats it, and the command to suggest next.
 Answer = tuple[dict[str, Any], Callable[[Any], str], str]
@@ -104,6 +105,7 @@ def run_infer(arguments: argparse.Namespace, described: dict[str, Any]) -> Answe
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    print_any_name()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = parser.add_subparsers(dest='name', metavar='NAME', required=True)
     train = names.add_parser('train', help="training steps per second, against the toolbox's SRModel")

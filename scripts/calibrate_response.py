@@ -63,7 +63,11 @@ def arguments() -> argparse.ArgumentParser:
 
 def read(file: Path) -> np.ndarray:
     """The picture, (h, w, 3) uint8 RGB."""
-    picture = cv2.imread(str(file), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+    flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
+    try:  # read here, because OpenCV crashes for a path that is not UTF-8
+        picture = cv2.imdecode(np.fromfile(file, np.uint8), flags)
+    except (OSError, cv2.error) as error:
+        raise RequestError(f'{file}: cannot be read as a picture: {error}') from error
     if picture is None:
         raise RequestError(f'{file}: cannot be read as a picture')
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:

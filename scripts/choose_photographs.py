@@ -19,8 +19,9 @@ import numpy as np
 
 from pdan_plugin.commands.argument_types import picture_size
 from pdan_plugin.commands.script_end import ends_script
-from pdan_plugin.errors import RequestError
+from pdan_plugin.errors import RequestError, refusing_unwritable
 from pdan_plugin.files.whole_files import folder_written_whole
+from pdan_plugin.media.picture_files import read_as_shown
 from pdan_plugin.synthesis.clip_rendering import LEAST_SIDE, SCALE
 from pdan_plugin.synthesis.moving_scene import least_picture_size
 from pdan_plugin.synthesis.photographs import Photograph, photographs_in
@@ -64,7 +65,7 @@ def chosen(photos: Path, held_back: set[str], only_held_back: bool) -> list[tupl
     Raises:
         RequestError: There are none, or a name to hold back is not a photograph here.
     """
-    found = photographs_in(photos)
+    found = photographs_in(photos, read_as_shown)
     strangers = held_back - {photograph.path.name for photograph in found}
     if strangers:
         raise RequestError(f'{photos}: there is no {", ".join(sorted(strangers))} to hold back')
@@ -136,8 +137,10 @@ def choose(args: argparse.Namespace) -> None:
 
 
 def _write(path: Path, picture: np.ndarray) -> None:
-    if not cv2.imwrite(str(path), picture):
-        raise RequestError(f'{path} could not be written')
+    # encoded in memory, because OpenCV crashes for a path that is not UTF-8
+    _, content = cv2.imencode('.png', picture)
+    with refusing_unwritable(path):
+        path.write_bytes(content.tobytes())
 
 
 def arguments() -> argparse.ArgumentParser:

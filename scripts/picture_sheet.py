@@ -15,6 +15,7 @@ from pdan_plugin.data.frame_codec import encode_picture
 from pdan_plugin.errors import RequestError
 from pdan_plugin.files.json_files import write_json
 from pdan_plugin.files.whole_files import write_whole
+from pdan_plugin.processes.command_start import print_any_name
 from pdan_plugin.report import ComparedFrames, evenly_spread
 
 
@@ -93,6 +94,7 @@ def draw(args: argparse.Namespace) -> int:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 1 the required gain is not reached, 2 the request was wrong."""
+    print_any_name()
     try:
         return draw(arguments().parse_args(words))
     except RequestError as error:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pdan_plugin.commands.argument_types import whole_number
 from pdan_plugin.commands.script_end import ends_script
 from pdan_plugin.errors import RequestError
+from pdan_plugin.media.picture_files import PictureFileError, read_as_shown
 from pdan_plugin.metrics.blur_ranking import MOTIONS, SIGMAS, rank_blur, ranking_table
 from pdan_plugin.synthesis import photographs
 
@@ -53,19 +54,21 @@ def find_photographs(words: Sequence[str]) -> list[Path]:
         elif Path(word).is_file():
             paths.append(Path(word))
         else:
-            paths += [photograph.path for photograph in photographs.photographs_in(Path(word))]
+            paths += [photograph.path for photograph in photographs.photographs_in(Path(word), read_as_shown)]
     return list(dict.fromkeys(paths))
 
 
 def read_reduced(path: Path, longest: int) -> NDArray[np.uint8]:
     """(h, w, 3) RGB, its longer side at most ``longest`` pixels."""
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if picture is None:
-        raise RequestError(f'{path} cannot be read as a picture')
+    try:
+        picture = read_as_shown(path)
+    except (OSError, PictureFileError) as error:
+        raise RequestError(f'{path} cannot be read as a picture: {error}') from error
     ratio = longest / max(picture.shape)
     if ratio < 1:
-        picture = cv2.resize(picture, None, fx=ratio, fy=ratio, interpolation=cv2.INTER_AREA)
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)  # pyright: ignore[reportReturnType]
+        reduced = cv2.resize(picture, None, fx=ratio, fy=ratio, interpolation=cv2.INTER_AREA)
+        picture = reduced.astype(np.uint8, copy=False)
+    return picture
 
 
 @ends_script(restartable=False)

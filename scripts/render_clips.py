@@ -21,6 +21,7 @@ from pdan_plugin.data import reds_layout
 from pdan_plugin.errors import RequestError
 from pdan_plugin.machine.cores import usable_cores
 from pdan_plugin.machine.sizes import disk_in_words
+from pdan_plugin.media.picture_files import read_as_shown
 from pdan_plugin.synthesis import clip_rendering, photographs
 from pdan_plugin.synthesis.scene_conditions import Shares
 
@@ -101,7 +102,7 @@ def render(args: argparse.Namespace) -> None:
     if args.photos == 'skimage':
         parts = photographs.skimage_photographs()
     else:
-        found = photographs.photographs_in(Path(args.photos))
+        found = photographs.photographs_in(Path(args.photos), read_as_shown)
         if args.clips and args.val_clips:
             parts = photographs.part(found, args.seed)
         else:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import overload
 
 from pdan_plugin.errors import RequestError, WorkError
-from pdan_plugin.processes.command_start import WRONG_REQUEST
+from pdan_plugin.processes.command_start import WRONG_REQUEST, print_any_name
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 
@@ -41,6 +41,7 @@ def ends_script(main: Main | None = None, *, restartable: bool = True) -> Script
 def _ending(main: Main, *, restartable: bool) -> Script:
     @functools.wraps(main)
     def ended(words: Sequence[str] | None = None) -> int:
+        print_any_name()
         try:
             main(words)
         except (RequestError, WorkError) as error:

@@ -100,10 +100,12 @@ def written_whole(path: AnyPath, *, durable: bool = False) -> Generator[Path]:
 def write_whole(path: AnyPath, content: str | bytes, *, durable: bool = False) -> None:
     """Writes a file whole, or leaves the old file unchanged. Text is encoded as UTF-8; line ends are not converted.
 
+    Bytes of a file's name that are not UTF-8 are escaped in text.
+
     Args and raises: See :func:`opened_whole`.
     """
     with opened_whole(path, durable=durable) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        file.write(content.encode(errors='backslashreplace') if isinstance(content, str) else content)
 
 
 @contextmanager

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.media.picture_files import PictureFileError, read_picture_header
+from pdan_plugin.media.picture import PictureFileError
+from pdan_plugin.media.picture_files import read_picture_header
 from pdan_plugin.media.video_source import VideoFileError, open_video, picture_stream
 
 # The endings of videos for all commands. A video with another ending is found by its content.

@@ -1,40 +1,53 @@
-"""Writes complete picture files, with profile, EXIF and resolution."""
+"""Writes complete picture files, with profile, EXIF, XMP and resolution."""
 
 from __future__ import annotations
 
 import struct
-import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
 from pdan_plugin.files.whole_files import written_whole
-from pdan_plugin.media.picture_files import Picture
+from pdan_plugin.media.picture import Picture
+from pdan_plugin.media.picture_png import TEXT_CHUNKS, Chunk, profile_chunk, resolution_chunk, write_png, xmp_chunk
+from pdan_plugin.media.picture_profile import profile_colours
 
-WRITTEN_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
+_JPEG, _TIFF = ('.jpe', '.jfif', '.jpeg', '.jpg'), ('.tif', '.tiff')
+WRITTEN_SUFFIXES = ('.bmp', *_JPEG, '.png', *_TIFF, '.webp')
 
-_LARGEST_SIDE = {'.jpg': 65500, '.jpeg': 65500, '.webp': 16383}
+_LARGEST_SIDE = {**dict.fromkeys(_JPEG, 65500), '.webp': 16383}
+_LARGEST_FILE = dict.fromkeys(('.bmp', *_TIFF), 2**32 - 2**26)  # bytes; room for metadata
+_LONGEST_SEGMENT = 65533  # bytes in a segment of a JPEG
+_EXIF_START, _XMP_START = b'Exif\0\0', b'http://ns.adobe.com/xap/1.0/\0'
 _JPEG_QUALITY = 97
-_PNG_COMPRESSION = 3  # higher levels take several times as long and save a few percent
-_METRE = 0.0254  # metres per inch
+# what a file without profile is shown with, as PNG's chunks gAMA, cHRM and cICP give it
+_SRGB_GAMMA = range(45000, 46000)
+_SRGB_PRIMARIES = struct.pack('>8I', 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+_SRGB_CODING = (b'\1\x0d\0\1', b'\1\1\0\1')
+_XMP_TAG, _PROFILE_TAG = 700, 34675
 
 
 def what_ending_cannot_hold(picture: Picture, suffix: str, scale: int) -> str | None:
     """The reason why a file with this ending cannot hold the result of ``picture`` at ``scale``; None if it can."""
     suffix = suffix.lower()
-    if picture.bits == 16 and suffix not in ('.png', '.tif', '.tiff'):
+    if picture.bits == 16 and suffix not in ('.png', *_TIFF):
         return f'{suffix} holds 8 bits per channel, but the picture has 16; use .png'
-    if picture.bits == 16 and suffix != '.png' and picture.icc_profile is not None:
-        return f'a colour profile cannot be written into a 16-bit {suffix}; use .png'
-    if picture.alpha is not None and suffix in ('.jpg', '.jpeg', '.bmp'):
+    if picture.alpha is not None and suffix in (*_JPEG, '.bmp'):
         return f'{suffix} holds no transparency, but the picture has some; use .png'
     side = max(picture.colour.shape[:2]) * scale
     if side > _LARGEST_SIDE.get(suffix, side):
         return f'{suffix} holds at most {_LARGEST_SIDE[suffix]} pixels per side, but the result has {side}; use .png'
+    size = sum(part.nbytes for part in _parts(picture, suffix)) * scale**2
+    if size > _LARGEST_FILE.get(suffix, size):
+        return f'{suffix} holds at most 4 GB, but the result has {size / 1e9:.1f} GB; use .png'
+    most = _LONGEST_SEGMENT - len(_EXIF_START)
+    if suffix in _JPEG and picture.exif is not None and len(picture.exif) > most:
+        return f'{suffix} holds at most {most} bytes of EXIF, but the picture has {len(picture.exif)}; use .png'
     return None
 
 
@@ -42,18 +55,22 @@ def what_ending_leaves_out(picture: Picture, suffix: str) -> str | None:
     """A note about metadata that a file with this ending loses; None if there is no loss."""
     suffix = suffix.lower()
     lost = []
-    if picture.icc_profile is not None and suffix == '.bmp':
+    if picture.icc_profile is not None and _written_profile(picture, suffix) is None:
         lost.append('its colour profile')
-    if picture.exif is not None and (suffix == '.bmp' or (suffix in ('.tif', '.tiff') and picture.bits == 16)):
+    if picture.exif is not None and (suffix == '.bmp' or (suffix in _TIFF and picture.bits == 16)):
         lost.append('its EXIF')
+    if picture.xmp is not None and not _holds_xmp(picture.xmp, suffix):
+        lost.append('its XMP')
+    if suffix != '.png':
+        lost += [f'its {kind}' for kind in dict.fromkeys(_telling_chunks(picture))]
     return f'{suffix} is written without {" and ".join(lost)}; use .png to keep it' if lost else None
 
 
 def write_picture(path: Path, picture: Picture) -> None:
     """Writes a picture in the format of the path's ending (one of ``WRITTEN_SUFFIXES``), as a whole or not at all.
 
-    JPEG has high quality without subsampling; WebP is lossless. 16-bit grey with alpha becomes RGB with alpha, with
-    three equal channels.
+    JPEG has high quality without subsampling; WebP is lossless. A grey picture whose profile is for RGB is written as
+    RGB with three equal channels. A PNG of any size takes little memory beside the picture.
 
     Raises:
         OSError: The file cannot be written; nothing is left behind.
@@ -62,63 +79,117 @@ def write_picture(path: Path, picture: Picture) -> None:
     reason = what_ending_cannot_hold(picture, path.suffix, 1)
     if reason is not None:
         raise ValueError(reason)
-    with written_whole(path) as unfinished:
-        if picture.bits == 16:
-            unfinished.write_bytes(_deep_file(picture, path.suffix.lower()))
-        else:
-            _save_plain(unfinished, picture)
-
-
-def _save_plain(path: Path, picture: Picture) -> None:
-    pixels = picture.colour[..., 0] if picture.is_grey else picture.colour
-    if picture.alpha is not None:
-        pixels = np.dstack([pixels, picture.alpha])
     suffix = path.suffix.lower()
+    with written_whole(path) as unfinished:
+        if suffix == '.png':
+            with unfinished.open('wb') as file:
+                write_png(file, _parts(picture, suffix), _chunks(picture))
+        elif picture.bits == 16:
+            _save_deep_tiff(unfinished, picture)
+        else:
+            _save_by_pillow(unfinished, picture)
+
+
+def _is_written_grey(picture: Picture, suffix: str) -> bool:
+    has_rgb_profile = picture.icc_profile is not None and profile_colours(picture.icc_profile) == 'RGB'
+    return picture.is_grey and suffix != '.webp' and (suffix == '.bmp' or not has_rgb_profile)
+
+
+def _written_profile(picture: Picture, suffix: str) -> bytes | None:
+    if picture.icc_profile is None or suffix == '.bmp':
+        return None
+    colours = 'GRAY' if _is_written_grey(picture, suffix) else 'RGB'
+    return picture.icc_profile if profile_colours(picture.icc_profile) == colours else None
+
+
+def _holds_xmp(xmp: bytes, suffix: str) -> bool:
+    return suffix != '.bmp' and (suffix not in _JPEG or len(xmp) <= _LONGEST_SEGMENT - len(_XMP_START))
+
+
+def _telling_chunks(picture: Picture) -> Iterator[str]:
+    """The names of those chunks whose loss changes how the picture is shown, and of texts."""
+    chunks = dict(picture.png_chunks)
+    is_described = picture.icc_profile is not None or b'sRGB' in chunks or b'cICP' in chunks
+    for kind, content in picture.png_chunks:
+        if kind in TEXT_CHUNKS:
+            yield 'texts'
+        elif (
+            (kind == b'cICP' and content not in _SRGB_CODING)
+            or (kind == b'gAMA' and not is_described and int.from_bytes(content, 'big') not in _SRGB_GAMMA)
+            or (kind == b'cHRM' and not is_described and content != _SRGB_PRIMARIES)
+            or kind in (b'mDCV', b'cLLI')
+        ):
+            yield kind.decode()
+
+
+def _parts(picture: Picture, suffix: str) -> list[NDArray[Any]]:
+    """The channels to write."""
+    colour = picture.colour[..., 0] if _is_written_grey(picture, suffix) else picture.colour
+    return [colour] if picture.alpha is None else [colour, picture.alpha]
+
+
+def _together(picture: Picture, suffix: str) -> NDArray[Any]:
+    parts = _parts(picture, suffix)
+    return np.ascontiguousarray(parts[0] if len(parts) == 1 else np.dstack(parts))
+
+
+def _chunks(picture: Picture) -> list[Chunk]:
+    profile = _written_profile(picture, '.png')
+    chunks = [each for each in picture.png_chunks if profile is None or each[0] != b'sRGB']
+    if profile is not None:
+        chunks.append(profile_chunk(profile))
+    if picture.dpi is not None:
+        chunks.append(resolution_chunk(picture.dpi))
+    if picture.exif is not None:
+        chunks.append((b'eXIf', picture.exif))
+    if picture.xmp is not None:
+        chunks.append(xmp_chunk(picture.xmp))
+    return chunks
+
+
+def _save_by_pillow(path: Path, picture: Picture) -> None:
+    suffix = path.suffix.lower()
+    xmp = picture.xmp if picture.xmp is not None and _holds_xmp(picture.xmp, suffix) else None
     settings: dict[str, Any] = {}
-    if suffix in ('.jpg', '.jpeg'):
-        settings = {'quality': _JPEG_QUALITY, 'subsampling': 0, 'optimize': max(pixels.shape[:2]) < 8192}
+    if suffix in _JPEG:
+        longest = max(picture.colour.shape[:2])
+        settings = {'format': 'JPEG', 'quality': _JPEG_QUALITY, 'subsampling': 0, 'optimize': longest < 8192}
+        if xmp is not None:
+            content = _XMP_START + xmp
+            settings['extra'] = b'\xff\xe1' + struct.pack('>H', len(content) + 2) + content
     elif suffix == '.webp':
-        settings = {'lossless': True, 'exact': True, 'method': 2}
-    elif suffix == '.png':
-        settings = {'compress_level': _PNG_COMPRESSION}
-    elif suffix in ('.tif', '.tiff'):
+        settings = {'lossless': True, 'exact': True, 'method': 2} | ({} if xmp is None else {'xmp': xmp})
+    elif suffix in _TIFF:
         settings = {'compression': 'tiff_adobe_deflate'}
-    if picture.icc_profile is not None and suffix != '.bmp':
-        settings['icc_profile'] = picture.icc_profile
-    if picture.exif is not None and suffix != '.bmp':
-        settings['exif'] = b'Exif\0\0' + picture.exif
+    if (profile := _written_profile(picture, suffix)) is not None:
+        settings['icc_profile'] = profile
+    if suffix in _TIFF:
+        tags = Image.Exif()
+        tags.load(picture.exif or b'')
+        if xmp is not None:
+            tags[_XMP_TAG] = xmp
+        settings['exif'] = tags
+    elif picture.exif is not None and suffix != '.bmp':
+        settings['exif'] = _EXIF_START + picture.exif
     if picture.dpi is not None and suffix != '.webp':
         settings['dpi'] = picture.dpi
-    Image.fromarray(np.ascontiguousarray(pixels)).save(path, **settings)
+    Image.fromarray(_together(picture, suffix)).save(path, **settings)
 
 
-def _deep_file(picture: Picture, suffix: str) -> bytes:
-    """A 16-bit PNG or TIFF by OpenCV; in a PNG, metadata is inserted after the header."""
-    pixels: NDArray[Any] = picture.colour[..., ::-1]
-    if picture.alpha is not None:
-        pixels = np.dstack([pixels, picture.alpha])
-    elif picture.is_grey:
-        pixels = pixels[..., 0]
-    settings = [cv2.IMWRITE_PNG_COMPRESSION, _PNG_COMPRESSION] if suffix == '.png' else []
-    done, encoded = cv2.imencode(suffix, np.ascontiguousarray(pixels), settings)
-    if not done:
-        raise ValueError(f'a picture of {pixels.shape} cannot be encoded as {suffix}')
-    return _with_chunks(encoded.tobytes(), picture) if suffix == '.png' else encoded.tobytes()
-
-
-def _with_chunks(png: bytes, picture: Picture) -> bytes:
-    chunks = b''
-    if picture.icc_profile is not None:
-        chunks += _chunk(b'iCCP', b'ICC profile\0\0' + zlib.compress(picture.icc_profile))
-    if picture.dpi is not None:
-        across, down = (round(dots / _METRE) for dots in picture.dpi)
-        chunks += _chunk(b'pHYs', struct.pack('>IIB', across, down, 1))
-    if picture.exif is not None:
-        chunks += _chunk(b'eXIf', picture.exif)
-    header_end = 8 + 25  # the signature, and IHDR with its 13 bytes
-    return png[:header_end] + chunks + png[header_end:]
-
-
-def _chunk(kind: bytes, content: bytes) -> bytes:
-    """A chunk of the PNG specification, section 5.3."""
-    return struct.pack('>I', len(content)) + kind + content + struct.pack('>I', zlib.crc32(kind + content))
+def _save_deep_tiff(path: Path, picture: Picture) -> None:
+    pixels = _together(picture, '.tif')
+    tags = {_PROFILE_TAG: _written_profile(picture, '.tif'), _XMP_TAG: picture.xmp}
+    tifffile.imwrite(
+        path,
+        pixels,
+        photometric='minisblack' if _is_written_grey(picture, '.tif') else 'rgb',
+        planarconfig=None if pixels.ndim == 2 else 'contig',
+        extrasamples=None if picture.alpha is None else ['unassalpha'],
+        compression='zlib',
+        predictor=2,
+        resolution=picture.dpi,
+        resolutionunit=None if picture.dpi is None else 2,  # inches
+        extratags=[(tag, 7, len(value), value, True) for tag, value in tags.items() if value is not None],
+        metadata=None,
+        software=False,
+    )

@@ -7,6 +7,7 @@ standard library only.
 from __future__ import annotations
 
 import importlib.util
+import io
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -46,6 +47,16 @@ def toolbox_can_be_found() -> bool:
     except ImportError:  # an import hook blocks it
         return False
     return found is not None and found.origin is not None
+
+
+def print_any_name() -> None:
+    """Makes the output streams escape what their encoding lacks, such as a name in another script or in no encoding.
+
+    Without it a command that has done all its work ends in a UnicodeEncodeError when it prints a name.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ('strict', 'surrogateescape'):
+            stream.reconfigure(errors='backslashreplace')
 
 
 def print_refusal(error: RequestError) -> None:

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from torch import Tensor
 
 from pdan_plugin.errors import some_of
+from pdan_plugin.media.picture_files import PictureFileError, read_as_shown
 from pdan_plugin.models.result_names import result_name
 from pdan_plugin.report.picture_sheet import enlarge
 from pdan_plugin.report.scored_run import DatasetScores, ScoredRun
@@ -86,8 +86,9 @@ class FrameReader:
             path = self._file(label, image)
             if path is None:
                 continue
-            picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-            if picture is None:
+            try:
+                picture = read_as_shown(path)
+            except (OSError, PictureFileError):
                 self._miss(f'{label}: cannot be read as pictures, in {path.parent}', image)
                 continue
             size = frame.gt if frame.gt is not None else next(iter(frame.results.values()), picture)
@@ -98,7 +99,7 @@ class FrameReader:
                     image,
                 )
                 continue
-            frame.results[label] = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+            frame.results[label] = picture
         self._enlarge(frame)
         return frame
 

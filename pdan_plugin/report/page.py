@@ -53,7 +53,7 @@ def write_report(
         content = page_content(read, frames=frames, metric=metric)
         content['made'] = datetime.datetime.now().astimezone().strftime('%Y-%m-%d %H:%M %Z')
         title = ', '.join(run.label for run in read)
-        file.write(filled_page(title, content).encode())
+        file.write(filled_page(title, content).encode(errors='backslashreplace'))
     return output
 
 

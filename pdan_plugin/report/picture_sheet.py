@@ -20,6 +20,7 @@ from pdan_plugin.data.frame_sources import FrameFolder, Frames
 from pdan_plugin.data.frame_store import FrameStore
 from pdan_plugin.errors import RequestError, some_of
 from pdan_plugin.files.json_files import json_safe
+from pdan_plugin.media.picture_files import PictureFileError, read_as_shown
 from pdan_plugin.report.detail_box import contours, fullest_box
 from pdan_plugin.synthesis.bicubic import imresize
 
@@ -115,15 +116,16 @@ class ComparedFrames:
         pictures = {'LR': lr, BICUBIC: enlarge(lr, scale)}
         for name, folder in self.results.items():
             path = folder / f'{_result_name(key)}.png'
-            picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-            if picture is None:
-                raise RequestError(f'{path} cannot be read as a picture; run basicsr test again')
+            try:
+                picture = read_as_shown(path)
+            except (OSError, PictureFileError) as error:
+                raise RequestError(f'{path} cannot be read as a picture ({error}); run basicsr test again') from error
             if picture.shape != gt.shape:
                 raise RequestError(
                     f'{path} is {picture.shape[1]}x{picture.shape[0]}, its ground truth in '
                     f'{self.gt_path} {gt.shape[1]}x{gt.shape[0]}'
                 )
-            pictures[name] = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+            pictures[name] = picture
         pictures['GT'] = gt
         return pictures
 

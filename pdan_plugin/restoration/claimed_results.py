@@ -1,15 +1,19 @@
-"""The record in a folder of results: the settings of each result, and which results are done."""
+"""The record in a folder of results: the settings and the source of each result, and which results are done."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-from collections.abc import Iterable
+import stat
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from pdan_plugin.errors import RequestError, refusing_unwritable
+from pdan_plugin.files.digests import file_digest
 from pdan_plugin.files.json_files import json_text
 from pdan_plugin.files.whole_files import opened_whole, remove_left_overs, try_writing
 from pdan_plugin.restoration.jobs import Job, Plan
@@ -17,15 +21,52 @@ from pdan_plugin.restoration.jobs import Job, Plan
 RECORD = 'restore.json'
 
 
+@dataclass(frozen=True)
+class Source:
+    """The file that a result is made from.
+
+    Attributes:
+        path: Absolute, links resolved.
+        size: Bytes.
+        modified: Time of the last change, in nanoseconds.
+        sha256: Digest of the content; None if it cannot be read.
+    """
+
+    path: str
+    size: int
+    modified: int
+    sha256: str | None
+
+    def is_same(self, other: Source) -> bool:
+        """Whether both are one file, changed or not, or have the same content."""
+        return self.path == other.path or (self.sha256 is not None and self.sha256 == other.sha256)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A result that a run makes, or has made.
+
+    Attributes:
+        since: Time of the claim, in nanoseconds of the disk's clock; an older result is from an earlier claim.
+        source: None in the record of an earlier version.
+    """
+
+    since: int
+    source: Source | None
+
+
 def begin(plan: Plan, settings: dict[str, Any], *, overwrite: bool) -> list[Job]:
     """Records which results this run makes with which settings, and returns the jobs that are left.
 
-    The record of a folder lists the settings of every run, the results that each run claims, and the time of the claim.
-    A result is done if its file is newer than the claim and than its source. With ``overwrite`` the results of this run
+    The record of a folder lists the settings of every run, the results that each run claims, their sources, and the
+    time of the claim. A result is done if it was made from the same source, and its file is newer than the claim and
+    than the source. A source is known by its path or by its content: a changed file is restored again, and a moved one
+    is not. With ``overwrite`` the results of this run
     are claimed again, and an interrupted run can continue later. The entries of other results do not change.
 
     Raises:
-        RequestError: A result exists that was made with other or unknown settings, or the output cannot be written.
+        RequestError: A result exists that was made with other or unknown settings or from another source, or the output
+            cannot be written.
             Existing files do not change.
     """
     if plan.folder is None:
@@ -42,9 +83,11 @@ def begin(plan: Plan, settings: dict[str, Any], *, overwrite: bool) -> list[Job]
         if not overwrite:
             raise
         runs = []
+    sources = _sources(names, runs)
     if not overwrite:
         _refuse_other_makings(plan.folder, names, runs, settings)
-    begun = _claim(record, runs, settings, names, overwrite=overwrite)
+        _refuse_other_sources(plan.folder, names, runs, sources)
+    begun = _claim(record, runs, settings, sources, overwrite=overwrite)
     for folder in {job.target.parent for job in plan.jobs}:
         with contextlib.suppress(OSError):  # a folder that cannot be read is reported when its jobs run
             remove_left_overs(folder)
@@ -59,7 +102,7 @@ def _is_done(job: Job, begun: int) -> bool:
 
 
 def read_record(record: Path) -> list[dict[str, Any]]:
-    """The runs recorded for a folder: ``settings``, and ``results`` (name -> time of the claim in nanoseconds).
+    """The runs recorded for a folder: ``settings``, and ``results`` (name -> `Claim`).
 
     The list is empty if there is no record.
 
@@ -71,7 +114,10 @@ def read_record(record: Path) -> list[dict[str, Any]]:
     try:
         runs = json.loads(record.read_text(encoding='utf-8'))['runs']
         return [
-            {'settings': dict(run['settings']), 'results': {str(k): int(v) for k, v in run['results'].items()}}
+            {
+                'settings': dict(run['settings']),
+                'results': {str(name): _claim_in(value) for name, value in run['results'].items()},
+            }
             for run in runs
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -104,25 +150,89 @@ def _refuse_other_makings(
         )
 
 
+def _is_unchanged(before: Source | None, now: Source) -> bool:
+    return before is not None and (before.size, before.sha256) == (now.size, now.sha256)
+
+
+def _claim_in(value: Any) -> Claim:
+    """A claim as JSON; earlier versions recorded only its time."""
+    if not isinstance(value, dict):
+        return Claim(int(value), None)
+    source = value['source']
+    return Claim(int(value['since']), None if source is None else Source(**source))
+
+
+def _sources(names: dict[str, Job], runs: list[dict[str, Any]]) -> dict[str, Source]:
+    """The source of each result. A file that has not been touched since it was recorded is not read again."""
+    recorded = {name: claim.source for run in runs for name, claim in run['results'].items()}
+    sources = {}
+    for name, job in tqdm(names.items(), desc='reading sources', unit='file', leave=False, delay=2):
+        path = os.path.realpath(job.source)
+        try:
+            status = os.stat(path)
+        except OSError:
+            sources[name] = Source(path, 0, 0, None)
+            continue
+        source, before = Source(path, status.st_size, status.st_mtime_ns, None), recorded.get(name)
+        if before is not None and (before.path, before.size, before.modified) == (path, source.size, source.modified):
+            source = before
+        if source.sha256 is None and stat.S_ISREG(status.st_mode):
+            with contextlib.suppress(OSError):  # reported when its job runs
+                source = replace(source, sha256=file_digest(path))
+        sources[name] = source
+    return sources
+
+
+def _refuse_other_sources(
+    folder: Path, names: dict[str, Job], runs: list[dict[str, Any]], sources: dict[str, Source]
+) -> None:
+    for run in runs:
+        for name, claim in run['results'].items():
+            if name not in names or not names[name].target.exists():
+                continue
+            if claim.source is None:
+                raise RequestError(
+                    f'{folder / name} was made by an earlier version, which did not record the source. Give another '
+                    f'-o, or --overwrite to make it again from {names[name].source}.'
+                )
+            if not claim.source.is_same(sources[name]):
+                raise RequestError(
+                    f'{folder / name} is the result of another source, {claim.source.path}; that of '
+                    f'{names[name].source} would have the same name. Give another -o, or --overwrite to replace it.'
+                )
+
+
 def _claim(
-    record: Path, runs: list[dict[str, Any]], settings: dict[str, Any], names: Iterable[str], *, overwrite: bool
+    record: Path,
+    runs: list[dict[str, Any]],
+    settings: dict[str, Any],
+    sources: dict[str, Source],
+    *,
+    overwrite: bool,
 ) -> dict[str, int]:
-    """Records that this run makes ``names``; returns name -> time of the claim, in nanoseconds of the disk's clock."""
-    own: dict[str, int] = {}
+    """Records that this run makes results from ``sources``; returns name -> time of the claim."""
+    own: dict[str, Claim] = {}
     others = []
     for run in runs:
         if run['settings'] == settings:
             own |= run['results']
         else:
-            run['results'] = {name: since for name, since in run['results'].items() if name not in names}
+            run['results'] = {name: claim for name, claim in run['results'].items() if name not in sources}
             others += [run] if run['results'] else []
     with refusing_unwritable(record), opened_whole(record, durable=True) as file:
         os.utime(file.name)
         now = os.stat(file.name).st_mtime_ns
-        own |= {name: now for name in names if overwrite or name not in own}
-        content = {'made_by': 'basicsr restore', 'runs': [*others, {'settings': settings, 'results': own}]}
-        file.write(json_text(content).encode())
-    return own
+        for name, source in sources.items():
+            before = own.get(name)
+            is_kept = before is not None and not overwrite and _is_unchanged(before.source, source)
+            own[name] = Claim(before.since if before is not None and is_kept else now, source)
+        runs = [*others, {'settings': settings, 'results': own}]
+        content = [
+            {'settings': run['settings'], 'results': {name: asdict(each) for name, each in run['results'].items()}}
+            for run in runs
+        ]
+        file.write(json_text({'made_by': 'basicsr restore', 'runs': content}).encode())
+    return {name: own[name].since for name in sources}
 
 
 def _short(value: Any) -> str:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.files.picture_endings import PICTURE_SUFFIXES
 from pdan_plugin.media.file_kinds import VIDEO_SUFFIXES, is_video_file
 from pdan_plugin.media.picture_files import (
-    PICTURE_SUFFIXES,
     Picture,
     PictureFileError,
     PictureHeader,
@@ -95,10 +95,10 @@ def make_plan(source: Path, output: Path) -> Plan:
 
 def _plan_file(source: Path, output: Path) -> Plan:
     ending = output.suffix.lower()
-    is_video = is_video_file(source)
-    if is_video:
+    kind: Literal['picture', 'video'] = 'video' if is_video_file(source) else 'picture'
+    if kind == 'video':
         import_av()
-    kind, written = ('video', WRITTEN_VIDEO_SUFFIXES) if is_video else ('picture', WRITTEN_SUFFIXES)
+    written = WRITTEN_VIDEO_SUFFIXES if kind == 'video' else WRITTEN_SUFFIXES
     if output.is_dir() or not ending:
         return Plan([_job_in_folder(source, output / source.name, kind)], output)
     if ending not in written:
@@ -151,7 +151,7 @@ def _plan_folder(source: Path, output: Path) -> Plan:
         if is_video_file(path):
             import_av()
             plan.jobs.append(_job_in_folder(path, place, 'video'))
-        elif suffix in PICTURE_SUFFIXES:
+        elif suffix in (*PICTURE_SUFFIXES, *VIDEO_SUFFIXES):
             plan.jobs.append(_job_in_folder(path, place, 'picture'))
         else:
             plan.left_alone[suffix or 'no ending'] += 1

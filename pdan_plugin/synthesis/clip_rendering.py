@@ -260,5 +260,6 @@ def _frame_name(number: int) -> str:
 
 
 def _write(path: Path, image: np.ndarray) -> None:
-    if not cv2.imwrite(str(path), image, [cv2.IMWRITE_PNG_COMPRESSION, 3]):
-        raise OSError(f'{path} could not be written')
+    # encoded in memory, because OpenCV crashes for a path that is not UTF-8
+    _, content = cv2.imencode('.png', image, [cv2.IMWRITE_PNG_COMPRESSION, 3])
+    path.write_bytes(content.tobytes())

@@ -1,6 +1,6 @@
 """Finds and checks the photographs that clips are rendered from, and splits them into training and validation."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,9 +10,11 @@ import numpy as np
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.files.digests import file_digest
+from pdan_plugin.files.picture_endings import PICTURE_SUFFIXES
 from pdan_plugin.synthesis.moving_scene import least_picture_size
 
-SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
+Decode = Callable[[Path], np.ndarray]
+
 # The share of a folder's photographs that validation gets.
 VALIDATION_SHARE = 0.2
 
@@ -32,6 +34,19 @@ SKIMAGE_TRAIN = (
 SKIMAGE_VALIDATION = ('astronaut.png', 'coffee.png')
 
 
+def decoded_by_opencv(path: Path) -> np.ndarray:
+    """(h, w, 3) uint8 RGB, rotated by its EXIF orientation; enough for 8-bit PNG and JPEG.
+
+    Raises:
+        ValueError: OpenCV cannot decode the file.
+        OSError: It cannot be read.
+    """
+    picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise ValueError('OpenCV cannot decode it')
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+
 @dataclass(frozen=True)
 class Photograph:
     """One file.
@@ -39,25 +54,29 @@ class Photograph:
     Attributes:
         path: Its path.
         digest: SHA-256 of its bytes, hexadecimal.
+        decode: Reads it as (h, w, 3) uint8 RGB; raises an OSError or ValueError with the reason.
     """
 
     path: Path
     digest: str
+    decode: Decode = decoded_by_opencv
 
     def read(self) -> np.ndarray:
         """The picture, uint8 (h, w, 3), BGR, rotated by its EXIF orientation.
 
         Raises:
-            RequestError: OpenCV cannot read the file.
+            RequestError: The file cannot be read.
         """
-        picture = cv2.imread(str(self.path), cv2.IMREAD_COLOR)
-        if picture is None:
-            raise RequestError(f'{self.path} cannot be read as a picture; repair it or remove it from the folder.')
-        return picture
+        try:
+            return np.ascontiguousarray(self.decode(self.path)[..., ::-1])
+        except (OSError, ValueError, cv2.error) as error:
+            raise RequestError(
+                f'{self.path} cannot be read as a picture ({error}); repair it or remove it from the folder.'
+            ) from error
 
 
-def photographs_in(folder: Path) -> list[Photograph]:
-    """The photographs of a folder and its subfolders, by name.
+def photographs_in(folder: Path, decode: Decode) -> list[Photograph]:
+    """The photographs of a folder and its subfolders, by name; ``decode`` as in `Photograph`.
 
     Raises:
         RequestError: There is no such folder, it holds no photograph, or it holds the same file twice, which could put
@@ -67,10 +86,10 @@ def photographs_in(folder: Path) -> list[Photograph]:
         raise RequestError(
             f'{folder}: no such folder. Give a folder of photographs, or the word skimage for those of scikit-image.'
         )
-    paths = sorted(path for path in folder.rglob('*') if path.suffix.lower() in SUFFIXES and path.is_file())
+    paths = sorted(path for path in folder.rglob('*') if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
     if not paths:
-        raise RequestError(f'{folder} holds no photographs ({", ".join(SUFFIXES)}).')
-    photographs = [_photograph(path) for path in paths]
+        raise RequestError(f'{folder} holds no photographs ({", ".join(PICTURE_SUFFIXES)}).')
+    photographs = [_photograph(path, decode) for path in paths]
     seen: dict[str, Path] = {}
     for photograph in photographs:
         if photograph.digest in seen:
@@ -147,5 +166,5 @@ def check_sizes(photographs: Sequence[Photograph], size: tuple[int, int]) -> Non
         )
 
 
-def _photograph(path: Path) -> Photograph:
-    return Photograph(path, file_digest(path))
+def _photograph(path: Path, decode: Decode = decoded_by_opencv) -> Photograph:
+    return Photograph(path, file_digest(path), decode)

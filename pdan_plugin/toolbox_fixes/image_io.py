@@ -1,8 +1,9 @@
-"""Image conversion: errors name unreadable images, and converting a tensor to an image does not change the tensor."""
+"""Images in and out: errors name unreadable images, a tensor that is shown does not change, any name can be written."""
 
 from __future__ import annotations
 
 import functools
+import os
 from typing import Any
 
 import cv2
@@ -11,6 +12,7 @@ import torch
 from basicsr.utils import img_util
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.files.whole_files import write_whole
 from pdan_plugin.toolbox_fixes.patching import fix, probe, replace
 
 
@@ -82,3 +84,25 @@ def _on_a_copy(published: Any) -> Any:
         return published(tensor, *args, **kwargs)
 
     return shown
+
+
+@fix(
+    where='utils/img_util.py:151',
+    upstream='none',
+    symptom='OpenCV crashes (segmentation fault) for a name that is not UTF-8; a killed run leaves half an image',
+)
+def images_are_written_under_any_name() -> None:
+    """`imwrite` encodes in memory and writes the whole file. Not probed: a probe would end the process."""
+
+    def imwrite(
+        img: np.ndarray, file_path: str | os.PathLike[str], params: Any = None, auto_mkdir: bool = True
+    ) -> None:
+        folder, name = os.path.split(os.path.abspath(file_path))
+        if not auto_mkdir and not os.path.isdir(folder):
+            raise OSError(f'{file_path}: its folder does not exist.')
+        encoded, content = cv2.imencode(os.path.splitext(name)[1], img, params or [])
+        if not encoded:
+            raise OSError('Failed in writing images.')
+        write_whole(file_path, content.tobytes())
+
+    replace(img_util, 'imwrite', imwrite)

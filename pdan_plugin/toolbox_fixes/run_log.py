@@ -20,7 +20,8 @@ _FORMAT = '%(asctime)s %(levelname)s: %(message)s'
 @fix(
     where='utils/logger.py:166,176',
     upstream='none',
-    symptom='no log file if anything was logged before the pipeline; a second run writes into the log of the first',
+    symptom='no log file if anything was logged before the pipeline; a second run writes into the log of the first; a '
+    'name that the locale cannot encode is missing in it',
 )
 def every_run_has_its_log_file() -> None:
     """Each call of `get_root_logger(log_file=...)` opens that file and closes the previous one.
@@ -53,7 +54,7 @@ def _open_log_file(logger: logging.Logger, log_level: int, log_file: str) -> Non
         handler.close()
     # append: two runs that start in the same second have the same file name
     with refusing_unwritable(log_file):
-        handler = logging.FileHandler(log_file, 'a')
+        handler = logging.FileHandler(log_file, 'a', encoding='utf-8', errors='backslashreplace')
     handler.setFormatter(logging.Formatter(_FORMAT))
     handler.setLevel(log_level)
     logger.addHandler(handler)

@@ -1,5 +1,7 @@
 """Which files are videos, by content: real files of each format, with and without their endings."""
 
+import os
+
 import av
 import numpy as np
 import pytest
@@ -104,3 +106,18 @@ def test_clips_of_a_folder_are_found_by_content(tmp_path):
     (tmp_path / 'broken.flv').write_bytes(b'no video')
     with pytest.raises(RequestError, match=r'broken\.flv: cannot be opened as a video'):
         find_clips(tmp_path, 'train', say=told.append)
+
+
+@pytest.mark.parametrize('kind', ['PNG', 'JPEG', 'TIFF', 'WEBP', 'BMP', 'GIF', 'AVIF'])
+def test_a_picture_of_every_format_is_no_video_under_any_name(tmp_path, kind):
+    if kind == 'AVIF' and 'AVIF' not in (Image.init(), Image.SAVE)[1]:
+        pytest.skip('this Pillow does not write AVIF')
+    for name in ('a.mp4', 'a.mts', 'a'):
+        Image.fromarray(view(0)).save(tmp_path / name, kind)
+        assert not is_video_file(tmp_path / name)
+
+
+def test_a_pipe_is_what_its_ending_says_and_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / 'pipe.mp4')
+    os.mkfifo(tmp_path / 'pipe.png')
+    assert [is_video_file(tmp_path / name) for name in ('pipe.mp4', 'pipe.png')] == [True, False]

@@ -1,5 +1,6 @@
 """`restore_path`: pictures and folders through trained weights, what stops a request and what stops nothing."""
 
+import hashlib
 import json
 import os
 import resource
@@ -128,6 +129,27 @@ def test_a_folder_half_done_goes_on(weights, source, tmp_path, capsys):
     assert (out / 'a.png').stat().st_mtime_ns > before
 
 
+def test_pictures_of_every_ending_in_a_folder(weights, photo, tmp_path):
+    """The content decides: a JPEG named .mp4 is restored as a picture, and a .png may hold a TIFF."""
+    source = tmp_path / 'in'
+    source.mkdir()
+    kinds = {'a.jfif': 'JPEG', 'b.jpe': 'JPEG', 'c.JPG': 'JPEG', 'd.mp4': 'JPEG', 'e.png': 'TIFF', 'f.webp': 'PNG'}
+    if 'AVIF' in (Image.init(), Image.SAVE)[1]:
+        kinds['g.avif'] = 'AVIF'
+    expected = {}
+    for name, kind in kinds.items():
+        Image.fromarray(photo).save(source / name, kind)
+        with Image.open(source / name) as image:
+            expected[name] = repeated(np.asarray(image))
+    assert restore_path(source, tmp_path / 'out', weights) == 0
+    assert files(tmp_path / 'out') == [*(Path(name).stem + '.png' for name in sorted(kinds)), 'restore.json']
+    for name, pixels in expected.items():
+        result = np.asarray(Image.open(tmp_path / 'out' / f'{Path(name).stem}.png'))
+        np.testing.assert_array_equal(result, pixels, name)
+    assert restore_path(source / 'd.mp4', tmp_path / 'sharp.jfif', weights) == 0
+    assert Image.open(tmp_path / 'sharp.jfif').format == 'JPEG'
+
+
 def test_pipes_and_links_in_a_folder(weights, photo, tmp_path, capsys):
     """A pipe would be waited on for ever, a link to a folder may lead in a circle; each is told."""
     source = tmp_path / 'in'
@@ -239,11 +261,80 @@ def test_what_a_killed_overwriting_left_is_made_anew(weights, source, photo, tmp
     restore_path(source, out, weights)
     old = (out / 'a.png').read_bytes()
     restore_path(source, out, darker, overwrite=True)
-    begun = json.loads((out / 'restore.json').read_text())['runs'][-1]['results']['a.png']
+    begun = json.loads((out / 'restore.json').read_text())['runs'][-1]['results']['a.png']['since']
     (out / 'a.png').write_bytes(old)
     os.utime(out / 'a.png', ns=(begun - 10, begun - 10))
     restore_path(source, out, darker)
     assert np.asarray(Image.open(out / 'a.png')).mean() < 0.6 * photo.mean()
+
+
+@pytest.fixture
+def days(tmp_path, photo):
+    """Two folders with a picture of one name, both older than any result."""
+    for number, pixels in ((1, photo), (2, photo[::-1])):
+        folder = tmp_path / f'day{number}'
+        folder.mkdir()
+        Image.fromarray(pixels).save(folder / 'IMG_0001.png')
+        os.utime(folder / 'IMG_0001.png', (1e9, 1e9))
+    return tmp_path / 'day1', tmp_path / 'day2'
+
+
+@pytest.mark.parametrize('given', ['.', 'IMG_0001.png'])
+def test_another_source_never_counts_as_done(weights, days, photo, tmp_path, given):
+    first, second = (day / given for day in days)
+    out = tmp_path / 'out'
+    restore_path(first, out, weights)
+    with pytest.raises(RequestError, match=r'result of another source, .*day1/IMG_0001\.png; that of .*day2'):
+        restore_path(second, out, weights)
+    np.testing.assert_array_equal(np.asarray(Image.open(out / 'IMG_0001.png')), repeated(photo))
+    assert restore_path(second, out, weights, overwrite=True) == 0
+    np.testing.assert_array_equal(np.asarray(Image.open(out / 'IMG_0001.png')), repeated(photo[::-1]))
+    with pytest.raises(RequestError, match='another source'):
+        restore_path(first, out, weights)
+    (run,) = json.loads((out / 'restore.json').read_text())['runs']
+    source = run['results']['IMG_0001.png']['source']
+    content = (days[1] / 'IMG_0001.png').read_bytes()
+    assert source == {
+        'path': str(days[1] / 'IMG_0001.png'),
+        'size': len(content),
+        'modified': 10**18,
+        'sha256': hashlib.sha256(content).hexdigest(),
+    }
+
+
+def test_a_moved_source_is_done_and_a_changed_one_is_not(weights, days, photo, tmp_path):
+    """Also where the changed one has the size of the old one and is older than the result."""
+    out = tmp_path / 'out'
+    restore_path(days[0], out, weights)
+    made = (out / 'IMG_0001.png').stat().st_mtime_ns
+    days[0].rename(tmp_path / 'elsewhere')
+    assert restore_path(tmp_path / 'elsewhere', out, weights) == 0
+    assert (out / 'IMG_0001.png').stat().st_mtime_ns == made
+    Image.fromarray(photo[::-1]).save(tmp_path / 'elsewhere/IMG_0001.png')
+    os.utime(tmp_path / 'elsewhere/IMG_0001.png', (1e9 + 7, 1e9 + 7))
+    assert restore_path(tmp_path / 'elsewhere', out, weights) == 0
+    np.testing.assert_array_equal(np.asarray(Image.open(out / 'IMG_0001.png')), repeated(photo[::-1]))
+
+
+def test_a_source_whose_result_was_never_made_leaves_its_name_free(weights, days, photo, tmp_path):
+    out = tmp_path / 'out'
+    (days[0] / 'IMG_0001.png').write_text('no picture')
+    Image.fromarray(photo).save(days[0] / 'b.png')
+    assert restore_path(days[0], out, weights) == 1
+    assert restore_path(days[1], out, weights) == 0
+    np.testing.assert_array_equal(np.asarray(Image.open(out / 'IMG_0001.png')), repeated(photo[::-1]))
+
+
+def test_results_whose_source_an_earlier_version_did_not_record_are_not_taken_for_done(weights, days, tmp_path):
+    out = tmp_path / 'out'
+    restore_path(days[0], out, weights)
+    record = json.loads((out / 'restore.json').read_text())
+    record['runs'][0]['results'] = {name: each['since'] for name, each in record['runs'][0]['results'].items()}
+    (out / 'restore.json').write_text(json.dumps(record))
+    with pytest.raises(RequestError, match=r'earlier version, which did not record the source.*--overwrite'):
+        restore_path(days[0], out, weights)
+    assert restore_path(days[0], out, weights, overwrite=True) == 0
+    assert restore_path(days[0], out, weights) == 0
 
 
 def test_transparency_is_enlarged_and_hidden_colours_do_not_show(weights, photo, tmp_path):
@@ -301,7 +392,7 @@ def test_wrong_requests_write_nothing(weights, source, photo, tmp_path):
 
 
 def test_too_little_memory_is_told_before_anything_is_written(weights, source, tmp_path):
-    with pytest.raises(RequestError, match=r'memory: a tile of .* use already, .* Allow more'):
+    with pytest.raises(RequestError, match=r'memory: a tile of .* held already by .* Allow more'):
         restore_path(source, tmp_path / 'out', weights, memory=1000)
     assert not (tmp_path / 'out').exists()
 
@@ -359,7 +450,7 @@ def test_ctrl_c_leaves_whole_results_only(weights, source, tmp_path, monkeypatch
     monkeypatch.setattr(Repeating, 'forward', slow)
     status = cli.main(['restore', str(source), '-o', str(tmp_path / 'out'), '-w', str(weights), '--tile', '64'])
     assert status == 130
-    assert 'The same command goes on' in capsys.readouterr().err
+    assert 'The same command continues' in capsys.readouterr().err
     assert files(tmp_path / 'out') == ['a.png', 'restore.json']
 
 

@@ -1,10 +1,12 @@
 """Images that cannot be read, and tensors that are only looked at."""
 
+import os
+
 import cv2
 import numpy as np
 import pytest
 import torch
-from basicsr.utils import FileClient, imfrombytes, img_util, tensor2img
+from basicsr.utils import FileClient, imfrombytes, img_util, imwrite, tensor2img
 
 from pdan_plugin.errors import RequestError
 
@@ -53,3 +55,16 @@ def test_showing_a_tensor_does_not_change_it(stock):
     assert torch.equal(shown, tensor)
     with pytest.raises(TypeError):
         tensor2img('no tensor')
+
+
+def test_an_image_is_written_under_a_name_that_is_not_utf_8(stock, tmp_path):
+    """The published function ends the process there (OpenCV 5), so it is not called here."""
+    path = os.path.join(tmp_path, 'new', os.fsdecode(b'caf\xe9.png'))
+    image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    imwrite(image, path)
+    with open(path, 'rb') as file:
+        np.testing.assert_array_equal(imfrombytes(file.read()), image)
+    with pytest.raises(OSError, match='folder does not exist'):
+        imwrite(image, str(tmp_path / 'absent/a.png'), auto_mkdir=False)
+    with stock():
+        assert img_util.imwrite is not imwrite

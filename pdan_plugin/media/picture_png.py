@@ -1,0 +1,235 @@
+"""PNG files: their chunks, and a writer for any size in little memory.
+
+Numbers in brackets are sections of the PNG specification, third edition.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pdan_plugin.media.picture import PictureFileError
+
+SIGNATURE = b'\x89PNG\r\n\x1a\n'
+
+_COLOUR_CHUNKS = (b'cICP', b'mDCV', b'cLLI', b'sRGB', b'cHRM', b'gAMA')
+TEXT_CHUNKS = (b'tEXt', b'zTXt', b'iTXt')
+_PIXEL_CHUNKS = (b'IHDR', b'PLTE', b'tRNS', b'IDAT', b'IEND')
+_XMP = b'XML:com.adobe.xmp'
+_EXIF_TEXTS = (b'Raw profile type exif', b'Raw profile type APP1')  # before PNG had a chunk for EXIF
+_LARGEST_TEXT = 1 << 28  # bytes after decompression; a few kilobytes can hold more than any memory
+
+_METRE = 0.0254  # metres per inch
+_COMPRESSION = 3  # higher levels take several times as long and save a few percent
+_BAND = 1 << 22  # bytes filtered at a time
+_COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # by the number of channels [11.2.1]
+
+Chunk = tuple[bytes, bytes]
+
+
+@dataclass
+class PngFile:
+    """The content of a PNG.
+
+    Attributes:
+        pixels: The same PNG with the chunks that its pixels need, and no others.
+        bits: Bits per channel, 1 to 16.
+        is_grey: Whether the colour type is grey, with or without alpha.
+        frames: Number of pictures; more than 1 in an animation.
+        icc_profile, xmp, exif, dpi: As stored; see :class:`~pdan_plugin.media.picture.Picture`.
+        kept: The chunks about colour, and texts.
+        notes: What is damaged and left out.
+    """
+
+    pixels: bytes
+    bits: int
+    is_grey: bool
+    frames: int
+    icc_profile: bytes | None = None
+    xmp: bytes | None = None
+    exif: bytes | None = None
+    dpi: tuple[float, float] | None = None
+    kept: list[Chunk] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def read_png(content: bytes) -> PngFile:
+    """Separates the pixels of a PNG from what describes them. Chunks may have any size.
+
+    Decoders limit the size of texts and profiles, and reject a whole file for them. So they get the pixels alone.
+
+    Raises:
+        PictureFileError: The header is missing, or a chunk that the pixels need is truncated or damaged.
+    """
+    pixels: list[bytes | memoryview] = [SIGNATURE]
+    described: list[Chunk] = []
+    damaged: list[bytes] = []
+    header, frames = b'', 1
+    for kind, whole, is_sound in _chunks(content):
+        body = whole[8:-4]
+        if kind in _PIXEL_CHUNKS:
+            if not is_sound:
+                raise PictureFileError(f'cannot be decoded; it is truncated or damaged, in its chunk {kind.decode()}')
+            header = header or bytes(body)
+            pixels.append(whole)
+        elif not is_sound:
+            damaged.append(kind)
+        elif kind == b'acTL' and len(body) == 8:
+            # the picture that decoders without animation show may be one more
+            frames = int.from_bytes(body[:4], 'big') + (not _starts_with_its_first_frame(content))
+        else:
+            described.append((kind, bytes(body)))
+    if len(header) != 13:
+        raise PictureFileError('cannot be decoded; it is truncated or damaged, in its header')
+    png = PngFile(b''.join(pixels), header[8], header[9] in (0, 4), frames)
+    png.notes += [f'its PNG chunk {kind.decode("latin-1")} is damaged and was left out' for kind in damaged]
+    for kind, body in described:
+        try:
+            _describe(png, kind, body)
+        except (ValueError, IndexError, struct.error, zlib.error) as error:
+            name = kind.decode('latin-1')
+            png.notes.append(f'its PNG chunk {name} cannot be read and was left out ({error})')
+    return png
+
+
+def write_png(file: BinaryIO, parts: Sequence[NDArray[Any]], chunks: Sequence[Chunk] = ()) -> None:
+    """Writes a PNG of the channels of ``parts``: (h, w) or (h, w, c), uint8 or uint16; of 2 or 4 the last is alpha.
+
+    Memory holds a band of rows beside the parts, so pictures may have any size.
+    """
+    height, width = parts[0].shape[:2]
+    channels, depth = sum((*part.shape, 1)[2] for part in parts), parts[0].dtype.itemsize
+    file.write(SIGNATURE)
+    size = struct.pack('>IIBBBBB', width, height, 8 * depth, _COLOUR_TYPES[channels], 0, 0, 0)
+    for kind, content in ((b'IHDR', size), *chunks):
+        file.write(_chunk(kind, content))
+    packer = zlib.compressobj(_COMPRESSION)
+    step = channels * depth
+    band = max(1, _BAND // (width * step))
+    above = np.zeros((1, width * step), np.uint8)
+    for start in range(0, height, band):
+        pixels = np.dstack([part[start : start + band] for part in parts])
+        rows = np.ascontiguousarray(pixels, dtype=f'>u{depth}').view(np.uint8).reshape(-1, width * step)
+        if packed := packer.compress(_filtered(rows, above, step)):
+            file.write(_chunk(b'IDAT', packed))
+        above = rows[-1:]
+    file.write(_chunk(b'IDAT', packer.flush()))
+    file.write(_chunk(b'IEND', b''))
+
+
+def profile_chunk(profile: bytes) -> Chunk:
+    """[11.3.2.3]"""
+    return b'iCCP', b'ICC profile\0\0' + zlib.compress(profile)
+
+
+def resolution_chunk(dpi: tuple[float, float]) -> Chunk:
+    """[11.3.4.3]"""
+    across, down = (min(round(dots / _METRE), 2**31 - 1) for dots in dpi)
+    return b'pHYs', struct.pack('>IIB', across, down, 1)
+
+
+def xmp_chunk(xmp: bytes) -> Chunk:
+    """[11.3.3.4]"""
+    return b'iTXt', _XMP + b'\0\0\0\0\0' + xmp
+
+
+def _chunks(content: bytes) -> Iterator[tuple[bytes, memoryview, bool]]:
+    """(type, the whole chunk, whether it is complete and its checksum is right) [5.3]."""
+    view, place = memoryview(content), len(SIGNATURE)
+    while place + 12 <= len(content):
+        length, kind = struct.unpack_from('>I4s', content, place)
+        whole = view[place : place + 12 + length]
+        is_sound = len(whole) == 12 + length and zlib.crc32(whole[4:-4]) == int.from_bytes(whole[-4:], 'big')
+        yield kind, whole, is_sound
+        if kind == b'IEND':
+            return
+        place += 12 + length
+
+
+def _starts_with_its_first_frame(content: bytes) -> bool:
+    """Whether an animation's first frame is the picture itself: its fcTL comes before the pixels [11.3.6]."""
+    for kind, _, _ in _chunks(content):
+        if kind in (b'fcTL', b'IDAT'):
+            return kind == b'fcTL'
+    return False
+
+
+def _describe(png: PngFile, kind: bytes, body: bytes) -> None:
+    if kind == b'iCCP':
+        png.icc_profile = _inflated(body[body.index(b'\0') + 2 :])
+    elif kind == b'eXIf':
+        png.exif = body.removeprefix(b'Exif\0\0')
+    elif kind == b'pHYs':
+        across, down, unit = struct.unpack('>IIB', body)
+        png.dpi = (across * _METRE, down * _METRE) if unit == 1 else None
+    elif kind in TEXT_CHUNKS:
+        keyword = body[: body.index(b'\0')]
+        if keyword == _XMP:
+            png.xmp = _text(kind, body)
+        elif keyword in _EXIF_TEXTS:
+            hexadecimal = b''.join(_text(kind, body).split(b'\n')[3:])
+            png.exif = png.exif or bytes.fromhex(hexadecimal.decode('ascii')).removeprefix(b'Exif\0\0')
+        else:
+            png.kept.append((kind, body))
+    elif kind in _COLOUR_CHUNKS:
+        png.kept.append((kind, body))
+
+
+def _text(kind: bytes, body: bytes) -> bytes:
+    """[11.3.3]"""
+    _, _, rest = body.partition(b'\0')
+    if kind == b'tEXt':
+        return rest
+    if kind == b'zTXt':
+        return _inflated(rest[1:])
+    is_compressed = rest[0] == 1
+    text = rest[2:].split(b'\0', 2)[2]  # after a language and a translated keyword
+    return _inflated(text) if is_compressed else text
+
+
+def _inflated(packed: bytes) -> bytes:
+    stream = zlib.decompressobj()
+    content = stream.decompress(packed, _LARGEST_TEXT)
+    if not stream.eof:
+        raise ValueError('truncated' if not stream.unconsumed_tail else 'too large')
+    return content
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack('>I', len(content)) + kind + content + struct.pack('>I', zlib.crc32(kind + content))
+
+
+def _filtered(rows: NDArray[np.uint8], above: NDArray[np.uint8], step: int) -> bytes:
+    """Rows as differences to their neighbours, by the filter that leaves the least in each row [9].
+
+    Args:
+        rows: (n, bytes of a row).
+        above: The row before the first one; zeros at the top.
+        step: Bytes of a pixel.
+    """
+    up = np.concatenate([above, rows[:-1]])
+    left, corner = np.zeros_like(rows), np.zeros_like(rows)
+    left[:, step:], corner[:, step:] = rows[:, :-step], up[:, :-step]
+    candidates = {1: rows - left, 2: rows - up, 4: rows - _paeth(left, up, corner)}
+    least: NDArray[Any] | None = None
+    result = np.empty((len(rows), rows.shape[1] + 1), np.uint8)
+    for number, difference in candidates.items():
+        remaining = np.abs(difference.view(np.int8).astype(np.int16)).sum(axis=1, dtype=np.int64)
+        better = np.ones(len(rows), bool) if least is None else remaining < least
+        least = remaining if least is None else np.minimum(least, remaining)
+        result[better, 0], result[better, 1:] = number, difference[better]
+    return result.tobytes()
+
+
+def _paeth(left: NDArray[np.uint8], up: NDArray[np.uint8], corner: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Of the three neighbours the one nearest to left + up - corner [9.4]."""
+    across = up.astype(np.int16) - corner
+    down = left.astype(np.int16) - corner
+    to_left, to_up, to_corner = np.abs(across), np.abs(down), np.abs(across + down)
+    return np.where((to_left <= to_up) & (to_left <= to_corner), left, np.where(to_up <= to_corner, up, corner))
