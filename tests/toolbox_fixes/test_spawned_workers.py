@@ -30,10 +30,10 @@ def loader(picture_pairs, monkeypatch):
             num_gpu=0, sampler=EnlargedSampler(dataset, 1, 0), seed=1,
         )  # fmt: skip
 
-    forkserver._forkserver._stop()
-    monkeypatch.setattr(forkserver._forkserver, '_preload_modules', ['__main__'])  # as where no test has set others
+    own = forkserver.ForkServer()  # that of the warm processes has imported the package
+    monkeypatch.setattr(forkserver, 'connect_to_new_process', own.connect_to_new_process)
     yield make
-    forkserver._forkserver._stop()
+    own._stop()
 
 
 @pytest.mark.parametrize('method', ['spawn', 'forkserver'])
