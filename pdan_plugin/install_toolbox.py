@@ -34,7 +34,7 @@ BUILD_REQUIREMENTS = {
 DONE, FAILED, WRONG_REQUEST = 0, 1, 2
 
 # A frame's f_locals writes through to the function's variables from Python 3.13 on.
-EXEC_AS_BEFORE = '''
+EXEC_AS_BEFORE = """
 import builtins, sys
 _exec = builtins.exec
 
@@ -45,7 +45,7 @@ def exec(source, globals=None, locals=None, /, **closure):
     return _exec(source, globals, locals, **closure)
 
 builtins.exec = exec
-'''
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -78,7 +78,7 @@ def test_an_unknown_name_is_told_with_the_nearest_one(install):
 @pytest.mark.parametrize(
     ('package', 'module', 'cause'),
     [
-        ("from basicsr.utils.matlab_functions import no_such_name", '', "cannot import name 'no_such_name'"),
+        ('from basicsr.utils.matlab_functions import no_such_name', '', "cannot import name 'no_such_name'"),
         ('import no_such_package', '', "No module named 'no_such_package'"),
         ('', 'import no_such_package.archs', "No module named 'no_such_package'"),
         ('', 'from theirs import no_such_name', "cannot import name 'no_such_name' from 'theirs'"),

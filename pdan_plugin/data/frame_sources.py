@@ -105,7 +105,8 @@ class FrameFolder(_EncodedFrames):
 
 def _listed(folder: Path) -> tuple[list[str], list[str]]:
     """The folders and the keys of the pictures in a folder, without hidden ones and those of systems."""
-    folders, keys = [], []
+    folders: list[str] = []
+    keys: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith('.') or entry.name in STRAY_FOLDERS:

@@ -9,12 +9,13 @@ from os import path as osp
 from typing import Any
 
 import cv2
-from basicsr.utils import get_root_logger, imfrombytes
+from basicsr.utils.img_util import imfrombytes  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
+from basicsr.utils.logger import get_root_logger  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 from PIL import Image
 
 from pdan_plugin.data.sourced_bytes import SourcedBytes
 from pdan_plugin.errors import RequestError, some_of
-from pdan_plugin.media.picture_files import PICTURE_SUFFIXES
+from pdan_plugin.files.picture_endings import PICTURE_SUFFIXES
 
 # folders in which systems keep thumbnails and leftovers beside pictures
 STRAY_FOLDERS = frozenset(('@eaDir', '__MACOSX', '$RECYCLE.BIN', 'System Volume Information'))
@@ -33,7 +34,8 @@ def only_pictures(folder: str, names: Iterable[str]) -> list[str]:
         folder: The folder of the names.
         names: Paths relative to it.
     """
-    pictures, others = [], []
+    pictures: list[str] = []
+    others: list[str] = []
     for name in names:
         is_picture = osp.splitext(name)[1].lower() in PICTURE_SUFFIXES or cv2.haveImageReader(osp.join(folder, name))
         (pictures if is_picture else others).append(name)
@@ -65,7 +67,8 @@ def picture_size(path: str | os.PathLike[str]) -> tuple[int, int]:
                     return height, width
             file.seek(0)
             try:
-                with Image.open(file) as image:
+                opened: Any = Image.open(file)
+                with opened as image:
                     width, height = image.size
                     if image.format in ('JPEG', 'BMP') and image.getexif().get(_ORIENTATION, 1) not in _TURNED:
                         return height, width

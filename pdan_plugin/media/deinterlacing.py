@@ -84,9 +84,7 @@ class Deinterlacer:
 def _filter(frame: VideoFrame) -> Any:
     av = import_av()
     graph = av.filter.Graph()
-    source = graph.add_buffer(
-        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
-    )
+    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base)
     bwdif, sink = graph.add('bwdif', 'mode=send_frame:parity=auto:deint=interlaced'), graph.add('buffersink')
     source.link_to(bwdif)
     bwdif.link_to(sink)

@@ -16,14 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pdan_plugin.files.picture_endings import PICTURE_SUFFIXES
 from pdan_plugin.media import picture_png, picture_tiff
 from pdan_plugin.media.picture import Picture, PictureFileError, PictureHeader
 from pdan_plugin.media.picture_metadata import coding_of_avif, kept_exif, kept_xmp, stored_bits
 from pdan_plugin.media.picture_pillow import opened_by_pillow, refuse_what_memory_cannot_hold
 from pdan_plugin.media.picture_profile import cmyk_as_rgb, fitting_profile
 
-__all__ = ['PICTURE_SUFFIXES', 'Picture', 'PictureFileError', 'PictureHeader', 'read_picture', 'read_picture_header']
+__all__ = ['Picture', 'PictureFileError', 'PictureHeader', 'read_picture', 'read_picture_header']
 
 _UNKNOWN_WHITE = {'F': 'floating-point numbers', 'I': '32-bit whole numbers'}
 _OTHER_COLOURS = {'LAB': 'Lab colours', 'HSV': 'HSV colours'}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from pdan_plugin.media.picture_files import PICTURE_SUFFIXES
+from pdan_plugin.files.picture_endings import PICTURE_SUFFIXES
 
 
 def result_name(lq_path: str, roots: Sequence[str | None]) -> str:

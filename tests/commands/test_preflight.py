@@ -252,7 +252,7 @@ def test_a_network_of_another_scale_or_shape_is_refused():
     options = {**train_options(), 'network_g': {'type': 'SRVGGNetCompact', 'upscale': 4, 'num_feat': 8, 'num_conv': 1}}
     check(options)
     options['network_g']['num_out_ch'] = 1
-    assert "my.yml: network_g: " in refusal(options)
+    assert 'my.yml: network_g: ' in refusal(options)
 
 
 def test_a_discriminator_of_another_size_is_refused():

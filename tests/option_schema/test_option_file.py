@@ -109,9 +109,12 @@ def test_overrides_reach_every_depth(written):
      ('{}', {}), ('{a: 1}', {'a': 1}), ('[{}, {}]', [{}, {}]), ('{type: L1Loss}', {'type': 'L1Loss'})],
 )  # fmt: skip
 def test_a_template_of_file_names_is_text(written, text, value):
-    assert read_option_file(written(OPTIONS), [f'datasets:train:filename_tmpl={text}'])['datasets']['train'][
-        'filename_tmpl'
-    ] == value
+    assert (
+        read_option_file(written(OPTIONS), [f'datasets:train:filename_tmpl={text}'])['datasets']['train'][
+            'filename_tmpl'
+        ]
+        == value
+    )
 
 
 def test_overrides_are_not_evaluated(written, tmp_path, monkeypatch):

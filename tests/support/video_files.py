@@ -56,9 +56,7 @@ def _in_format(pixels, pix_fmt):
 
 def _interlaced_420(pixels):
     """In 4:2:0; the chroma of each field is made of the lines of that field."""
-    fields = [
-        _in_format(np.ascontiguousarray(pixels[parity::2]), 'yuv420p').to_ndarray() for parity in (0, 1)
-    ]
+    fields = [_in_format(np.ascontiguousarray(pixels[parity::2]), 'yuv420p').to_ndarray() for parity in (0, 1)]
     height, half = HEIGHT // 2, HEIGHT // 8
     planes = []
     for start, rows in ((0, height), (height, half), (height + half, half)):
