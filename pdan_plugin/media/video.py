@@ -197,7 +197,7 @@ class _Writer:
         self._encode(item)
 
     def copy(self, packet: Any) -> None:
-        """Writes a packet of sound or subtitles, or leaves it out if the result cannot hold it, such as a damaged one."""
+        """Writes a packet of sound or subtitles, or leaves it out if the result cannot hold it."""
         index = packet.stream.index
         copy = self._copies[index]
         base, copied_base = Fraction(packet.time_base), Fraction(copy.time_base or packet.time_base)
@@ -240,8 +240,8 @@ class _Writer:
         self.outcome.notes += [f'left out: {what}' for what in sorted(self._lost)]
         for index, times in self._refused.items():
             self.outcome.problems.append(
-                f'{len(times)} packets of {self._copies[index].type} stream {index} cannot be copied and are left out, the '
-                f'first at {self._seconds(times[0])}'
+                f'{len(times)} packets of {self._copies[index].type} stream {index} cannot be copied and are left out, '
+                f'the first at {self._seconds(times[0])}'
             )
         self._report_jumps()
         if not self._is_cut:
