@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Literal
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.media.file_kinds import VIDEO_SUFFIXES, is_video_file
 from pdan_plugin.media.picture_files import (
     PICTURE_SUFFIXES,
     Picture,
@@ -22,7 +21,8 @@ from pdan_plugin.media.picture_files import (
 from pdan_plugin.media.picture_writing import WRITTEN_SUFFIXES
 from pdan_plugin.media.pyav import import_av
 from pdan_plugin.media.video_containers import WRITTEN_VIDEO_SUFFIXES, sound_for_other_suffix
-from pdan_plugin.media.video_source import VideoFileError, VideoHeader, read_video_header
+from pdan_plugin.media.video_contents import is_video_file
+from pdan_plugin.media.video_source import VIDEO_SUFFIXES, VideoFileError, VideoHeader, read_video_header
 
 
 @dataclass(frozen=True)
