@@ -32,7 +32,7 @@ class Job:
     Attributes:
         source: The file.
         target: The file of the result.
-        kind: From the content of the source; from its ending if the content says nothing.
+        kind: By the content of the source.
         header: The source's header, read once; None if it cannot be read (the job reports the reason when it runs).
         picture: The decoded source, if it was needed before the job runs.
     """
