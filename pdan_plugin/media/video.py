@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -26,6 +25,7 @@ from pdan_plugin.media.pyav import (
 )
 from pdan_plugin.media.video_containers import (
     Refused,
+    Rehearsal,
     carry_over,
     copied_streams,
     is_cover,
@@ -171,7 +171,8 @@ class _Writer:
         self._steps = {each.index: int(suffix == '.mp4' and each.type == 'audio') for each in kept}
         output.start_encoding()  # writes the header; the time bases of the result are known from here on
         self._copied_up_to: dict[int, int] = {}  # time of decoding of the last packet, in ticks of the copy
-        self._damaged: dict[int, list[Fraction]] = {}  # index of a copied stream -> times of packets that were left out
+        self._rehearsals = {each.index: Rehearsal(suffix, each) for each in kept}
+        self._refused: dict[int, list[Fraction]] = {}  # index of a copied stream -> times of packets that were left out
         self._lost: set[str] = set()
         self._is_cut = False
         self._good: VideoFrame | None = None
@@ -196,7 +197,7 @@ class _Writer:
         self._encode(item)
 
     def copy(self, packet: Any) -> None:
-        """Writes a packet of sound or subtitles, or leaves it out if it is damaged."""
+        """Writes a packet of sound or subtitles, or leaves it out if the result cannot hold it."""
         index = packet.stream.index
         copy = self._copies[index]
         base, copied_base = Fraction(packet.time_base), Fraction(copy.time_base or packet.time_base)
@@ -212,18 +213,18 @@ class _Writer:
             self._copied_up_to[index] = decoded
         duration = round((packet.duration or 0) * base / copied_base)
         packet.time_base, packet.pts, packet.dts, packet.duration = copied_base, shown, decoded, duration
-        packet.stream = copy
-        try:
+        if self._rehearsals[index].takes(packet):
+            packet.stream = copy
             self._output.mux(packet)
-        except self._av.FFmpegError as error:
-            if error.errno != errno.EINVAL and not isinstance(error, self._av.InvalidDataError):
-                raise  # the disk is full, for example
-            self._damaged.setdefault(index, []).append(at * base)
+        else:
+            self._refused.setdefault(index, []).append(at * base)
 
     def finish(self) -> VideoOutcome:
         if self._good is None:
             raise VideoFileError('has no frame that can be decoded')
         self._output.mux(self._stream.encode(None))
+        for rehearsal in self._rehearsals.values():
+            rehearsal.close()
         if self._holes:
             self.outcome.problems.append(
                 f'{self._counted(self._holes, "could not be decoded")}; the last good picture is shown instead'
@@ -237,10 +238,10 @@ class _Writer:
         if interlaced:
             self.outcome.notes.append(f'{interlaced} frames are interlaced: deinterlaced, one frame for each')
         self.outcome.notes += [f'left out: {what}' for what in sorted(self._lost)]
-        for index, times in self._damaged.items():
+        for index, times in self._refused.items():
             self.outcome.problems.append(
-                f'{len(times)} packets of {self._copies[index].type} stream {index} are damaged and left out, the '
-                f'first at {self._seconds(times[0])}'
+                f'{len(times)} packets of {self._copies[index].type} stream {index} cannot be copied and are left out, '
+                f'the first at {self._seconds(times[0])}'
             )
         self._report_jumps()
         if not self._is_cut:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,6 +21,7 @@ from pdan_plugin.media.pyav import (
 
 if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
+    from av.packet import Packet
     from av.stream import Stream
 
 WRITTEN_VIDEO_SUFFIXES = ('.mp4', '.mkv')
@@ -99,12 +101,64 @@ def _can_hold(suffix: str, stream: Stream) -> bool:
     if stream.codec_context is None:  # FFmpeg does not know the codec, such as the second sound of a telephone
         return False
     try:
-        with open_container(io.BytesIO(), 'w', format=_FORMATS[suffix]) as trial:
-            trial.add_stream_from_template(stream)
-            trial.start_encoding()  # writes the header: muxers raise here if they cannot hold a stream
+        Rehearsal(suffix, stream).close()
     except (av.FFmpegError, ValueError):
         return False
     return True
+
+
+class Rehearsal:
+    """A result with one copied stream alone, written to nowhere.
+
+    It shows which packets the muxer refuses. In the result itself packets of several streams wait for each other, so an
+    error would come with another packet, and end the result.
+
+    Raises:
+        av.FFmpegError, ValueError: A result with this ending cannot hold the stream.
+    """
+
+    def __init__(self, suffix: str, stream: Stream) -> None:
+        self._output = open_container(_Nowhere(), 'w', format=_FORMATS[suffix])
+        self._copy = self._output.add_stream_from_template(stream)
+        self._output.start_encoding()  # writes the header: muxers raise here if they cannot hold a stream
+
+    def takes(self, packet: Packet) -> bool:
+        """Whether the result can hold the next packet of the stream."""
+        packet.stream = self._copy
+        try:
+            self._output.mux(packet)
+        except import_av().FFmpegError:
+            return False
+        return True
+
+    def close(self) -> None:
+        with contextlib.suppress(import_av().FFmpegError):
+            self._output.close()
+
+
+class _Nowhere(io.RawIOBase):
+    """A file that keeps nothing but its size."""
+
+    def __init__(self) -> None:
+        self._position = self._size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def write(self, content: Any, /) -> int:
+        self._position += len(content)
+        self._size = max(self._size, self._position)
+        return len(content)
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        self._position = (0, self._position, self._size)[whence] + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
 
 
 @dataclass(frozen=True)
@@ -128,7 +182,8 @@ class CarriedOver:
         with open_container(result) as written:
             holders = (written, *written.streams)  # a timecode becomes a stream of its own
             there = {key.lower() for holder in holders for key in holder.metadata}
-            lost = [f'the tag {tag}' for tag in self.tags if tag.lower() not in there]
+            tags = [tag for tag in self.tags if tag.lower() not in there]
+            lost = [f'the tag{"s" if len(tags) > 1 else ""} {", ".join(tags)}'] if tags else []
             missing = self.chapters - len(chapters_of(written) or ())
             lost += [f'{missing} of its {self.chapters} chapters'] if missing > 0 else []
             for index, (name, bits) in self.dispositions.items():

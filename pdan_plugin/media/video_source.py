@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
+# The endings of videos for all commands. A video with another ending is found by its content.
+VIDEO_SUFFIXES = (
+    '.3g2', '.3gp', '.asf', '.avi', '.dv', '.f4v', '.flv', '.m2t', '.m2ts', '.m2v', '.m4v', '.mkv', '.mov', '.mp4',
+    '.mpeg', '.mpg', '.mts', '.mxf', '.ogv', '.ts', '.vob', '.webm', '.wmv',
+)  # fmt: skip
 
 # ITU-T H.273's number of a matrix between RGB and YCbCr -> swscale's number
 MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}

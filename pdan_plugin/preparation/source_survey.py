@@ -16,7 +16,7 @@ from tqdm import tqdm
 from pdan_plugin.data.frame_sources import FrameArchive
 from pdan_plugin.data.reds_layout import CLIPS, Kind, find_set, published_split
 from pdan_plugin.errors import RequestError, first_of, some_of
-from pdan_plugin.media.file_kinds import has_video_content, is_video_file
+from pdan_plugin.media.video_contents import has_video_content, is_video_file
 from pdan_plugin.media.video_source import describe_video, open_video, refuse_other_form
 from pdan_plugin.preparation.source_clips import (
     FRAME_SUFFIXES,

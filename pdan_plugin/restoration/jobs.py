@@ -12,7 +12,6 @@ from typing import Literal
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.files.picture_endings import PICTURE_SUFFIXES
-from pdan_plugin.media.file_kinds import VIDEO_SUFFIXES, is_video_file
 from pdan_plugin.media.picture_files import (
     Picture,
     PictureFileError,
@@ -22,7 +21,8 @@ from pdan_plugin.media.picture_files import (
 from pdan_plugin.media.picture_writing import WRITTEN_SUFFIXES
 from pdan_plugin.media.pyav import import_av
 from pdan_plugin.media.video_containers import WRITTEN_VIDEO_SUFFIXES, sound_for_other_suffix
-from pdan_plugin.media.video_source import VideoFileError, VideoHeader, read_video_header
+from pdan_plugin.media.video_contents import is_video_file
+from pdan_plugin.media.video_source import VIDEO_SUFFIXES, VideoFileError, VideoHeader, read_video_header
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Job:
     Attributes:
         source: The file.
         target: The file of the result.
-        kind: From the content of the source; from its ending if the content says nothing.
+        kind: By the content of the source.
         header: The source's header, read once; None if it cannot be read (the job reports the reason when it runs).
         picture: The decoded source, if it was needed before the job runs.
     """

@@ -7,13 +7,7 @@ from pathlib import Path
 from pdan_plugin.errors import RequestError
 from pdan_plugin.media.picture import PictureFileError
 from pdan_plugin.media.picture_files import read_picture_header
-from pdan_plugin.media.video_source import VideoFileError, open_video, picture_stream
-
-# The endings of videos for all commands. A video with another ending is found by its content.
-VIDEO_SUFFIXES = (
-    '.3g2', '.3gp', '.asf', '.avi', '.dv', '.f4v', '.flv', '.m2t', '.m2ts', '.m2v', '.m4v', '.mkv', '.mov', '.mp4',
-    '.mpeg', '.mpg', '.mts', '.mxf', '.ogv', '.ts', '.vob', '.webm', '.wmv',
-)  # fmt: skip
+from pdan_plugin.media.video_source import VIDEO_SUFFIXES, VideoFileError, open_video, picture_stream
 
 _HEAD = 4096
 _BEGINNINGS = (

@@ -10,7 +10,8 @@ from repeating_network import make_weights
 from video_files import HEIGHT, WIDTH, add_tones, view, write_tones
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.media.file_kinds import VIDEO_SUFFIXES, begins_like_video, is_video_file
+from pdan_plugin.media.video_contents import begins_like_video, is_video_file
+from pdan_plugin.media.video_source import VIDEO_SUFFIXES
 from pdan_plugin.preparation.source_survey import find_clips
 from pdan_plugin.restoration import restore_path
 from pdan_plugin.restoration.jobs import make_plan
