@@ -19,8 +19,10 @@ from tqdm import tqdm
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.files.digests import file_digest
+from pdan_plugin.machine.memory import free_memory
 from pdan_plugin.machine.precision import slowness
-from pdan_plugin.media.picture_files import PictureFileError, read_picture
+from pdan_plugin.machine.sizes import memory_in_words
+from pdan_plugin.media.picture_files import Picture, PictureFileError, read_picture
 from pdan_plugin.media.picture_writing import (
     what_ending_cannot_hold,
     what_ending_leaves_out,
@@ -204,6 +206,7 @@ def _work(jobs: list[Job], restorer: Restorer, summary: _Summary) -> None:
 
 def _restore_picture(job: Job, restorer: Restorer, summary: _Summary, on_tile: OnTile) -> None:
     picture = job.picture or read_picture(job.source)
+    _refuse_too_large_result(picture, restorer.scale)
     left_out = what_ending_leaves_out(picture, job.target.suffix)
     summary.notes += [f'{job.source}: {note}' for note in (*picture.notes, left_out) if note]
     write_picture(job.target, restore_layers(restorer, replace(picture, notes=()), on_tile))
@@ -254,6 +257,18 @@ def _reason(error: OSError, job: Job) -> str:
     place = error.filename or (job.target if error.errno in _OF_WRITING else None)
     text = error.strerror or str(error)
     return text if place is None or Path(str(place)) == job.source else f'{place}: {text}'
+
+
+def _refuse_too_large_result(picture: Picture, scale: int) -> None:
+    """Raises a PictureFileError if the result of a picture does not fit into the free memory of the machine."""
+    height, width = (side * scale for side in picture.colour.shape[:2])
+    layers = [picture.colour, *([] if picture.alpha is None else [picture.alpha])]
+    needed, free = sum(layer.nbytes for layer in layers) * scale**2, free_memory(torch.device('cpu'))
+    if needed > free:
+        raise PictureFileError(
+            f'its result of {width}x{height} pixels needs {memory_in_words(needed)} of memory, and '
+            f'{memory_in_words(free)} are free; cut it into parts'
+        )
 
 
 def _size(network: torch.nn.Module) -> str:

@@ -282,12 +282,19 @@ def test_numbers_of_more_than_8_bits_outside_tiff_and_png(tmp_path):
         read_picture(tmp_path / 'b.ppm')
 
 
-@pytest.mark.parametrize(
-    ('ending', 'options'),
-    [('.png', {}), pytest.param('.tif', {'compression': 'tiff_adobe_deflate'}, marks=pytest.mark.long)],
-)
+@pytest.mark.parametrize('ending', ['.png', '.tif', '.jpg', '.webp'])
+def test_pillow_s_limit_on_pixels_does_not_count_and_stays_as_it_was(tmp_path, monkeypatch, ending):
+    """A limit below a small picture stands for Pillow's own, 178 megapixels."""
+    Image.fromarray(PHOTO).save(tmp_path / f'a{ending}')
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
+    assert read_picture(tmp_path / f'a{ending}').colour.shape == PHOTO.shape
+    assert read_picture_header(tmp_path / f'a{ending}').size == PHOTO.shape[:2]
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(('ending', 'options'), [('.png', {}), ('.tif', {'compression': 'tiff_adobe_deflate'})])
 def test_200_megapixels(tmp_path, ending, options):
-    """Pillow refuses more than 178."""
     pixels = np.zeros((10_050, 20_000), bool)
     pixels[5000, 7] = True
     Image.fromarray(pixels).save(tmp_path / f'a{ending}', **options)

@@ -21,6 +21,7 @@ from pdan_plugin.archs import PDAN
 from pdan_plugin.commands import main as cli
 from pdan_plugin.errors import RequestError
 from pdan_plugin.files.whole_files import unfinished_path
+from pdan_plugin.media.picture_files import read_picture
 from pdan_plugin.restoration import file_restoration, load_trained_network, restore_path
 
 NETWORK = {'num_feat': 16, 'num_group': 2, 'num_block': 1, 'fuse_levels': 2}
@@ -362,6 +363,37 @@ def test_a_4k_picture_and_one_of_one_pixel(tmp_path):
     assert restore_path(source, tmp_path / 'out', weights, tile=512, overlap=8) == 0
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / 'out/large.png')), large)
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / 'out/small.png')), large[:1, :1])
+
+
+def test_a_result_larger_than_the_memory_is_refused(weights, source, tmp_path, capsys, monkeypatch):
+    """A mock of the free memory, because a picture whose result does not fit takes minutes."""
+    monkeypatch.setattr(file_restoration, 'free_memory', lambda _: 4 * 40 * 30 * 3)
+    (source / 'text.png').unlink()
+    assert restore_path(source, tmp_path / 'out', weights, tile=64) == 1
+    assert files(tmp_path / 'out') == ['a.png', 'restore.json']
+    told = capsys.readouterr().err
+    assert 'grey.png: its result of 60x80 pixels needs' in told
+
+
+def test_exif_that_the_ending_cannot_hold_is_refused_before_the_network_runs(weights, photo, tmp_path):
+    exif = Image.Exif()
+    exif[270] = 'x' * 70_000
+    Image.fromarray(photo).save(tmp_path / 'a.png', exif=exif)
+    with pytest.raises(RequestError, match='bytes of EXIF'):
+        restore_path(tmp_path / 'a.png', tmp_path / 'out.jpg', weights)
+    assert restore_path(tmp_path / 'a.png', tmp_path / 'out', weights) == 0
+    assert Image.open(tmp_path / 'out/a.png').getexif()[270] == 'x' * 70_000
+
+
+@pytest.mark.long
+def test_200_megapixels_are_restored_in_tiles(tmp_path):
+    weights = make_weights(tmp_path, 'same_size', upscale=1)
+    pixels = np.zeros((10_050, 20_000), np.uint8)
+    pixels[5000:5100, 7:900] = 200
+    Image.fromarray(pixels).save(tmp_path / 'large.png')
+    assert restore_path(tmp_path / 'large.png', tmp_path / 'out', weights, tile=2048, overlap=8) == 0
+    found = read_picture(tmp_path / 'out/large.png').colour[..., 2]
+    np.testing.assert_array_equal(found, pixels)
 
 
 def test_wrong_requests_write_nothing(weights, source, photo, tmp_path):
