@@ -119,15 +119,12 @@ def test_a_picture_is_extended_by_reflection_as_in_restore(multiple):
 
 RRDBNET = {'type': 'RRDBNet', 'num_in_ch': 3, 'num_out_ch': 3, 'scale': 2, 'num_feat': 8, 'num_block': 1,
            'num_grow_ch': 4}  # fmt: skip
-SWINIR = {'type': 'SwinIR', 'upscale': 2, 'img_size': 8, 'window_size': 4, 'embed_dim': 12, 'depths': [2],
-          'num_heads': [2], 'mlp_ratio': 2, 'upsampler': 'pixelshuffledirect'}  # fmt: skip
 
 
-@pytest.mark.parametrize(('options', 'multiple'), [(RRDBNET, 2), (SWINIR, 4)], ids=['RRDBNet x2', 'SwinIR'])
-def test_a_network_of_multiples_is_exported_with_the_extension_inside(tmp_path, options, multiple):
+def test_a_network_of_multiples_is_exported_with_the_extension_inside(tmp_path):
     """At every size the model computes what `basicsr restore` does."""
-    network = build_network(dict(options)).eval().requires_grad_(False)
-    export_onnx(network, NetworkRecord(options, tmp_path), tmp_path / 'it.onnx', tell=lambda line: None)
+    network = build_network(dict(RRDBNET)).eval().requires_grad_(False)
+    export_onnx(network, NetworkRecord(RRDBNET, tmp_path), tmp_path / 'it.onnx', tell=lambda line: None)
     restorer = Restorer(network, 'cpu')
     for size in ((1, 40, 56), (3, 31, 17), (1, 3, 2)):
         session = onnxruntime.InferenceSession(str(tmp_path / 'it.onnx'), providers=['CPUExecutionProvider'])
