@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _reader_has_left() -> bool:
     """Whether the reader of the output, such as `| head`, has ended. What is still buffered then goes nowhere."""
     try:
-        sys.stdout.flush()
+        print(flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return True

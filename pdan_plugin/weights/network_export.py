@@ -58,7 +58,7 @@ def export_network(
     worst = export_onnx(network, record, output, float16=float16, opset=opset or DEFAULT_OPSET, tell=tell)
     return (
         f'{_described(output)}, within {worst:.2g} grey levels of torch\n'
-        'Next, in any program that runs ONNX: '
+        'Next, in onnxruntime (OpenVINO reads it too; OpenCV does not): '
         f"onnxruntime.InferenceSession({str(output)!r}).run(None, {{'input': PICTURES}})"
     )
 

@@ -24,6 +24,7 @@ from pdan_plugin.files.whole_files import written_whole
 from pdan_plugin.machine.cores import usable_cores
 from pdan_plugin.machine.precision import full_float32
 from pdan_plugin.weights.float16_network import float16_network
+from pdan_plugin.weights.padded_network import padded_if_needed
 from pdan_plugin.weights.trained_network import NetworkRecord
 from pdan_plugin.weights.weights_file import in_float16
 
@@ -57,6 +58,8 @@ def export_onnx(
     any runtime. Input and output stay float32, so the two models are interchangeable. The metadata holds scale,
     color_order, value_range, precision, and the texts of ``record``.
 
+    A network that accepts only multiples of a size is exported with the extension of the picture inside.
+
     Args:
         network: in eval mode, on the CPU, in float32; maps one batch of pictures to one.
         tell: called with a line of text at each step.
@@ -73,7 +76,8 @@ def export_onnx(
     require_packages()
     if opset not in OPSETS:
         raise RequestError(f'--opset {opset}: expected {OPSETS.start} to {OPSETS.stop - 1}.')
-    channels = int(record.options.get('num_in_ch', 3))
+    channels = int(record.options.get('num_in_ch', record.options.get('in_chans', 3)))
+    network = padded_if_needed(network, channels)
     pictures = [_test_pictures(channels, *size) for size in CHECKED_SIZES]
     expected = [_reference(network, record, batch) for batch in pictures]
     scale = _scale(record, pictures, expected)

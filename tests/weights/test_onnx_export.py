@@ -17,8 +17,11 @@ from torch.nn import functional
 from pdan_plugin.archs import PDAN
 from pdan_plugin.errors import RequestError, WorkError
 from pdan_plugin.restoration import load_trained_network
+from pdan_plugin.restoration.restorer import Restorer
+from pdan_plugin.restoration.tiling import reflected
 from pdan_plugin.weights.network_export import export_network
 from pdan_plugin.weights.onnx_export import export_onnx
+from pdan_plugin.weights.padded_network import PaddedNetwork
 from pdan_plugin.weights.trained_network import NetworkRecord, save_trained_network
 
 SMALL = {'num_feat': 16, 'num_group': 1, 'num_block': 1, 'fuse_levels': 1, 'deblur_branch': False}
@@ -89,6 +92,46 @@ def test_a_network_of_the_toolbox_exports(tmp_path):
     assert largest_difference(tmp_path / 'it.onnx', network, (1, 40, 56), (3, 31, 17)) < 0.1 / 255
 
 
+def test_openvino_computes_the_same(weights, tmp_path):
+    openvino = pytest.importorskip('openvino', reason='pip install openvino')
+    export_network(weights, tmp_path / 'small.onnx')
+    compiled = openvino.compile_model(str(tmp_path / 'small.onnx'), 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
+    network = load_trained_network(weights)
+    for size in ((1, 40, 56), (3, 31, 17), (1, 8, 8)):
+        with torch.no_grad():
+            expected = network(photos(*size)).numpy()
+        np.testing.assert_allclose(compiled(photos(*size).numpy())[0], expected, atol=0.1 / 255)
+
+
+@pytest.mark.parametrize('multiple', [2, 5])
+def test_a_picture_is_extended_by_reflection_as_in_restore(multiple):
+    """Also a picture that is smaller than what is added."""
+    network = PaddedNetwork(nn.Upsample(scale_factor=2), multiple, 2)
+    for h, w in ((6, 7), (1, 2), (2, 3), (10, 5)):
+        picture = torch.rand(1, 3, h, w)
+        sides = [multiple * -(-side // multiple) for side in (h, w)]
+        rows, columns = (torch.from_numpy(reflected(0, *pair)) for pair in zip(sides, (h, w), strict=True))
+        whole = {}
+        network.network.register_forward_pre_hook(lambda _, inputs, kept=whole: kept.update(x=inputs[0]))
+        assert torch.equal(network(picture), nn.Upsample(scale_factor=2)(picture))
+        assert torch.equal(whole['x'], picture[..., rows, :][..., columns])
+
+
+RRDBNET = {'type': 'RRDBNet', 'num_in_ch': 3, 'num_out_ch': 3, 'scale': 2, 'num_feat': 8, 'num_block': 1,
+           'num_grow_ch': 4}  # fmt: skip
+
+
+def test_a_network_of_multiples_is_exported_with_the_extension_inside(tmp_path):
+    """At every size the model computes what `basicsr restore` does."""
+    network = build_network(dict(RRDBNET)).eval().requires_grad_(False)
+    export_onnx(network, NetworkRecord(RRDBNET, tmp_path), tmp_path / 'it.onnx', tell=lambda line: None)
+    restorer = Restorer(network, 'cpu')
+    for size in ((1, 40, 56), (3, 31, 17), (1, 3, 2)):
+        session = onnxruntime.InferenceSession(str(tmp_path / 'it.onnx'), providers=['CPUExecutionProvider'])
+        (found,) = session.run(None, {'input': photos(*size).numpy()})
+        np.testing.assert_allclose(found, restorer(photos(*size)).numpy(), atol=0.1 / 255)
+
+
 class Random(nn.Module):
     """Computes something else each time."""
 
@@ -97,10 +140,10 @@ class Random(nn.Module):
 
 
 class OfMultiples(nn.Module):
-    """Takes no odd sizes, in torch either."""
+    """Takes no size that is tried, in torch either."""
 
     def forward(self, x):
-        return functional.pixel_shuffle(functional.pixel_unshuffle(x, 2), 2)
+        return functional.pixel_shuffle(functional.pixel_unshuffle(x, 11), 11)
 
 
 class BoundToSize(nn.Module):
@@ -114,7 +157,7 @@ class BoundToSize(nn.Module):
     ('network', 'error', 'complaint'),
     [
         (Random(), WorkError, 'differs from float32 in torch by up to .* grey levels.*nothing was saved'),
-        (OfMultiples(), RequestError, r'with input \(1, 3, 33, 47\) fails in torch'),
+        (OfMultiples(), RequestError, r'with input \(1, 3, 32, 48\) fails in torch'),
         (BoundToSize(), RequestError, 'any size'),
     ],
 )

@@ -1,0 +1,55 @@
+"""A network that accepts pictures of any size: extended to the multiple that it needs, and its result cropped."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+_MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
+
+
+class PaddedNetwork(nn.Module):
+    """Extends a picture by reflection at the right and the bottom, as `basicsr restore` does, and crops the result.
+
+    Written with operations that an exporter records for any size.
+
+    Args:
+        network: maps (b, c, h, w) to (b, c, scale * h, scale * w), for h and w that are multiples of ``multiple``.
+    """
+
+    def __init__(self, network: nn.Module, multiple: int, scale: int) -> None:
+        super().__init__()
+        self.network, self.multiple, self.scale = network, multiple, scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, w = x.shape[-2:]
+        extended = x.index_select(-2, self._reflected(h, x)).index_select(-1, self._reflected(w, x))
+        return self.network(extended)[..., : self.scale * h, : self.scale * w]
+
+    def _reflected(self, side: int, x: Tensor) -> Tensor:
+        """The rows (or columns) of the picture that the extended picture has."""
+        length = self.multiple * ((side + self.multiple - 1) // self.multiple)
+        period = (2 * torch.arange(side, device=x.device).amax(dim=0)).clamp(min=1)
+        positions = torch.remainder(torch.arange(length, device=x.device), period)
+        return torch.minimum(positions, period - positions)
+
+
+def padded_if_needed(network: nn.Module, channels: int) -> nn.Module:
+    """The network, or a :class:`PaddedNetwork` of it with the smallest multiple of sizes that it accepts.
+
+    Returns:
+        The network itself also if it accepts none of the multiples tried: powers of two, and windows.
+    """
+    windows = {getattr(module, 'window_size', None) for module in network.modules()}
+    for multiple in sorted({*_MULTIPLES, *(each for each in windows if isinstance(each, int) and each > 0)}):
+        h, w = 5 * multiple, 7 * multiple
+        picture = torch.rand(1, channels, h, w, generator=torch.Generator().manual_seed(0))
+        try:
+            with torch.no_grad():
+                output = network(picture)
+            scale = output.shape[-1] // w
+            if scale and tuple(output.shape[-2:]) == (scale * h, scale * w):
+                return network if multiple == 1 else PaddedNetwork(network, multiple, scale)
+        except Exception:  # the next multiple may fit; if none does, the caller's run reports the error
+            continue
+    return network
