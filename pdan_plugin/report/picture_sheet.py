@@ -117,7 +117,7 @@ class ComparedFrames:
             path = folder / f'{_result_name(key)}.png'
             picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
             if picture is None:
-                raise RequestError(f'{path} cannot be read as a picture; run basicsr test again')
+                raise RequestError(f'{path} is damaged or not a picture; create or copy it again')
             if picture.shape != gt.shape:
                 raise RequestError(
                     f'{path} is {picture.shape[1]}x{picture.shape[0]}, its ground truth in '
