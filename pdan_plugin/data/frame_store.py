@@ -45,7 +45,7 @@ class FrameStore:
             lines = (self.path / META_INFO).read_text(encoding='utf-8').splitlines()
         except UnicodeDecodeError as error:
             raise RequestError(f'{self.path / META_INFO}: is not UTF-8 text ({error}); make the store again') from error
-        except FileNotFoundError as error:
+        except OSError as error:  # it is missing, or a folder
             raise RequestError(
                 f'{self.path}: no {META_INFO} in this store, so it is unfinished; make it again '
                 '(python scripts/prepare_reds.py SOURCE TARGET)'

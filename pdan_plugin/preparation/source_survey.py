@@ -6,7 +6,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
@@ -16,8 +15,10 @@ from tqdm import tqdm
 from pdan_plugin.data.frame_sources import FrameArchive
 from pdan_plugin.data.reds_layout import CLIPS, Kind, find_set, published_split
 from pdan_plugin.errors import RequestError, first_of, some_of
+from pdan_plugin.machine.cores import usable_cores
 from pdan_plugin.media.video_contents import has_video_content, is_video_file
 from pdan_plugin.media.video_source import describe_video, open_video, refuse_other_form
+from pdan_plugin.preparation.bounded_work import in_order
 from pdan_plugin.preparation.source_clips import (
     FRAME_SUFFIXES,
     ArchivedFrames,
@@ -343,20 +344,14 @@ def _missing(numbers: Sequence[int], begin: int) -> Iterator[int]:
 def _sizes(places: Sequence, size: Callable[..., Size], faults: list[str]) -> list[Size]:
     """The size in each header; adds faults to the list."""
 
-    def answer(place: object) -> Size | RequestError:
-        try:
-            return size(place)
-        except RequestError as error:
-            return error
-
-    sizes = []
+    sizes: list[Size] = []
     wrong = []
-    with ThreadPoolExecutor() as pool:
-        for found in tqdm(pool.map(answer, places), total=len(places), desc='reading headers', unit='frame'):
-            if isinstance(found, RequestError):
-                wrong.append(str(found))
-                found = (0, 0)
-            sizes.append(found)
+    found = in_order(size, places, usable_cores())
+    for _, answer in tqdm(found, total=len(places), desc='reading headers', unit='frame'):
+        if isinstance(answer, RequestError):
+            wrong.append(str(answer))
+            answer = (0, 0)
+        sizes.append(answer)
     faults += first_of(wrong)
     return sizes
 

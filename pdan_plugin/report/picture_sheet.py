@@ -119,7 +119,7 @@ class ComparedFrames:
             try:
                 picture = read_as_shown(path)
             except (OSError, PictureFileError) as error:
-                raise RequestError(f'{path} cannot be read as a picture ({error}); run basicsr test again') from error
+                raise RequestError(f'{path} is damaged or not a picture ({error}); create or copy it again') from error
             if picture.shape != gt.shape:
                 raise RequestError(
                     f'{path} is {picture.shape[1]}x{picture.shape[0]}, its ground truth in '

@@ -205,8 +205,25 @@ def test_stores_are_checked_by_their_lists(folder):
         (folder / f'{name}.lmdb' / 'Thumbs.db').write_bytes(STRAY['Thumbs.db'])
     stores = {'dataroot_gt': 'gt.lmdb', 'dataroot_lq': 'lq.lmdb', 'io_backend': {'type': 'lmdb'}}
     assert '005: 33x24, but 005: 128x96; expected 132x96 at scale: 4' in refusal(options(**stores))
+    assert '005' in refusal(options(type='REDSPairedDataset', **stores))
     disk = options() | {'dataroot_gt': 'gt.lmdb', 'dataroot_lq': 'lq.lmdb'}
     assert 'is an LMDB store; set io_backend: {type: lmdb}' in refusal(disk)
+    (folder / 'lq.lmdb' / 'meta_info.txt').unlink()
+    (folder / 'lq.lmdb' / 'meta_info.txt').mkdir()
+    for kind in ('PairedImageDataset', 'REDSPairedDataset'):
+        assert 'no meta_info.txt' in refusal(options(type=kind, **stores))
+
+
+def test_stores_and_clips_in_one_folder(folder):
+    """The files of a store in the same folder as clips are no pictures."""
+    for name in ('gt', 'lq'):
+        shutil.copytree(folder / name, folder / 'both' / name / '000')
+        (folder / 'both' / name / 'old.lmdb').mkdir()
+        for file in ('data.mdb', 'lock.mdb', 'meta_info.txt'):
+            (folder / 'both' / name / 'old.lmdb' / file).write_bytes(bytes(8))
+    for kind in ('PairedImageDataset', 'REDSPairedDataset'):
+        both = options(type=kind) | {'dataroot_gt': 'both/gt', 'dataroot_lq': 'both/lq'}
+        assert check(both).samples == 6
 
 
 def test_sizes_are_those_that_are_decoded(folder):

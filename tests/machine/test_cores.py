@@ -2,12 +2,19 @@
 
 import contextlib
 import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import cv2
 import pytest
 import torch
+from child_processes import PYTHON_PATH
+from reds_tree import make_reds
 
 import pdan_plugin.metrics.structural_similarity as similarity
+from pdan_plugin.machine import control_groups
 from pdan_plugin.machine.cores import (
     about_processor,
     cores_of_this_rank,
@@ -16,6 +23,10 @@ from pdan_plugin.machine.cores import (
     usable_cores,
     use_one_thread,
 )
+from pdan_plugin.preparation import bounded_work, source_survey
+from pdan_plugin.preparation.store_preparation import prepare_reds
+
+SCRIPTS = Path(__file__).parents[2] / 'scripts'
 
 
 @pytest.fixture
@@ -70,3 +81,39 @@ def test_ssim_runs_on_no_more(fewer_cores):
         assert similarity._threads(os.getpid())._max_workers == 1
     finally:
         similarity._threads.cache_clear()
+
+
+def test_clips_are_rendered_on_the_cores_of_this_process(fewer_cores):
+    """The default is in the help; a process started here is bound as this one."""
+    fewer_cores(1)
+    text = subprocess.run(
+        [sys.executable, SCRIPTS / 'render_clips.py', '--help'], capture_output=True, text=True, check=True,
+        timeout=600, env={**os.environ, 'PYTHONPATH': PYTHON_PATH},
+    ).stdout  # fmt: skip
+    assert 'one per core, here 1)' in ' '.join(text.split())
+
+
+@pytest.mark.parametrize('limited_by', ['binding', 'quota'])
+def test_stores_and_surveys_take_as_many_threads(fewer_cores, tmp_path, monkeypatch, limited_by):
+    """A quota stands for that of a container: this process may not have groups of its own."""
+    if limited_by == 'binding':
+        fewer_cores(1)
+    else:
+        (tmp_path / 'group').mkdir()
+        (tmp_path / 'group' / 'cpu.max').write_text('100000 100000\n')
+        (tmp_path / 'own').write_text('0::/\n')
+        monkeypatch.setattr(control_groups, '_ROOT', tmp_path / 'group')
+        monkeypatch.setattr(control_groups, '_OWN_GROUPS', tmp_path / 'own')
+        monkeypatch.setattr(os, 'sched_getaffinity', lambda process: set(range(16)), raising=False)
+    threads = []
+
+    class Watched(ThreadPoolExecutor):
+        def __init__(self, workers):
+            threads.append(workers)
+            super().__init__(workers)
+
+    monkeypatch.setattr(bounded_work, 'ThreadPoolExecutor', Watched)
+    make_reds(tmp_path / 'REDS', clips=1, frames=2)
+    prepare_reds(tmp_path / 'REDS', tmp_path / 'stores')
+    source_survey._sizes(['a', 'b'], lambda place: (1, 2), [])
+    assert set(threads) == {1}

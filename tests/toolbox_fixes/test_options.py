@@ -50,6 +50,12 @@ def test_yaml_floats_and_overrides_are_numbers(stock, parse):
     assert parse('--force_yml', 'train:optim_g:lr=1e-4')[0]['train']['optim_g']['lr'] == 1e-4
 
 
+def test_whole_numbers_are_integers_for_the_toolbox_s_own_command_too(parse):
+    opt, _ = parse('--force_yml', 'train:total_iter=1e1', manual_seed=1e1, datasets__train__batch_size_per_gpu=2.0)
+    numbers = opt['manual_seed'], opt['train']['total_iter'], opt['datasets']['train']['batch_size_per_gpu']
+    assert [(number, type(number)) for number in numbers] == [(10, int), (10, int), (2, int)]
+
+
 def test_a_seed_given_as_override_is_the_seed(stock, parse):
     def draw():
         opt, _ = parse('--force_yml', 'manual_seed=11')
