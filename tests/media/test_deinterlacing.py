@@ -1,5 +1,6 @@
 """Interlaced videos: each frame is made progressive, at the time of its first field."""
 
+import av
 import numpy as np
 import pytest
 from video_files import interlaced_view, make_interlaced, view
@@ -63,3 +64,18 @@ def test_ten_bits_in_422(tmp_path):
     assert [item.frame.format.name for item in frames] == ['yuv422p10le'] * 4
     for number, item in enumerate(frames):
         assert error(upright_rgb(item.frame, video, 'rgb48le') / 257, view(4 * number)) < 7
+
+
+def test_a_missing_frame_keeps_its_place_among_interlaced_ones(tmp_path):
+    path = make_interlaced(tmp_path / 'in.mkv', ['tff'] * 8, codec='mpeg2video')
+    with av.open(str(path)) as container:
+        broken = [bytes(packet) for packet in container.demux(video=0) if packet.size][3]
+    path.write_bytes(path.read_bytes().replace(broken, bytes(len(broken))))
+    with open_video(path) as container:
+        video = describe_video(container)
+    with open_video(path) as container:
+        items = list(FrameReader(container, picture_stream(container), [], video.rate))
+    assert [round(item.time * video.time_base * 25) for item in items] == list(range(8))
+    assert [number for number, item in enumerate(items) if item.frame is None] == [3]
+    for number in (0, 1, 2, 4, 5, 6, 7):
+        assert error(upright_rgb(items[number].frame, video, 'rgb24'), view(4 * number)) < 8
