@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pdan_plugin.media import picture_png, picture_tiff
+from pdan_plugin.media.orientation import is_sideways, upright
 from pdan_plugin.media.picture import Picture, PictureFileError, PictureHeader
 from pdan_plugin.media.picture_metadata import coding_of_avif, kept_exif, kept_xmp, stored_bits
 from pdan_plugin.media.picture_pillow import opened_by_pillow, refuse_what_memory_cannot_hold
@@ -56,11 +57,11 @@ def read_picture(path: Path) -> Picture:
     exif, orientation = kept_exif(stored.exif, stored.xmp, notes, is_tiff=stored.exif is content)
     dpi = stored.dpi
     if dpi is not None:
-        dpi = None if not min(dpi) > 0 else dpi[::-1] if orientation in (5, 6, 7, 8) else dpi
+        dpi = None if not min(dpi) > 0 else dpi[::-1] if is_sideways(orientation) else dpi
     return replace(
         stored,
-        colour=_upright(stored.colour, orientation),
-        alpha=None if stored.alpha is None else _upright(stored.alpha, orientation),
+        colour=upright(stored.colour, orientation),
+        alpha=None if stored.alpha is None else upright(stored.alpha, orientation),
         icc_profile=fitting_profile(stored.icc_profile, is_grey=stored.is_grey, notes=notes),
         exif=exif,
         dpi=None if dpi is None else (float(dpi[0]), float(dpi[1])),
@@ -195,17 +196,6 @@ def _deep_picture(content: bytes, image: Image.Image, *, is_grey: bool) -> Pictu
     if alpha is None and key is not None:  # one colour marks transparent pixels
         alpha = np.where(np.all(colour == np.asarray(key, np.uint16), axis=-1), 0, 65535).astype(np.uint16)
     return Picture(colour, alpha, is_grey, image.info.get('icc_profile'))
-
-
-def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """The pixels rotated and mirrored by EXIF's orientation, 1 to 8."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
 
 
 def _three_equal(grey: NDArray[Any]) -> NDArray[Any]:
