@@ -138,9 +138,11 @@ def _page_of(file: BinaryIO) -> Iterator[tuple[tifffile.TiffPage, int]]:
                 raise PictureFileError(f'has {count} pages; save each as a separate file')
             assert isinstance(page, tifffile.TiffPage)
             yield page, whole[0]
-    except PictureFileError:
+    except (PictureFileError, MemoryError):
         raise
-    except (ValueError, TypeError, LookupError, ArithmeticError, struct.error, zlib.error) as error:
+    except Exception as error:  # damaged tags make tifffile raise errors of many kinds
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise PictureFileError(f'cannot be decoded; it is truncated or damaged: {error}') from error
 
 
