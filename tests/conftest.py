@@ -59,3 +59,11 @@ def warm_python(tmp_path):
         return run_python(script, *arguments, cwd=tmp_path)
 
     return run
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Captured output may hold names that are not UTF-8, which pytest-xdist cannot send to its first process."""
+    report = yield
+    report.sections = [(name, text.encode('utf-8', 'backslashreplace').decode()) for name, text in report.sections]
+    return report
