@@ -249,7 +249,7 @@ class TestShards:
         assert synthesize(clips, target, *QUICK, '--shard', '1/2')[0] == 0
         assert '1 shards are not finished; run --shard 2/2' in refused_merge(synthesize, target)
         assert synthesize(clips, target, *QUICK, '--shard', '2/2', '--response', 'linear')[0] == 0
-        assert 'shard_2_of_2 is unlike shard_1_of_2: response.name was "srgb"' in refused_merge(synthesize, target)
+        assert 'shard_2_of_2 differs from shard_1_of_2: response.name was "srgb"' in refused_merge(synthesize, target)
         shutil.rmtree(target / 'shard_2_of_2')
         assert synthesize(clips, target, *QUICK, '--shard', '2/2')[0] == 0
         store = target / 'shard_2_of_2' / BLURRED / 'data.mdb'

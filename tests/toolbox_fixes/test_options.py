@@ -178,5 +178,5 @@ def test_what_every_option_file_has(parse, monkeypatch, tmp_path):
     path = tmp_path / 'bare.yml'
     path.write_text('name: bare\nnum_gpu: 0\n')
     monkeypatch.setattr(sys, 'argv', ['train', '-opt', str(path)])
-    with pytest.raises(RequestError, match=r'bare\.yml: datasets: is missing'):
+    with pytest.raises(RequestError, match=r'bare\.yml: datasets: missing'):
         toolbox_options.parse_options(str(tmp_path))
