@@ -55,9 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         usage='%(prog)s [-h] [arguments of pip install ...]',
         description='Install BasicSR 1.4.2, also on Python 3.13 and later, where pip alone cannot build it. '
         'Other arguments are passed to pip, such as --constraint FILE.',
-        allow_abbrev=False,
     )
-    _, passed_on = parser.parse_known_args(argv)
+    passed_on = list(sys.argv[1:] if argv is None else argv)
+    parser.parse_args([word for word in passed_on if word in ('-h', '--help')])
     found = importlib.util.find_spec('basicsr')
     if found is not None and found.origin is not None:
         print(f'The toolbox is installed already: {Path(found.origin).parent}')

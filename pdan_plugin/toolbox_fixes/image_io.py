@@ -102,7 +102,7 @@ def images_are_written_under_any_name() -> None:
             raise OSError(f'{file_path}: its folder does not exist.')
         encoded, content = cv2.imencode(os.path.splitext(name)[1], img, params or [])
         if not encoded:
-            raise OSError('Failed in writing images.')
+            raise OSError(f'{file_path}: Failed in writing images.')
         write_whole(file_path, content.tobytes())
 
     replace(img_util, 'imwrite', imwrite)

@@ -108,12 +108,15 @@ def _run(words: list[str]) -> int:
 
 def _python_program(words: list[str]) -> Callable[[], int | None] | None:
     """The call that is `basicsr ...`, `python -m pdan_plugin ...` or `python FILE ...`; None for another program."""
+    from pdan_plugin import install_toolbox
     from pdan_plugin.commands.main import main
 
     if words[0] == 'basicsr' or words[:3] == ['python', '-m', 'pdan_plugin']:
         arguments = words[1:] if words[0] == 'basicsr' else words[3:]
         sys.argv = ['basicsr', *arguments]
         return lambda: main(arguments)
+    if words[:3] == ['python', '-m', 'pdan_plugin.install_toolbox']:
+        return lambda: install_toolbox.main(words[3:])
     if words[0] == 'python' and words[1].endswith('.py'):
         script = str(REPOSITORY / words[1])
         sys.argv = [script, *words[2:]]

@@ -323,7 +323,7 @@ def test_dual_sections_are_checked_like_their_likes(options):
 def test_dual_options_are_told_where_another_model_would_pass_them_by(options):
     told = refusal(options | {'model_type': 'RestorationModel'})
     assert 'train.dual_opt: RestorationModel does not read it; it is read by model_type DualRegressionModel' in told
-    assert 'train.optim_dual: RestorationModel does not read it; it is read by model_type DualRegressionModel' in told
+    assert 'this loss would be ignored' in told
 
 
 def test_a_network_without_results_of_all_scales_is_refused(options, model_opt):

@@ -109,8 +109,9 @@ def test_validation_has_a_precision_of_its_own(model_opt, batch):
     for precision in ('fp32', 'bf16'):
         opt['val']['precision'] = precision
         model = seeded(deepcopy(opt))
-        model.net_g.conv_last.register_forward_hook(lambda _, __, output: dtypes.append(output.dtype))
         model.feed_data(batch)
+        model.test()  # the first one also measures which sizes the network accepts
+        model.net_g.conv_last.register_forward_hook(lambda _, __, output: dtypes.append(output.dtype))
         model.test()
         assert model.output.dtype == torch.float32
     assert dtypes == [torch.float32, torch.bfloat16]
@@ -122,6 +123,8 @@ def test_tf32_is_an_option_of_training_and_off_in_validation(model_opt, batch, l
         for asked in (True, False):
             model = seeded(model_opt('RestorationModel', 'EDSR', tf32=asked))
             assert torch.backends.cudnn.allow_tf32 is torch.backends.cuda.matmul.allow_tf32 is asked
+            model.feed_data(batch)
+            model.test()  # the first one also measures which sizes the network accepts
             model.net_g.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
             take(model, batch, [1])
             model.test()

@@ -10,10 +10,20 @@ import torch
 
 from pdan_plugin.toolbox_fixes import FIXES, patching
 
-# what these mend shows only in files they would have to write
-NOT_PROBED = {'every_run_has_its_log_file', 'kept_options_are_those_run', 'resume_from_the_newest_whole_state'}
+# what these mend shows only in files they would have to write, or in the end of the process
+NOT_PROBED = {
+    'every_run_has_its_log_file',
+    'kept_options_are_those_run',
+    'resume_from_the_newest_whole_state',
+    'images_are_written_under_any_name',
+}
 # these stand in for missing modules, and stay in place under stock_toolbox()
-IMPORTS = {'torchvision_functional_tensor', 'scipy_ndimage_filters', 'distutils_version'}
+IMPORTS = {
+    'torchvision_functional_tensor',
+    'scipy_ndimage_filters',
+    'distutils_version',
+    'losses_are_also_in_one_module',
+}
 
 
 def _named(fixes):
