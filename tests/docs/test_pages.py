@@ -20,3 +20,12 @@ def test_links_lead_somewhere(page: str) -> None:
     links = [link.partition('#')[0] for link in re.findall(r'\]\(([^)]+)\)', text) if not link.startswith('http')]
     missing = [link for link in links if link and not (REPOSITORY / page).parent.joinpath(link).exists()]
     assert not missing
+
+
+def test_every_question_of_the_architecture_page_is_answered_where_it_says() -> None:
+    page = (REPOSITORY / 'docs/architecture.md').read_text(encoding='utf-8')
+    rows = re.findall(r'^\| .+\? \| `([\w/.]+)` \| `(\w+)` \|$', page, re.MULTILINE)
+    assert len(rows) > 10
+    for file, name in rows:
+        text = (REPOSITORY / 'pdan_plugin' / file).read_text(encoding='utf-8')
+        assert re.search(rf'^(def|class) {name}\b|^{name}\b.* = ', text, re.MULTILINE), f'{file} has no {name}'
