@@ -274,7 +274,8 @@ def test_workers_of_one_machine_train_and_hand_their_failure_on(folder):
     assert (folder / 'experiments/small/models/net_g_2.pth').is_file()
     assert 'Next, with an option file that names the test data' in done.stdout
     assert '# CMD: basicsr train -opt small.yml --nproc 2\n' in (folder / 'experiments/small/small.yml').read_text()
-    (folder / 'lq' / '005.png').write_bytes(b'no picture')
+    broken = folder / 'lq' / '005.png'
+    broken.write_bytes(broken.read_bytes()[:33])  # its header is whole, which is what is read before a run
     done = command(folder, *words, '--auto_resume', '--force_yml', 'train:total_iter=100')
     assert done.returncode == 1
     assert 'Resuming training from epoch' in done.stdout + done.stderr
