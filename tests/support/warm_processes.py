@@ -176,6 +176,9 @@ def _python(
     for number, descriptor in enumerate(descriptors[:2], start=1):
         os.dup2(descriptor, number)
         os.close(descriptor)  # else the pipe stays open until the last worker of the process has ended
+    # the server's own streams remember whether the server's files can be sought in
+    sys.stdout = sys.__stdout__ = open(1, 'w', encoding='utf-8', closefd=False)  # noqa: SIM115
+    sys.stderr = sys.__stderr__ = open(2, 'w', 1, 'utf-8', 'backslashreplace', closefd=False)  # noqa: SIM115
     os.setsid()
     begin_as_python()
     if before is not None:
