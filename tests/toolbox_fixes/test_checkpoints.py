@@ -45,7 +45,7 @@ def test_a_failed_save_raises_and_leaves_the_earlier_file(stock, model, tmp_path
         with pytest.raises((RuntimeError, EOFError)):
             torch.load(path, weights_only=True)
     save(torch.ones(3))
-    with pytest.raises(OSError, match=r'cannot save .*net_g_latest\.pth: .*No space left.*untouched'):
+    with pytest.raises(OSError, match=r'cannot save .*net_g_latest\.pth: .*No space left.*unchanged'):
         save(broken)
     assert torch.load(path, weights_only=True)['params']['weight'].tolist() == [1, 1, 1]
     with pytest.raises(OSError, match='no partial file is left'):
@@ -94,7 +94,7 @@ def test_training_states_are_whole_too(model, tmp_path):
     state = torch.load(tmp_path / 'training_states' / '7.state', weights_only=True)
     assert (state['epoch'], state['iter'], len(state['optimizers']), len(state['schedulers'])) == (2, 7, 1, 1)
     model.optimizers = [SimpleNamespace(state_dict=_DiskFull)]
-    with pytest.raises(OSError, match=r'7\.state: .*untouched'):
+    with pytest.raises(OSError, match=r'7\.state: .*unchanged'):
         model.save_training_state(2, 7)
 
 
