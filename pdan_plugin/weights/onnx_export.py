@@ -40,7 +40,10 @@ TRACED_SIZE = (2, 24, 40)
 CHECKED_SIZES = ((1, 32, 48), (1, 33, 47), (2, 45, 23))
 # for values in [0, 1]: fp32 allows for sums in another order, fp16 for one grey level
 TOLERANCE = {'fp32': 0.1 / 255, 'fp16': 1 / 255}
-_ADVICE = ' Give --size HEIGHT WIDTH for a model of one size, use `basicsr restore`, or save safetensors.'
+_ADVICE = (
+    '. For a model of one size give --size HEIGHT WIDTH; for pictures of any size use `basicsr restore`, or save '
+    'safetensors.'
+)
 _FLOAT32_SUMS = ('ReduceMean', 'ReduceSum', 'GlobalAveragePool')
 
 
@@ -277,7 +280,7 @@ def _computed(session: Any, batch: Tensor, record: NetworkRecord, *, is_free: bo
     except Exception as error:
         raise RequestError(
             f'{record.options["type"]}{" works only at the traced size" * is_free}: the model fails in onnxruntime at '
-            f'{tuple(batch.shape)} ({_first_line(error)}).{_ADVICE * is_free}'
+            f'{tuple(batch.shape)} ({_first_line(error)}){_ADVICE * is_free}'
         ) from error
 
 
