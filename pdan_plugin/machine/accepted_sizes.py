@@ -47,6 +47,7 @@ def accepted_sizes(
 
     Raises:
         RequestError: no input worked; the message includes the network's last error.
+        MemoryError: as raised by the network.
     """
     complaint: Exception | None = None
     for multiple in candidate_multiples(network):
@@ -58,6 +59,8 @@ def accepted_sizes(
                 scale = output.shape[-2] // height
                 if output.dim() == 4 and scale and output.shape[-2:] == (scale * height, scale * width):
                     return AcceptedSizes(tried, scale, multiple)
+            except MemoryError:
+                raise
             except Exception as error:  # a network of another project may raise any
                 complaint = error
     reason = f' Its last error was: {complaint}' if complaint is not None else ''

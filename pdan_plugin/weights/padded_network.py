@@ -44,6 +44,6 @@ def padded_if_needed(network: nn.Module, channels: int) -> nn.Module:
     try:
         with torch.no_grad():
             sizes = accepted_sizes(network, network, [channels])
-    except RequestError:  # the caller's run reports the error
+    except (RequestError, MemoryError):  # the caller's run reports the error
         return network
     return network if sizes.multiple == 1 else PaddedNetwork(network, sizes.multiple, sizes.scale)
