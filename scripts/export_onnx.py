@@ -1,11 +1,12 @@
 #!/usr/bin/env python
 """Writes a trained network for other programs: as an ONNX model, or as safetensors with the network's description.
 
-    python scripts/export_onnx.py WEIGHTS [-opt FILE] -o FILE.onnx [--fp16] [--opset N]
+    python scripts/export_onnx.py WEIGHTS [-opt FILE] -o FILE.onnx [--fp16] [--opset N] [--size H W]
     python scripts/export_onnx.py WEIGHTS [-opt FILE] -o FILE.safetensors [--fp16]
 
-An ONNX model takes pictures of any size, float32 RGB in [0, 1]. It is kept only if onnxruntime computes the same as
-torch with it, at three sizes. Safetensors can be used without the option file and the experiment folder.
+An ONNX model takes pictures of any size, float32 RGB in [0, 1]. A network that computes in windows, such as SwinIR,
+needs --size; its model takes one picture of that size. A model is kept only if onnxruntime computes the same as torch
+with it, at three sizes or at the one given. Safetensors can be used without the option file and the experiment folder.
 """
 
 from __future__ import annotations
@@ -40,6 +41,13 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument('--fp16', action='store_true', help='float16 inside; pictures stay float32')
     parser.add_argument('--opset', type=int, metavar='N', help="the ONNX model's opset, 18 to 23 (default: 18)")
+    parser.add_argument(
+        '--size',
+        type=int,
+        nargs=2,
+        metavar=('HEIGHT', 'WIDTH'),
+        help='an ONNX model for one picture of this size (default: pictures of any size)',
+    )
     return parser
 
 
@@ -47,7 +55,8 @@ def arguments() -> argparse.ArgumentParser:
 def main(words: Sequence[str] | None = None) -> None:
     """Exit status: see `ends_script`."""
     args = arguments().parse_args(words)
-    settings = {'float16': args.fp16, 'opset': args.opset, 'param_key': args.param_key}
+    size = None if args.size is None else (args.size[0], args.size[1])
+    settings = {'float16': args.fp16, 'opset': args.opset, 'size': size, 'param_key': args.param_key}
     print(export_network(args.weights, args.output, args.opt, **settings))
 
 

@@ -9,35 +9,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pdan_plugin.errors import RequestError
+from pdan_plugin.machine.accepted_sizes import AcceptedSizes, accepted_sizes, candidate_multiples, trial_batch
 from pdan_plugin.restoration.shared_pooling import SharedPooling, count_global_poolings
 from pdan_plugin.restoration.tiling import blending_zone
 
 TOLERANCE = 0.25 / 255  # largest visible seam, in [0, 1]: half of the largest error of rounding to 8 bits
 
-_MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
-_WINDOW_NAMES = ('window', 'win_size', 'split_size')  # parts of the names under which layers keep the side of a window
-_LARGEST_WINDOW = 256  # pixels
-_LARGEST_BELOW = 128  # pixels: a window at a lower resolution is tried up to this multiple
-_CHANNELS = (3, 1, 4)
 _STRIPS = (160, 320, 640)  # pixels: lengths of the strip on which the border's effect is measured
 _STRIP_HEIGHT = 24
 
 
 @dataclass(frozen=True)
-class NetworkShape:
+class NetworkShape(AcceptedSizes):
     """The input and output sizes of a network.
 
     Attributes:
-        channels: Channels of the input.
-        scale: Height and width of the result, divided by those of the input.
-        multiple: Heights and widths of the input must be multiples of this.
         global_poolings: Number of poolings over the whole picture.
     """
 
-    channels: int
-    scale: int
-    multiple: int
     global_poolings: int
 
 
@@ -59,32 +48,14 @@ class Reach:
 
 
 def network_shape(restore: Callable[[Tensor], Tensor], network: nn.Module) -> NetworkShape:
-    """Runs a network on small inputs to find the channels and sizes that it accepts.
-
-    Sizes are tried in multiples of the powers of two up to 64, of the windows of any module (attributes such as
-    ``window_size``), and of the windows at a half, a quarter and an eighth of the resolution. The smallest accepted one
-    is found. Most networks compute about 300 pixels.
+    """Runs a network on small inputs to find the channels and sizes that it accepts, and counts its global poolings.
 
     Raises:
-        RequestError: no input worked; the message includes the network's last error.
+        RequestError: as :func:`~pdan_plugin.machine.accepted_sizes.accepted_sizes`.
     """
-    complaint: Exception | None = None
-    for multiple in _candidates(network):
-        for channels in _channels(network):
-            height, width = (multiple * factor for factor in _factors(multiple))
-            batch = torch.rand(1, channels, height, width, generator=torch.Generator().manual_seed(0))
-            try:
-                output = restore(batch)
-                scale = output.shape[-2] // height
-                if output.dim() == 4 and scale and output.shape[-2:] == (scale * height, scale * width):
-                    return NetworkShape(channels, scale, multiple, count_global_poolings(restore, batch))
-            except (ArithmeticError, AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
-                complaint = error
-    reason = f' Its last error was: {complaint}' if complaint is not None else ''
-    raise RequestError(
-        f'{type(network).__name__} failed on every size tried of a picture (1, c, h, w), or its result is not a '
-        f'whole multiple of the input size.{reason}'
-    )
+    accepted = accepted_sizes(restore, network)
+    poolings = count_global_poolings(restore, trial_batch(accepted.channels, accepted.multiple))
+    return NetworkShape(accepted.channels, accepted.scale, accepted.multiple, poolings)
 
 
 def measure_reach(restore: Callable[[Tensor], Tensor], network: nn.Module, shape: NetworkShape) -> Reach:
@@ -101,7 +72,7 @@ def measure_reach(restore: Callable[[Tensor], Tensor], network: nn.Module, shape
     Args:
         restore: The network in float32, because rounding to bfloat16 exceeds the tolerance.
     """
-    multiples = [m for m in _candidates(network) if m % shape.multiple == 0] or [shape.multiple]
+    multiples = [m for m in candidate_multiples(network) if m % shape.multiple == 0] or [shape.multiple]
     for length in _STRIPS:
         height = math.ceil(_STRIP_HEIGHT / shape.multiple) * shape.multiple
         strip = dead_leaves(shape.channels, height, math.ceil(length / multiples[-1]) * multiples[-1])
@@ -152,39 +123,6 @@ def _overlap(difference: Tensor, multiple: int) -> int | None:
         if difference[start + zone] <= TOLERANCE and float((blended + blended.flip(0)).max()) <= TOLERANCE:
             return overlap
     return None
-
-
-def _factors(multiple: int) -> tuple[int, int]:
-    """Height and width of a trial in units of a multiple: without a common factor, so that a network that needs a
-    larger multiple refuses it; small for large multiples, because time grows with the area."""
-    return {1: (17, 19), 2: (11, 13)}.get(multiple, (5, 7) if multiple <= 32 else (2, 3))
-
-
-def _candidates(network: nn.Module) -> list[int]:
-    windows = {side for module in network.modules() for side in _windows(module)}
-    together = {math.lcm(*windows), 2 * max(windows)} if windows else set()
-    lower = {side * factor for side in windows for factor in (2, 4, 8) if side * factor <= _LARGEST_BELOW}
-    return sorted({*_MULTIPLES, *windows, *lower, *(each for each in together if each <= 2 * _LARGEST_WINDOW)})
-
-
-def _windows(module: nn.Module) -> set[int]:
-    """The sides of a module's windows: of its attributes named so, numbers or lists of numbers, also nested ones."""
-    attributes = {**vars(type(module)), **vars(module)}
-    found = [value for name, value in attributes.items() if any(part in name.lower() for part in _WINDOW_NAMES)]
-    sides: set[int] = set()
-    while found:
-        value = found.pop()
-        if isinstance(value, (tuple, list)):
-            found += value
-        elif isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _LARGEST_WINDOW:
-            sides.add(value)
-    return sides
-
-
-def _channels(network: nn.Module) -> list[int]:
-    first = next((layer for layer in network.modules() if isinstance(layer, nn.Conv2d)), None)
-    # a network that starts with a pixel unshuffle has more channels there than its input
-    return [first.in_channels] if first is not None and first.in_channels in _CHANNELS else list(_CHANNELS)
 
 
 def _cut(length: int, multiple: int, multiples: Sequence[int]) -> int:

@@ -25,11 +25,11 @@ def float16_network(network: nn.Module, example: Tensor) -> nn.Module:
     last = _last_run(converted, layers, example)
     for layer in layers:
         if layer is last:
-            layer.register_forward_pre_hook(_to_float32)
+            layer.register_forward_pre_hook(_to_float32, with_kwargs=True)
             continue
         for parameter in layer.parameters(recurse=False):
             parameter.data = parameter.data.half()
-        layer.register_forward_pre_hook(_to_float16)
+        layer.register_forward_pre_hook(_to_float16, with_kwargs=True)
     return converted
 
 
@@ -44,13 +44,18 @@ def _last_run(network: nn.Module, layers: list[nn.Module], example: Tensor) -> n
     return order[-1]
 
 
-def _to_float16(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(each.half() if _is_of(each, torch.float32) else each for each in inputs)
+def _to_float16(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return _cast(inputs, named, torch.float32, torch.float16)
 
 
-def _to_float32(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(each.float() if _is_of(each, torch.float16) else each for each in inputs)
+def _to_float32(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return _cast(inputs, named, torch.float16, torch.float32)
 
 
-def _is_of(value: Any, dtype: torch.dtype) -> bool:
-    return isinstance(value, Tensor) and value.dtype == dtype
+def _cast(
+    inputs: tuple[Any, ...], named: dict[str, Any], source: torch.dtype, target: torch.dtype
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def cast(value: Any) -> Any:
+        return value.to(target) if isinstance(value, Tensor) and value.dtype == source else value
+
+    return tuple(cast(each) for each in inputs), {name: cast(each) for name, each in named.items()}

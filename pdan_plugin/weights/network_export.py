@@ -20,6 +20,7 @@ def export_network(
     *,
     float16: bool = False,
     opset: int | None = None,
+    size: tuple[int, int] | None = None,
     param_key: str | None = None,
     tell: Callable[[str], None] = print,
 ) -> str:
@@ -28,6 +29,7 @@ def export_network(
 
     Args:
         weights: A file, or the name of weights that come with this package.
+        size: (height, width) of the only pictures that an ONNX model takes; None for pictures of any size.
         param_key: See :func:`~pdan_plugin.weights.trained_network.load_trained_network`.
 
     Returns:
@@ -49,13 +51,15 @@ def export_network(
         raise RequestError('--opset is for an ONNX model; leave it out, or give -o FILE.onnx.')
     if opset is not None and opset not in OPSETS:
         raise RequestError(f'--opset {opset}: expected {OPSETS.start} to {OPSETS.stop - 1}.')
+    if kind == '.safetensors' and size is not None:
+        raise RequestError('--size is for an ONNX model; leave it out, or give -o FILE.onnx.')
     if kind == '.onnx':
         require_packages()
     network, record = load_recorded_network(weights, option_file, param_key=param_key)
     if kind == '.safetensors':
         save_trained_network(network, record, output, float16=float16)
         return f'{_described(output)}\nNext: basicsr restore INPUT -o OUTPUT -w {shlex.quote(str(output))}'
-    worst = export_onnx(network, record, output, float16=float16, opset=opset or DEFAULT_OPSET, tell=tell)
+    worst = export_onnx(network, record, output, float16=float16, opset=opset or DEFAULT_OPSET, size=size, tell=tell)
     return (
         f'{_described(output)}, within {worst:.2g} grey levels of torch\n'
         'Next, in onnxruntime (OpenVINO reads it too; OpenCV does not): '

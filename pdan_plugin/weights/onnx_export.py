@@ -1,4 +1,5 @@
-"""Exports a trained network as an ONNX model for pictures of any size, and compares it with torch before saving.
+"""Exports a trained network as an ONNX model, for pictures of any size or of one, and compares it with torch before
+saving.
 
 Uses torch's newer exporter (torch.export, then onnxscript). Unlike the older one, it traces PDAN's autograd functions
 as plain operations, and rejects or shows a size that became fixed.
@@ -21,10 +22,11 @@ from torch import Tensor, nn
 
 from pdan_plugin.errors import RequestError, WorkError, refusing_unwritable
 from pdan_plugin.files.whole_files import written_whole
+from pdan_plugin.machine.accepted_sizes import windows_of
 from pdan_plugin.machine.cores import usable_cores
 from pdan_plugin.machine.precision import full_float32
 from pdan_plugin.weights.float16_network import float16_network
-from pdan_plugin.weights.padded_network import padded_if_needed
+from pdan_plugin.weights.padded_network import PaddedNetwork, padded_if_needed
 from pdan_plugin.weights.trained_network import NetworkRecord
 from pdan_plugin.weights.weights_file import in_float16
 
@@ -38,6 +40,10 @@ TRACED_SIZE = (2, 24, 40)
 CHECKED_SIZES = ((1, 32, 48), (1, 33, 47), (2, 45, 23))
 # for values in [0, 1]: fp32 allows for sums in another order, fp16 for one grey level
 TOLERANCE = {'fp32': 0.1 / 255, 'fp16': 1 / 255}
+_ADVICE = (
+    '. For a model of one size give --size HEIGHT WIDTH; for pictures of any size use `basicsr restore`, or save '
+    'safetensors.'
+)
 _FLOAT32_SUMS = ('ReduceMean', 'ReduceSum', 'GlobalAveragePool')
 
 
@@ -48,20 +54,25 @@ def export_onnx(
     *,
     float16: bool = False,
     opset: int = DEFAULT_OPSET,
+    size: tuple[int, int] | None = None,
     tell: Callable[[str], None] = print,
 ) -> float:
     """Writes a network as an ONNX model, if onnxruntime computes the same results with it as torch.
 
     The model maps ``input`` (batch, c, height, width), float32 RGB in [0, 1], to ``output`` (batch, c, scale * height,
-    scale * width), float32, not clipped. All sizes but c are free. With ``float16`` the inner layers are float16
-    (:func:`~pdan_plugin.weights.float16_network.float16_network`), but means over the picture are summed in float32 in
-    any runtime. Input and output stay float32, so the two models are interchangeable. The metadata holds scale,
-    color_order, value_range, precision, and the texts of ``record``.
+    scale * width), float32, not clipped. All sizes but c are free, unless ``size`` is given. With ``float16`` the inner
+    layers are float16 (:func:`~pdan_plugin.weights.float16_network.float16_network`), but means over the picture are
+    summed in float32 in any runtime. Input and output stay float32, so the two models are interchangeable. The metadata
+    holds scale, color_order, value_range, precision, and the texts of ``record``.
 
-    A network that accepts only multiples of a size is exported with the extension of the picture inside.
+    A network that accepts only multiples of a size is exported with the extension of the picture inside. If it computes
+    in windows, as SwinIR does, ``size`` is required: it computes attention masks and its batch size from the input size
+    with Python's numbers, and torch's exporter did not trace two blocks of a SwinIR for any size within two minutes.
 
     Args:
         network: in eval mode, on the CPU, in float32; maps one batch of pictures to one.
+        size: (height, width) of the only pictures that the model takes, one picture at a time; any size, because the
+            extension is inside.
         tell: called with a line of text at each step.
 
     Returns:
@@ -69,8 +80,8 @@ def export_onnx(
         float16 in torch, because onnxruntime may compute float16 layers in float32 on a CPU.
 
     Raises:
-        RequestError: a package is missing; the network has other inputs or outputs, cannot be exported, or accepts only
-            one size; a weight is beyond float16's range; the file cannot be written.
+        RequestError: a package is missing; the network has other inputs or outputs, cannot be exported, or needs
+            ``size``; a weight is beyond float16's range; the file cannot be written.
         WorkError: the model's output differs from torch's. After an error ``path`` is unchanged.
     """
     require_packages()
@@ -78,17 +89,27 @@ def export_onnx(
         raise RequestError(f'--opset {opset}: expected {OPSETS.start} to {OPSETS.stop - 1}.')
     channels = int(record.options.get('num_in_ch', record.options.get('in_chans', 3)))
     network = padded_if_needed(network, channels)
-    pictures = [_test_pictures(channels, *size) for size in CHECKED_SIZES]
+    is_free = size is None
+    if is_free and isinstance(network, PaddedNetwork) and windows_of(network):
+        raise RequestError(
+            f'{record.options["type"]} computes in windows of pixels, so its ONNX model takes pictures of one size: '
+            'give --size HEIGHT WIDTH.'
+        )
+    if size is not None and min(size) < 1:
+        raise RequestError(f'--size {size[0]} {size[1]}: expected a height and a width of at least 1 pixel.')
+    traced_size, checked_sizes = (TRACED_SIZE, CHECKED_SIZES) if size is None else ((1, *size), ((1, *size),))
+    pictures = [_test_pictures(channels, *checked) for checked in checked_sizes]
     expected = [_reference(network, record, batch) for batch in pictures]
     scale = _scale(record, pictures, expected)
-    traced, example = network, _test_pictures(channels, *TRACED_SIZE)
+    traced, example = network, _test_pictures(channels, *traced_size)
     worst = 0.0
     if float16:
         in_float16(network.state_dict(), record.source)
         traced = float16_network(network, example)
         for batch, wanted in zip(pictures, expected, strict=True):
             # onnxruntime may compute float16 layers in float32 on a CPU; torch does not
-            worst = max(worst, 255 * _compare('float16 in torch', _run(traced, batch).numpy(), wanted, batch, 'fp16'))
+            found = _float16_result(traced, record, batch)
+            worst = max(worst, 255 * _compare('float16 in torch', found, wanted, batch, 'fp16'))
         tell(f'float16 in torch differs from float32 by at most {worst:.2g} grey levels')
 
     facts = {
@@ -99,14 +120,15 @@ def export_onnx(
         **record.metadata(),
     }
     with refusing_unwritable(path), written_whole(path, durable=True) as unfinished:
-        tell(f'Tracing {record.options["type"]} (a network of hundreds of layers takes minutes) ...')
-        model = _traced(traced, example, record, opset)
+        longer = ', one of windows longer; --size HEIGHT WIDTH is quick' if is_free and windows_of(network) else ''
+        tell(f'Tracing {record.options["type"]} (a network of hundreds of layers takes minutes{longer}) ...')
+        model = _traced(traced, example, record, opset, is_free=is_free)
         if float16:
             _sum_in_float32(model)
         _write(model, facts, unfinished)
         session = _session(unfinished)
         for batch, wanted in zip(pictures, expected, strict=True):
-            found = _computed(session, batch, record)
+            found = _computed(session, batch, record, is_free=is_free)
             difference = 255 * _compare('onnxruntime', found, wanted, batch, facts['precision'])
             tell(f'{tuple(batch.shape)}: differs from torch by at most {difference:.2g} grey levels')
             worst = max(worst, difference)
@@ -162,6 +184,15 @@ def _reference(network: nn.Module, record: NetworkRecord, batch: Tensor) -> np.n
     return output.numpy()
 
 
+def _float16_result(network: nn.Module, record: NetworkRecord, batch: Tensor) -> np.ndarray:
+    try:
+        return _run(network, batch).numpy()
+    except Exception as error:
+        raise RequestError(
+            f'{record.options["type"]} fails in float16 ({_first_line(error)}); leave --fp16 out.'
+        ) from error
+
+
 def _scale(record: NetworkRecord, pictures: Sequence[Tensor], outputs: Sequence[np.ndarray]) -> int:
     scale = outputs[0].shape[-1] // pictures[0].shape[-1]
     for batch, output in zip(pictures, outputs, strict=True):
@@ -174,19 +205,19 @@ def _scale(record: NetworkRecord, pictures: Sequence[Tensor], outputs: Sequence[
     return scale
 
 
-def _traced(network: nn.Module, example: Tensor, record: NetworkRecord, opset: int) -> Any:
-    """The model as onnx's ModelProto, with named free sizes."""
+def _traced(network: nn.Module, example: Tensor, record: NetworkRecord, opset: int, *, is_free: bool) -> Any:
+    """The model as onnx's ModelProto, with named free sizes, or with the example's."""
     free = {axis: torch.export.Dim(name) for axis, name in ((0, 'batch'), (2, 'height'), (3, 'width'))}
     try:
         with torch.no_grad(), _quiet():
             program = torch.onnx.export(
-                network, (example,), dynamo=True, dynamic_shapes=(free,), opset_version=opset,
+                network, (example,), dynamo=True, dynamic_shapes=(free,) if is_free else None, opset_version=opset,
                 input_names=[INPUT], output_names=[OUTPUT], verbose=False,
             )  # fmt: skip
     except Exception as error:
         raise RequestError(
-            f'{record.options["type"]} cannot be exported to ONNX for pictures of any size: '
-            f'{_first_line(error.__cause__ or error)}'
+            f'{record.options["type"]} cannot be exported to ONNX{" for pictures of any size" * is_free}: '
+            f'{_first_line(error.__cause__ or error)}{_ADVICE * is_free}'
         ) from error
     assert program is not None
     model = program.model_proto
@@ -243,14 +274,13 @@ def _session(path: Path) -> Any:
     return onnxruntime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
 
 
-def _computed(session: Any, batch: Tensor, record: NetworkRecord) -> np.ndarray:
+def _computed(session: Any, batch: Tensor, record: NetworkRecord, *, is_free: bool) -> np.ndarray:
     try:
         return session.run([OUTPUT], {INPUT: batch.numpy()})[0]
     except Exception as error:
         raise RequestError(
-            f'{record.options["type"]} works only at the traced size: the model fails at {tuple(batch.shape)} '
-            f'({_first_line(error)}). Networks with fixed windows, such as SwinIR, cannot be exported for pictures of '
-            'any size; use `basicsr restore`, or save safetensors.'
+            f'{record.options["type"]}{" works only at the traced size" * is_free}: the model fails in onnxruntime at '
+            f'{tuple(batch.shape)} ({_first_line(error)}){_ADVICE * is_free}'
         ) from error
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-_MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
+from pdan_plugin.errors import RequestError
+from pdan_plugin.machine.accepted_sizes import accepted_sizes
 
 
 class PaddedNetwork(nn.Module):
@@ -38,18 +39,11 @@ def padded_if_needed(network: nn.Module, channels: int) -> nn.Module:
     """The network, or a :class:`PaddedNetwork` of it with the smallest multiple of sizes that it accepts.
 
     Returns:
-        The network itself also if it accepts none of the multiples tried: powers of two, and windows.
+        The network itself also if it accepts none of the sizes tried.
     """
-    windows = {getattr(module, 'window_size', None) for module in network.modules()}
-    for multiple in sorted({*_MULTIPLES, *(each for each in windows if isinstance(each, int) and each > 0)}):
-        h, w = 5 * multiple, 7 * multiple
-        picture = torch.rand(1, channels, h, w, generator=torch.Generator().manual_seed(0))
-        try:
-            with torch.no_grad():
-                output = network(picture)
-            scale = output.shape[-1] // w
-            if scale and tuple(output.shape[-2:]) == (scale * h, scale * w):
-                return network if multiple == 1 else PaddedNetwork(network, multiple, scale)
-        except Exception:  # the next multiple may fit; if none does, the caller's run reports the error
-            continue
-    return network
+    try:
+        with torch.no_grad():
+            sizes = accepted_sizes(network, network, [channels])
+    except (RequestError, MemoryError):  # the caller's run reports the error
+        return network
+    return network if sizes.multiple == 1 else PaddedNetwork(network, sizes.multiple, sizes.scale)

@@ -17,11 +17,12 @@ from torch.nn import functional
 from pdan_plugin.archs import PDAN
 from pdan_plugin.errors import RequestError, WorkError
 from pdan_plugin.restoration import load_trained_network
+from pdan_plugin.restoration.receptive_field import network_shape
 from pdan_plugin.restoration.restorer import Restorer
 from pdan_plugin.restoration.tiling import reflected
 from pdan_plugin.weights.network_export import export_network
 from pdan_plugin.weights.onnx_export import export_onnx
-from pdan_plugin.weights.padded_network import PaddedNetwork
+from pdan_plugin.weights.padded_network import PaddedNetwork, padded_if_needed
 from pdan_plugin.weights.trained_network import NetworkRecord, save_trained_network
 
 SMALL = {'num_feat': 16, 'num_group': 1, 'num_block': 1, 'fuse_levels': 1, 'deblur_branch': False}
@@ -53,6 +54,15 @@ def largest_difference(model, network, *sizes):
         assert found.shape == expected.shape
         differences.append(np.abs(found - expected).max())
     return max(differences)
+
+
+def runtimes(model):
+    """Functions that compute the model: onnxruntime's first, then OpenVINO's."""
+    session = onnxruntime.InferenceSession(str(model), providers=['CPUExecutionProvider'])
+    yield lambda batch: session.run(None, {'input': batch.numpy()})[0]
+    openvino = pytest.importorskip('openvino', reason='pip install openvino')
+    compiled = openvino.compile_model(str(model), 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
+    yield lambda batch: compiled(batch.numpy())[0]
 
 
 def test_a_model_takes_any_size_and_says_what_it_is(weights, tmp_path, capsys):
@@ -126,10 +136,73 @@ def test_a_network_of_multiples_is_exported_with_the_extension_inside(tmp_path):
     network = build_network(dict(RRDBNET)).eval().requires_grad_(False)
     export_onnx(network, NetworkRecord(RRDBNET, tmp_path), tmp_path / 'it.onnx', tell=lambda line: None)
     restorer = Restorer(network, 'cpu')
-    for size in ((1, 40, 56), (3, 31, 17), (1, 3, 2)):
-        session = onnxruntime.InferenceSession(str(tmp_path / 'it.onnx'), providers=['CPUExecutionProvider'])
-        (found,) = session.run(None, {'input': photos(*size).numpy()})
-        np.testing.assert_allclose(found, restorer(photos(*size)).numpy(), atol=0.1 / 255)
+    for compute in runtimes(tmp_path / 'it.onnx'):
+        for size in ((1, 40, 56), (3, 31, 17), (1, 3, 2)):
+            np.testing.assert_allclose(compute(photos(*size)), restorer(photos(*size)).numpy(), atol=0.1 / 255)
+
+
+SWINIR = {'type': 'SwinIR', 'upscale': 2, 'in_chans': 3, 'img_size': 16, 'window_size': 8, 'img_range': 1.0,
+          'depths': [2], 'embed_dim': 12, 'num_heads': [2], 'mlp_ratio': 2,
+          'upsampler': 'pixelshuffledirect'}  # fmt: skip
+
+
+@pytest.fixture
+def windowed(tmp_path):
+    """A small SwinIR as safetensors, with weights large enough that its attention masks are visible in the result."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = build_network(dict(SWINIR)).eval().requires_grad_(False)
+        for name, parameter in network.layers.named_parameters():
+            if name.endswith('weight') and parameter.dim() == 2:
+                parameter.normal_(std=0.3)
+    save_trained_network(network, NetworkRecord(SWINIR, tmp_path), tmp_path / 'swinir.safetensors')
+    return tmp_path / 'swinir.safetensors'
+
+
+@pytest.mark.parametrize(('size', 'words'), [((29, 43), ()), ((43, 5), ()), ((29, 43), ('--fp16',))])
+def test_a_network_of_windows_is_exported_for_one_size_with_the_extension_inside(windowed, tmp_path, size, words):
+    """At sizes that no window divides, the model's picture is that of `basicsr restore`."""
+    main = runpy.run_path(str(EXPORT))['main']
+    command = [str(windowed), '-o', str(tmp_path / 'it.onnx'), '--size', *(str(side) for side in size), *words]
+    assert main(command) == 0
+    picture = photos(1, *size)
+    restored = Restorer(load_trained_network(windowed), 'cpu').restore_picture(
+        (picture[0] * 255).round().byte().permute(1, 2, 0).numpy()
+    )
+    assert restored.shape == (2 * size[0], 2 * size[1], 3)
+    for compute in runtimes(tmp_path / 'it.onnx'):
+        found = (compute(picture)[0].clip(0, 1) * 255).round().transpose(1, 2, 0)
+        np.testing.assert_allclose(found, restored, atol=1)
+        with pytest.raises(Exception, match=r'(?i)dimension|shape'):
+            compute(photos(1, 24, 40))
+
+
+def test_a_network_of_windows_needs_a_size(windowed, tmp_path):
+    with pytest.raises(RequestError, match=r'SwinIR computes in windows.*--size HEIGHT WIDTH'):
+        export_network(windowed, tmp_path / 'it.onnx')
+    for name, size, complaint in (
+        ('it.onnx', (0, 40), '--size 0 40: expected a height and a width of at least 1'),
+        ('it.safetensors', (24, 40), '--size is for an ONNX model'),
+    ):
+        with pytest.raises(RequestError, match=complaint):
+            export_network(windowed, tmp_path / name, size=size)
+    assert [path.name for path in tmp_path.iterdir()] == ['swinir.safetensors']
+
+
+class OfSplits(nn.Module):
+    """Takes multiples of 12: the larger of its windows, which lie in a list under a name that is not `window_size`."""
+
+    split_size = (6, 12)
+
+    def forward(self, x):
+        return functional.pixel_shuffle(functional.pixel_unshuffle(x, 12), 12)
+
+
+def test_the_export_extends_to_the_multiple_that_restore_finds():
+    network = OfSplits()
+    padded = padded_if_needed(network, 3)
+    assert isinstance(padded, PaddedNetwork)
+    assert padded.multiple == network_shape(network, network).multiple == 12
 
 
 class Random(nn.Module):
