@@ -15,6 +15,7 @@ import argparse
 import importlib.metadata
 import importlib.util
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -77,23 +78,23 @@ def install(toolbox: str, name: str = 'basicsr', pip_arguments: Sequence[str] = 
         pip_arguments: Further arguments of `pip install`.
 
     Returns:
-        pip's exit status, 0 if all is installed.
+        0 if all is installed, else 1.
     """
     missing = [name for module, name in BUILD_REQUIREMENTS.items() if importlib.util.find_spec(module) is None]
     if missing:
         print(f'== installing what the toolbox is built with: {", ".join(missing)}', flush=True)
-        status = _pip([*pip_arguments, *missing])
-        if status:
-            return _report(status, 'python -m pip install ' + ' '.join(f"'{each}'" for each in missing))
+        if _pip([*pip_arguments, *missing]):
+            return _report(_command(missing))
     print(f'== building {toolbox}', flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        status = _pip([*pip_arguments, '--no-build-isolation', '--no-deps', toolbox], _build_environment(Path(folder)))
-    if status == 0:
-        print('== installing what the toolbox requires', flush=True)
-        importlib.invalidate_caches()
-        required = importlib.metadata.requires(name) or []
-        status = _pip([*pip_arguments, *required]) if required else 0
-    return _report(status, 'python -m pdan_plugin.install_toolbox') if status else DONE
+        if _pip([*pip_arguments, '--no-build-isolation', '--no-deps', toolbox], _build_environment(Path(folder))):
+            return _report('python -m pdan_plugin.install_toolbox')
+    print('== installing what the toolbox requires', flush=True)
+    importlib.invalidate_caches()
+    required = importlib.metadata.requires(name) or []
+    if required and _pip([*pip_arguments, *required]):  # not this module again: it would find the toolbox installed
+        return _report(_command(required))
+    return DONE
 
 
 def _build_environment(folder: Path) -> dict[str, str]:
@@ -111,9 +112,13 @@ def _pip(arguments: Sequence[str], environment: dict[str, str] | None = None) ->
     return subprocess.run(command, env=environment, check=False).returncode
 
 
-def _report(status: int, again: str) -> int:
-    print(f'The toolbox is not installed: pip failed (see above). When that is mended: `{again}`', file=sys.stderr)
-    return FAILED if status else DONE
+def _command(requirements: Sequence[str]) -> str:
+    return shlex.join(['python', '-m', 'pip', 'install', *requirements])
+
+
+def _report(again: str) -> int:
+    print(f'The toolbox is not ready: pip failed (see above). When that is mended: `{again}`', file=sys.stderr)
+    return FAILED
 
 
 if __name__ == '__main__':

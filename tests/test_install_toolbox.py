@@ -60,6 +60,18 @@ def test_a_failed_build_names_the_next_command(package: Path, capfd: pytest.Capt
     assert printed.err.rstrip().endswith('`python -m pdan_plugin.install_toolbox`')
 
 
+def test_a_requirement_that_fails_is_named_and_not_this_command_again(
+    package: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The toolbox is built by then, so this command would do nothing."""
+    setup = (
+        (package / 'setup.py').read_text().replace('py_modules', "install_requires=['no-such-package>=3'], py_modules")
+    )
+    (package / 'setup.py').write_text(setup)
+    assert install_toolbox.install(str(package), 'read-by-exec') == 1
+    assert capfd.readouterr().err.rstrip().endswith("`python -m pip install 'no-such-package>=3'`")
+
+
 def test_an_installed_toolbox_is_left_alone() -> None:
     command = [sys.executable, '-m', 'pdan_plugin.install_toolbox']
     done = subprocess.run(command, capture_output=True, text=True, check=False)

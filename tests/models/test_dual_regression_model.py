@@ -324,6 +324,11 @@ def test_dual_options_are_told_where_another_model_would_pass_them_by(options):
     told = refusal(options | {'model_type': 'RestorationModel'})
     assert 'train.dual_opt: RestorationModel does not read it; it is read by model_type DualRegressionModel' in told
     assert 'this loss would be ignored' in told
+    del options['train']['dual_opt']
+    warnings = []
+    check_options(options | {'model_type': 'RestorationModel'}, 'my.yml', is_train=True, warn=warnings.append)
+    expected = 'train.optim_dual: RestorationModel does not read it; it is read by model_type DualRegressionModel'
+    assert any(expected in line for line in warnings)
 
 
 def test_a_network_without_results_of_all_scales_is_refused(options, model_opt):
