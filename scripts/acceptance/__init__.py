@@ -1,0 +1,1 @@
+"""The checks of `scripts/gpu_acceptance.py`, one subject a module."""
