@@ -36,12 +36,13 @@ class DRN(nn.Module):
     DRN-S is the default (4.80M parameters at 4x); DRN-L is ``num_feat=20, num_block=40`` (9.83M).
 
     Args:
-        num_feat: channels at full size; each of the log2(upscale) lower levels doubles them.
+        num_feat: channels at full size. There are log2(upscale) smaller levels; each has twice the channels of the one
+            before.
         num_block: RCABs before each doubling of the size.
         squeeze_factor: reduction inside the RCABs.
         upscale: a power of two.
         img_range: the network computes on (x - rgb_mean) * img_range.
-        rgb_mean: the mean of each channel, in [0, 1]; loading a weights file sets the mean of its training.
+        rgb_mean: the mean of each channel, in [0, 1]. A loaded weights file replaces it with the mean of its training.
 
     Raises:
         ValueError: ``upscale`` is not a power of two above 1; ``squeeze_factor`` leaves a block without channels;
@@ -100,7 +101,7 @@ class DRN(nn.Module):
                     nn.Conv2d(channels, narrowed, 1),
                 )
             )
-            channels = 2 * narrowed  # with the encoder's features of that size
+            channels = 2 * narrowed  # the encoder's features of the same size are appended
             self.tail.append(nn.Conv2d(channels, num_out_ch, 3, padding=1))
 
     @overload
@@ -148,13 +149,13 @@ class DRN(nn.Module):
         """Renames weights of the authors (guoyongcs/DRN) to this network's names; weights of this project stay.
 
         The authors' network computes on [0, 255] and shifts by the mean with two 1x1 convolutions, which were trained
-        too. They are merged into ``mean``, the head and the tails. The function stays the same up to rounding, also at
-        the picture's borders.
+        too. They are merged into ``mean``, the head and the tails. The network computes the same result, except for
+        rounding, also at the picture's borders.
         """
         weights = dict(state_dict)
         if any(name.startswith('up_blocks.') for name in weights):
             weights = self._without_shifts({_own_name(name): value for name, value in weights.items()})
-        weights.setdefault('mean', self.mean)  # older files hold no mean: they use the constructor's
+        weights.setdefault('mean', self.mean)  # older files hold no mean: the constructor's is used
         return weights
 
     def _without_shifts(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:

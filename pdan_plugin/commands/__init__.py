@@ -1,1 +1,1 @@
-"""The command line: arguments, one call into the room that does the work, and the exit status."""
+"""The command line: arguments, the checks before a run, one call into the room that does the work, the exit status."""

@@ -20,13 +20,11 @@ _FLAGS = ('launcher', 'local_rank', 'auto_resume', 'debug')
 
 
 def checked_request(arguments: argparse.Namespace, *, is_train: bool | None = None) -> RunRequest:
-    """The checked request of a command, ready for the toolbox's pipelines.
+    """The checked request of a command, ready for the toolbox's pipelines; prints the warnings.
 
     Args:
         arguments: Arguments of a subcommand with an option file. The request gets its run flags, if it has any.
         is_train: Whether the options are for training; None decides by their content.
-
-    Prints a line for each warning: a key that nothing reads, or that is written twice.
 
     Raises:
         RequestError: The file cannot be read, a plugin does not load, or options are wrong; lists all wrong options.

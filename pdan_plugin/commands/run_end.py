@@ -21,8 +21,10 @@ from pdan_plugin.training.interruption import RunStopped
 
 
 def report_stop(stopped: RunStopped, arguments: argparse.Namespace, group: Group) -> int:
-    """Prints the saved state and the command to resume. Returns the exit status: 0 if the launcher requested the stop,
-    because the launcher then sets its own."""
+    """Prints the saved state and the command to resume. Returns the exit status.
+
+    It is 0 if the launcher requested the stop: the launcher then sets the exit status of the run.
+    """
     if group.rank == 0:
         words = ['basicsr', 'train', *toolbox_flags(arguments)]
         words += [] if arguments.auto_resume else ['--auto_resume']
@@ -41,7 +43,7 @@ def leave_curves(opt: Mapping[str, Any], *, debug: bool) -> None:
     try:
         if draw_curves(folder / FILE_NAME, folder / 'curves.png', lower_is_better=lower):
             print(f'Curves: {folder / "curves.png"}', flush=True)
-    except (OSError, RequestError) as error:  # must not replace the run's own error
+    except (OSError, RequestError) as error:  # must not hide an error of the run
         print(f'basicsr train: no curves: {error}', file=sys.stderr, flush=True)
 
 

@@ -24,13 +24,13 @@ def seed_generators(seed: int, epoch: int, repeat: int, index: int) -> None:
 class SeededSamples(Dataset[Any]):
     """A data set whose random samples depend only on (seed, epoch, repeat, index).
 
-    In a worker process the generators are seeded before each sample. In the training process the network uses them too
-    (dropout), so their state is restored after each batch.
+    In a worker process the generators are seeded before each sample. In the training process the network also draws
+    from them (dropout), so their state is restored after each batch.
 
     All attributes except `dataset` and `seed` are those of the wrapped data set.
 
     Args:
-        dataset: Any data set with lengths and indices.
+        dataset: Any data set with `__len__` and `__getitem__`.
         seed: The run's `manual_seed`.
     """
 
@@ -41,7 +41,7 @@ class SeededSamples(Dataset[Any]):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Any:
-        """A sample; the index is a `SampleIndex`, or else its epoch and repeat are 0."""
+        """A sample; the index is a `SampleIndex`. For a plain int, epoch and repeat are 0."""
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: list[int]) -> list[Any]:
@@ -56,7 +56,8 @@ class SeededSamples(Dataset[Any]):
         return self.dataset[index]
 
     def __getattr__(self, name: str) -> Any:
-        # torch looks up `__getitems__`, and pickle its hooks; the wrapped data set's own would bypass the seeds
+        # torch looks up `__getitems__`, and pickle its special methods. Those of the wrapped data set must not be
+        # found: they read without seeding.
         if name.startswith('__') or 'dataset' not in vars(self):
             raise AttributeError(f'{type(self).__name__} has no {name}')
         return getattr(self.dataset, name)

@@ -51,7 +51,7 @@ class Pictures:
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """The true pictures by the names of the results: CLIP_FRAME for the frame CLIP/FRAME.
+    """Ground-truth pictures, under the names that results have: CLIP_FRAME for the frame CLIP/FRAME.
 
     Attributes:
         place: The store or the folder.
@@ -82,7 +82,7 @@ def _naming(path: Path) -> Iterator[None]:
 def find_results(folders: Sequence[Path], reserved: Iterable[str] = ()) -> list[Pictures]:
     """Finds the pictures of each folder: its PNGs, or those that ``basicsr test`` wrote to ``results/NAME``.
 
-    The label is the folder's name or the run's NAME, or the path if labels would be equal or are ``reserved``.
+    The label is the folder's name or the run's NAME. If two labels are equal, or one is ``reserved``, it is the path.
 
     Raises:
         RequestError: A folder is missing, has no pictures or several data sets, or is given twice.
@@ -127,13 +127,13 @@ def open_ground_truth(place: Path) -> GroundTruth:
 
 
 def check_match(models: Sequence[Pictures], truth: GroundTruth | None = None) -> list[str]:
-    """Checks that no model and no ground truth lacks a picture and that all sizes agree; returns the sorted names.
+    """Checks that all models and the ground truth have every picture in one size; returns the sorted names.
 
     Ground truth may have more pictures than the models.
 
     Raises:
-        RequestError: A check failed. The message lists missing pictures, unreadable pictures and different sizes (of
-            each the first few, and how many more).
+        RequestError: A check failed. The message lists the first few missing pictures, unreadable pictures and
+            different sizes, and the number of the others.
     """
     names = sorted(set().union(*(model.files for model in models)))
     faults = []
@@ -187,7 +187,7 @@ def _picture_folder(folder: Path) -> Path:
 
 
 def _run_folder(place: Path) -> Path | None:
-    """results/NAME of results/NAME/visualization/DATASET."""
+    """The folder of the run, results/NAME, for results/NAME/visualization/DATASET."""
     parents = place.absolute().parents
     return parents[1] if len(parents) > 1 and parents[0].name == _VISUALIZATION else None
 

@@ -8,7 +8,7 @@ cannot be compared. All functions here
   the picture's size or on an invented border. A picture without such a place scores 0;
 - have no threshold, which some authors add, because a suitable one depends on the scene.
 
-All functions but Vollath's also count noise, ringing and upsampling grids as sharpness. Use them only to compare
+All functions except Vollath's also count noise, ringing and upsampling grids as sharpness. Use them only to compare
 pictures that are equally clean.
 
 Functions published for scan lines (Brenner, Vollath) are averaged over rows and columns. So rotated or transposed
@@ -86,7 +86,7 @@ def sum_modified_laplacian(picture: Luminance) -> float:
     """mean(|2 I(x, y) - I(x - 1, y) - I(x + 1, y)| + |2 I(x, y) - I(x, y - 1) - I(x, y + 1)|).
 
     S. K. Nayar, Y. Nakagawa, "Shape from focus", IEEE Transactions on Pattern Analysis and Machine Intelligence 16(8),
-    1994, with a step of 1. A mean here, like all others, in spite of the name.
+    1994, with a step of 1. Like the others it is a mean, although its name says sum.
     """
     picture = _relative(picture)
     if min(picture.shape) < 3:

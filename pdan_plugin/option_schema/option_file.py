@@ -14,7 +14,7 @@ from pdan_plugin.errors import RequestError
 from pdan_plugin.option_schema import inheritance, option_yaml
 from pdan_plugin.option_schema.constructors import Problem
 
-# Braces as in str.format, with text before or after them. In YAML an empty mapping has nothing beside it.
+# A template such as `{}x4` has text beside its braces; an empty mapping of YAML, `{}`, has none.
 _TEMPLATE = re.compile(r'^[^\s\[{\'"&*!|>%@`#][^\s:]*\{\w*(:\w*)?\}|^\{\w*(:\w*)?\}[^\s,:\]}#]')
 
 
@@ -27,8 +27,8 @@ class OptionFile:
         options: Merged with the extended files and the overrides; without the keys `extends` and `without`.
         overrides: As given.
         chain: The file itself, the file that it extends, and so on.
-        text: YAML text of the same options that needs no other file: the file's own text with its comments, or the
-            merged options if it extends a file or has overrides.
+        text: The options as one complete YAML text. If the file extends no other and there are no overrides, it is the
+            file's own text with its comments.
     """
 
     path: Path
@@ -46,7 +46,7 @@ class OptionFile:
         return inheritance.place(self.chain, self.options, key)
 
     def repeated(self) -> list[Problem]:
-        """A warning for each key that a file of the chain writes twice with one value."""
+        """A warning for each key that a file of the chain writes twice, both times with the same value."""
         return [problem for file in self.chain for problem in file.repeated]
 
     def provenance(self) -> list[str]:
@@ -73,20 +73,19 @@ def load_option_file(path: str | Path, overrides: Sequence[str] = ()) -> OptionF
     string), and a key written twice in one mapping with different values is rejected (PyYAML keeps the last). Each use
     of an anchor gets its own copy, so that a value set for one data set does not appear in another.
 
-    `extends: FILE` at the top level names the file to build on, relative to the folder of the file that names it.
+    `extends: FILE` at the top level names the file to build on, relative to the folder of the file in which it stands.
     `without: [KEYS]` removes inherited keys. For the merging see :func:`~.inheritance.merge`.
 
     Args:
         path: The option file.
         overrides: `key:sub=value` entries in the form of the toolbox's `--force_yml`. The value is read as YAML;
-            `none`, in any letter case, is null; a template such as `{}x4` is text.
-            Elements of a list are addressed by number. A missing last key is
-            created, a missing parent section is not.
+            `none`, in any letter case, is null; a template such as `{}x4` is text. Elements of a list are addressed by
+            number. A missing last key is created, a missing parent section is not.
 
     Raises:
-        RequestError: A file is missing, is not YAML, is not a mapping, or writes a key twice; files extend each other
-            in a circle or cannot be merged; or an override has another form, an unreadable value, or a parent section
-            that does not exist.
+        RequestError: A file is missing, is not YAML, is not a mapping, or writes a key twice with different values.
+            Files extend each other in a circle, or cannot be merged. An override has another form, its value is not
+            YAML, or its parent section does not exist.
     """
     path = Path(path)
     chain = inheritance.read_chain(path)
@@ -146,5 +145,7 @@ def _step(section: Any, key: str, parent: str, entry: str, path: Path) -> Any:
         return section[key]
     spellings = [str(name) for name in section] if isinstance(section, dict) else []
     close = difflib.get_close_matches(key, spellings, n=3)
-    hint = f'did you mean {" or ".join(repr(name) for name in close)}?' if close else f'it has {", ".join(spellings)}'
+    hint = f'it has {", ".join(spellings) or "no keys"}'
+    if close:
+        hint = f'did you mean {" or ".join(repr(name) for name in close)}?'
     raise RequestError(f'--force_yml {entry!r}: there is no {key!r} in {where} of {path}; {hint}')

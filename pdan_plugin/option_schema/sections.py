@@ -262,6 +262,8 @@ class DataSet(Options):
     """Whether crops are mirrored with probability 0.5."""
     use_rot: StrictBool | None = None
     """Whether crops are flipped vertically and transposed, each with probability 0.5."""
+    use_brightness: StrictBool | None = None
+    """Whether REDSPairedDataset changes the brightness of some crops."""
     pin_memory: StrictBool = False
     """Whether batches are stored in pinned memory, for faster copies to a GPU."""
     persistent_workers: StrictBool = False

@@ -1,4 +1,4 @@
 """Makes the stores that training reads, from REDS's folders and zips or by synthesis from sharp clips.
 
-Imports from data and synthesis, not from training.
+It imports from data, synthesis, media and the rooms below them, and not from training.
 """

@@ -6,6 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+from test_house import FLOORS
+
+from room_imports import read_rooms
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -28,4 +31,16 @@ def test_every_question_of_the_architecture_page_is_answered_where_it_says() -> 
     assert len(rows) > 10
     for file, name in rows:
         text = (REPOSITORY / 'pdan_plugin' / file).read_text(encoding='utf-8')
-        assert re.search(rf'^(def|class) {name}\b|^{name}\b.* = ', text, re.MULTILINE), f'{file} has no {name}'
+        assert re.search(rf'^ *(def|class) {name}\b|^{name}\b.* = ', text, re.MULTILINE), f'{file} has no {name}'
+
+
+def test_the_rooms_of_the_architecture_page_are_those_of_the_code_from_the_top() -> None:
+    page = (REPOSITORY / 'docs/architecture.md').read_text(encoding='utf-8')
+    rooms = read_rooms(REPOSITORY / 'pdan_plugin')
+    expected = [
+        f'| `{name}{"/" if rooms[name].is_folder else ".py"}` | {rooms[name].subject} |'
+        for name in FLOORS
+        if name in rooms
+    ]
+    shown = page.partition('| room | holds |\n|---|---|\n')[2].partition('\n\n')[0]
+    assert shown == '\n'.join(expected)

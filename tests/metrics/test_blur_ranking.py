@@ -70,8 +70,9 @@ def test_script_ranks_pictures_in_files(tmp_path, capsys):
     cv2.imwrite(str(tmp_path / 'cat.png'), data.chelsea()[:, :, ::-1])
     assert main([str(tmp_path), '--longest', '200']) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[1:9]] == list(FOCUS_FUNCTIONS)
-    assert all(line.split()[1:4] == ['1/1'] * 3 for line in lines[1:9])
+    rows = lines[1 : 1 + len(FOCUS_FUNCTIONS)]
+    assert [line.split()[0] for line in rows] == list(FOCUS_FUNCTIONS)
+    assert all(line.split()[1:4] == ['1/1'] * 3 for line in rows)
     (tmp_path / 'text.png').write_text('not a picture')
     assert main([str(tmp_path / 'text.png')]) == 2
     assert 'text.png' in capsys.readouterr().err

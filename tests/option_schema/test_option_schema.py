@@ -496,3 +496,10 @@ def test_two_validation_sets_of_one_name_are_refused():
 
 def test_a_scale_of_zero_is_a_wrong_value():
     assert 'scale: found 0' in refusal(changed(train_options(), 'scale', 0))
+
+
+def test_a_quoted_false_does_not_switch_brightness_on():
+    options = changed(train_options(), 'datasets.train.type', 'REDSPairedDataset')
+    assert "datasets.train.use_brightness: found the text 'false'; expected true or false" in refusal(
+        changed(options, 'datasets.train.use_brightness', 'false')
+    )
