@@ -13,6 +13,7 @@ from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.machine.compiled_regions import compile_in_place
 from pdan_plugin.machine.precision import allow_tf32, autocast, loss_scaler, slowness
 from pdan_plugin.models.resumable import IMPLEMENTATIONS, ResumableModel
 from pdan_plugin.processes.process_group import any_rank
@@ -36,7 +37,7 @@ class RestorationModel(ResumableModel):
       toolbox's convolutions. Validation never uses TF32.
     - ``channels_last``: store the network and its input in channels-last layout; faster if the device's convolutions
       are faster in it.
-    - ``compile``: torch.compile the network for training.
+    - ``compile``: torch.compile the network's repeated blocks (if it has none, the whole network) for training.
     - ``accumulation_steps``: the batch of an iteration is this many times ``batch_size_per_gpu``, computed in parts;
       one iteration is still one optimizer step.
     - ``grad_clip_norm``: a gradient with a larger norm is scaled down to this norm.
@@ -102,7 +103,7 @@ class RestorationModel(ResumableModel):
         if not self.is_train:
             return net.to(self.device)  # unwrapped: a test shares no gradients, and DDP rejects Bicubic (no parameters)
         if self.compiles:
-            net.compile()  # in place: its parameters keep their names
+            compile_in_place(net)
         return super().model_to_device(net)
 
     def get_optimizer(

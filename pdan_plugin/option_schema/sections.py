@@ -150,7 +150,7 @@ class Train(Options):
     channels_last: StrictBool = False
     """Channels-last memory layout: faster on tensor cores and on a CPU."""
     compile: StrictBool = False
-    """Whether torch.compile is used for the training steps."""
+    """Whether torch.compile is used for the training steps: on the blocks that repeat, or else on the whole network."""
     accumulation_steps: Positive = 1
     """An iteration computes this many batches of `batch_size_per_gpu` before its one optimizer step."""
     grad_clip_norm: Factor | None = None

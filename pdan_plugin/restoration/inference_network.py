@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.machine.compiled_regions import compile_in_place
 from pdan_plugin.machine.precision import AUTOCAST_DTYPES, autocast, full_float32
 
 Restoring = Callable[[Tensor], Tensor]
@@ -31,7 +32,7 @@ def inference_network(
             rounded once, not at every call, with the same results. On a CPU 'bf16' is faster than 'fp32' only if the
             processor has instructions for bfloat16.
         compiled: Whether to use torch.compile, which needs a C++ compiler on a CPU and takes time at the first batch.
-            Another input size may compile again.
+            Another input size may compile again. See :mod:`~pdan_plugin.machine.compiled_regions`.
 
     Raises:
         RequestError: 'fp16' on a CPU, because few CPUs have instructions for it.
@@ -44,7 +45,7 @@ def inference_network(
         _cast_once(network, dtype)
     network = network.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     if compiled:
-        network.compile()
+        compile_in_place(network)
 
     def restore(batch: Tensor) -> Tensor:
         batch = batch.to(device, memory_format=torch.channels_last)
