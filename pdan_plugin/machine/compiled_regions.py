@@ -16,9 +16,9 @@ def repeated_modules(network: nn.Module) -> list[nn.Module]:
     Of classes with equally many modules, the one that holds more parameters is chosen. Empty if there is no such class.
 
     >>> from pdan_plugin.archs.pdan_arch import PDAN
-    >>> blocks = repeated_modules(PDAN(num_feat=16, num_group=2, num_block=3, fuse_levels=2))
+    >>> blocks = repeated_modules(PDAN(num_feat=16, num_group=2, num_block=6, fuse_levels=2))
     >>> len(blocks), type(blocks[0]).__name__
-    (6, 'AttentionBlock')
+    (12, 'AttentionBlock')
     """
     by_class: dict[type[nn.Module], list[nn.Module]] = {}
     for module in network.modules():

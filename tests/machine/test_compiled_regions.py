@@ -34,7 +34,7 @@ def compiling(monkeypatch):
 @pytest.mark.parametrize(
     ('options', 'name', 'count'),
     [
-        ({'type': 'PDAN', 'num_feat': 16, 'num_group': 2, 'num_block': 3, 'fuse_levels': 2}, 'AttentionBlock', 6),
+        ({'type': 'PDAN', 'num_feat': 16, 'num_group': 2, 'num_block': 6, 'fuse_levels': 2}, 'AttentionBlock', 12),
         (RCAN, 'RCAB', 6),
         ({'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 8}, 'ResidualBlockNoBN', 8),
         ({'type': 'RRDBNet', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 2, 'num_grow_ch': 4},
