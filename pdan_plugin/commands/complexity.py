@@ -1,22 +1,15 @@
-#!/usr/bin/env python
-"""Parameters and multiply-accumulates of the networks compared in PDAN's paper, counted by torch.
-
-python scripts/complexity.py [--size 320x180] [--json]
-"""
+"""`basicsr complexity`: counts parameters and multiply-accumulates of the networks compared in PDAN's paper."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from pdan_plugin.commands.argument_types import picture_size
 
-import pdan_plugin  # noqa: F401  (registers PDAN and DRN, and repairs the toolbox so that it imports)
-
-from basicsr.archs import build_network  # isort: skip
+if TYPE_CHECKING:
+    from torch import nn
 
 RCAN = {'type': 'RCAN', 'num_in_ch': 3, 'num_out_ch': 3, 'num_group': 10, 'num_block': 20}
 EDSR = {
@@ -40,35 +33,41 @@ NETWORKS: dict[str, tuple[dict[str, Any], dict[str, bool]]] = {
 }
 
 
-def measure(network: nn.Module, width: int, height: int, **call: bool) -> tuple[int, int]:
-    """(parameters, multiply-accumulates of one forward pass)."""
-    with FlopCounterMode(display=False) as counter:
-        network(torch.empty(1, 3, height, width, device='meta'), **call)
-    return sum(parameter.numel() for parameter in network.parameters()), counter.get_total_flops() // 2
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--size', default='320x180', metavar='WxH', help='input size (default: %(default)s)')
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments; the size is parsed to (width, height)."""
+    parser.description = "Parameters and multiply-accumulates of the networks compared in PDAN's paper, counted by torch."
+    parser.add_argument(
+        '--size', type=picture_size(1), default=(320, 180), metavar='WxH', help='input size (default: 320x180)'
+    )
     parser.add_argument('--json', action='store_true', help='print one JSON object instead of a table')
-    arguments = parser.parse_args()
-    try:
-        width, height = (int(part) for part in arguments.size.split('x'))
-    except ValueError:
-        parser.error(f'--size: expected WIDTHxHEIGHT such as 320x180, got {arguments.size}')
 
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints the table and returns the exit status."""
+    import torch
+
+    from pdan_plugin.option_schema.network_section import build_network
+
+    width, height = arguments.size
     # On the meta device nothing is computed: both numbers depend only on shapes.
-    rows = {}
+    rows: dict[str, tuple[int, int]] = {}
     for name, (options, call) in NETWORKS.items():
         with torch.device('meta'):
-            rows[name] = measure(build_network(options), width, height, **call)
+            rows[name] = _measure(build_network(options, name), width, height, **call)
     if arguments.json:
         print(json.dumps({name: {'parameters': p, 'macs': m} for name, (p, m) in rows.items()}))
-        return
+        return 0
     print(f'{"network":<16}{"parameters":>14}{"":>10}{f"MACs at {width}x{height}":>22}')
     for name, (parameters, macs) in rows.items():
         print(f'{name:<16}{parameters:>14,}{parameters / 1e6:>9.2f}M{macs / 1e12:>21.4f}T')
+    return 0
 
 
-if __name__ == '__main__':
-    main()
+def _measure(network: nn.Module, width: int, height: int, **call: bool) -> tuple[int, int]:
+    """(parameters, multiply-accumulates of one forward pass)."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        network(torch.empty(1, 3, height, width, device='meta'), **call)
+    return sum(parameter.numel() for parameter in network.parameters()), counter.get_total_flops() // 2

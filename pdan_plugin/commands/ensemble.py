@@ -1,31 +1,40 @@
-"""Merges the results of several models into one folder, picture by picture, weighted by sharpness patch by patch.
+"""`basicsr ensemble`: merges the results of several models into one folder."""
 
-    python scripts/ensemble.py results/PDAN results/RCAN results/EDSR -o merged [--blend] [--gt FOLDER_OR_STORE]
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+
+from pdan_plugin.commands.argument_types import whole_number
+from pdan_plugin.errors import RequestError, WorkError
+
+CONTINUES = True
+
+DESCRIPTION = """\
+Merges the results of several models into one folder, picture by picture, weighted by sharpness patch by patch.
+
+    basicsr ensemble results/PDAN results/RCAN results/EDSR -o merged [--blend] [--gt FOLDER_OR_STORE]
 
 The picture is cut into 4x4 patches. An auto-focus function scores each model's patch, and the scores are the weights of
 the mean. The patches' edges may show; --blend interpolates the weights between the patches' centres instead. Pictures
 of the same name are merged. After an interruption, the same command continues.
 """
 
-import argparse
-import shlex
-import sys
-from collections.abc import Sequence
-from pathlib import Path
-
-from pdan_plugin.commands.argument_types import whole_number
-from pdan_plugin.commands.script_end import ends_script
-from pdan_plugin.ensembling.folder_ensemble import SCORES, merge_folders
-from pdan_plugin.ensembling.patch_ensemble import GRID
-from pdan_plugin.errors import RequestError, WorkError
-from pdan_plugin.metrics.sharpness import FOCUS_FUNCTIONS
-
-DEFAULT_SHARPNESS = 'tenengrad'
+# As in `metrics.sharpness`, `ensembling.patch_ensemble` and `ensembling.folder_ensemble`, which take long to import; the
+# first is the default.
+SHARPNESS = (
+    'tenengrad', 'brenner', 'energy_of_laplacian', 'sum_modified_laplacian', 'variance', 'normalised_variance',
+    'vollath_f4', 'smd2',
+)  # fmt: skip
+GRID = 4
+SCORES = 'scores.csv'
 
 
-def arguments() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments."""
+    parser.description = DESCRIPTION
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         'folders',
         nargs='+',
@@ -36,8 +45,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument('-o', '--output', type=Path, required=True, metavar='FOLDER', help='a new folder')
     parser.add_argument(
         '--sharpness',
-        choices=FOCUS_FUNCTIONS,
-        help=f'the function that weights the patches (default: {DEFAULT_SHARPNESS})',
+        choices=SHARPNESS,
+        help=f'the function that weights the patches (default: {SHARPNESS[0]})',
     )
     parser.add_argument('--grid', type=whole_number(1), metavar='N', help=f'patches along each side (default: {GRID})')
     kind = parser.add_mutually_exclusive_group()
@@ -49,37 +58,47 @@ def arguments() -> argparse.ArgumentParser:
         metavar='FOLDER_OR_STORE',
         help=f'ground truth: score every model and every merge, and write {SCORES} in the output folder',
     )
-    return parser
 
 
-@ends_script
-def main(words: Sequence[str] | None = None) -> None:
-    """Exit status: see `ends_script`; 1 also if a picture could not be merged."""
-    args = arguments().parse_args(words)
-    if args.mean and args.gt is None and (args.sharpness or args.grid):
+def check_arguments(arguments: argparse.Namespace) -> None:
+    """Checks which arguments go together.
+
+    Raises:
+        RequestError: They do not.
+    """
+    if arguments.mean and arguments.gt is None and (arguments.sharpness or arguments.grid):
         raise RequestError('--mean uses no weights: leave out --sharpness and --grid, or give --gt to score all merges')
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Merges and returns the exit status.
+
+    Raises:
+        RequestError: See `merge_folders`.
+        WorkError: A picture could not be merged.
+    """
+    from pdan_plugin.ensembling.folder_ensemble import merge_folders
+
+    output, truth = arguments.output, arguments.gt
     ensemble = merge_folders(
-        args.folders,
-        args.output,
-        merge='mean' if args.mean else 'blended' if args.blend else 'patches',
-        sharpness=args.sharpness or DEFAULT_SHARPNESS,
-        grid=args.grid or GRID,
-        ground_truth=args.gt,
+        arguments.folders,
+        output,
+        merge='mean' if arguments.mean else 'blended' if arguments.blend else 'patches',
+        sharpness=arguments.sharpness or SHARPNESS[0],
+        grid=arguments.grid or GRID,
+        ground_truth=truth,
     )
     if ensemble.scores:
         print(ensemble.table())
-        print(f'Scores of every picture: {args.output / SCORES}')
-    print(f'{ensemble.pictures - len(ensemble.failures)} of {ensemble.pictures} pictures are in {args.output}')
+        print(f'Scores of every picture: {output / SCORES}')
+    print(f'{ensemble.pictures - len(ensemble.failures)} of {ensemble.pictures} pictures are in {output}')
     if ensemble.failures:
         raise WorkError('not merged:\n  ' + '\n  '.join(ensemble.failures.values()))
-    if args.gt:
+    if truth:
         print(
-            f'Next, a sheet to look at: python scripts/picture_sheet.py --lr LR --gt {shlex.quote(str(args.gt))} '
-            f'--results {shlex.quote(f"ensemble={args.output}")} -o {shlex.quote(f"{args.output}.png")}'
+            f'Next, a sheet to look at: basicsr picture-sheet --lr LR --gt {shlex.quote(str(truth))} '
+            f'--results {shlex.quote(f"ensemble={output}")} -o {shlex.quote(f"{output}.png")}'
         )
     else:
         print('Next, its score: the same command with --gt FOLDER_OR_STORE')
-
-
-if __name__ == '__main__':
-    sys.exit(main())
+    return 0

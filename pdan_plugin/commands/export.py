@@ -1,29 +1,26 @@
-#!/usr/bin/env python
-"""Writes a trained network for other programs: as an ONNX model, or as safetensors with the network's description.
+"""`basicsr export`: writes a trained network for other programs."""
 
-    python scripts/export_onnx.py WEIGHTS [-opt FILE] -o FILE.onnx [--fp16] [--opset N] [--size H W]
-    python scripts/export_onnx.py WEIGHTS [-opt FILE] -o FILE.safetensors [--fp16]
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+DESCRIPTION = """\
+Writes a trained network for other programs: as an ONNX model, or as safetensors with the network's description.
+
+    basicsr export WEIGHTS [-opt FILE] -o FILE.onnx [--fp16] [--opset N] [--size H W]
+    basicsr export WEIGHTS [-opt FILE] -o FILE.safetensors [--fp16]
 
 An ONNX model takes pictures of any size, float32 RGB in [0, 1]. A network that computes in windows, such as SwinIR,
 needs --size; its model takes one picture of that size. A model is kept only if onnxruntime computes the same as torch
 with it, at three sizes or at the one given. Safetensors can be used without the option file and the experiment folder.
 """
 
-from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Sequence
-from pathlib import Path
-
-import pdan_plugin  # noqa: F401  (registers PDAN and DRN, and repairs the toolbox so that it imports)
-from pdan_plugin.commands.script_end import ends_script
-from pdan_plugin.weights.network_export import export_network
-
-
-def arguments() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments."""
+    parser.description = DESCRIPTION
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         'weights',
         type=Path,
@@ -48,17 +45,25 @@ def arguments() -> argparse.ArgumentParser:
         metavar=('HEIGHT', 'WIDTH'),
         help='an ONNX model for one picture of this size (default: pictures of any size)',
     )
-    return parser
 
 
-@ends_script(restartable=False)
-def main(words: Sequence[str] | None = None) -> None:
-    """Exit status: see `ends_script`."""
-    args = arguments().parse_args(words)
-    size = None if args.size is None else (args.size[0], args.size[1])
-    settings = {'float16': args.fp16, 'opset': args.opset, 'size': size, 'param_key': args.param_key}
-    print(export_network(args.weights, args.output, args.opt, **settings))
+def run(arguments: argparse.Namespace) -> int:
+    """Writes the file and returns the exit status.
 
+    Raises:
+        RequestError: See `export_network`.
+        WorkError: The result of the ONNX model differs from torch's.
+    """
+    from pdan_plugin.weights.network_export import export_network
 
-if __name__ == '__main__':
-    sys.exit(main())
+    text = export_network(
+        arguments.weights,
+        arguments.output,
+        arguments.opt,
+        float16=arguments.fp16,
+        opset=arguments.opset,
+        size=None if arguments.size is None else (arguments.size[0], arguments.size[1]),
+        param_key=arguments.param_key,
+    )
+    print(text)
+    return 0

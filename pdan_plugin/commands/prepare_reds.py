@@ -1,24 +1,18 @@
-"""Makes the stores that training reads from REDS's folders or zips: see `python scripts/prepare_reds.py --help`."""
+"""`basicsr prepare-reds`: makes the stores that training reads from REDS's folders or zips."""
 
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Sequence
 
 from pdan_plugin.commands.argument_types import whole_number
-from pdan_plugin.commands.script_end import ends_script
-from pdan_plugin.preparation.store_preparation import prepare_reds
+
+CONTINUES = True
 
 
-@ends_script
-def main(words: Sequence[str] | None = None) -> None:
-    """Exit status: see `ends_script`."""
-    parser = argparse.ArgumentParser(
-        description=(
-            'Make LMDB stores from REDS. It may be interrupted at any moment: the same command continues '
-            'where it stopped.'
-        )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments."""
+    parser.description = (
+        'Make LMDB stores from REDS. It may be interrupted at any moment: the same command continues where it stopped.'
     )
     parser.add_argument(
         'source', metavar='SOURCE', help="the folder that holds REDS's train/ and val/, or its zips (read in place)"
@@ -72,8 +66,25 @@ def main(words: Sequence[str] | None = None) -> None:
             'for every crop'
         ),
     )
-    prepare_reds(**vars(parser.parse_args(words)))
 
 
-if __name__ == '__main__':
-    sys.exit(main())
+def run(arguments: argparse.Namespace) -> int:
+    """Makes the stores and returns the exit status.
+
+    Raises:
+        RequestError: See `prepare_reds`.
+    """
+    from pdan_plugin.preparation.store_preparation import prepare_reds
+
+    prepare_reds(
+        arguments.source,
+        arguments.target,
+        splits=arguments.splits,
+        codec=arguments.codec,
+        workers=arguments.workers,
+        verify=arguments.verify,
+        make_sharp_bicubic=arguments.make_sharp_bicubic,
+        from_zip=arguments.from_zip,
+        sub_images=arguments.sub_images,
+    )
+    return 0

@@ -1,34 +1,32 @@
-"""Renders clips in REDS's layout from photographs: a moving camera, moving objects, blur averaged in linear light.
+"""`basicsr render-clips`: renders clips in REDS's layout from photographs."""
 
-    python scripts/render_clips.py PHOTOS TARGET [--clips 14] [--val-clips 4] [--frames 20] [--size 320x192]
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from pdan_plugin.commands.argument_types import number, picture_size, share, whole_number
+from pdan_plugin.errors import RequestError
+from pdan_plugin.machine.cores import usable_cores
+
+CONTINUES = True
+
+DESCRIPTION = """\
+Renders clips in REDS's layout from photographs: a moving camera, moving objects, blur averaged in linear light.
+
+    basicsr render-clips PHOTOS TARGET [--clips 14] [--val-clips 4] [--frames 20] [--size 320x192]
 
 PHOTOS is a folder of photographs, or the word skimage for those that scikit-image ships. Training and validation never
 share a photograph. After an interruption, the same command continues.
 """
 
-import argparse
-import shlex
-import shutil
-import sys
-from collections.abc import Sequence
-from pathlib import Path
-
-from tqdm import tqdm
-
-from pdan_plugin.commands.argument_types import number, picture_size, share, whole_number
-from pdan_plugin.commands.script_end import ends_script
-from pdan_plugin.data import reds_layout
-from pdan_plugin.errors import RequestError
-from pdan_plugin.machine.cores import usable_cores
-from pdan_plugin.machine.sizes import disk_in_words
-from pdan_plugin.media.picture_files import read_as_shown
-from pdan_plugin.synthesis import clip_rendering, photographs
-from pdan_plugin.synthesis.scene_conditions import Shares
+LEAST_SIDE, SCALE = 32, 4  # as in `synthesis.clip_rendering`, which takes long to import
 
 
-def arguments() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments; the size is parsed to (width, height)."""
+    parser.description = DESCRIPTION
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument('photos', metavar='PHOTOS', help='a folder of photographs, or the word skimage')
     parser.add_argument('target', metavar='TARGET', type=Path, help='the folder to render into')
     number_of_clips = whole_number(0, 1000)  # three digits name a clip in REDS
@@ -38,7 +36,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument('--val-frames', type=whole_number(1), help='frames per validation clip (default: as --frames)')
     parser.add_argument(
         '--size',
-        type=picture_size(clip_rendering.LEAST_SIDE, multiple_of=clip_rendering.SCALE),
+        type=picture_size(LEAST_SIDE, multiple_of=SCALE),
         default=(320, 192),
         metavar='WxH',
         help='size of a sharp frame, multiples of 4; REDS has 1280x720 (default: 320x192)',
@@ -76,95 +74,43 @@ def arguments() -> argparse.ArgumentParser:
         default=usable_cores(),
         help='processes; does not change the pictures (default: one per core, here %(default)s)',
     )
-    return parser
 
 
-def clip_folders(target: Path, split: str, number: int) -> clip_rendering.ClipFolders:
-    """A clip's folders in REDS's layout."""
+def check_arguments(arguments: argparse.Namespace) -> None:
+    """Checks which arguments go together.
 
-    def place(kind: reds_layout.Kind) -> Path:
-        return target / split / reds_layout.set_name(split, kind) / kind.inner / f'{number:03d}'
+    Raises:
+        RequestError: They do not.
+    """
+    if arguments.clips + arguments.val_clips == 0:
+        raise RequestError('there is nothing to render: --clips 0 --val-clips 0')
+    if arguments.dark + arguments.bright > 1:
+        raise RequestError(f'--dark {arguments.dark} and --bright {arguments.bright} are above 1 together')
 
-    return clip_rendering.ClipFolders(
-        place(reds_layout.SHARP), place(reds_layout.BLUR_BICUBIC), place(reds_layout.SHARP_BICUBIC)
-    )
 
-
-def render(args: argparse.Namespace) -> None:
-    """Renders the missing clips.
+def run(arguments: argparse.Namespace) -> int:
+    """Renders the missing clips and returns the exit status.
 
     Raises:
         RequestError: The request cannot be carried out; nothing has been rendered.
     """
-    shares = Shares(args.stills, args.still_camera, args.sharp, args.dark, args.bright)
-    counts = {'train': args.clips, 'val': args.val_clips}
-    frames = {'train': args.frames, 'val': args.val_frames or args.frames}
-    if args.photos == 'skimage':
-        parts = photographs.skimage_photographs()
-    else:
-        found = photographs.photographs_in(Path(args.photos), read_as_shown)
-        if args.clips and args.val_clips:
-            parts = photographs.part(found, args.seed)
-        else:
-            parts = (found, []) if args.clips else ([], found)
-    pictures = dict(zip(counts, parts, strict=True))
-    clips = [
-        clip
-        for split, count in counts.items()
-        for clip in clip_rendering.plan_clips(
-            split,
-            pictures[split],
-            [clip_folders(args.target, split, number) for number in range(count)],
-            size=args.size,
-            frames=frames[split],
-            seed=args.seed,
-            softness=args.softness,
-            defocus=args.defocus,
-            shares=shares,
-        )
-    ]
-    photographs.check_sizes([photo for split, count in counts.items() if count for photo in pictures[split]], args.size)
-    clip_rendering.check_record(
-        args.target,
-        pictures,
-        size=args.size,
-        frames=frames,
-        seed=args.seed,
-        softness=args.softness,
-        defocus=args.defocus,
-        shares=shares,
+    from pdan_plugin.preparation.rendered_clips import ClipPlan, render_missing
+    from pdan_plugin.synthesis.scene_conditions import Shares
+
+    render_missing(
+        arguments.photos,
+        arguments.target,
+        ClipPlan(
+            clips={'train': arguments.clips, 'val': arguments.val_clips},
+            frames={'train': arguments.frames, 'val': arguments.val_frames or arguments.frames},
+            size=arguments.size,
+            seed=arguments.seed,
+            softness=arguments.softness,
+            defocus=arguments.defocus,
+            shares=Shares(
+                arguments.stills, arguments.still_camera, arguments.sharp, arguments.dark, arguments.bright
+            ),
+        ),
+        workers=arguments.workers,
     )
-
-    missing = [clip for clip in clips if not clip.is_finished()]
-    needed, free = clip_rendering.space_needed(missing), shutil.disk_usage(args.target).free
-    print(
-        f'{len(clips) - len(missing)} of {len(clips)} clips are there; the others take at most '
-        f'{disk_in_words(needed)} of {disk_in_words(free)} free.'
-    )
-    if needed > free:
-        raise RequestError(
-            f'{args.target}: {disk_in_words(needed)} may be needed, {disk_in_words(free)} are free; '
-            'free some, or ask for fewer clips or smaller frames.'
-        )
-    if missing:
-        workers = min(args.workers, len(missing))
-        done = clip_rendering.render_clips(missing, workers)
-        for _ in tqdm(done, total=len(missing), unit='clip', desc='rendering'):
-            pass
-    splits = ' '.join(split for split, count in counts.items() if count)
-    print(f'Next: python scripts/prepare_reds.py {shlex.quote(str(args.target))} STORES --splits {splits}')
-
-
-@ends_script
-def main(words: Sequence[str] | None = None) -> None:
-    """Exit status: see `ends_script`."""
-    args = arguments().parse_args(words)
-    if args.clips + args.val_clips == 0:
-        arguments().error('there is nothing to render: --clips 0 --val-clips 0')
-    if args.dark + args.bright > 1:
-        arguments().error(f'--dark {args.dark} and --bright {args.bright} are above 1 together')
-    render(args)
-
-
-if __name__ == '__main__':
-    sys.exit(main())
+    return 0
