@@ -20,11 +20,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 
 from pdan_plugin import __version__, prepare_toolbox
-from pdan_plugin.commands.name_clash import refuse_ambiguous_command
 from pdan_plugin.commands.script_end import FAILED, INTERRUPTED, WRONG_REQUEST
 from pdan_plugin.commands.subcommand_parser import SubcommandParser
 from pdan_plugin.errors import RequestError, WorkError
@@ -69,6 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if hasattr(subcommand, 'check_arguments'):
             subcommand.check_arguments(arguments)
+        from pdan_plugin.commands.name_clash import refuse_ambiguous_command
+
         if getattr(subcommand, 'PREPARES_TOOLBOX', True):
             prepare_toolbox()
         refuse_ambiguous_command()
@@ -86,6 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _reader_has_left():
             return _PIPE_CLOSED
+        import traceback
+
         traceback.print_exc()
         print(
             f'basicsr {arguments.command}: failed while running: {type(error).__name__}: {error}',

@@ -15,8 +15,6 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
-from urllib.request import url2pathname
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.toolbox_fixes.patching import fix
@@ -74,6 +72,9 @@ def _toolbox_distribution() -> importlib.metadata.Distribution | None:
 
 def _installed_folder(distribution: importlib.metadata.Distribution) -> Path | None:
     """The package folder of a distribution; None if the distribution has no list of files."""
+    from urllib.parse import urlparse
+    from urllib.request import url2pathname  # slow to import: it brings http and ssl
+
     direct_url = json.loads(distribution.read_text('direct_url.json') or '{}')
     if direct_url.get('dir_info', {}).get('editable'):
         return Path(os.path.realpath(url2pathname(urlparse(direct_url['url']).path))) / 'basicsr'
