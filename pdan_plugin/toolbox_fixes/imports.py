@@ -88,6 +88,8 @@ def other_basicsr_commands() -> list[str]:
     """Sorted names of the installed distributions, except ours, that declare a console command `basicsr`."""
     names = set()
     for distribution in importlib.metadata.distributions():
+        if 'basicsr' not in (distribution.read_text('entry_points.txt') or ''):
+            continue  # reading the metadata of every distribution takes most of a second
         name = distribution.metadata['Name'] or ''
         if re.sub(r'[-_.]+', '-', name).lower() == OWN_DISTRIBUTION:
             continue
