@@ -79,7 +79,7 @@ def test_any_number_of_workers_gives_the_same_bytes(photos, rendered, tmp_path):
     words = [SCRIPT, photos, tmp_path / 'two', *SMALL[:-1], '2']
     done = run_python(*words, cwd=SCRIPT.parents[1], environment=environment)
     assert done.returncode == 0, done.stderr
-    assert 'python scripts/prepare_reds.py' in done.stdout
+    assert 'basicsr prepare-reds' in done.stdout
     assert contents(tmp_path / 'two') == contents(rendered)
 
 
