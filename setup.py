@@ -1,4 +1,4 @@
-"""The package is described in pyproject.toml. This file adds the folder `options`, which lies beside the package, to it."""
+"""The package is described in pyproject.toml. This file puts the folder `options`, which lies beside it, into it."""
 
 from __future__ import annotations
 

@@ -35,7 +35,9 @@ NETWORKS: dict[str, tuple[dict[str, Any], dict[str, bool]]] = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments; the size is parsed to (width, height)."""
-    parser.description = "Parameters and multiply-accumulates of the networks compared in PDAN's paper, counted by torch."
+    parser.description = (
+        "Parameters and multiply-accumulates of the networks compared in PDAN's paper, counted by torch."
+    )
     parser.add_argument(
         '--size', type=picture_size(1), default=(320, 180), metavar='WxH', help='input size (default: 320x180)'
     )

@@ -21,7 +21,7 @@ the mean. The patches' edges may show; --blend interpolates the weights between 
 of the same name are merged. After an interruption, the same command continues.
 """
 
-# As in `metrics.sharpness`, `ensembling.patch_ensemble` and `ensembling.folder_ensemble`, which take long to import; the
+# As in `metrics.sharpness`, `ensembling.patch_ensemble` and `ensembling.folder_ensemble`, which are slow to import; the
 # first is the default.
 SHARPNESS = (
     'tenengrad', 'brenner', 'energy_of_laplacian', 'sum_modified_laplacian', 'variance', 'normalised_variance',

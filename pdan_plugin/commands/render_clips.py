@@ -107,9 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
             seed=arguments.seed,
             softness=arguments.softness,
             defocus=arguments.defocus,
-            shares=Shares(
-                arguments.stills, arguments.still_camera, arguments.sharp, arguments.dark, arguments.bright
-            ),
+            shares=Shares(arguments.stills, arguments.still_camera, arguments.sharp, arguments.dark, arguments.bright),
         ),
         workers=arguments.workers,
     )

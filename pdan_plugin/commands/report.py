@@ -34,7 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--metric', help='metric that selects frames (default: psnr, or the first that all runs have)')
     parser.add_argument(
-        '--frames', type=whole_number(0), metavar='N', help=f'frames of each data set shown in pictures (default: {FRAMES})'
+        '--frames',
+        type=whole_number(0),
+        metavar='N',
+        help=f'frames of each data set shown in pictures (default: {FRAMES})',
     )
     parser.add_argument('--figure', action='store_true', help='a figure instead of a page: .png, .pdf, .svg or .jpg')
     parser.add_argument(

@@ -14,7 +14,7 @@ FOLDER = next((each for each in (_PACKAGE / 'options', _PACKAGE.parent / 'option
 
 
 def shipped_options() -> dict[str, Path]:
-    """Name -> file, for all option files of the package; a name is the path without its ending: `test/pdan_reds_val`."""
+    """Name -> file, for all option files of the package; a name is a path without its ending: `test/pdan_reds_val`."""
     files = sorted(FOLDER.rglob('*.yml'), key=lambda file: (len(file.relative_to(FOLDER).parts), file))
     return {file.relative_to(FOLDER).with_suffix('').as_posix(): file for file in files}
 

@@ -214,11 +214,17 @@ def test_stills_are_sharp_and_other_clips_are_not(photos, tmp_path):
     assert render(photos, target, *SMALL, '--clips', 4, '--val-clips', 0, '--softness', 2) == 2
 
 
-@pytest.mark.parametrize('wrong', [['--stills', '1.2'], ['--dark', '0.7', '--bright', '0.7'], ['--sharp', 'much']])
+@pytest.mark.parametrize('wrong', [['--stills', '1.2'], ['--sharp', 'much']])
 def test_wrong_shares_are_reported(photos, tmp_path, wrong, capsys):
     with pytest.raises(SystemExit, match='2'):
         render(photos, tmp_path / 'none', *SMALL, *wrong)
     assert wrong[0] in capsys.readouterr().err
+    assert not (tmp_path / 'none').exists()
+
+
+def test_shares_that_are_above_one_together_are_reported(photos, tmp_path, capsys):
+    assert render(photos, tmp_path / 'none', *SMALL, '--dark', '0.7', '--bright', '0.7') == 2
+    assert '--dark 0.7 and --bright 0.7 are above 1 together' in capsys.readouterr().err
     assert not (tmp_path / 'none').exists()
 
 

@@ -160,4 +160,4 @@ class TestScript:
 
         monkeypatch.setattr('pdan_plugin.synthesis.response_calibration.exposures_of', interrupted)
         assert self.run('a.png', '-o', tmp_path / 'a.npy') == 130
-        assert capsys.readouterr().err == 'interrupted\n'
+        assert capsys.readouterr().err == 'basicsr calibrate-response: interrupted\n'
