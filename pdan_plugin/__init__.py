@@ -6,7 +6,7 @@ There are two exceptions. If no toolbox is installed, the networks of `pdan_plug
 
 __version__ = '0.1.0'
 
-from pdan_plugin.processes.command_start import prepares_the_toolbox_itself, toolbox_can_be_found
+from pdan_plugin.processes.command_start import prepare_later, prepares_the_toolbox_itself, toolbox_can_be_found
 
 __all__ = ['prepare_toolbox']
 
@@ -26,5 +26,6 @@ def prepare_toolbox() -> None:
     archs.register()
 
 
+prepare_later(prepare_toolbox)
 if toolbox_can_be_found() and not prepares_the_toolbox_itself():
     prepare_toolbox()

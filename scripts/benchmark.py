@@ -14,6 +14,7 @@
                                                   from a store of 10 GB that is not in memory, against the bare disk
     python scripts/benchmark.py synthesis         a blurred pair from its sub-frames, against plain numpy
     python scripts/benchmark.py infer             the full PDAN in bfloat16, against the toolbox's RCAN of its size
+    python scripts/benchmark.py start             help, mistakes and a first picture, against `import torch`
 
 ``ratio`` is how many times faster this project is. The machine may be busy: after warm-up rounds, each round times
 every side once, and medians are compared. ``--json`` prints one JSON object instead of tables.
@@ -41,6 +42,7 @@ from benchmarks import (
     loader_endurance,
     loss,
     loss_curves,
+    start,
     step_profile,
     synthesis,
     training,
@@ -104,6 +106,10 @@ def run_infer(arguments: argparse.Namespace, described: dict[str, Any]) -> Answe
     return result, infer.table, 'train'
 
 
+def run_start(arguments: argparse.Namespace, described: dict[str, Any]) -> Answer:
+    return start.benchmark_start(arguments.rounds), start.table, 'infer'
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     print_any_name()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -162,7 +168,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     of_infer.add_argument('--weights', type=Path, metavar='FILE', help='also: how far bf16 is from fp32 with these')
     of_infer.add_argument('-opt', type=Path, metavar='FILE', help='for --weights (default: from the experiment folder)')
     of_infer.set_defaults(run=run_infer)
-    for each in (train, of_validation, of_loss, of_loader, of_synthesis, of_infer):
+    of_start = names.add_parser(
+        'start', help='help, mistakes and a first picture, against the start of Python and torch'
+    )
+    of_start.add_argument('--rounds', type=_positive, default=3, metavar='N', help='starts of each (default: 3)')
+    of_start.set_defaults(run=run_start, device='cpu')
+    for each in (train, of_validation, of_loss, of_loader, of_synthesis, of_infer, of_start):
         each.add_argument('--json', action='store_true', help='print one JSON object')
     given = parser.parse_args(arguments)
     if given.name == 'train':

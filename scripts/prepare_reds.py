@@ -1,78 +1,17 @@
-"""Makes the stores that training reads from REDS's folders or zips: see `python scripts/prepare_reds.py --help`."""
+#!/usr/bin/env python
+"""`basicsr prepare-reds` under its older name."""
 
-from __future__ import annotations
-
-import argparse
 import sys
 from collections.abc import Sequence
 
-from pdan_plugin.commands.argument_types import whole_number
-from pdan_plugin.commands.script_end import ends_script
-from pdan_plugin.preparation.store_preparation import prepare_reds
+BASICSR_COMMAND = 'prepare-reds'  # pdan_plugin.processes.command_start looks for it
 
 
-@ends_script
-def main(words: Sequence[str] | None = None) -> None:
-    """Exit status: see `ends_script`."""
-    parser = argparse.ArgumentParser(
-        description=(
-            'Make LMDB stores from REDS. It may be interrupted at any moment: the same command continues '
-            'where it stopped.'
-        )
-    )
-    parser.add_argument(
-        'source', metavar='SOURCE', help="the folder that holds REDS's train/ and val/, or its zips (read in place)"
-    )
-    parser.add_argument('target', metavar='TARGET', help='the folder to make the stores in, such as datasets/REDS')
-    parser.add_argument(
-        '--splits',
-        nargs='+',
-        choices=['train', 'val', 'val300'],
-        help='default: train and val, if SOURCE has them; val300 is every tenth frame of val, in separate stores',
-    )
-    parser.add_argument(
-        '--codec',
-        choices=['bmp', 'png'],
-        default='bmp',
-        help='bmp is read much faster, png takes about half the space (default: bmp)',
-    )
-    parser.add_argument(
-        '--workers',
-        type=whole_number(1),
-        metavar='N',
-        help='threads that decode and encode (default: the cores, 8 at most)',
-    )
-    parser.add_argument(
-        '--verify',
-        action='store_true',
-        help=(
-            'read every frame of the stores back and compare it with the checksum its source had when it was stored; '
-            'frames without a checksum (from other tools) are compared with their source'
-        ),
-    )
-    parser.add_argument(
-        '--make-sharp-bicubic',
-        action='store_true',
-        help=(
-            'if the sharp_bicubic set is missing, make its store from the sharp frames (otherwise training '
-            'computes these frames while it reads)'
-        ),
-    )
-    parser.add_argument(
-        '--from-zip', action='store_true', help='read the zips even if unpacked folders lie beside them'
-    )
-    parser.add_argument(
-        '--sub-images',
-        nargs=2,
-        type=int,
-        metavar=('SIZE', 'STEP'),
-        help=(
-            'store the train split as squares of SIZE pixels every STEP pixels of the HR frame, both multiples of 4 '
-            '(usual: 480 240), in stores called ..._sub.lmdb; useful with --codec png, which decodes a whole picture '
-            'for every crop'
-        ),
-    )
-    prepare_reds(**vars(parser.parse_args(words)))
+def main(words: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit status."""
+    from pdan_plugin.commands.main import main as basicsr
+
+    return basicsr([BASICSR_COMMAND, *(sys.argv[1:] if words is None else words)])
 
 
 if __name__ == '__main__':

@@ -25,8 +25,8 @@ source scripts/environment.sh quickstart
 render() {
   local target=$1 stores=$2 split=$3
   shift 3
-  python scripts/render_clips.py "$1" "$target" --size 640x384 "${@:2}"
-  python scripts/prepare_reds.py "$target" "$stores" --splits "$split" --verify
+  basicsr render-clips "$1" "$target" --size 640x384 "${@:2}"
+  basicsr prepare-reds "$target" "$stores" --splits "$split" --verify
 }
 
 if [ "$only" != tables ]; then
@@ -49,7 +49,7 @@ fi
 
 # 13 of 16 sub-frames cover 0.8 frame intervals: REDS's duty cycle, for a video of 25 frames per second.
 echo '== 4. blurring real video: the frames that are scored'
-python scripts/synthesize_blur.py "$videos" datasets/small_video --split val --window 13 --stride 10
+basicsr synthesize "$videos" datasets/small_video --split val --window 13 --stride 10
 
 echo "== done in $(((SECONDS - started) / 60)) min $(((SECONDS - started) % 60)) s"
 [ "$only" = tables ] || echo 'Next: basicsr train -opt options/pdan_small/phase1.yml'

@@ -4,7 +4,10 @@ from pdan_plugin.archs.bicubic_arch import Bicubic
 from pdan_plugin.archs.drn_arch import DRN
 from pdan_plugin.archs.pdan_arch import PDAN
 
-__all__ = ['DRN', 'PDAN', 'Bicubic', 'register']
+__all__ = ['DRN', 'NETWORKS', 'PDAN', 'Bicubic', 'register']
+
+NETWORKS = {network.__name__: network for network in (PDAN, DRN, Bicubic)}
+"""Registered name -> class."""
 
 
 def register() -> None:
@@ -16,6 +19,6 @@ def register() -> None:
     from basicsr.utils.registry import ARCH_REGISTRY
 
     registered = dict(iter(ARCH_REGISTRY))
-    for network in (PDAN, DRN, Bicubic):
-        if registered.get(network.__name__) is not network:
+    for name, network in NETWORKS.items():
+        if registered.get(name) is not network:
             ARCH_REGISTRY.register(network)

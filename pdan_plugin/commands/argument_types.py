@@ -57,7 +57,7 @@ def memory_size(word: str) -> int:
     return size
 
 
-def picture_size(least: int, *, multiple_of: int) -> Callable[[str], tuple[int, int]]:
+def picture_size(least: int, *, multiple_of: int = 1) -> Callable[[str], tuple[int, int]]:
     """The type of a width and a height, ``320x192`` as (320, 192)."""
     side = whole_number(least, multiple_of=multiple_of)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pdan_plugin.commands.option_arguments import add_option_file
+from pdan_plugin.commands.option_arguments import add_option_file, check_option_file
 from pdan_plugin.errors import RequestError
 
 
@@ -12,6 +12,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the option file and the number of workers."""
     add_option_file(parser)
     parser.add_argument('--nproc', type=int, default=1, metavar='N', help='workers the run will have (default: 1)')
+
+
+def check_arguments(arguments: argparse.Namespace) -> None:
+    """Checks that the option file can be opened, and the number of workers.
+
+    Raises:
+        RequestError: They cannot be used.
+    """
+    check_option_file(arguments)
+    if arguments.nproc < 1:
+        raise RequestError(f'--nproc {arguments.nproc}: expected 1 worker or more')
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -25,8 +36,6 @@ def run(arguments: argparse.Namespace) -> int:
     from pdan_plugin.commands.missing_weights import missing_weights
 
     request = checked_request(arguments)
-    if arguments.nproc < 1:
-        raise RequestError(f'--nproc {arguments.nproc}: expected 1 worker or more')
     missing = missing_weights(request.options, request.path)
     summary = run_summary.summarize(
         request.options,

@@ -103,13 +103,13 @@ def _require_path(root: Any, key: str) -> None:
     if not isinstance(root, (str, Path)) or os.path.exists(os.path.expanduser(root)):
         return
     if 'quickstart' in str(root):
-        advice = '`bash scripts/quickstart.sh` creates it'
+        advice = '`basicsr quickstart` creates it'
     elif _SMALL_SET.search(str(root)):
         advice = '`bash scripts/prepare_small_set.sh PHOTOS VIDEOS` creates it'
     elif _STORE.search(str(root)):
         optional = 'sharp_bicubic' in str(root)
         advice = (
-            f'`python scripts/prepare_reds.py SOURCE {Path(root).parent}` creates it; SOURCE is the folder with the '
+            f'`basicsr prepare-reds SOURCE {Path(root).parent}` creates it; SOURCE is the folder with the '
             f'folders or zips of REDS{" (add --make-sharp-bicubic if they lack sharp_bicubic)" if optional else ""}'
         )
         if optional:

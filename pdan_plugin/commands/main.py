@@ -3,36 +3,56 @@
 0: done. 1: failed while running. 2: the request was wrong, and the message shows what to change. 130, 143: stopped by
 Ctrl-C or SIGTERM; a training run has saved its state.
 
-Each subcommand is a module of this package with ``add_arguments(parser)`` and ``run(arguments) -> exit status``. It is
-imported when it is called. The toolbox is prepared before ``run``, and ``run`` imports the slow modules (torch, the
-toolbox), so help and errors in the arguments appear at once.
+Each subcommand is a module of this package, which is imported when it is called. It has
+
+- ``add_arguments(parser)``;
+- ``run(arguments) -> exit status``;
+- where needed, ``check_arguments(arguments)``: rejects what can be seen to be wrong before anything is imported;
+- where it differs, ``PREPARES_TOOLBOX = False``: ``run`` works without the toolbox, or prepares it itself;
+- where it differs, ``CONTINUES = True``: after an interruption the same command continues.
+
+The toolbox is prepared before ``run``, and ``run`` imports the slow modules (torch, the toolbox, NumPy), so help and
+errors in the arguments appear at once.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 import sys
-import traceback
 from collections.abc import Sequence
-from types import ModuleType
-from typing import Any
 
 from pdan_plugin import __version__, prepare_toolbox
-from pdan_plugin.commands.name_clash import refuse_ambiguous_command
 from pdan_plugin.commands.script_end import FAILED, INTERRUPTED, WRONG_REQUEST
+from pdan_plugin.commands.subcommand_parser import SubcommandParser
 from pdan_plugin.errors import RequestError, WorkError
 from pdan_plugin.processes.command_start import print_any_name, print_refusal
 
-# subcommand (also the name of its module): its purpose
+# subcommand (with _ for -, the name of its module): its purpose
 COMMANDS = {
+    'quickstart': 'a whole example: render clips, train a small PDAN, test it; takes minutes',
+    'restore': 'restore a picture, a video, or a folder of them',
+    'options': 'list the option files that come with this package, or print one',
+    'check': 'check options and data, print sizes, train nothing',
     'train': 'train a network with an option file',
     'test': 'test a trained network with an option file',
-    'check': 'check options and data, print sizes, train nothing',
-    'restore': 'restore a picture, a video, or a folder of them',
+    'prepare-reds': "make the stores that training reads from REDS's folders or zips",
+    'synthesize': 'make blurred pairs for training from sharp clips',
+    'calibrate-response': "find a camera's response from an exposure series",
+    'render-clips': "render blurred clips in REDS's layout from photographs",
+    'report': 'write a page or a figure of one test run or of several',
+    'picture-sheet': 'draw inputs, results and ground truth side by side, with scores',
+    'ensemble': 'merge the results of several models',
+    'export': 'write a trained network as ONNX or safetensors',
+    'complexity': "count parameters and multiply-accumulates of the networks in PDAN's paper",
     'plugins': 'list everything that is registered, and the fixes of the toolbox',
 }
+
+# Their options may be abbreviated, as in the scripts that they were.
+FORMER_SCRIPTS = (
+    'prepare-reds', 'synthesize', 'calibrate-response', 'render-clips', 'report', 'picture-sheet', 'ensemble', 'export',
+    'complexity',
+)  # fmt: skip
 
 _PIPE_CLOSED = 141  # as of a program that SIGPIPE ends
 
@@ -43,10 +63,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     arguments = _parser().parse_args(words)
     arguments.words = words
+    subcommand = arguments.subcommand
     try:
-        prepare_toolbox()
+        if hasattr(subcommand, 'check_arguments'):
+            subcommand.check_arguments(arguments)
+        from pdan_plugin.commands.name_clash import refuse_ambiguous_command
+
+        if getattr(subcommand, 'PREPARES_TOOLBOX', True):
+            prepare_toolbox()
         refuse_ambiguous_command()
-        return arguments.run(arguments)
+        return subcommand.run(arguments)
     except RequestError as error:
         print_refusal(RequestError(_without_worker_traceback(str(error))))
         return WRONG_REQUEST
@@ -54,11 +80,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f'basicsr {arguments.command}: {error}', file=sys.stderr, flush=True)
         return FAILED
     except KeyboardInterrupt:
-        print(f'basicsr {arguments.command}: interrupted', file=sys.stderr, flush=True)
+        continues = '; the same command continues from here' if getattr(subcommand, 'CONTINUES', False) else ''
+        print(f'basicsr {arguments.command}: interrupted{continues}', file=sys.stderr, flush=True)
         return INTERRUPTED
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _reader_has_left():
             return _PIPE_CLOSED
+        import traceback
+
         traceback.print_exc()
         print(
             f'basicsr {arguments.command}: failed while running: {type(error).__name__}: {error}',
@@ -78,32 +107,18 @@ def _reader_has_left() -> bool:
     return False
 
 
-class _Subcommand(argparse.ArgumentParser):
-    """The parser of a subcommand. It imports the subcommand's module only when it parses."""
-
-    def __init__(self, *args: Any, module: str, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._name = module
-        self._module: ModuleType | None = None
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        if self._module is None:
-            self._module = importlib.import_module(self._name)
-            self._module.add_arguments(self)
-            self.set_defaults(run=self._module.run)
-        return super().parse_known_args(args, namespace)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog='basicsr', description='BasicSR with its plugins: train, test and use networks that restore pictures.'
     )
     parser.add_argument('--version', action='version', version=f'pdan-plugin {__version__}')
-    commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND', parser_class=_Subcommand)
+    commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND', parser_class=SubcommandParser)
     for name, purpose in COMMANDS.items():
         description = f'{purpose[0].upper()}{purpose[1:]}.'
-        module = f'pdan_plugin.commands.{name}'
-        commands.add_parser(name, module=module, help=purpose, description=description, allow_abbrev=False)
+        module = f'pdan_plugin.commands.{name.replace("-", "_")}'
+        commands.add_parser(
+            name, module=module, help=purpose, description=description, allow_abbrev=name in FORMER_SCRIPTS
+        )
     return parser
 
 

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import argparse
 
-from pdan_plugin.processes.launchers import LAUNCHERS
+from pdan_plugin.errors import RequestError
+from pdan_plugin.option_schema.shipped_options import find_option_file, unreadable
+from pdan_plugin.processes.launchers import LAUNCHERS, speaks_for_its_machine
 
 
 def add_option_file(parser: argparse.ArgumentParser) -> None:
     """Adds ``-opt`` and ``--force_yml``."""
-    parser.add_argument('-opt', dest='option_file', required=True, metavar='FILE', help='the option file (YAML)')
+    parser.add_argument(
+        '-opt',
+        dest='option_file',
+        required=True,
+        metavar='FILE',
+        help='the option file (YAML), or the name of one that comes with this package (`basicsr options` lists them)',
+    )
     parser.add_argument(
         '--force_yml',
         nargs='+',
@@ -20,6 +28,21 @@ def add_option_file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--strict', action='store_true', help='reject every key that nothing reads, also where it is only a warning'
     )
+
+
+def check_option_file(arguments: argparse.Namespace) -> None:
+    """Checks that the option file can be opened, before anything slow is imported.
+
+    Raises:
+        RequestError: It cannot. Only one process of a machine raises it; the others fail later and print nothing.
+    """
+    if not speaks_for_its_machine():
+        return
+    try:
+        with open(find_option_file(arguments.option_file), 'rb'):
+            pass
+    except OSError as error:
+        raise RequestError(f'{arguments.option_file}: {unreadable(arguments.option_file, error)}') from error
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:

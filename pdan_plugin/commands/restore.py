@@ -6,7 +6,11 @@ import argparse
 from pathlib import Path
 
 from pdan_plugin.commands.argument_types import memory_size, whole_number
-from pdan_plugin.weights.packaged_weights import DEFAULT, packaged_weights
+from pdan_plugin.errors import RequestError
+from pdan_plugin.option_schema.shipped_options import find_option_file
+from pdan_plugin.weights.packaged_weights import DEFAULT, find_weights, packaged_weights
+
+PREPARES_TOOLBOX = False  # this package's own networks work without it; `network_section` prepares it for others
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,6 +80,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--device', metavar='NAME', help='cpu, cuda, cuda:1 ... (default: cuda if there is one)')
     parser.add_argument('--overwrite', action='store_true', help='replace existing results')
+
+
+def check_arguments(arguments: argparse.Namespace) -> None:
+    """Checks that the input, the weights and the option file exist, before anything slow is imported.
+
+    Raises:
+        RequestError: One of them does not.
+    """
+    if not arguments.input.exists():
+        raise RequestError(f'{arguments.input}: no such picture, video or folder.')
+    weights, _ = find_weights(arguments.weights)
+    if not weights.exists():
+        raise RequestError(f'{weights}: no such weights file.')
+    if arguments.option_file is not None and not find_option_file(arguments.option_file).exists():
+        raise RequestError(f'-opt {arguments.option_file}: no such option file')
 
 
 def run(arguments: argparse.Namespace) -> int:

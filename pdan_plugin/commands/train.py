@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import argparse
 
-from pdan_plugin.commands.option_arguments import add_option_file, add_run_arguments
+from pdan_plugin.commands.option_arguments import add_option_file, add_run_arguments, check_option_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the option file and the arguments for starting a run."""
     add_option_file(parser)
     add_run_arguments(parser)
+
+
+def check_arguments(arguments: argparse.Namespace) -> None:
+    """Checks that the option file can be opened.
+
+    Raises:
+        RequestError: It cannot.
+    """
+    check_option_file(arguments)
 
 
 def run(arguments: argparse.Namespace) -> int:

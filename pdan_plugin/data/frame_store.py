@@ -48,7 +48,7 @@ class FrameStore:
         except OSError as error:  # it is missing, or a folder
             raise RequestError(
                 f'{self.path}: no {META_INFO} in this store, so it is unfinished; make it again '
-                '(python scripts/prepare_reds.py SOURCE TARGET)'
+                '(basicsr prepare-reds SOURCE TARGET)'
             ) from error
         known: dict[str, tuple[int, int, int]] = {}  # a store has a few shapes and many frames: share the tuples
         self._shapes: dict[str, tuple[int, int, int]] = {}

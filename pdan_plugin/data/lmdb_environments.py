@@ -50,7 +50,7 @@ def data_file(path: str | Path) -> str:
     if not os.path.isfile(file):
         raise RequestError(
             f'{path}: no LMDB store here (expected a folder with data.mdb in it). '
-            '`python scripts/prepare_reds.py SOURCE TARGET` makes the stores of REDS and of frames laid out like it; '
+            '`basicsr prepare-reds SOURCE TARGET` makes the stores of REDS and of frames laid out like it; '
             'basicsr.utils.lmdb_util.make_lmdb_from_imgs makes any other'
         )
     return file

@@ -145,14 +145,14 @@ def _open(root: str, option: str, backend: str, label: str) -> Frames:
         )
         raise RequestError(
             f'{label}: {option} {root} does not exist (looked for from the working folder). '
-            f"`python scripts/prepare_reds.py SOURCE {path.parent}` {made}, where SOURCE holds REDS's folders "
+            f"`basicsr prepare-reds SOURCE {path.parent}` {made}, where SOURCE holds REDS's folders "
             f'or zips{optional}'
         )
     is_store = (path / 'data.mdb').exists()
     if backend == 'lmdb':
         if not is_store:
             raise RequestError(
-                f'{label}: {option} {root} is not an LMDB store; `python scripts/prepare_reds.py SOURCE '
+                f'{label}: {option} {root} is not an LMDB store; `basicsr prepare-reds SOURCE '
                 'TARGET` makes one, '
                 'and io_backend: {type: disk} reads a folder of clips'
             )

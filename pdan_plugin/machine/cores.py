@@ -1,4 +1,4 @@
-"""The cores that this process may use, and the name of the processor."""
+"""The cores that this process may use, and the name of the processor. It imports nothing slow: help texts use it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ import platform
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import cv2
-import torch
 
 from pdan_plugin.machine.control_groups import control_groups
 
@@ -36,6 +33,9 @@ def cores_of_this_rank() -> int:
 
 def use_one_thread() -> None:
     """Makes OpenCV and torch compute with one thread each from now on; for worker processes."""
+    import cv2
+    import torch
+
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
 
@@ -43,6 +43,9 @@ def use_one_thread() -> None:
 @contextmanager
 def one_thread() -> Generator[None]:
     """Inside the block, OpenCV and torch compute with one thread each."""
+    import cv2
+    import torch
+
     before = cv2.getNumThreads(), torch.get_num_threads()
     use_one_thread()
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections import Counter
 from collections.abc import Hashable
@@ -27,6 +28,13 @@ class CountedStorages(TorchDispatchMode):
         super().__init__()  # pyright: ignore[reportUnknownMemberType]
         self.held: Counter[Hashable] = Counter()
         self._alive: dict[int, weakref.ref[UntypedStorage]] = {}
+        if 'torch._dynamo' in sys.modules:
+            _hide_from_compiler()
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Not at once: torch would import all of `torch._dynamo` at the first operation, which takes seconds."""
+        return False
 
     def kind_of(self, tensor: Tensor) -> Hashable:
         """The kind of a new storage, given the returned tensor that uses it."""
@@ -61,6 +69,13 @@ class CountedStorages(TorchDispatchMode):
 
         self._alive[address] = weakref.ref(storage, freed)
         self.held[kind] += size
+
+
+def _hide_from_compiler() -> None:
+    """Makes torch.compile leave the counting alone, as torch does for other modes since it has this method."""
+    published: Any = CountedStorages.__torch_dispatch__
+    if hasattr(TorchDispatchMode, '_should_skip_dynamo') and not hasattr(published, '__wrapped__'):
+        setattr(CountedStorages, '__torch_dispatch__', torch._disable_dynamo(published))  # noqa: B010
 
 
 def _address(storage: UntypedStorage) -> int:

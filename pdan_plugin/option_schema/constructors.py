@@ -11,11 +11,12 @@ import types
 import typing
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-from basicsr.utils.registry import Registry
+from typing import TYPE_CHECKING, Any
 
 from pdan_plugin.option_schema.spelling import did_you_mean, misspelt, nearest
+
+if TYPE_CHECKING:
+    from basicsr.utils.registry import Registry
 
 OWN_PACKAGES = ('basicsr', 'pdan_plugin')
 

@@ -12,6 +12,7 @@ from typing import Any
 from pdan_plugin.errors import RequestError
 from pdan_plugin.option_schema.constructors import Problem
 from pdan_plugin.option_schema.option_yaml import read_mapping, unshared
+from pdan_plugin.option_schema.shipped_options import shipped_options
 
 EXTENDS, WITHOUT = 'extends', 'without'
 
@@ -163,6 +164,8 @@ def _base_path(extends: str, chain: Sequence[WrittenFile]) -> Path:
     path = chain[-1].path
     given = Path(os.path.expanduser(extends))
     found = _without_detours(path.parent / given)
+    if not os.path.exists(found):
+        found = shipped_options().get(extends, found)
     if not os.path.exists(found):
         folder = found.parent
         others = {other.stem: other.name for other in folder.glob('*.y*ml')} if folder.is_dir() else {}

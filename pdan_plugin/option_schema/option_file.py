@@ -13,6 +13,7 @@ from typing import Any
 from pdan_plugin.errors import RequestError
 from pdan_plugin.option_schema import inheritance, option_yaml
 from pdan_plugin.option_schema.constructors import Problem
+from pdan_plugin.option_schema.shipped_options import find_option_file
 
 # A template such as `{}x4` has text beside its braces; an empty mapping of YAML, `{}`, has none.
 _TEMPLATE = re.compile(r'^[^\s\[{\'"&*!|>%@`#][^\s:]*\{\w*(:\w*)?\}|^\{\w*(:\w*)?\}[^\s,:\]}#]')
@@ -77,7 +78,7 @@ def load_option_file(path: str | Path, overrides: Sequence[str] = ()) -> OptionF
     `without: [KEYS]` removes inherited keys. For the merging see :func:`~.inheritance.merge`.
 
     Args:
-        path: The option file.
+        path: The option file, or the name of one that comes with this package.
         overrides: `key:sub=value` entries in the form of the toolbox's `--force_yml`. The value is read as YAML;
             `none`, in any letter case, is null; a template such as `{}x4` is text. Elements of a list are addressed by
             number. A missing last key is created, a missing parent section is not.
@@ -87,7 +88,7 @@ def load_option_file(path: str | Path, overrides: Sequence[str] = ()) -> OptionF
             Files extend each other in a circle, or cannot be merged. An override has another form, its value is not
             YAML, or its parent section does not exist.
     """
-    path = Path(path)
+    path = find_option_file(path)
     chain = inheritance.read_chain(path)
     options = inheritance.merge(chain)
     for entry in overrides:

@@ -11,6 +11,7 @@ import yaml
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.option_schema.constructors import Problem
+from pdan_plugin.option_schema.shipped_options import unreadable
 
 _FLOAT_1_2 = re.compile(r'^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$')
 
@@ -77,8 +78,8 @@ def read_mapping(path: Path, named_by: str = '') -> tuple[str, dict[str, Any], l
     try:
         text = path.read_text(encoding='utf-8')
     except OSError as error:
-        advice = '' if named_by else '; give the path of a YAML file with -opt'
-        raise RequestError(f'{source}: cannot read the option file ({error.strerror}){advice}') from error
+        reason = f'cannot read the option file ({error.strerror})' if named_by else unreadable(path, error)
+        raise RequestError(f'{source}: {reason}') from error
     except UnicodeDecodeError as error:
         raise RequestError(f'{source}: is not UTF-8 text ({error}); an option file is YAML') from error
     repeated: list[tuple[str, int, int]] = []

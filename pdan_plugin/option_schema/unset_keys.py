@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from basicsr.utils.registry import (
@@ -16,8 +15,9 @@ from basicsr.utils.registry import (
 )
 
 from pdan_plugin.option_schema import sections
-from pdan_plugin.option_schema.constructors import find_registered, is_own, takes_null
+from pdan_plugin.option_schema.constructors import find_registered, is_own
 from pdan_plugin.option_schema.keys_read import keys_read
+from pdan_plugin.option_schema.keywords import leave_unset_out_for, remove_nulls
 from pdan_plugin.option_schema.optimization import SCHEDULERS, torch_optimizers
 from pdan_plugin.option_schema.validation import check_values
 
@@ -39,13 +39,13 @@ def leave_unset_out(opt: dict[str, Any]) -> None:
         _clean(opt.get(key), schema, model, key)
     paths = opt.get('path')
     if isinstance(paths, dict):
-        _remove(paths, lambda word: word.startswith('strict_load_'))
-    _remove(opt, lambda word: word.startswith('network_'))
+        remove_nulls(paths, lambda word: word.startswith('strict_load_'))
+    remove_nulls(opt, lambda word: word.startswith('network_'))
     for key in [key for key in opt if str(key).startswith('network_')]:
         leave_unset_keywords_out(opt[key], ARCH_REGISTRY)
     datasets = opt.get('datasets')
     if isinstance(datasets, dict):
-        _remove(datasets, lambda _: True)
+        remove_nulls(datasets, lambda _: True)
         for values in datasets.values():
             if isinstance(values, dict):
                 _clean(values, sections.DataSet, find_registered(DATASET_REGISTRY, values.get('type')), '')
@@ -57,7 +57,7 @@ def leave_unset_out(opt: dict[str, Any]) -> None:
             leave_unset_keywords_out(values, SCHEDULERS if key == 'scheduler' else torch_optimizers())
     metrics = opt['val'].get('metrics') if isinstance(opt.get('val'), dict) else None
     if isinstance(metrics, dict):
-        _remove(metrics, lambda _: True)
+        remove_nulls(metrics, lambda _: True)
         for values in metrics.values():
             leave_unset_keywords_out(values, METRIC_REGISTRY)
 
@@ -72,10 +72,7 @@ def leave_unset_keywords_out(values: Any, known: Registry | Mapping[str, Any]) -
     name = values.get('type') if isinstance(values, dict) else None
     target = find_registered(known, name) if isinstance(known, Registry) else known.get(str(name))
     if target is not None:
-        parameters = inspect.signature(target).parameters
-        swallows = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-        kept = {word for word, parameter in parameters.items() if takes_null(target, parameter)}
-        _remove(values, lambda word: word not in kept and (word in parameters or not swallows or is_own(target)))
+        leave_unset_out_for(target, values)
 
 
 def _clean(values: Any, schema: type[sections.Options], reader: Any, key: str) -> None:
@@ -87,9 +84,4 @@ def _clean(values: Any, schema: type[sections.Options], reader: Any, key: str) -
         keys = keys_read(reader)
         wrong |= keys.read.get(key, set()) - keys.demanded.get(key, set())
     # the toolbox's models demand keys of `train` that take no null
-    _remove(values, lambda word: word in wrong or (key == 'train' and is_own(reader)))
-
-
-def _remove(values: dict[str, Any], is_unset: Callable[[str], bool]) -> None:
-    for word in [word for word, value in values.items() if value is None and is_unset(str(word))]:
-        del values[word]
+    remove_nulls(values, lambda word: word in wrong or (key == 'train' and is_own(reader)))

@@ -1,4 +1,4 @@
-"""Stores of blurred and sharp frames made from sharp clips: the work behind scripts/synthesize_blur.py.
+"""Stores of blurred and sharp frames made from sharp clips: the work behind `basicsr synthesize`.
 
 Only the calling process writes; workers send it samples. It may be killed at any moment. The next call with the same
 arguments continues, and produces the same stores and record as an uninterrupted call.
@@ -36,7 +36,7 @@ from pdan_plugin.preparation.synthesis_workers import Fault, Outcome, Work, outc
 from pdan_plugin.synthesis.camera_response import Response, response
 from pdan_plugin.synthesis.frame_interpolation import Interpolator, interpolator
 
-NEXT_COMMAND = 'basicsr check -opt options/pdan_phase3.yml'
+NEXT_COMMAND = 'basicsr check -opt pdan_phase3'
 
 _SECONDS_BETWEEN_COMMITS = 15.0
 _WORKERS_OF_A_DEVICE = 4  # they share one graphics card: some use it while the others sum and encode
@@ -115,7 +115,7 @@ def shard_folder(target: Path, shard: tuple[int, int]) -> Path:
 
 
 def merge_command(target: Path) -> str:
-    return f'python scripts/synthesize_blur.py {target} --merge'
+    return f'basicsr synthesize {target} --merge'
 
 
 def check_room(target: Path, shapes: Iterable[tuple[int, int, int]], codec: str, say: Say) -> None:

@@ -1,4 +1,4 @@
-"""Makes stores from REDS's folders or zips: the work behind scripts/prepare_reds.py."""
+"""Makes stores from REDS's folders or zips: the work behind `basicsr prepare-reds`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pdan_plugin.preparation.reds_survey import FoundSet, share_of_reds, survey
 from pdan_plugin.preparation.store_tasks import StoreTask
 from pdan_plugin.preparation.sub_images import SubImages
 
-NEXT_COMMAND = 'basicsr check -opt options/pdan_phase1.yml'
+NEXT_COMMAND = 'basicsr check -opt pdan_phase1'
 # val300 is part of val, and `frames: val300` selects it from val's stores: it gets its own stores only on request.
 SPLITS_BY_DEFAULT = ('train', 'val')
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 import importlib.util
 import io
 import sys
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 from pdan_plugin.errors import RequestError
 
 WRONG_REQUEST = 2
+
+_prepare: Callable[[], None] = lambda: None  # noqa: E731 (until the package sets it)
 
 
 def started_as_script() -> bool:
@@ -28,6 +31,11 @@ def started_as_module(module: str = 'pdan_plugin') -> bool:
     return any(pair == ('-m', module) for pair in pairwise(given))
 
 
+def started_under_older_name() -> bool:
+    """Whether this process is one of the scripts of a checkout that only call a subcommand."""
+    return hasattr(sys.modules.get('__main__'), 'BASICSR_COMMAND')
+
+
 def prepares_the_toolbox_itself() -> bool:
     """Whether this process is the command, which calls `prepare_toolbox` itself before a subcommand runs, or the
     installer of the toolbox, which does not need it.
@@ -36,7 +44,22 @@ def prepares_the_toolbox_itself() -> bool:
     """
     if started_as_module() or started_as_module('pdan_plugin.install_toolbox'):
         return True
-    return started_as_script() and sys.argv[0] in getattr(sys, 'orig_argv', [])
+    return (started_as_script() or started_under_older_name()) and sys.argv[0] in getattr(sys, 'orig_argv', [])
+
+
+def prepare_later(prepare: Callable[[], None]) -> None:
+    """Sets what `need_toolbox` calls. The package itself does this: rooms below it cannot import it."""
+    global _prepare
+    _prepare = prepare
+
+
+def need_toolbox() -> None:
+    """Prepares the toolbox, if the command has put that off. Call it before an import of `basicsr` inside a function.
+
+    Raises:
+        RequestError: See `pdan_plugin.prepare_toolbox`.
+    """
+    _prepare()
 
 
 def toolbox_can_be_found() -> bool:

@@ -231,7 +231,7 @@ def made_monotonic(name: str, table: np.ndarray) -> tuple[np.ndarray, str]:
             raise RequestError(
                 f'Camera response {name}: the light of the {channel} levels {first} to {last} does not grow; only up '
                 f'to {_MOST_POOLED} neighbouring levels can be corrected. Use a table without this flat or falling '
-                'part, or calibrate from more pictures (python scripts/calibrate_response.py).'
+                'part, or calibrate from more pictures (basicsr calibrate-response).'
             )
         places = [(first + last) / 2 for first, last, _ in groups]
         places[0], places[-1] = 0, LEVELS - 1

@@ -109,7 +109,9 @@ def skimage_photographs() -> tuple[list[Photograph], list[Photograph]]:
     """
     spec = find_spec('skimage')
     if spec is None or spec.origin is None:
-        raise RequestError('scikit-image is not installed (pip install scikit-image); or give a folder of photographs.')
+        raise RequestError(
+            'scikit-image is not installed (pip install "pdan-plugin[quickstart]"); or give a folder of photographs.'
+        )
     folder = Path(spec.origin).parent / 'data'
     missing = [name for name in SKIMAGE_TRAIN + SKIMAGE_VALIDATION if not (folder / name).is_file()]
     if missing:

@@ -304,7 +304,7 @@ def _store_keys(folder: str, key: str) -> set[str]:
     if not osp.isfile(meta_info):
         raise RequestError(
             f'dataroot_{key}: {folder} is not an LMDB store of images (it has no meta_info.txt). '
-            '`python scripts/prepare_reds.py SOURCE TARGET` creates the stores of REDS and of frames with the same '
+            '`basicsr prepare-reds SOURCE TARGET` creates the stores of REDS and of frames with the same '
             'folders; basicsr.utils.lmdb_util.make_lmdb_from_imgs creates others'
         )
     with open(meta_info, encoding='utf-8') as lines:

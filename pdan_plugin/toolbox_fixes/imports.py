@@ -15,8 +15,6 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
-from urllib.request import url2pathname
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.toolbox_fixes.patching import fix
@@ -74,6 +72,9 @@ def _toolbox_distribution() -> importlib.metadata.Distribution | None:
 
 def _installed_folder(distribution: importlib.metadata.Distribution) -> Path | None:
     """The package folder of a distribution; None if the distribution has no list of files."""
+    from urllib.parse import urlparse
+    from urllib.request import url2pathname  # slow to import: it brings http and ssl
+
     direct_url = json.loads(distribution.read_text('direct_url.json') or '{}')
     if direct_url.get('dir_info', {}).get('editable'):
         return Path(os.path.realpath(url2pathname(urlparse(direct_url['url']).path))) / 'basicsr'
@@ -87,6 +88,8 @@ def other_basicsr_commands() -> list[str]:
     """Sorted names of the installed distributions, except ours, that declare a console command `basicsr`."""
     names = set()
     for distribution in importlib.metadata.distributions():
+        if 'basicsr' not in (distribution.read_text('entry_points.txt') or ''):
+            continue  # reading the metadata of every distribution takes most of a second
         name = distribution.metadata['Name'] or ''
         if re.sub(r'[-_.]+', '-', name).lower() == OWN_DISTRIBUTION:
             continue

@@ -1,4 +1,4 @@
-"""`scripts/export_onnx.py`: writes a trained network as one ONNX or safetensors file."""
+"""`basicsr export`: writes a trained network as one ONNX or safetensors file."""
 
 from __future__ import annotations
 

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from basicsr.utils import get_root_logger
 from torch import Tensor
 
 from pdan_plugin.errors import RequestError, some_of
 from pdan_plugin.weights.bare_state import bare_name, unwrapped_name
+from pdan_plugin.weights.run_log import log_line
 
 _DEEPEST = 4  # levels of sections in a file
 CHOOSE = 'Choose with --param-key KEY (in an option file path: param_key_g: KEY).'
@@ -146,4 +146,4 @@ def _report(found: _Found, source: str) -> None:
     left_out = len(found.section.tensors) - len(found.weights)
     if found.label or left_out:
         others = f'; {left_out} tensors with other names are left out' if left_out else ''
-        get_root_logger().info(f'{source}: the weights of the network are those under {found.label!r}{others}.')
+        log_line(f'{source}: the weights of the network are those under {found.label!r}{others}.')

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
 from pdan_plugin import __version__
 from pdan_plugin.errors import RequestError
-from pdan_plugin.option_schema.constructors import find_registered, unknown_name
-from pdan_plugin.option_schema.network_section import build_network
+from pdan_plugin.option_schema.constructors import unknown_name
+from pdan_plugin.option_schema.network_section import build_network, find_network, own_network
 from pdan_plugin.option_schema.option_file import read_option_file
 from pdan_plugin.plugins import load_plugins
+from pdan_plugin.processes.command_start import need_toolbox
 from pdan_plugin.weights.weights_file import (
     in_float16,
     is_safetensors,
@@ -105,7 +105,7 @@ def load_recorded_network(
 def network_record(weights: Path, option_file: Path | None = None) -> NetworkRecord:
     """Finds the network that a weights file belongs to, for inference: without a deblurring branch.
 
-    Loads the plugins of its training, because one of them may register the network.
+    Loads the plugins of its training, because one of them may register the network, unless it is one of this package.
 
     ``network_g`` is read from ``option_file``; if that is None, from the metadata that :func:`save_trained_network`
     wrote into a safetensors file, else from the option file in the experiment folder (``experiments/NAME/*.yml`` beside
@@ -128,9 +128,13 @@ def network_record(weights: Path, option_file: Path | None = None) -> NetworkRec
             int(iteration[1]) if iteration else None,
             plugins=options.get('plugins'),
         )
-    load_plugins(record.plugins, str(record.source))
-    network = find_registered(ARCH_REGISTRY, record.options['type'])
+    if own_network(record.options['type']) is None:
+        need_toolbox()
+        load_plugins(record.plugins, str(record.source))
+    network = find_network(record.options['type'])
     if network is None:
+        from basicsr.utils.registry import ARCH_REGISTRY
+
         reason = unknown_name(ARCH_REGISTRY, 'arch', record.options['type'])
         raise RequestError(f'{record.source}: network_g.type: {reason}')
     if 'deblur_branch' in inspect.signature(network).parameters:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from basicsr.utils import get_root_logger
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
@@ -17,6 +16,7 @@ from torch import Tensor
 from pdan_plugin.errors import RequestError, refusing_unwritable
 from pdan_plugin.files.torch_files import SAVED_ANEW, loading_reason, refuse_code
 from pdan_plugin.files.whole_files import write_whole
+from pdan_plugin.weights.run_log import log_line
 from pdan_plugin.weights.state_search import choose_part, find_weights, keys_in_words
 
 _HEADER_LENGTH = 8  # bytes at the start of a safetensors file: the length of its JSON header, little-endian
@@ -149,7 +149,7 @@ def _read_safetensors(path: str, param_key: str | None, own: Mapping[str, Tensor
             )
         weights = choose_part(weights, param_key, path)
     elif param_key is not None and held != param_key:
-        get_root_logger().info(f'{path} holds only {held}, which is used for {param_key}.')
+        log_line(f'{path} holds only {held}, which is used for {param_key}.')
     return find_weights(weights, path, own)
 
 
@@ -191,6 +191,6 @@ def _chosen(content: Any, param_key: str, path: str) -> Any:
     if not isinstance(content, dict) or not any(key in content for key in _OWN_KEYS):
         return content
     if param_key == 'params_ema' and param_key not in content:
-        get_root_logger().info(f'{path} has no params_ema; using params.')
+        log_line(f'{path} has no params_ema; using params.')
         param_key = 'params'
     return choose_part(content, param_key, path)

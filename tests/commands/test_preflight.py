@@ -47,8 +47,8 @@ def test_a_run_that_can_start_is_described_and_its_options_left_as_they_are():
 @pytest.mark.parametrize(
     ('root', 'advice'),
     [
-        ('datasets/REDS/train_sharp.lmdb', '`python scripts/prepare_reds.py SOURCE datasets/REDS` creates it'),
-        ('datasets/quickstart/train_sharp.lmdb', '`bash scripts/quickstart.sh` creates it'),
+        ('datasets/REDS/train_sharp.lmdb', '`basicsr prepare-reds SOURCE datasets/REDS` creates it'),
+        ('datasets/quickstart/train_sharp.lmdb', '`basicsr quickstart` creates it'),
         ('datasets/small_video/val_sharp.lmdb', '`bash scripts/prepare_small_set.sh PHOTOS VIDEOS` creates it'),
         ('pictures/gt', 'give the right path'),
     ],

@@ -66,7 +66,7 @@ class TestWhatItMakes:
             np.testing.assert_array_equal(store.read(key), picture(folder / f'{key}.png'))
         assert "train: 24 frames in 2 clips, 0.1% of REDS's 24000 (sizes unlike REDS's 1280x720: 92x64)" in said
         assert 'verified: every frame of 6 stores has the pixels its source had when it was stored' in said
-        assert '\nNext: basicsr check -opt options/pdan_phase1.yml\n' in said
+        assert '\nNext: basicsr check -opt pdan_phase1\n' in said
         dataset = REDSPairedDataset(
             {
                 'name': 'prepared',

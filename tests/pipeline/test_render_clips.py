@@ -79,7 +79,7 @@ def test_any_number_of_workers_gives_the_same_bytes(photos, rendered, tmp_path):
     words = [SCRIPT, photos, tmp_path / 'two', *SMALL[:-1], '2']
     done = run_python(*words, cwd=SCRIPT.parents[1], environment=environment)
     assert done.returncode == 0, done.stderr
-    assert 'python scripts/prepare_reds.py' in done.stdout
+    assert 'basicsr prepare-reds' in done.stdout
     assert contents(tmp_path / 'two') == contents(rendered)
 
 
@@ -214,11 +214,17 @@ def test_stills_are_sharp_and_other_clips_are_not(photos, tmp_path):
     assert render(photos, target, *SMALL, '--clips', 4, '--val-clips', 0, '--softness', 2) == 2
 
 
-@pytest.mark.parametrize('wrong', [['--stills', '1.2'], ['--dark', '0.7', '--bright', '0.7'], ['--sharp', 'much']])
+@pytest.mark.parametrize('wrong', [['--stills', '1.2'], ['--sharp', 'much']])
 def test_wrong_shares_are_reported(photos, tmp_path, wrong, capsys):
     with pytest.raises(SystemExit, match='2'):
         render(photos, tmp_path / 'none', *SMALL, *wrong)
     assert wrong[0] in capsys.readouterr().err
+    assert not (tmp_path / 'none').exists()
+
+
+def test_shares_that_are_above_one_together_are_reported(photos, tmp_path, capsys):
+    assert render(photos, tmp_path / 'none', *SMALL, '--dark', '0.7', '--bright', '0.7') == 2
+    assert '--dark 0.7 and --bright 0.7 are above 1 together' in capsys.readouterr().err
     assert not (tmp_path / 'none').exists()
 
 

@@ -173,7 +173,7 @@ class TestWhatItMakes:
         assert status == 0, said
         assert f'{source}: the last 2 of its 7 frames fill no window' in said
         assert f'{source}: 67x50 is cut at the right and the bottom to 64x48' in said
-        assert 'Next: basicsr check -opt options/pdan_phase3.yml' in said
+        assert 'Next: basicsr check -opt pdan_phase3' in said
         store = FrameStore(tmp_path / 'out' / SHARP)
         assert (store.keys, store.codec) == (['my_clip_1/00000002'], 'png')
         np.testing.assert_array_equal(store.read('my_clip_1/00000002'), data.coffee()[:48, 2:66])

@@ -98,7 +98,7 @@ class TestScript:
         pictures = self.files(tmp_path, series[2:7], times)
         assert self.run(*pictures, '-o', tmp_path / 'exif.npy') == 0
         said = capsys.readouterr().out
-        assert f'Next: python scripts/synthesize_blur.py SOURCE TARGET --response {tmp_path / "exif.npy"}' in said
+        assert f'Next: basicsr synthesize SOURCE TARGET --response {tmp_path / "exif.npy"}' in said
         assert 'Levels above 250 are continued' in said
         assert self.run(*pictures, '-o', tmp_path / 'told.npy', '--exposures', '1/100', 0.02, '3/100', 0.05, 0.08) == 0
         assert response(str(tmp_path / 'exif.npy')).note == ''
@@ -160,4 +160,4 @@ class TestScript:
 
         monkeypatch.setattr('pdan_plugin.synthesis.response_calibration.exposures_of', interrupted)
         assert self.run('a.png', '-o', tmp_path / 'a.npy') == 130
-        assert capsys.readouterr().err == 'interrupted\n'
+        assert capsys.readouterr().err == 'basicsr calibrate-response: interrupted\n'

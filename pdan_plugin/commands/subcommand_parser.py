@@ -1,0 +1,41 @@
+"""The parser of a subcommand, which imports the subcommand's module only when it parses."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from types import ModuleType
+from typing import Any
+
+
+class SubcommandParser(argparse.ArgumentParser):
+    """A parser whose arguments come from the module of its subcommand.
+
+    Args:
+        module: The module's dotted name. Its ``add_arguments(parser)`` is called before the first parsing, and the
+            parsed result gets the module as ``subcommand``.
+
+    Attributes:
+        intermixes: Whether options may stand between the positional arguments, some of which may be left out
+            (``SOURCE --option TARGET``). ``add_arguments`` sets it.
+    """
+
+    def __init__(self, *args: Any, module: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.intermixes = False
+        self._name = module
+        self._module: ModuleType | None = None
+        self._intermixing = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self._module is None:
+            self._module = importlib.import_module(self._name)
+            self._module.add_arguments(self)
+            self.set_defaults(subcommand=self._module)
+        if not self.intermixes or self._intermixing:
+            return super().parse_known_args(args, namespace)
+        self._intermixing = True  # the method below calls this one
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._intermixing = False
