@@ -8,7 +8,6 @@ import torch
 
 from pdan_plugin.errors import RequestError
 
-
 # the order in which 'auto' looks for a device; the CPU is always there
 _ACCELERATORS = ('cuda', 'mps', 'xpu')
 
