@@ -45,7 +45,7 @@ def require_writer(suffix: str) -> None:
     Image.init()
     if suffix.lower() == '.avif' and 'AVIF' not in Image.SAVE:
         raise RequestError(
-            f'.avif: the installed Pillow {PIL.__version__} cannot write it: pip install --upgrade pillow (11.3 or newer)'
+            f'.avif: the installed Pillow {PIL.__version__} cannot write it; 11.3 can: pip install --upgrade pillow'
         )
 
 
@@ -95,8 +95,11 @@ def what_ending_leaves_out(picture: Picture, suffix: str) -> str | None:
 def write_picture(path: Path, picture: Picture, form: PictureFormat | None = None) -> None:
     """Writes a picture in the format of the path's ending (one of ``WRITTEN_SUFFIXES``), as a whole or not at all.
 
-    JPEG and AVIF have no subsampling; see :class:`~pdan_plugin.media.picture_format.PictureFormat` for quality. A grey picture whose profile is for RGB is written as
-    RGB with three equal channels. A PNG of any size takes little memory beside the picture.
+    JPEG and AVIF have no subsampling. A grey picture whose profile is for RGB is written as RGB with three equal
+    channels. A PNG of any size takes little memory beside the picture.
+
+    Args:
+        form: The quality; None for the default of each format.
 
     Raises:
         OSError: The file cannot be written; nothing is left behind.

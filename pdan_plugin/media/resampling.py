@@ -1,8 +1,8 @@
 """Resamples a restored picture to another size: Lanczos, widened for smaller results so that nothing aliases.
 
-The kernel is Lanczos with three lobes, as in Pillow. For a smaller result its width is that of an output pixel, so every
-input pixel counts. Values are resampled as they are stored, not in linear light: networks are trained on pictures that
-were made smaller in this way, other programs do the same by default, and the true transfer function of a file is often
+The kernel is Lanczos with three lobes, as in Pillow. For a smaller result it is as many times wider, so every input
+pixel counts. Values are resampled as they are stored, not in linear light: networks are trained on pictures that were
+made smaller in this way, other programs do the same by default, and the true transfer function of a file is often
 unknown. Computed in float32 and rounded once, for 8 and for 16 bits.
 """
 

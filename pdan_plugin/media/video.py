@@ -90,11 +90,11 @@ def restore_video(
 ) -> VideoOutcome:
     """Restores a video into ``target``, .mp4 or .mkv, which appears when it is complete.
 
-    Pictures are coded in 4:2:0, as H.264, or H.265 if they have more than 8 bits, if ``coding`` says nothing else. Frame times are exactly those of the source,
-    except that they continue where those of the source jump. The pixels are turned upright; interlaced frames are
-    deinterlaced. Sound, subtitles, chapters, tags and attached files are copied, as far as the result can hold them.
-    The last good frame replaces a frame that cannot be decoded, so that sound and picture stay in sync. If the size of
-    the pictures changes, the result ends there.
+    Pictures become H.264 in 4:2:0, or H.265 if they have more than 8 bits; ``coding`` chooses another codec. Frame times
+    are exactly those of the source, except that they continue where those of the source jump. The pixels are turned
+    upright; interlaced frames are deinterlaced. Sound, subtitles, chapters, tags and attached files are copied, as far
+    as the result can hold them. The last good frame replaces a frame that cannot be decoded, so that sound and picture
+    stay in sync. If the size of the pictures changes, the result ends there.
 
     Args:
         on_frame: Called with (frames written, frames in total or 0 if unknown).
@@ -338,7 +338,8 @@ class _Writer:
             mastering_display=self._video.mastering_display,
             content_light=self._video.content_light,
         )
-        stream = self._output.add_stream(encoder.name, rate=self._video.rate, options=encoder.options)
+        added: Any = self._output.add_stream(encoder.name, rate=self._video.rate, options=encoder.options)
+        stream: VideoStream = added
         coding = stream.codec_context
         coding.width, coding.height = width, height
         coding.pix_fmt = self._pixel_format

@@ -114,7 +114,8 @@ class VideoCoding:
             depth = ' for more than 8 bits' if is_deep and any(map(_is_installed, codec.encoders)) else ''
             raise RequestError(
                 f'--codec {name}: the installed PyAV has no encoder for it{depth} (looked for '
-                f'{", ".join(codec.encoders)}): pip install --upgrade av, or choose from: {", ".join(others) or "none"}.'
+                f'{", ".join(codec.encoders)}): pip install --upgrade av, or choose from: '
+                f'{", ".join(others) or "none"}.'
             )
         options = {'crf': str(codec.crf if self.crf is None else self.crf)}
         if found == 'libaom-av1':
