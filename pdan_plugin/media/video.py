@@ -90,8 +90,8 @@ def restore_video(
 ) -> VideoOutcome:
     """Restores a video into ``target``, .mp4 or .mkv, which appears when it is complete.
 
-    Pictures become H.264 in 4:2:0, or H.265 if they have more than 8 bits; ``coding`` chooses another codec. Frame times
-    are exactly those of the source, except that they continue where those of the source jump. The pixels are turned
+    Pictures become H.264 in 4:2:0, or H.265 if they have more than 8 bits; ``coding`` chooses another codec. The times of
+    frames are exactly those of the source, except that they continue where those of the source jump. The pixels are turned
     upright; interlaced frames are deinterlaced. Sound, subtitles, chapters, tags and attached files are copied, as far
     as the result can hold them. The last good frame replaces a frame that cannot be decoded, so that sound and picture
     stay in sync. If the size of the pictures changes, the result ends there.

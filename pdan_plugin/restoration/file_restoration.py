@@ -113,6 +113,7 @@ def restore_path(
         overlap=overlap,
         memory=memory,
         self_ensemble=self_ensemble,
+        local_pooling=local_pooling,
     )
     if restorer.channels != 3:
         raise RequestError(f'{weights}: the network takes {restorer.channels} channels; pictures and videos have 3.')
@@ -121,6 +122,7 @@ def restore_path(
         'network': record.options,
         'precision': used_precision,
         'self_ensemble': self_ensemble,
+        **({} if local_pooling is None else {'local_pooling': local_pooling}),
         **results.recorded(),
     }
     _refuse_too_little_memory(plan, restorer)
@@ -160,7 +162,8 @@ def restore_path(
         words += ['--tile', tile] if isinstance(tile, int) else []
         words += ['--overlap', overlap] if overlap is not None else []
         words += ['--memory', memory] if memory is not None else []
-        words += ['--device', device] if device is not None else []
+        words += ['--local-pooling', local_pooling] if local_pooling is not None else []
+        words += ['--device', device] if device not in (None, 'auto') else []
         words += results.words()
         command = shlex.join(map(str, [*words, '--self-ensemble']))
         print(f'Next, a little better in eight times the time:\n  {command}', flush=True)
