@@ -151,8 +151,8 @@ def _add_result_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         '--preset',
         metavar='NAME',
-        help='speed of the encoder: ultrafast ... medium ... placebo for h264 and h265 (default: medium), '
-        '0 (slowest) to 13 for av1 (default: 10)',
+        help='speed of the encoder: ultrafast ... medium ... placebo for h264 and h265, 0 (slowest) to 13 '
+        "for av1 (default: the encoder's)",
     )
     group.add_argument(
         '--frames',

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 from pdan_plugin.errors import RequestError
+
+_SQUARE = Fraction(1)
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class ResultSize:
         step = 2 if even else 1
 
         def nearest(value: float) -> int:
-            return max(step, step * round(value / step))
+            return max(step, step * int(value / step + 0.5))
 
         if self.scale is not None:
             return nearest(height * self.scale), nearest(width * self.scale)
@@ -54,11 +57,24 @@ class ResultSize:
         if any(side is not None and side % 2 for side in (self.width, self.height)):
             raise RequestError(f'{self}: {name} is a video, and videos need an even width and height.')
 
-    def notes(self, height: int, width: int, scale: int) -> list[str]:
-        """What the user should know about the result of an input by a network of ``scale``."""
+    def pixel_aspect(self, height: int, width: int, aspect: Fraction) -> Fraction:
+        """Width of a pixel of the result divided by its height, for an input whose pixels have ``aspect``.
+
+        A video of other pixels than squares keeps the shape in which it is shown, also at a size that is given exactly.
+        """
+        if aspect == 1 or self.width is None or self.height is None:
+            return aspect
+        return (aspect * width * self.height / (height * self.width)).limit_denominator(1000)
+
+    def notes(self, height: int, width: int, scale: int, aspect: Fraction = _SQUARE) -> list[str]:
+        """What the user should know about the result of an input, by a network of ``scale``.
+
+        Args:
+            aspect: Width of the input's pixels divided by their height.
+        """
         rows, columns = self.of(height, width)
         notes = []
-        if self.width is not None and self.height is not None:
+        if self.width is not None and self.height is not None and aspect == 1:
             off = abs(columns * height - rows * width)  # by less than a pixel is rounding
             if off >= max(height, width):
                 notes.append(f'stretched from {width}x{height} to the shape of {columns}x{rows}')

@@ -90,8 +90,8 @@ def restore_video(
 ) -> VideoOutcome:
     """Restores a video into ``target``, .mp4 or .mkv, which appears when it is complete.
 
-    Pictures become H.264 in 4:2:0, or H.265 if they have more than 8 bits; ``coding`` chooses another codec. The times of
-    frames are exactly those of the source, except that they continue where those of the source jump. The pixels are turned
+    Pictures become H.264 in 4:2:0, or H.265 if they have more than 8 bits, or what ``coding`` names. Frames have
+    exactly the times of the source, except that they continue where those of the source jump. The pixels are turned
     upright; interlaced frames are deinterlaced. Sound, subtitles, chapters, tags and attached files are copied, as far
     as the result can hold them. The last good frame replaces a frame that cannot be decoded, so that sound and picture
     stay in sync. If the size of the pictures changes, the result ends there.
@@ -321,7 +321,7 @@ class _Writer:
         height, width = (each * scale for each in source_size)
         if size is not None:
             height, width = size.of(*source_size, even=True)
-            self.outcome.notes += size.notes(*source_size, scale)
+            self.outcome.notes += size.notes(*source_size, scale, self._video.pixel_aspect)
         self._size = height, width
         if height % 2 or width % 2:
             self.outcome.notes.append(
@@ -344,7 +344,8 @@ class _Writer:
         coding.width, coding.height = width, height
         coding.pix_fmt = self._pixel_format
         coding.time_base = stream.time_base = self._video.time_base
-        coding.sample_aspect_ratio = self._video.pixel_aspect
+        aspect = self._video.pixel_aspect
+        coding.sample_aspect_ratio = aspect if size is None else size.pixel_aspect(*source_size, aspect)
         coding.colorspace, coding.color_range = self._matrix, self._video.color_range
         coding.color_primaries, coding.color_trc = self._video.primaries, self._video.transfer
         if encoder.tag is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 
@@ -82,12 +83,12 @@ class VideoCoding:
         Raises:
             RequestError: The codec has no such crf or preset.
         """
-        name, codec = self.codec or f'{X264} and {X265}', CODECS[self.codec or X264]
+        name, codec = self.codec or f'{X264} or {X265}', CODECS[self.codec or X264]
         if self.crf is not None and not 0 <= self.crf <= codec.worst_crf:
-            raise RequestError(f'--crf {self.crf}: {name} takes 0 (best) to {codec.worst_crf}.')
+            raise RequestError(f'--crf {self.crf}: for {name}, expected 0 (best) to {codec.worst_crf}.')
         if self.preset is not None and self.preset not in codec.presets:
-            taken = '0 (slowest) to 13 (fastest)' if codec.presets is _AV1_SPEEDS else ', '.join(codec.presets)
-            raise RequestError(f'--preset {self.preset}: {name} takes {taken}.')
+            expected = '0 (slowest) to 13 (fastest)' if codec.presets is _AV1_SPEEDS else ', '.join(codec.presets)
+            raise RequestError(f'--preset {self.preset}: for {name}, expected {expected}.')
 
     def codec_for(self, *, is_deep: bool) -> str:
         """The codec for a video of more than 8 bits, or of 8."""
@@ -118,6 +119,8 @@ class VideoCoding:
                 f'{", ".join(others) or "none"}.'
             )
         options = {'crf': str(codec.crf if self.crf is None else self.crf)}
+        if found == 'libsvtav1':
+            os.environ.setdefault('SVT_LOG', '1')  # errors alone; it prints its settings otherwise
         if found == 'libaom-av1':
             options |= {'b': '0', **self._speed_of_aom()}
         elif self.preset is not None:

@@ -55,6 +55,23 @@ class Claim:
     source: Source | None
 
 
+def precision_of_earlier(plan: Plan, settings: dict[str, Any]) -> str | None:
+    """The precision of existing results of a plan that were made with these settings and any precision; None if there
+    are none.
+
+    Raises:
+        RequestError: The record cannot be read.
+    """
+    if plan.folder is None:
+        return None
+    names = {job.target.relative_to(plan.folder).as_posix() for job in plan.jobs if job.target.exists()}
+    for run in read_record(plan.folder / RECORD):
+        made = run['settings']
+        if names & set(run['results']) and made == {**settings, 'precision': made.get('precision')}:
+            return made.get('precision')
+    return None
+
+
 def left_to_do(plan: Plan, settings: dict[str, Any], *, overwrite: bool) -> list[Job]:
     """The jobs that :func:`begin` would return; writes nothing.
 

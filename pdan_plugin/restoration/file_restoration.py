@@ -34,7 +34,7 @@ from pdan_plugin.media.result_settings import ResultSettings
 from pdan_plugin.media.transparency import restore_layers
 from pdan_plugin.media.video import restore_video
 from pdan_plugin.media.video_source import VideoHeader
-from pdan_plugin.restoration.claimed_results import RECORD, begin, left_to_do
+from pdan_plugin.restoration.claimed_results import RECORD, begin, left_to_do, precision_of_earlier
 from pdan_plugin.restoration.dry_run import list_results
 from pdan_plugin.restoration.jobs import Job, Plan, make_plan
 from pdan_plugin.restoration.restorer import Restorer
@@ -102,8 +102,21 @@ def restore_path(
     chosen = _device(device)
     plan = make_plan(source, target, results.picture.ending, results.suffix)
     check_results(plan, results)
-    used_precision = choose_precision(precision, chosen)
     network, record = load_recorded_network(weights, option_file, chosen, param_key=param_key)
+    settings = {
+        'weights': ', '.join([weights.name, *([param_key] if param_key else []), f'sha256 {file_digest(weights)}']),
+        'network': record.options,
+        'precision': precision,
+        'self_ensemble': self_ensemble,
+        **({} if local_pooling is None else {'local_pooling': local_pooling}),
+        **results.recorded(),
+    }
+    used_precision, why = choose_precision(precision, chosen), ''
+    if precision == 'auto':
+        earlier = None if overwrite else precision_of_earlier(plan, settings)
+        why = why_precision(chosen) if earlier is None else 'as the results that are there already'
+        used_precision = earlier or used_precision
+    settings['precision'] = used_precision
     restorer = Restorer(
         network,
         chosen,
@@ -117,14 +130,6 @@ def restore_path(
     )
     if restorer.channels != 3:
         raise RequestError(f'{weights}: the network takes {restorer.channels} channels; pictures and videos have 3.')
-    settings = {
-        'weights': ', '.join([weights.name, *([param_key] if param_key else []), f'sha256 {file_digest(weights)}']),
-        'network': record.options,
-        'precision': used_precision,
-        'self_ensemble': self_ensemble,
-        **({} if local_pooling is None else {'local_pooling': local_pooling}),
-        **results.recorded(),
-    }
     _refuse_too_little_memory(plan, restorer)
     if source.is_file():
         plan.jobs = [_decoded_for_its_ending(plan.jobs[0], results, restorer.scale)]
@@ -133,7 +138,7 @@ def restore_path(
     if is_packaged:
         print(f'Weights: {weights.stem}, which comes with this package ({_size(network)} parameters).', flush=True)
     if precision == 'auto':
-        print(f'Precision: {used_precision} on {chosen} ({why_precision(chosen)}).', flush=True)
+        print(f'Precision: {used_precision} on {chosen} ({why}).', flush=True)
     elif slow := slowness(chosen, precision):
         print(f'Note: {slow}.', flush=True)
     is_new = plan.folder is not None and not (plan.folder / RECORD).exists()
