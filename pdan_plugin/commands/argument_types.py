@@ -57,6 +57,36 @@ def memory_size(word: str) -> int:
     return size
 
 
+def result_size(word: str) -> tuple[int | None, int | None]:
+    """A width and a height of a result; one may be left out: ``1920x1080``, ``1920x``, ``x1080``."""
+    width, cross, height = word.lower().partition('x')
+    try:
+        if not cross or not (width or height):
+            raise ArgumentTypeError('not two sides')
+        side = whole_number(1)
+        return side(width) if width else None, side(height) if height else None
+    except ArgumentTypeError:
+        raise ArgumentTypeError(
+            f'{word!r}: expected WIDTHxHEIGHT such as 1920x1080; 1920x or x1080 keeps the shape of the input'
+        ) from None
+
+
+def frame_range(word: str) -> tuple[int, int | None]:
+    """The first frame and the one behind the last: ``10:20``, ``10:``, ``:20``."""
+    first, colon, last = word.partition(':')
+    try:
+        start = whole_number(0)(first) if first else 0
+        stop = whole_number(1)(last) if last else None
+    except ArgumentTypeError:
+        colon = ''
+        start, stop = 0, None
+    if not colon or not (first or last) or (stop is not None and stop <= start):
+        raise ArgumentTypeError(
+            f'{word!r}: expected A:B, the frames from A up to but without B, counted from 0, such as 0:48, 100: or :48'
+        )
+    return start, stop
+
+
 def picture_size(least: int, *, multiple_of: int = 1) -> Callable[[str], tuple[int, int]]:
     """The type of a width and a height, ``320x192`` as (320, 192)."""
     side = whole_number(least, multiple_of=multiple_of)

@@ -119,7 +119,7 @@ def _try_restorer(opt: Mapping[str, Any], network: nn.Module, path: str, *, on_g
     model, restoration = (find_registered(MODEL_REGISTRY, name) for name in (opt['model_type'], 'RestorationModel'))
     if model is None or restoration is None or not issubclass(model, restoration):
         return
-    if val.get('tile') is None and not val.get('self_ensemble'):
+    if val.get('tile') is None and val.get('local_pooling') is None and not val.get('self_ensemble'):
         return
     with as_request(f'{path}: val'):
         Restorer(
@@ -128,4 +128,5 @@ def _try_restorer(opt: Mapping[str, Any], network: nn.Module, path: str, *, on_g
             precision='fp32' if on_gpu else val.get('precision', 'fp32'),
             tile=val.get('tile'),
             overlap=val.get('tile_overlap'),
+            local_pooling=val.get('local_pooling'),
         )

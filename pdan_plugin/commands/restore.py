@@ -5,8 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pdan_plugin.commands.argument_types import memory_size, whole_number
+from pdan_plugin.commands.argument_types import frame_range, memory_size, number, result_size, whole_number
 from pdan_plugin.errors import RequestError
+from pdan_plugin.media.frame_range import FrameRange
+from pdan_plugin.media.picture_format import FORMATS, PictureFormat
+from pdan_plugin.media.result_settings import ResultSettings
+from pdan_plugin.media.result_size import ResultSize
+from pdan_plugin.media.video_coding import CODECS, VideoCoding
 from pdan_plugin.option_schema.shipped_options import find_option_file
 from pdan_plugin.weights.packaged_weights import DEFAULT, find_weights, packaged_weights
 
@@ -46,9 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--precision',
-        choices=('fp32', 'bf16', 'fp16'),
-        default='fp32',
-        help='number format of the network; bf16 and fp16 are faster if the device supports them (default: fp32)',
+        choices=('auto', 'fp32', 'bf16', 'fp16'),
+        default='auto',
+        help='number format of the network (default: auto, which is bf16 where the processor or GPU computes in it, '
+        'and else fp32; it is printed)',
     )
     parser.add_argument(
         '--compile',
@@ -78,8 +84,89 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action='store_true',
         help='mean of the results of all eight flips and rotations: a little better, eight times the time',
     )
-    parser.add_argument('--device', metavar='NAME', help='cpu, cuda, cuda:1 ... (default: cuda if there is one)')
+    parser.add_argument(
+        '--local-pooling',
+        type=whole_number(1),
+        metavar='N',
+        help='replace the means that the network takes over the whole picture by means over windows of N pixels of the '
+        'input, about the size of the crops it was trained on (default: off)',
+    )
+    parser.add_argument(
+        '--device',
+        default='auto',
+        metavar='NAME',
+        help='auto, cpu, cuda, cuda:1, mps, xpu ... (default: auto, the first of cuda, mps, xpu that this machine has, '
+        'and else cpu)',
+    )
     parser.add_argument('--overwrite', action='store_true', help='replace existing results')
+    parser.add_argument(
+        '--dry-run', action='store_true', help='list the results with their sizes, restore and write nothing'
+    )
+    _add_result_arguments(parser)
+
+
+def _add_result_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        'results',
+        'The network enlarges by its own scale. For another size its output is resampled by Lanczos, without aliasing, '
+        'in the values as they are stored (not in linear light). No result is smaller than its input.',
+    )
+    size = group.add_mutually_exclusive_group()
+    size.add_argument(
+        '--scale',
+        type=number(1, 64),
+        metavar='S',
+        help="size of the results, relative to the inputs: 2, 1.5 ... (default: the network's)",
+    )
+    size.add_argument(
+        '--size',
+        type=result_size,
+        metavar='WxH',
+        help='size of the results in pixels: exactly 1920x1080; or 1920x or x1080, which keep the shape of the input',
+    )
+    group.add_argument(
+        '--format',
+        choices=tuple(FORMATS),
+        help='file format of pictures in a folder of results (default: png); an output that is a file has its ending',
+    )
+    quality = group.add_mutually_exclusive_group()
+    quality.add_argument(
+        '--quality',
+        type=whole_number(1, 100),
+        metavar='Q',
+        help='1 to 100, for jpg (default: 97), webp (default: lossless) and avif (default: 90)',
+    )
+    quality.add_argument(
+        '--lossless',
+        action='store_true',
+        help='write no format that changes values: reject jpg and avif',
+    )
+    group.add_argument(
+        '--codec',
+        choices=tuple(CODECS),
+        help='codec of videos (default: h264; h265 for videos of more than 8 bits)',
+    )
+    group.add_argument(
+        '--crf',
+        type=whole_number(0, 63),
+        metavar='N',
+        help='constant rate factor of videos: 0 is best and largest; up to 51, av1 63 (default: 14, av1 18)',
+    )
+    group.add_argument(
+        '--preset',
+        metavar='NAME',
+        help='speed of the encoder: ultrafast ... medium ... placebo for h264 and h265, 0 (slowest) to 13 '
+        "for av1 (default: the encoder's)",
+    )
+    group.add_argument(
+        '--frames',
+        type=frame_range,
+        metavar='A:B',
+        help='part of each video, with its sound: frames A up to but without B, from 0; 100: and :48 are allowed',
+    )
+    group.add_argument(
+        '--suffix', default='', metavar='TEXT', help='added to the names of the results: _x4 writes photo_x4.png'
+    )
 
 
 def check_arguments(arguments: argparse.Namespace) -> None:
@@ -103,6 +190,8 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         RequestError: The request is wrong; nothing has been written.
     """
+    results = _result_settings(arguments)
+    results.check()
     from pdan_plugin.restoration.file_restoration import restore_path
 
     return restore_path(
@@ -117,8 +206,26 @@ def run(arguments: argparse.Namespace) -> int:
         overlap=arguments.overlap,
         memory=arguments.memory,
         self_ensemble=arguments.self_ensemble,
+        local_pooling=arguments.local_pooling,
         device=arguments.device,
         overwrite=arguments.overwrite,
+        results=results,
+        dry_run=arguments.dry_run,
+    )
+
+
+def _result_settings(arguments: argparse.Namespace) -> ResultSettings:
+    size = None
+    if arguments.scale is not None:
+        size = ResultSize(scale=arguments.scale)
+    elif arguments.size is not None:
+        size = ResultSize(width=arguments.size[0], height=arguments.size[1])
+    return ResultSettings(
+        size=size,
+        picture=PictureFormat(arguments.format, arguments.quality, arguments.lossless),
+        video=VideoCoding(arguments.codec, arguments.crf, arguments.preset),
+        frames=None if arguments.frames is None else FrameRange(*arguments.frames),
+        suffix=arguments.suffix,
     )
 
 

@@ -23,7 +23,7 @@ from pdan_plugin.media.picture_metadata import coding_of_avif, kept_exif, kept_x
 from pdan_plugin.media.picture_pillow import opened_by_pillow, refuse_what_memory_cannot_hold
 from pdan_plugin.media.picture_profile import cmyk_as_rgb, fitting_profile
 
-__all__ = ['Picture', 'PictureFileError', 'PictureHeader', 'read_picture', 'read_picture_header']
+__all__ = ['Picture', 'PictureFileError', 'PictureHeader', 'read_picture', 'read_picture_header', 'read_upright_size']
 
 _UNKNOWN_WHITE = {'F': 'floating-point numbers', 'I': '32-bit whole numbers'}
 _OTHER_COLOURS = {'LAB': 'Lab colours', 'HSV': 'HSV colours'}
@@ -102,6 +102,27 @@ def read_picture_header(path: Path) -> PictureHeader:
         with opened_by_pillow(file) as image:
             _refuse_other_media(image)
             return PictureHeader((image.height, image.width))
+
+
+def read_upright_size(path: Path) -> tuple[int, int]:
+    """(height, width) of a picture as it is shown, by its header, EXIF and XMP; the pixels are not decoded.
+
+    Raises:
+        PictureFileError, OSError: See :func:`read_picture_header`.
+    """
+    height, width = read_picture_header(path).size
+    return (width, height) if height != width and is_sideways(_orientation(path)) else (height, width)
+
+
+def _orientation(path: Path) -> int:
+    content = path.read_bytes()
+    if content.startswith(picture_tiff.SIGNATURES):
+        return kept_exif(content, picture_tiff.tiff_xmp(content), [], is_tiff=True)[1]
+    if content.startswith(picture_png.SIGNATURE):
+        png = picture_png.read_png(content)
+        return kept_exif(png.exif, png.xmp, [])[1]
+    with opened_by_pillow(io.BytesIO(content)) as image:
+        return kept_exif(image.info.get('exif', b'').removeprefix(b'Exif\0\0') or None, _xmp(image), [])[1]
 
 
 def _png_picture(png: picture_png.PngFile) -> Picture:

@@ -120,6 +120,16 @@ def tiff_size(file: BinaryIO) -> tuple[int, int]:
         return page.imagelength, page.imagewidth
 
 
+def tiff_xmp(content: bytes) -> bytes | None:
+    """The XMP packet of a TIFF.
+
+    Raises:
+        PictureFileError: See :func:`tiff_size`.
+    """
+    with _page_of(io.BytesIO(content)) as (page, _):
+        return _bytes_of(page.tags, 700)
+
+
 @contextmanager
 def _page_of(file: BinaryIO) -> Iterator[tuple[tifffile.TiffPage, int]]:
     """The only whole page and its number in the file; converts tifffile's errors, also those in the block."""

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
+from pdan_plugin.errors import RequestError
 from pdan_plugin.files.whole_files import written_whole
 from pdan_plugin.media.picture import Picture
+from pdan_plugin.media.picture_format import JPEG_SUFFIXES, PictureFormat
 from pdan_plugin.media.picture_png import TEXT_CHUNKS, Chunk, profile_chunk, resolution_chunk, write_png, xmp_chunk
 from pdan_plugin.media.picture_profile import profile_colours
 
-_JPEG, _TIFF = ('.jpe', '.jfif', '.jpeg', '.jpg'), ('.tif', '.tiff')
-WRITTEN_SUFFIXES = ('.bmp', *_JPEG, '.png', *_TIFF, '.webp')
+_JPEG, _TIFF = JPEG_SUFFIXES, ('.tif', '.tiff')
+WRITTEN_SUFFIXES = ('.avif', '.bmp', *_JPEG, '.png', *_TIFF, '.webp')
 
-_LARGEST_SIDE = {**dict.fromkeys(_JPEG, 65500), '.webp': 16383}
+_LARGEST_SIDE = {**dict.fromkeys(_JPEG, 65500), '.webp': 16383, '.avif': 65536}
 _LARGEST_FILE = dict.fromkeys(('.bmp', *_TIFF), 2**32 - 2**26)  # bytes; room for metadata
 _LONGEST_SEGMENT = 65533  # bytes in a segment of a JPEG
 _EXIF_START, _XMP_START = b'Exif\0\0', b'http://ns.adobe.com/xap/1.0/\0'
-_JPEG_QUALITY = 97
+_JPEG_QUALITY, _AVIF_QUALITY = 97, 90
 # what a file without profile is shown with, as PNG's chunks gAMA, cHRM and cICP give it
 _SRGB_GAMMA = range(45000, 46000)
 _SRGB_PRIMARIES = struct.pack('>8I', 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
@@ -32,19 +36,41 @@ _SRGB_CODING = (b'\1\x0d\0\1', b'\1\1\0\1')
 _XMP_TAG, _PROFILE_TAG = 700, 34675
 
 
-def what_ending_cannot_hold(picture: Picture, suffix: str, scale: int) -> str | None:
-    """The reason why a file with this ending cannot hold the result of ``picture`` at ``scale``; None if it can."""
+def require_writer(suffix: str) -> None:
+    """Checks whether the installed Pillow writes files with this ending.
+
+    Raises:
+        RequestError: It does not.
+    """
+    Image.init()
+    if suffix.lower() == '.avif' and 'AVIF' not in Image.SAVE:
+        raise RequestError(
+            f'.avif: the installed Pillow {PIL.__version__} cannot write it; 11.3 can: pip install --upgrade pillow'
+        )
+
+
+def what_ending_cannot_hold(
+    picture: Picture, suffix: str, scale: int = 1, *, size: tuple[int, int] | None = None
+) -> str | None:
+    """The reason why a file with this ending cannot hold the result of ``picture``; None if it can.
+
+    Args:
+        scale: Height and width of the result, divided by those of the picture.
+        size: (height, width) of the result, instead of ``scale``.
+    """
+    height, width = picture.colour.shape[:2]
+    result = (height * scale, width * scale) if size is None else size
     suffix = suffix.lower()
     if picture.bits == 16 and suffix not in ('.png', *_TIFF):
         return f'{suffix} holds 8 bits per channel, but the picture has 16; use .png'
     if picture.alpha is not None and suffix in (*_JPEG, '.bmp'):
         return f'{suffix} holds no transparency, but the picture has some; use .png'
-    side = max(picture.colour.shape[:2]) * scale
+    side = max(result)
     if side > _LARGEST_SIDE.get(suffix, side):
         return f'{suffix} holds at most {_LARGEST_SIDE[suffix]} pixels per side, but the result has {side}; use .png'
-    size = sum(part.nbytes for part in _parts(picture, suffix)) * scale**2
-    if size > _LARGEST_FILE.get(suffix, size):
-        return f'{suffix} holds at most 4 GB, but the result has {size / 1e9:.1f} GB; use .png'
+    bytes_of_result = sum(part.nbytes for part in _parts(picture, suffix)) * math.prod(result) // (height * width)
+    if bytes_of_result > _LARGEST_FILE.get(suffix, bytes_of_result):
+        return f'{suffix} holds at most 4 GB, but the result has {bytes_of_result / 1e9:.1f} GB; use .png'
     most = _LONGEST_SEGMENT - len(_EXIF_START)
     if suffix in _JPEG and picture.exif is not None and len(picture.exif) > most:
         return f'{suffix} holds at most {most} bytes of EXIF, but the picture has {len(picture.exif)}; use .png'
@@ -66,17 +92,20 @@ def what_ending_leaves_out(picture: Picture, suffix: str) -> str | None:
     return f'{suffix} is written without {" and ".join(lost)}; use .png to keep it' if lost else None
 
 
-def write_picture(path: Path, picture: Picture) -> None:
+def write_picture(path: Path, picture: Picture, form: PictureFormat | None = None) -> None:
     """Writes a picture in the format of the path's ending (one of ``WRITTEN_SUFFIXES``), as a whole or not at all.
 
-    JPEG has high quality without subsampling; WebP is lossless. A grey picture whose profile is for RGB is written as
-    RGB with three equal channels. A PNG of any size takes little memory beside the picture.
+    JPEG and AVIF have no subsampling. A grey picture whose profile is for RGB is written as RGB with three equal
+    channels. A PNG of any size takes little memory beside the picture.
+
+    Args:
+        form: The quality; None for the default of each format.
 
     Raises:
         OSError: The file cannot be written; nothing is left behind.
         ValueError: The format cannot hold the picture.
     """
-    reason = what_ending_cannot_hold(picture, path.suffix, 1)
+    reason = what_ending_cannot_hold(picture, path.suffix)
     if reason is not None:
         raise ValueError(reason)
     suffix = path.suffix.lower()
@@ -87,12 +116,12 @@ def write_picture(path: Path, picture: Picture) -> None:
         elif picture.bits == 16:
             _save_deep_tiff(unfinished, picture)
         else:
-            _save_by_pillow(unfinished, picture)
+            _save_by_pillow(unfinished, picture, form or PictureFormat())
 
 
 def _is_written_grey(picture: Picture, suffix: str) -> bool:
     has_rgb_profile = picture.icc_profile is not None and profile_colours(picture.icc_profile) == 'RGB'
-    return picture.is_grey and suffix != '.webp' and (suffix == '.bmp' or not has_rgb_profile)
+    return picture.is_grey and suffix not in ('.webp', '.avif') and (suffix == '.bmp' or not has_rgb_profile)
 
 
 def _written_profile(picture: Picture, suffix: str) -> bytes | None:
@@ -147,18 +176,29 @@ def _chunks(picture: Picture) -> list[Chunk]:
     return chunks
 
 
-def _save_by_pillow(path: Path, picture: Picture) -> None:
+def _save_by_pillow(path: Path, picture: Picture, form: PictureFormat) -> None:
     suffix = path.suffix.lower()
     xmp = picture.xmp if picture.xmp is not None and _holds_xmp(picture.xmp, suffix) else None
     settings: dict[str, Any] = {}
     if suffix in _JPEG:
         longest = max(picture.colour.shape[:2])
-        settings = {'format': 'JPEG', 'quality': _JPEG_QUALITY, 'subsampling': 0, 'optimize': longest < 8192}
+        settings = {
+            'format': 'JPEG',
+            'quality': form.quality or _JPEG_QUALITY,
+            'subsampling': 0,
+            'optimize': longest < 8192,
+        }
         if xmp is not None:
             content = _XMP_START + xmp
             settings['extra'] = b'\xff\xe1' + struct.pack('>H', len(content) + 2) + content
     elif suffix == '.webp':
-        settings = {'lossless': True, 'exact': True, 'method': 2} | ({} if xmp is None else {'xmp': xmp})
+        lossy = {'quality': form.quality, 'method': 4}
+        settings = {'lossless': True, 'exact': True, 'method': 2} if form.quality is None else lossy
+        settings |= {} if xmp is None else {'xmp': xmp}
+    elif suffix == '.avif':
+        settings = {'quality': form.quality or _AVIF_QUALITY, 'subsampling': '4:4:4'} | (
+            {} if xmp is None else {'xmp': xmp}
+        )
     elif suffix in _TIFF:
         settings = {'compression': 'tiff_adobe_deflate'}
     if (profile := _written_profile(picture, suffix)) is not None:
@@ -171,7 +211,7 @@ def _save_by_pillow(path: Path, picture: Picture) -> None:
         settings['exif'] = tags
     elif picture.exif is not None and suffix != '.bmp':
         settings['exif'] = _EXIF_START + picture.exif
-    if picture.dpi is not None and suffix != '.webp':
+    if picture.dpi is not None and suffix not in ('.webp', '.avif'):
         settings['dpi'] = picture.dpi
     Image.fromarray(_together(picture, suffix)).save(path, **settings)
 

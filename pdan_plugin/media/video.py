@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pdan_plugin.files.whole_files import written_whole
 from pdan_plugin.media.deinterlacing import TimedFrame
+from pdan_plugin.media.frame_range import FrameRange
 from pdan_plugin.media.hdr_metadata import what_frame_loses
 from pdan_plugin.media.picture_restorer import PictureRestorer
 from pdan_plugin.media.pyav import (
@@ -23,6 +24,9 @@ from pdan_plugin.media.pyav import (
     set_primaries_and_transfer,
     to_rgb,
 )
+from pdan_plugin.media.resampling import resampled
+from pdan_plugin.media.result_size import ResultSize
+from pdan_plugin.media.video_coding import VideoCoding
 from pdan_plugin.media.video_containers import (
     Refused,
     Rehearsal,
@@ -33,6 +37,7 @@ from pdan_plugin.media.video_containers import (
     sound_for_other_suffix,
 )
 from pdan_plugin.media.video_frames import FrameReader
+from pdan_plugin.media.video_part import VideoPart, find_part
 from pdan_plugin.media.video_source import (
     MATRICES,
     SourceVideo,
@@ -46,12 +51,12 @@ from pdan_plugin.media.video_source import (
 
 if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
+    from av.packet import Packet
     from av.stream import Stream
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
 
-_QUALITY = '14'  # constant rate factor: visually lossless
 _LARGEST = 139264  # blocks of 16x16 in a frame: the limit of level 6.2 of H.264 and H.265
 _BT709, _FULL_RANGE = 1, 2
 
@@ -79,19 +84,25 @@ def restore_video(
     on_tile: Callable[[int, int], None] | None = None,
     *,
     header: VideoHeader | None = None,
+    size: ResultSize | None = None,
+    coding: VideoCoding | None = None,
+    frames: FrameRange | None = None,
 ) -> VideoOutcome:
     """Restores a video into ``target``, .mp4 or .mkv, which appears when it is complete.
 
-    Pictures become H.264 in 4:2:0, or H.265 if they have more than 8 bits. Frame times are exactly those of the source,
-    except that they continue where those of the source jump. The pixels are turned upright; interlaced frames are
-    deinterlaced. Sound, subtitles, chapters, tags and attached files are copied, as far as the result can hold them.
-    The last good frame replaces a frame that cannot be decoded, so that sound and picture stay in sync. If the size of
-    the pictures changes, the result ends there.
+    Pictures become H.264 in 4:2:0, or H.265 if they have more than 8 bits, or what ``coding`` names. Frames have
+    exactly the times of the source, except that they continue where those of the source jump. The pixels are turned
+    upright; interlaced frames are deinterlaced. Sound, subtitles, chapters, tags and attached files are copied, as far
+    as the result can hold them. The last good frame replaces a frame that cannot be decoded, so that sound and picture
+    stay in sync. If the size of the pictures changes, the result ends there.
 
     Args:
         on_frame: Called with (frames written, frames in total or 0 if unknown).
         on_tile: As in :meth:`PictureRestorer.restore_picture`.
         header: The source's header, if it was read already; it is read again if the file has changed since.
+        size: The size of the result; None for the network's.
+        coding: The encoder and its quality; None for the defaults.
+        frames: The part of the video, with its sound; None for all of it.
 
     Raises:
         VideoFileError: The video cannot be restored.
@@ -103,14 +114,16 @@ def restore_video(
     if header.video is None:
         raise VideoFileError(str(header.problem))
     video, suffix = header.video, target.suffix.lower()
+    part = None if frames is None else find_part(source, video, header.refused[suffix], frames)
     try:
         with written_whole(target) as unfinished:
             with (
                 open_video(source) as container,
                 open_container(str(unfinished), 'w', options=_muxing(suffix)) as output,
             ):
-                writer = _Writer(av, video, restorer, container, output, header.refused, suffix, on_tile)
-                _restore_frames(writer, video.frames, on_frame)
+                wanted = _Wanted(size, coding or VideoCoding(), part)
+                writer = _Writer(av, video, restorer, container, output, header.refused, suffix, on_tile, wanted)
+                _restore_frames(writer, video.frames if part is None else part.frames, on_frame)
                 outcome = writer.finish()
             outcome.notes += writer.carried.lost_in(unfinished)
     except av.FFmpegError as error:
@@ -122,7 +135,7 @@ def restore_video(
 
 def _restore_frames(writer: _Writer, total: int, on_frame: Callable[[int, int], None] | None) -> None:
     """Restores and copies up to the end, or up to a frame that cannot be part of the result."""
-    for item in writer.reader:
+    for item in writer.items():
         if not isinstance(item, TimedFrame):
             writer.copy(item)
             continue
@@ -135,6 +148,15 @@ def _restore_frames(writer: _Writer, total: int, on_frame: Callable[[int, int], 
             return
         if on_frame is not None:
             on_frame(writer.outcome.frames, total)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What the result shall be."""
+
+    size: ResultSize | None
+    coding: VideoCoding
+    part: VideoPart | None
 
 
 class _Writer:
@@ -150,11 +172,14 @@ class _Writer:
         refused: Refused,
         suffix: str,
         on_tile: Callable[[int, int], None] | None,
+        wanted: _Wanted,
     ) -> None:
         self.outcome = VideoOutcome()
+        self._wanted = wanted
         self._av, self._video, self._restorer, self._output, self._on_tile = av, video, restorer, output, on_tile
         self._container = container
-        self._start = Fraction(container.start_time or 0, av.time_base)  # every result starts at 0
+        self._file_start = Fraction(container.start_time or 0, av.time_base)
+        self._start = self._file_start if wanted.part is None else wanted.part.start  # every result starts at 0
         self._is_deep = video.bits > 8
         self._pixel_format = 'yuv420p10le' if self._is_deep else 'yuv420p'
         self._matrix = video.matrix if video.matrix in MATRICES else _BT709
@@ -165,7 +190,8 @@ class _Writer:
         self._stream = self._picture_stream()
         self._copies: dict[int, Stream] = {each.index: output.add_stream_from_template(each) for each in kept}
         every = {source.index: self._stream, **self._copies}
-        self.carried = carry_over(container, output, suffix, self._start, every)
+        end = None if wanted.part is None else wanted.part.end
+        self.carried = carry_over(container, output, suffix, self._start, every, end)
         self.outcome.notes += self.carried.notes
         # the limit of times of decoding: mp4 wants each later than the last, subtitles and Matroska not earlier
         self._steps = {each.index: int(suffix == '.mp4' and each.type == 'audio') for each in kept}
@@ -180,6 +206,10 @@ class _Writer:
         self._holes: list[int] = []
         self._transparent: list[int] = []  # times of frames that are not opaque
         self._note_left_out(source, container, refused, suffix)
+
+    def items(self) -> Iterator[Packet | TimedFrame]:
+        """The frames of the wanted part, and the packets of the copied streams in that time."""
+        return iter(self.reader) if self._wanted.part is None else self._wanted.part.items(self.reader)
 
     def add(self, item: TimedFrame) -> None:
         if item.frame is None:
@@ -244,7 +274,8 @@ class _Writer:
                 f'the first at {self._seconds(times[0])}'
             )
         self._report_jumps()
-        if not self._is_cut:
+        self.outcome.notes += [] if self._wanted.part is None else self._wanted.part.notes
+        if not self._is_cut and (self._wanted.part is None or self._wanted.part.end is None):
             self._report_early_end()
         return self.outcome
 
@@ -260,7 +291,7 @@ class _Writer:
         return f'{len(times)} frame{"s" if len(times) > 1 else ""} {what}, the first at {first}'
 
     def _seconds(self, time: Fraction) -> str:
-        return f'{float(time - self._start):.2f} s'
+        return f'{float(time - self._file_start):.2f} s'
 
     def _report_jumps(self) -> None:
         jumps = self.reader.timeline.jumps
@@ -275,9 +306,9 @@ class _Writer:
         ended, latest = self.reader.end * base, self.reader.latest
         ends = [(ended, ((stream.start_time or 0) + stream.duration) * base)] if stream.duration else []
         if container.duration:
-            ends.append((latest, self._start + Fraction(container.duration, self._av.time_base)))
+            ends.append((latest, self._file_start + Fraction(container.duration, self._av.time_base)))
         tolerance = max(Fraction(1, 10), 2 / self._video.rate)
-        lengths = [expected - self._start for found, expected in ends if expected - found > tolerance]
+        lengths = [expected - self._file_start for found, expected in ends if expected - found > tolerance]
         if (lengths and not self.reader.timeline.jumps) or self.reader.broke_off:
             length = f' of {float(max(lengths)):.2f} s' if lengths else ''
             why = f' ({self.reader.broke_off})' if self.reader.broke_off else ''
@@ -286,7 +317,12 @@ class _Writer:
             )
 
     def _picture_stream(self) -> VideoStream:
-        height, width = (size * self._restorer.scale for size in self._video.upright_size)
+        source_size, scale, size = self._video.upright_size, self._restorer.scale, self._wanted.size
+        height, width = (each * scale for each in source_size)
+        if size is not None:
+            height, width = size.of(*source_size, even=True)
+            self.outcome.notes += size.notes(*source_size, scale, self._video.pixel_aspect)
+        self._size = height, width
         if height % 2 or width % 2:
             self.outcome.notes.append(
                 f'{width}x{height} is odd, but 4:2:0 needs even sizes: a line was repeated at the border'
@@ -297,30 +333,25 @@ class _Writer:
                 f'frames would be {width}x{height}, more than a video can hold ({_LARGEST * 256:,} pixels); '
                 'extract the frames as pictures and restore the folder'
             )
-        uses_h265 = self._is_deep
-        options = {'crf': _QUALITY, **self._parameters(uses_h265=uses_h265)}
-        stream = self._output.add_stream('libx265' if uses_h265 else 'libx264', rate=self._video.rate, options=options)
+        encoder = self._wanted.coding.encoder(
+            is_deep=self._is_deep,
+            mastering_display=self._video.mastering_display,
+            content_light=self._video.content_light,
+        )
+        added: Any = self._output.add_stream(encoder.name, rate=self._video.rate, options=encoder.options)
+        stream: VideoStream = added
         coding = stream.codec_context
         coding.width, coding.height = width, height
         coding.pix_fmt = self._pixel_format
         coding.time_base = stream.time_base = self._video.time_base
-        coding.sample_aspect_ratio = self._video.pixel_aspect
+        aspect = self._video.pixel_aspect
+        coding.sample_aspect_ratio = aspect if size is None else size.pixel_aspect(*source_size, aspect)
         coding.colorspace, coding.color_range = self._matrix, self._video.color_range
         coding.color_primaries, coding.color_trc = self._video.primaries, self._video.transfer
-        if uses_h265:
-            coding.codec_tag = 'hvc1'  # Apple's players need this tag
+        if encoder.tag is not None:
+            coding.codec_tag = encoder.tag
+        self.outcome.notes += encoder.notes
         return stream
-
-    def _parameters(self, *, uses_h265: bool) -> dict[str, str]:
-        """The option with which HDR10's metadata reaches the encoder."""
-        given = {
-            'master-display' if uses_h265 else 'mastering-display': self._video.mastering_display,
-            'max-cll' if uses_h265 else 'cll': self._video.content_light,
-        }
-        parameters = [f'{name}={value}' for name, value in given.items() if value is not None]
-        if uses_h265:
-            return {'x265-params': ':'.join(['log-level=error', *parameters])}
-        return {'x264-params': ':'.join(parameters)} if parameters else {}
 
     def _restored(self, frame: VideoFrame) -> VideoFrame:
         video = self._video
@@ -328,7 +359,7 @@ class _Writer:
         packed = 'rgb48le' if self._is_deep else 'rgb24'
         matrix = MATRICES[self._matrix]
         pixels = upright_rgb(frame, video, packed)
-        restored = _even(self._restorer.restore_picture(pixels, self._on_tile))
+        restored = _even(resampled(self._restorer.restore_picture(pixels, self._on_tile), self._size))
         result = self._av.VideoFrame.from_ndarray(restored, format=packed)
         result = from_rgb(result, self._pixel_format, matrix, video.color_range)
         result.colorspace, result.color_range = self._matrix, video.color_range

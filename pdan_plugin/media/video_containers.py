@@ -193,7 +193,12 @@ class CarriedOver:
 
 
 def carry_over(
-    container: InputContainer, output: OutputContainer, suffix: str, start: Fraction, copies: dict[int, Stream]
+    container: InputContainer,
+    output: OutputContainer,
+    suffix: str,
+    start: Fraction,
+    copies: dict[int, Stream],
+    end: Fraction | None = None,
 ) -> CarriedOver:
     """Copies tags, chapters, attached files and dispositions, before the header of the result is written.
 
@@ -201,6 +206,7 @@ def carry_over(
         suffix: The ending of the result.
         start: The time in the source, in seconds, at which the result starts.
         copies: Index of a stream of the source -> its stream in the result.
+        end: The time in the source at which the result ends; None if it ends with the source.
     """
     notes = []
     tags = {key: value for key, value in container.metadata.items() if key.lower() not in _TAGS_OF_THE_FILE}
@@ -208,7 +214,7 @@ def carry_over(
     chapters = chapters_of(container)
     if chapters is None:
         notes.append('left out: its chapters, which this PyAV cannot read; update it: pip install --upgrade av')
-    elif chapters:
+    elif chapters := [each for each in chapters if _is_between(each, start, end)]:
         set_chapters(output, [_shifted(chapter, start) for chapter in chapters])
     for stream in container.streams:
         if stream.index in copies:
@@ -228,6 +234,13 @@ def carry_over(
 def is_cover(stream: Stream) -> bool:
     """Whether a video stream is an attached picture."""
     return bool(disposition_of(stream) & _ATTACHED_PICTURE)
+
+
+def _is_between(chapter: dict[str, Any], start: Fraction, end: Fraction | None) -> bool:
+    """Whether a part of a chapter is in the result."""
+    if end is None:
+        return True
+    return chapter['end'] * chapter['time_base'] > start and chapter['start'] * chapter['time_base'] < end
 
 
 def _shifted(chapter: dict[str, Any], start: Fraction) -> dict[str, Any]:

@@ -74,6 +74,7 @@ class ScoresRecord:
             'versions': versions(),
             'precision': val_opt.get('precision') or 'fp32',
             'self_ensemble': bool(val_opt.get('self_ensemble')),
+            'local_pooling': val_opt.get('local_pooling'),
             'tile': val_opt.get('tile'),
             'datasets': {},
         }

@@ -52,6 +52,8 @@ class ShardedValidationModel(SRModel):
     - ``self_ensemble``: the mean over the eight flips and rotations of a picture.
     - ``tile``: tile size in pixels of the input, or 'auto'. ``tile_overlap``: pixels of the input that neighbouring
       tiles share; by default the network's receptive field around a pixel.
+    - ``local_pooling``: side, in pixels of the input, of the windows that replace the network's poolings over the whole
+      picture (`pdan_plugin.restoration.local_pooling`).
     - ``submission``: a test writes the zip file for a challenge on REDS (`pdan_plugin.models.submission`).
 
     Raises:
@@ -71,7 +73,9 @@ class ShardedValidationModel(SRModel):
         if not opt['is_train']:
             require_distinct_tables(opt.get('datasets') or {})
         self.validation_precision = val_opt.get('precision', 'fp32')
-        self._restores_in_parts = bool(val_opt.get('self_ensemble')) or val_opt.get('tile') is not None
+        self._local_pooling: int | None = val_opt.get('local_pooling')
+        by_tiles = val_opt.get('tile') is not None or self._local_pooling is not None
+        self._restores_in_parts = bool(val_opt.get('self_ensemble')) or by_tiles
         self._multiple: int | None = None  # sides of pictures that the network accepts are multiples of this
         self._restorer: Restorer | None = None
         self._validated_at: dict[str, int | str] = {}
@@ -132,6 +136,7 @@ class ShardedValidationModel(SRModel):
             tile=val_opt.get('tile'),
             overlap=val_opt.get('tile_overlap'),
             self_ensemble=bool(val_opt.get('self_ensemble')),
+            local_pooling=self._local_pooling,
         )
 
     def _validated_network(self) -> nn.Module:

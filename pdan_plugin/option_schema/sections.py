@@ -184,6 +184,8 @@ class Val(Options):
     """Largest side of the tiles in pixels of the input; `auto` chooses it by the free memory. Default: no tiles."""
     tile_overlap: Whole | None = None
     """Pixels of the input that neighbouring tiles share. Without it, the network's need is measured."""
+    local_pooling: Positive | None = None
+    """Side in pixels of the input: windows of this size replace the network's poolings over the whole picture."""
     submission: StrictBool = False
     """Whether a zip file for the REDS challenge is written."""
 

@@ -115,6 +115,7 @@ def _facts(run: ScoredRun) -> list[tuple[str, str]]:
         'Weights': record.get('weights') or 'none (initial values)',
         'Precision': record.get('precision'),
         'Self-ensemble': 'yes, 8 forms' if record.get('self_ensemble') else 'no',
+        'Local pooling, pixels': record.get('local_pooling'),
         'Tiles': record.get('tile') or 'no, whole pictures',
         'Machine': record.get('machine'),
         'Date': record.get('date'),

@@ -55,6 +55,41 @@ class Claim:
     source: Source | None
 
 
+def precision_of_earlier(plan: Plan, settings: dict[str, Any]) -> str | None:
+    """The precision of existing results of a plan that were made with these settings and any precision; None if there
+    are none.
+
+    Raises:
+        RequestError: The record cannot be read.
+    """
+    if plan.folder is None:
+        return None
+    names = {job.target.relative_to(plan.folder).as_posix() for job in plan.jobs if job.target.exists()}
+    for run in read_record(plan.folder / RECORD):
+        made = run['settings']
+        if names & set(run['results']) and made == {**settings, 'precision': made.get('precision')}:
+            return made.get('precision')
+    return None
+
+
+def left_to_do(plan: Plan, settings: dict[str, Any], *, overwrite: bool) -> list[Job]:
+    """The jobs that :func:`begin` would return; writes nothing.
+
+    Raises:
+        RequestError: See :func:`begin`, except for an output that cannot be written.
+    """
+    if plan.folder is None:
+        _refuse_existing(plan.jobs[0].target, overwrite=overwrite)
+        return plan.jobs
+    names, runs, sources = _examined(plan, plan.folder, settings, overwrite=overwrite)
+    own = _own_claims(runs, settings)
+    return [
+        job
+        for name, job in names.items()
+        if overwrite or not _is_kept(own.get(name), sources[name]) or not _is_done(job, own[name].since)
+    ]
+
+
 def begin(plan: Plan, settings: dict[str, Any], *, overwrite: bool) -> list[Job]:
     """Records which results this run makes with which settings, and returns the jobs that are left.
 
@@ -71,27 +106,42 @@ def begin(plan: Plan, settings: dict[str, Any], *, overwrite: bool) -> list[Job]
     """
     if plan.folder is None:
         (job,) = plan.jobs
-        if job.target.exists() and not overwrite:
-            raise RequestError(f'{job.target} exists already. Give another -o, or --overwrite.')
+        _refuse_existing(job.target, overwrite=overwrite)
         _try_writing(job.target)
         return plan.jobs
-    names = {job.target.relative_to(plan.folder).as_posix(): job for job in plan.jobs}
-    record = plan.folder / RECORD
+    names, runs, sources = _examined(plan, plan.folder, settings, overwrite=overwrite)
+    begun = _claim(plan.folder / RECORD, runs, settings, sources, overwrite=overwrite)
+    for folder in {job.target.parent for job in plan.jobs}:
+        with contextlib.suppress(OSError):  # a folder that cannot be read is reported when its jobs run
+            remove_left_overs(folder)
+    return [job for name, job in names.items() if not _is_done(job, begun[name])]
+
+
+def _refuse_existing(target: Path, *, overwrite: bool) -> None:
+    if target.exists() and not overwrite:
+        raise RequestError(f'{target} exists already. Give another -o, or --overwrite.')
+
+
+def _examined(
+    plan: Plan, folder: Path, settings: dict[str, Any], *, overwrite: bool
+) -> tuple[dict[str, Job], list[dict[str, Any]], dict[str, Source]]:
+    """The jobs by the names of their results, the recorded runs, and the source of each result."""
+    names = {job.target.relative_to(folder).as_posix(): job for job in plan.jobs}
     try:
-        runs = read_record(record)
+        runs = read_record(folder / RECORD)
     except RequestError:
         if not overwrite:
             raise
         runs = []
     sources = _sources(names, runs)
     if not overwrite:
-        _refuse_other_makings(plan.folder, names, runs, settings)
-        _refuse_other_sources(plan.folder, names, runs, sources)
-    begun = _claim(record, runs, settings, sources, overwrite=overwrite)
-    for folder in {job.target.parent for job in plan.jobs}:
-        with contextlib.suppress(OSError):  # a folder that cannot be read is reported when its jobs run
-            remove_left_overs(folder)
-    return [job for name, job in names.items() if not _is_done(job, begun[name])]
+        _refuse_other_makings(folder, names, runs, settings)
+        _refuse_other_sources(folder, names, runs, sources)
+    return names, runs, sources
+
+
+def _own_claims(runs: list[dict[str, Any]], settings: dict[str, Any]) -> dict[str, Claim]:
+    return {name: claim for run in runs if run['settings'] == settings for name, claim in run['results'].items()}
 
 
 def _is_done(job: Job, begun: int) -> bool:
@@ -150,8 +200,10 @@ def _refuse_other_makings(
         )
 
 
-def _is_unchanged(before: Source | None, now: Source) -> bool:
-    return before is not None and (before.size, before.sha256) == (now.size, now.sha256)
+def _is_kept(before: Claim | None, now: Source) -> bool:
+    """Whether an earlier claim is for the same content."""
+    source = None if before is None else before.source
+    return source is not None and (source.size, source.sha256) == (now.size, now.sha256)
 
 
 def _claim_in(value: Any) -> Claim:
@@ -211,12 +263,10 @@ def _claim(
     overwrite: bool,
 ) -> dict[str, int]:
     """Records that this run makes results from ``sources``; returns name -> time of the claim."""
-    own: dict[str, Claim] = {}
+    own = _own_claims(runs, settings)
     others = []
     for run in runs:
-        if run['settings'] == settings:
-            own |= run['results']
-        else:
+        if run['settings'] != settings:
             run['results'] = {name: claim for name, claim in run['results'].items() if name not in sources}
             others += [run] if run['results'] else []
     with refusing_unwritable(record), opened_whole(record, durable=True) as file:
@@ -224,7 +274,7 @@ def _claim(
         now = os.stat(file.name).st_mtime_ns
         for name, source in sources.items():
             before = own.get(name)
-            is_kept = before is not None and not overwrite and _is_unchanged(before.source, source)
+            is_kept = before is not None and not overwrite and _is_kept(before, source)
             own[name] = Claim(before.since if before is not None and is_kept else now, source)
         runs = [*others, {'settings': settings, 'results': own}]
         content = [

@@ -19,8 +19,9 @@ from tqdm import tqdm
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.files.digests import file_digest
+from pdan_plugin.machine.devices import choose_device
 from pdan_plugin.machine.memory import free_memory
-from pdan_plugin.machine.precision import slowness
+from pdan_plugin.machine.precision import choose_precision, slowness, why_precision
 from pdan_plugin.machine.sizes import memory_in_words
 from pdan_plugin.media.picture_files import Picture, PictureFileError, read_picture
 from pdan_plugin.media.picture_writing import (
@@ -28,12 +29,16 @@ from pdan_plugin.media.picture_writing import (
     what_ending_leaves_out,
     write_picture,
 )
+from pdan_plugin.media.resampling import resampled_picture
+from pdan_plugin.media.result_settings import ResultSettings
 from pdan_plugin.media.transparency import restore_layers
 from pdan_plugin.media.video import restore_video
 from pdan_plugin.media.video_source import VideoHeader
-from pdan_plugin.restoration.claimed_results import RECORD, begin
+from pdan_plugin.restoration.claimed_results import RECORD, begin, left_to_do, precision_of_earlier
+from pdan_plugin.restoration.dry_run import list_results
 from pdan_plugin.restoration.jobs import Job, Plan, make_plan
 from pdan_plugin.restoration.restorer import Restorer
+from pdan_plugin.restoration.result_checks import check_results, size_of_result
 from pdan_plugin.weights.packaged_weights import find_weights
 from pdan_plugin.weights.trained_network import load_recorded_network
 
@@ -50,14 +55,17 @@ def restore_path(
     option_file: Path | None = None,
     *,
     param_key: str | None = None,
-    precision: Literal['fp32', 'bf16', 'fp16'] = 'fp32',
+    precision: Literal['auto', 'fp32', 'bf16', 'fp16'] = 'auto',
     compiled: bool = False,
     tile: int | Literal['auto'] | None = 'auto',
     overlap: int | None = None,
     memory: int | None = None,
     self_ensemble: bool = False,
+    local_pooling: int | None = None,
     device: str | None = None,
     overwrite: bool = False,
+    results: ResultSettings | None = None,
+    dry_run: bool = False,
 ) -> int:
     """Restores ``source`` into ``target`` and keeps its sub-folders.
 
@@ -68,9 +76,12 @@ def restore_path(
         weights: A file, or the name of weights that come with this package; None for ``pdan_small``. See
             :func:`~pdan_plugin.weights.trained_network.load_trained_network`, also for ``option_file`` and
             ``param_key``.
-        precision: See :class:`~pdan_plugin.restoration.restorer.Restorer`, also for the arguments after it.
-        device: Such as 'cuda:1'; None for the GPU if there is one.
+        precision: See :class:`~pdan_plugin.restoration.restorer.Restorer`, also for the arguments after it. 'auto': see
+            :func:`~pdan_plugin.machine.precision.choose_precision`.
+        device: Such as 'cuda:1'; None or 'auto': see :func:`~pdan_plugin.machine.devices.choose_device`.
         overwrite: Whether to make existing results again.
+        results: Size, format and names of the results; None for the defaults.
+        dry_run: Whether the results are only listed. Nothing is written then.
 
     Returns:
         0, or 1 if a file was not restored completely. Its name and the reason are printed, and the other files are
@@ -86,33 +97,49 @@ def restore_path(
             f'-opt {option_file}: an option file needs your own weights: add -w FILE, or leave -opt out to use '
             f'{weights.stem}, which comes with this package'
         )
+    results = results or ResultSettings()
+    results.check()
     chosen = _device(device)
-    plan = make_plan(source, target)
+    plan = make_plan(source, target, results.picture.ending, results.suffix)
+    check_results(plan, results)
     network, record = load_recorded_network(weights, option_file, chosen, param_key=param_key)
-    restorer = Restorer(
-        network,
-        chosen,
-        precision=precision,
-        compiled=compiled,
-        tile=tile,
-        overlap=overlap,
-        memory=memory,
-        self_ensemble=self_ensemble,
-    )
-    if restorer.channels != 3:
-        raise RequestError(f'{weights}: the network takes {restorer.channels} channels; pictures and videos have 3.')
     settings = {
         'weights': ', '.join([weights.name, *([param_key] if param_key else []), f'sha256 {file_digest(weights)}']),
         'network': record.options,
         'precision': precision,
         'self_ensemble': self_ensemble,
+        **({} if local_pooling is None else {'local_pooling': local_pooling}),
+        **results.recorded(),
     }
+    used_precision, why = choose_precision(precision, chosen), ''
+    if precision == 'auto':
+        earlier = None if overwrite else precision_of_earlier(plan, settings)
+        why = why_precision(chosen) if earlier is None else 'as the results that are there already'
+        used_precision = earlier or used_precision
+    settings['precision'] = used_precision
+    restorer = Restorer(
+        network,
+        chosen,
+        precision=used_precision,
+        compiled=compiled,
+        tile=tile,
+        overlap=overlap,
+        memory=memory,
+        self_ensemble=self_ensemble,
+        local_pooling=local_pooling,
+    )
+    if restorer.channels != 3:
+        raise RequestError(f'{weights}: the network takes {restorer.channels} channels; pictures and videos have 3.')
     _refuse_too_little_memory(plan, restorer)
-    if plan.folder is None:
-        plan.jobs = [_decoded_for_its_ending(plan.jobs[0], restorer.scale)]
+    if source.is_file():
+        plan.jobs = [_decoded_for_its_ending(plan.jobs[0], results, restorer.scale)]
+    if dry_run:
+        return list_results(plan, left_to_do(plan, settings, overwrite=overwrite), results, restorer.scale)
     if is_packaged:
         print(f'Weights: {weights.stem}, which comes with this package ({_size(network)} parameters).', flush=True)
-    if slow := slowness(chosen, precision):
+    if precision == 'auto':
+        print(f'Precision: {used_precision} on {chosen} ({why}).', flush=True)
+    elif slow := slowness(chosen, precision):
         print(f'Note: {slow}.', flush=True)
     is_new = plan.folder is not None and not (plan.folder / RECORD).exists()
     jobs = begin(plan, settings, overwrite=overwrite)
@@ -120,7 +147,7 @@ def restore_path(
     if compiled and jobs:
         print('Compiling: the first picture takes longer, minutes for a deep network.', flush=True)
     try:
-        _work(jobs, restorer, summary)
+        _work(jobs, restorer, results, summary)
     except KeyboardInterrupt:
         same = 'The same command' + (' without --overwrite' if overwrite and plan.folder else '')
         print(f'Stopped; no half-written result is left. {same} continues from here.', file=sys.stderr)
@@ -135,12 +162,14 @@ def restore_path(
         words: list[Any] = ['basicsr', 'restore', source, '-o', _beside(target)]
         words += ['-w', asked] if asked is not None else []
         words += ['-opt', option_file] if option_file is not None else []
-        words += ['--precision', precision] if precision != 'fp32' else []
+        words += ['--precision', precision] if precision != 'auto' else []
         words += ['--compile'] if compiled else []
         words += ['--tile', tile] if isinstance(tile, int) else []
         words += ['--overlap', overlap] if overlap is not None else []
         words += ['--memory', memory] if memory is not None else []
-        words += ['--device', device] if device is not None else []
+        words += ['--local-pooling', local_pooling] if local_pooling is not None else []
+        words += ['--device', device] if device not in (None, 'auto') else []
+        words += results.words()
         command = shlex.join(map(str, [*words, '--self-ensemble']))
         print(f'Next, a little better in eight times the time:\n  {command}', flush=True)
     return 1 if summary.failures else 0
@@ -179,7 +208,7 @@ class _Summary:
                 print(f'  {failure}', file=sys.stderr, flush=True)
 
 
-def _work(jobs: list[Job], restorer: Restorer, summary: _Summary) -> None:
+def _work(jobs: list[Job], restorer: Restorer, results: ResultSettings, summary: _Summary) -> None:
     with tqdm(jobs, unit='file', disable=not jobs) as bar:
         for job in bar:
             bar.set_postfix_str(job.source.name)
@@ -191,9 +220,9 @@ def _work(jobs: list[Job], restorer: Restorer, summary: _Summary) -> None:
             try:
                 job.target.parent.mkdir(parents=True, exist_ok=True)
                 if job.kind == 'picture':
-                    _restore_picture(job, restorer, summary, on_tile)
+                    _restore_picture(job, restorer, results, summary, on_tile)
                 else:
-                    _restore_video(job, restorer, summary, on_tile)
+                    _restore_video(job, restorer, results, summary, on_tile)
                 summary.restored += 1
             except OSError as error:
                 summary.fail(job.source, _reason(error, job))
@@ -204,30 +233,47 @@ def _work(jobs: list[Job], restorer: Restorer, summary: _Summary) -> None:
                 summary.fail(job.source, str(error) or type(error).__name__)
 
 
-def _restore_picture(job: Job, restorer: Restorer, summary: _Summary, on_tile: OnTile) -> None:
+def _restore_picture(job: Job, restorer: Restorer, results: ResultSettings, summary: _Summary, on_tile: OnTile) -> None:
     picture = job.picture or read_picture(job.source)
-    _refuse_too_large_result(picture, restorer.scale)
+    height, width = picture.colour.shape[:2]
+    size = size_of_result(results, (height, width), restorer.scale)
+    _refuse_too_large_result(picture, restorer.scale, size)
+    if (reason := what_ending_cannot_hold(picture, job.target.suffix, size=size)) is not None:
+        raise PictureFileError(reason)
     left_out = what_ending_leaves_out(picture, job.target.suffix)
     summary.notes += [f'{job.source}: {note}' for note in (*picture.notes, left_out) if note]
-    write_picture(job.target, restore_layers(restorer, replace(picture, notes=()), on_tile))
+    about_size = [] if results.size is None else results.size.notes(height, width, restorer.scale)
+    summary.notes += [f'{job.source}: {note}' for note in about_size]
+    restored = resampled_picture(restore_layers(restorer, replace(picture, notes=()), on_tile), size)
+    write_picture(job.target, restored, results.picture)
 
 
-def _restore_video(job: Job, restorer: Restorer, summary: _Summary, on_tile: OnTile) -> None:
-    with tqdm(unit='frame', desc=job.source.name, leave=False) as frames:
+def _restore_video(job: Job, restorer: Restorer, results: ResultSettings, summary: _Summary, on_tile: OnTile) -> None:
+    with tqdm(unit='frame', desc=job.source.name, leave=False) as bar:
 
         def on_frame(done: int, total: int) -> None:
-            frames.total = max(done, total) if total else None
-            frames.update(done - frames.n)
+            bar.total = max(done, total) if total else None
+            bar.update(done - bar.n)
 
         header = job.header if isinstance(job.header, VideoHeader) else None
-        outcome = restore_video(restorer, job.source, job.target, on_frame, on_tile, header=header)
+        outcome = restore_video(
+            restorer,
+            job.source,
+            job.target,
+            on_frame,
+            on_tile,
+            header=header,
+            size=results.size,
+            coding=results.video,
+            frames=results.frames,
+        )
     summary.notes += [f'{job.source}: {note}' for note in outcome.notes]
     summary.incomplete += bool(outcome.problems)
     for problem in outcome.problems:
         summary.fail(job.source, problem)
 
 
-def _decoded_for_its_ending(job: Job, scale: int) -> Job:
+def _decoded_for_its_ending(job: Job, results: ResultSettings, scale: int) -> Job:
     """Decodes the picture of a job, to check before the network runs that the requested file format can hold it."""
     if job.kind != 'picture':
         return job
@@ -235,22 +281,18 @@ def _decoded_for_its_ending(job: Job, scale: int) -> Job:
         picture = read_picture(job.source)
     except (OSError, PictureFileError):
         return job  # reported when it is restored
-    reason = what_ending_cannot_hold(picture, job.target.suffix, scale)
+    size = size_of_result(results, (picture.colour.shape[0], picture.colour.shape[1]), scale)
+    reason = what_ending_cannot_hold(picture, job.target.suffix, size=size)
     if reason is not None:
         raise RequestError(f'{job.target}: {reason}.')
     return replace(job, picture=picture)
 
 
 def _device(name: str | None) -> torch.device:
-    if name is None:
-        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise RequestError(f'--device {name}: cannot be used: {reason}') from error
-    return device
+        return choose_device(name)
+    except RequestError as error:
+        raise RequestError(f'--{error}') from error
 
 
 def _reason(error: OSError, job: Job) -> str:
@@ -259,11 +301,17 @@ def _reason(error: OSError, job: Job) -> str:
     return text if place is None or Path(str(place)) == job.source else f'{place}: {text}'
 
 
-def _refuse_too_large_result(picture: Picture, scale: int) -> None:
-    """Raises a PictureFileError if the result of a picture does not fit into the free memory of the machine."""
+def _refuse_too_large_result(picture: Picture, scale: int, size: tuple[int, int]) -> None:
+    """Raises a PictureFileError if the result of a picture does not fit into the free memory of the machine.
+
+    If the result is resampled, memory holds it beside the network's output.
+    """
     height, width = (side * scale for side in picture.colour.shape[:2])
+    pixels = height * width + (0 if size == (height, width) else math.prod(size))
+    height, width = size
     layers = [picture.colour, *([] if picture.alpha is None else [picture.alpha])]
-    needed, free = sum(layer.nbytes for layer in layers) * scale**2, free_memory(torch.device('cpu'))
+    of_a_pixel = sum(layer.nbytes for layer in layers) // math.prod(picture.colour.shape[:2])
+    needed, free = of_a_pixel * pixels, free_memory(torch.device('cpu'))
     if needed > free:
         raise PictureFileError(
             f'its result of {width}x{height} pixels needs {memory_in_words(needed)} of memory, and '

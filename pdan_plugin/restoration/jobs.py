@@ -18,11 +18,14 @@ from pdan_plugin.media.picture_files import (
     PictureHeader,
     read_picture_header,
 )
+from pdan_plugin.media.picture_format import DEFAULT_ENDING
 from pdan_plugin.media.picture_writing import WRITTEN_SUFFIXES
 from pdan_plugin.media.pyav import import_av
 from pdan_plugin.media.video_containers import WRITTEN_VIDEO_SUFFIXES, sound_for_other_suffix
 from pdan_plugin.media.video_contents import is_video_file
 from pdan_plugin.media.video_source import VIDEO_SUFFIXES, VideoFileError, VideoHeader, read_video_header
+
+_LONGEST_NAME = 255  # bytes; the limit of most file systems
 
 
 @dataclass(frozen=True)
@@ -61,17 +64,21 @@ class Plan:
     links: list[Path] = field(default_factory=list)
 
 
-def make_plan(source: Path, output: Path) -> Plan:
+def make_plan(source: Path, output: Path, ending: str = DEFAULT_ENDING, suffix: str = '') -> Plan:
     """Finds the files to restore and the path of each result. Hidden files are ignored.
+
+    Args:
+        ending: Of pictures in a folder of results.
+        suffix: Added to the names in a folder of results, before the ending.
 
     Raises:
         RequestError: There is no such input or nothing to restore in it, or a result would overwrite another result or
             a source.
     """
     if source.is_file():
-        plan = _plan_file(source, output)
+        plan = _plan_file(source, output, ending, suffix)
     elif source.is_dir():
-        plan = _plan_folder(source, output)
+        plan = _plan_folder(source, output, ending, suffix)
     else:
         found = 'is a pipe, a socket or a device; only files and folders are restored'
         raise RequestError(f'{source}: {found if source.exists() else "no such picture, video or folder"}.')
@@ -93,14 +100,14 @@ def make_plan(source: Path, output: Path) -> Plan:
     return plan
 
 
-def _plan_file(source: Path, output: Path) -> Plan:
+def _plan_file(source: Path, output: Path, picture_ending: str, suffix: str) -> Plan:
     ending = output.suffix.lower()
     kind: Literal['picture', 'video'] = 'video' if is_video_file(source) else 'picture'
     if kind == 'video':
         import_av()
     written = WRITTEN_VIDEO_SUFFIXES if kind == 'video' else WRITTEN_SUFFIXES
     if output.is_dir() or not ending:
-        return Plan([_job_in_folder(source, output / source.name, kind)], output)
+        return Plan([_job_in_folder(source, output / source.name, kind, picture_ending, suffix)], output)
     if ending not in written:
         raise RequestError(
             f'{output}: a {kind} cannot be written with this ending; expected {", ".join(written)}. '
@@ -112,14 +119,15 @@ def _plan_file(source: Path, output: Path) -> Plan:
     return Plan([job], None)
 
 
-def _job_in_folder(source: Path, place: Path, kind: Literal['picture', 'video']) -> Job:
-    """A job whose result is ``place`` with .png, or the video's ending."""
+def _job_in_folder(source: Path, place: Path, kind: Literal['picture', 'video'], ending: str, suffix: str) -> Job:
+    """A job whose result is ``place`` with the suffix and ``ending``, or the video's ending."""
     header = _header(source, kind)
-    if kind == 'picture':
-        ending = '.png'
-    else:  # a video that cannot be opened gets .mp4; the job reports the failure when it runs
+    if kind == 'video':  # a video that cannot be opened gets .mp4; the job reports the failure when it runs
         ending = header.suffix if isinstance(header, VideoHeader) else '.mp4'
-    return Job(source, place.with_suffix(ending), kind, header)
+    target = place.with_name(f'{place.stem}{suffix}{ending}')
+    if suffix and len(os.fsencode(target.name)) > _LONGEST_NAME:
+        raise RequestError(f'--suffix {suffix}: the name of the result of {source} would be too long.')
+    return Job(source, target, kind, header)
 
 
 def _header(source: Path, kind: Literal['picture', 'video']) -> PictureHeader | VideoHeader | None:
@@ -138,7 +146,7 @@ def _refuse_lost_sound(job: Job, header: VideoHeader) -> None:
         )
 
 
-def _plan_folder(source: Path, output: Path) -> Plan:
+def _plan_folder(source: Path, output: Path, ending: str, suffix: str) -> Plan:
     if output.is_dir() and output.samefile(source):
         raise RequestError(
             f'{output} is also the input: its pictures would be overwritten, or results restored again later. Choose '
@@ -146,15 +154,15 @@ def _plan_folder(source: Path, output: Path) -> Plan:
         )
     plan = Plan([], output)
     for path in _files(source, output, plan.links):
-        suffix = path.suffix.lower()
+        found = path.suffix.lower()
         place = output / path.relative_to(source)
         if is_video_file(path):
             import_av()
-            plan.jobs.append(_job_in_folder(path, place, 'video'))
-        elif suffix in (*PICTURE_SUFFIXES, *VIDEO_SUFFIXES):
-            plan.jobs.append(_job_in_folder(path, place, 'picture'))
+            plan.jobs.append(_job_in_folder(path, place, 'video', ending, suffix))
+        elif found in (*PICTURE_SUFFIXES, *VIDEO_SUFFIXES):
+            plan.jobs.append(_job_in_folder(path, place, 'picture', ending, suffix))
         else:
-            plan.left_alone[suffix or 'no ending'] += 1
+            plan.left_alone[found or 'no ending'] += 1
     if not plan.jobs:
         raise RequestError(
             f'{source}: no pictures in it ({", ".join(PICTURE_SUFFIXES)}) and no videos ({", ".join(VIDEO_SUFFIXES)}).'

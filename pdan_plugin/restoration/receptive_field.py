@@ -58,7 +58,9 @@ def network_shape(restore: Callable[[Tensor], Tensor], network: nn.Module) -> Ne
     return NetworkShape(accepted.channels, accepted.scale, accepted.multiple, poolings)
 
 
-def measure_reach(restore: Callable[[Tensor], Tensor], network: nn.Module, shape: NetworkShape) -> Reach:
+def measure_reach(
+    restore: Callable[[Tensor], Tensor], network: nn.Module, shape: NetworkShape, window: int = 0
+) -> Reach:
     """Measures how far from a cut the result of a network differs from the result without the cut.
 
     The test picture is a strip of dead leaves (overlapping rectangles of all sizes, the simplest model of photographs;
@@ -71,9 +73,10 @@ def measure_reach(restore: Callable[[Tensor], Tensor], network: nn.Module, shape
 
     Args:
         restore: The network in float32, because rounding to bfloat16 exceeds the tolerance.
+        window: Side of the windows over which the network pools; strips are at least four times as long.
     """
     multiples = [m for m in candidate_multiples(network) if m % shape.multiple == 0] or [shape.multiple]
-    for length in _STRIPS:
+    for length in (*(each for each in _STRIPS if each >= 4 * window), *((4 * window, 8 * window) if window else ())):
         height = math.ceil(_STRIP_HEIGHT / shape.multiple) * shape.multiple
         strip = dead_leaves(shape.channels, height, math.ceil(length / multiples[-1]) * multiples[-1])
         everything = (slice(0, strip.shape[-2]), slice(0, strip.shape[-1]))

@@ -6,6 +6,7 @@ import gc
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -22,6 +23,7 @@ from pdan_plugin.machine.working_memory import (
     is_out_of_memory,
 )
 from pdan_plugin.restoration.inference_network import inference_network
+from pdan_plugin.restoration.local_pooling import LocalPooling
 from pdan_plugin.restoration.receptive_field import Reach, measure_reach, network_shape
 from pdan_plugin.restoration.self_ensemble import GEOMETRIC_FORMS, GeometricForm
 from pdan_plugin.restoration.tile_runs import TileRuns
@@ -60,6 +62,9 @@ class Restorer:
         memory: For 'auto', the most bytes that this process may use (on CUDA, of the device's memory); None for four
             fifths of the free memory.
         self_ensemble: Whether to average the eight flips and transpositions, which takes eight times as long.
+        local_pooling: Side, in pixels of the input, of the windows that replace the network's poolings over the whole
+            picture (:mod:`~pdan_plugin.restoration.local_pooling`); None for no change. Then tiles are never smaller
+            than the windows need.
 
     Attributes:
         scale: Height and width of the result, divided by those of the input.
@@ -81,8 +86,9 @@ class Restorer:
         overlap: int | None = None,
         memory: int | None = None,
         self_ensemble: bool = False,
+        local_pooling: int | None = None,
     ) -> None:
-        _check_arguments(tile, overlap, memory)
+        _check_arguments(tile, overlap, memory, local_pooling)
         self.device = torch.device(device)
         self.notes: list[str] = []
         self._network, self._compiled, self._is_float32 = network, compiled, precision == 'fp32'
@@ -92,6 +98,7 @@ class Restorer:
         with self._uncompiled(True), _measuring('the accepted sizes'):
             self._shape = network_shape(self._restore, network)
         self.scale, self.channels = self._shape.scale, self._shape.channels
+        self._local, self._window = self._with_local_pooling(local_pooling), local_pooling or 0
         self._reach: Reach | None = None
         self._bytes_per_pixel: int | None = None
         self._held, self._budget = held_memory(self.device), 0.0
@@ -176,6 +183,23 @@ class Restorer:
             _round_into(result, piece, top)
         return result
 
+    def _with_local_pooling(self, size: int | None) -> LocalPooling | None:
+        if size is None:
+            return None
+        with self._uncompiled(True), _measuring('the poolings'):
+            local = LocalPooling(self._restore, size, channels=self._shape.channels, multiple=self._shape.multiple)
+        name = type(self._network).__name__
+        if not local.count:
+            self._note(f'Local pooling has no effect: {name} has no pooling over the whole picture.')
+            return None
+        if local.left:
+            self._note(f'{local.left} of the {local.count} poolings of {name} stay global: their layers take no map.')
+        if self._compiled:
+            self._note('The network runs without torch.compile, because its poolings are replaced by local ones.')
+        self._shape = replace(self._shape, global_poolings=local.left)
+        self._restore = local.wrapped()
+        return local
+
     def _pieces(
         self, read: Read, height: int, width: int, on_tile: OnTile | None, picture_sizes: int
     ) -> Iterator[Piece]:
@@ -197,7 +221,7 @@ class Restorer:
         shares_pooling = layout.count > 1 and self._shape.global_poolings > 0
         if shares_pooling and self._compiled:
             self._note('Tiles run without torch.compile, because they share poolings over the whole picture.')
-        with self._uncompiled(shares_pooling):
+        with self._uncompiled(shares_pooling or self._local is not None):
             runs = TileRuns(self._restore, self._forms, self._shape.global_poolings if shares_pooling else 0)
             yield from runs.pieces(layout, read, on_tile, self._grid() if layout.count > 1 else 1)
         if not runs.has_settled:
@@ -212,6 +236,13 @@ class Restorer:
             return tile_layout(height, width, max(height, width), 0)
         grid, overlap = self._grid(), self._overlap()
         tile = max(tile, smallest_tile(0, grid))
+        if self._local is not None and self._asked_overlap is None and self._largest is None:
+            least = smallest_tile(overlap, grid)
+            if tile < least:
+                self._note(f'Tiles of {least} pixels instead of {tile}, because of the windows of local pooling.')
+                tile = least
+                if max(height, width) <= tile:
+                    return tile_layout(height, width, max(height, width), 0)
         room = largest_overlap(tile, grid)
         if room < overlap:
             self._note(
@@ -229,8 +260,10 @@ class Restorer:
             return min(sides) if sides else None
         if self._bytes_per_pixel is None:
             with self._uncompiled(True), _measuring('the bytes of a pixel'):
+                # on a small picture large windows would cover all of it, and take no memory
+                small = self._restore if self._local is None else self._local.wrapped(size=min(self._window, 16))
                 self._bytes_per_pixel = (
-                    bytes_per_pixel(self._restore, self.device, self.channels, self._shape.multiple)
+                    bytes_per_pixel(small, self.device, self.channels, self._shape.multiple)
                     + 4 * 3 * self.channels * self.scale**2
                 )  # blending, and rounding
             # measured once: later figures depend on memory that the allocator keeps from earlier pictures
@@ -267,7 +300,12 @@ class Restorer:
             torch.cuda.empty_cache()
 
     def _overlap(self) -> int:
-        return self._measured().overlap if self._asked_overlap is None else self._asked_overlap
+        if self._asked_overlap is not None:
+            return self._asked_overlap
+        measured = self._measured()
+        # a tile between two neighbours is wider than a window
+        half = 0 if self._local is None else math.ceil(self._window / 2 / measured.grid) * measured.grid
+        return max(measured.overlap, half)
 
     def _grid(self) -> int:
         return self._measured().grid
@@ -275,9 +313,13 @@ class Restorer:
     def _measured(self) -> Reach:
         if self._reach is None:
             # float32, because rounding to bfloat16 exceeds the tolerance
-            restore = self._restore if self._is_float32 else inference_network(self._network, self.device)
+            restore = self._restore
+            if not self._is_float32:
+                restore = inference_network(self._network, self.device)
+                restore = restore if self._local is None else self._local.wrapped(restore)
+            window = 0 if self._local is None else self._window
             with self._uncompiled(True), _measuring('the overlaps of tiles'):
-                self._reach = measure_reach(restore, self._network, self._shape)
+                self._reach = measure_reach(restore, self._network, self._shape, window)
             if not self._reach.is_bounded:
                 self._note(
                     'Every result pixel depends on the whole picture, in a way that tiles cannot share: seams may be '
@@ -307,11 +349,15 @@ def _measuring(what: str) -> Iterator[None]:
         raise WorkError(f'out of memory while {what} were measured on a small picture: {error}') from error
 
 
-def _check_arguments(tile: int | str | None, overlap: int | None, memory: int | None) -> None:
+def _check_arguments(
+    tile: int | str | None, overlap: int | None, memory: int | None, local_pooling: int | None
+) -> None:
     if tile is not None and tile != 'auto' and (not isinstance(tile, int) or isinstance(tile, bool) or tile < 1):
         raise RequestError(f"tile: expected a number of pixels of at least 1, or 'auto', got {tile!r}.")
     if overlap is not None and overlap < 0:
         raise RequestError(f'overlap: expected a number of pixels of at least 0, got {overlap}.')
+    if local_pooling is not None and (isinstance(local_pooling, bool) or local_pooling < 1):
+        raise RequestError(f'local_pooling: expected a number of pixels of at least 1, got {local_pooling}.')
     if memory is not None and memory < 1:
         raise RequestError(f'memory: expected a number of bytes of at least 1, got {memory}.')
     if memory is not None and tile != 'auto':

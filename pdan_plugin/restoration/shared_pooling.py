@@ -91,6 +91,36 @@ def count_global_poolings(restore: Callable[[Tensor], Tensor], batch: Tensor) ->
     return len(pooling.taken)
 
 
+def pooled_kind(func: Any, args: Any, kwargs: Any, shape: torch.Size) -> str | None:
+    """'mean' or 'max' if a torch function with these arguments pools over the whole picture; None if it does not.
+
+    Args:
+        shape: Of the network's input, (b, c, h, w).
+    """
+    name = getattr(func, '__name__', '')
+    if (name not in _TO_ONE_PIXEL and name not in _OVER_SPACE) or not args or not isinstance(args[0], Tensor):
+        return None
+    features = args[0]
+    if features.dim() not in (3, 4) or not _is_a_map(features, shape):
+        return None
+    if name in _TO_ONE_PIXEL:
+        size = kwargs.get('output_size', args[1] if len(args) > 1 else None)
+        return _TO_ONE_PIXEL[name] if size in (1, (1, 1), [1, 1]) else None
+    axes = kwargs.get('dim', args[1] if len(args) > 1 else None)
+    if not isinstance(axes, (tuple, list)) or {axis % features.dim() for axis in axes} != {
+        features.dim() - 2,
+        features.dim() - 1,
+    }:
+        return None
+    return _OVER_SPACE[name]
+
+
+def _is_a_map(features: Tensor, shape: torch.Size) -> bool:
+    """Whether the last two axes are the picture's at some scale, not those of a window or matrix."""
+    (height, width), (rows, columns) = shape[-2:], features.shape[-2:]
+    return abs(rows * width - columns * height) <= max(height, width, rows, columns)
+
+
 class _Enough(Exception):
     """Ends a measuring pass after the last pooling, because the rest of the network is not needed."""
 
@@ -111,7 +141,7 @@ class _Pooling(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        kind = self._kind(func, args, kwargs)
+        kind = pooled_kind(func, args, kwargs, self._shape)
         if kind is None:
             return func(*args, **kwargs)
         features: Tensor = args[0]
@@ -141,26 +171,3 @@ class _Pooling(TorchFunctionMode):
             start = min(round(part.start * length / whole), length - 1)
             parts.append(slice(start, max(start + 1, round(part.stop * length / whole))))
         return parts
-
-    def _kind(self, func: Any, args: Any, kwargs: Any) -> str | None:
-        name = getattr(func, '__name__', '')
-        if (name not in _TO_ONE_PIXEL and name not in _OVER_SPACE) or not args or not isinstance(args[0], Tensor):
-            return None
-        features = args[0]
-        if features.dim() not in (3, 4) or not self._is_a_map(features):
-            return None
-        if name in _TO_ONE_PIXEL:
-            size = kwargs.get('output_size', args[1] if len(args) > 1 else None)
-            return _TO_ONE_PIXEL[name] if size in (1, (1, 1), [1, 1]) else None
-        axes = kwargs.get('dim', args[1] if len(args) > 1 else None)
-        if not isinstance(axes, (tuple, list)) or {axis % features.dim() for axis in axes} != {
-            features.dim() - 2,
-            features.dim() - 1,
-        }:
-            return None
-        return _OVER_SPACE[name]
-
-    def _is_a_map(self, features: Tensor) -> bool:
-        """Whether the last two axes are the picture's at some scale, not those of a window or matrix."""
-        (height, width), (rows, columns) = self._shape[-2:], features.shape[-2:]
-        return abs(rows * width - columns * height) <= max(height, width, rows, columns)
