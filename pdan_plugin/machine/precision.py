@@ -1,10 +1,9 @@
-"""Number formats of the forward pass: automatic mixed precision, its loss scale, its speed, and TF32."""
+"""Number formats of the forward pass: automatic mixed precision, its loss scale, its speed, which devices have them."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 
 import torch
@@ -68,20 +67,3 @@ def _convolution_seconds(dtype: torch.dtype | None) -> float:
 def loss_scaler(device: torch.device, precision: str) -> torch.amp.GradScaler:
     """The loss scaler for fp16. For other precisions it does nothing and has an empty state."""
     return torch.amp.GradScaler(device.type, enabled=precision == 'fp16')
-
-
-def allow_tf32(allowed: bool) -> None:
-    """Lets CUDA convolutions and matrix products of float32 tensors round their inputs to TF32 (10 bits), or not."""
-    torch.backends.cudnn.allow_tf32 = allowed
-    torch.backends.cuda.matmul.allow_tf32 = allowed
-
-
-@contextmanager
-def full_float32() -> Generator[None]:
-    """Inside the block TF32 is off."""
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    allow_tf32(False)
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before

@@ -13,7 +13,8 @@ from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.machine.precision import allow_tf32, autocast, loss_scaler, slowness
+from pdan_plugin.machine.precision import autocast, loss_scaler, slowness
+from pdan_plugin.machine.tf32 import allow_tf32, is_tf32_allowed
 from pdan_plugin.models.resumable import IMPLEMENTATIONS, ResumableModel
 from pdan_plugin.processes.process_group import any_rank
 from pdan_plugin.training.gradient_guard import GradientGuard, Part, describe, report_of_all_ranks
@@ -88,7 +89,7 @@ class RestorationModel(ResumableModel):
             get_root_logger().warning(f'train: {slow}.')
 
     def _describe_settings(self) -> str:
-        tf32 = 'on' if torch.backends.cudnn.allow_tf32 else 'off'
+        tf32 = 'on' if is_tf32_allowed() else 'off'
         layout = 'channels-last' if self.memory_format is torch.channels_last else 'contiguous'
         return (
             f'Training in {self.precision} ({layout}{", compiled" if self.compiles else ""}; TF32 on CUDA {tf32}), '

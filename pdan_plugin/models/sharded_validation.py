@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.machine.cores import cores_of_this_rank
-from pdan_plugin.machine.precision import autocast, full_float32, slowness
+from pdan_plugin.machine.precision import autocast, slowness
+from pdan_plugin.machine.tf32 import full_float32
 from pdan_plugin.metrics.preparation import prepare_metrics
 from pdan_plugin.models.background_scoring import BackgroundScoring
 from pdan_plugin.models.distinct_results import require_distinct_results, require_distinct_tables

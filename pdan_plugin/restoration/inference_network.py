@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.machine.precision import AUTOCAST_DTYPES, autocast, full_float32
+from pdan_plugin.machine.precision import AUTOCAST_DTYPES, autocast
+from pdan_plugin.machine.tf32 import full_float32
 
 Restoring = Callable[[Tensor], Tensor]
 
