@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pdan_plugin.errors import RequestError, WorkError
+from pdan_plugin.machine.accelerators import free_cached_memory, has_own_memory
 from pdan_plugin.machine.memory import free_memory, held_memory
 from pdan_plugin.machine.sizes import memory_in_words
 from pdan_plugin.machine.working_memory import (
     SHARE,
     bytes_per_pixel,
     is_out_of_memory,
+    may_be_unsupported,
 )
 from pdan_plugin.restoration.inference_network import inference_network
 from pdan_plugin.restoration.receptive_field import Reach, measure_reach, network_shape
@@ -38,6 +40,10 @@ from pdan_plugin.restoration.tiling import (
 
 _SHRINKING = 0.7  # factor on a tile's side after running out of memory: half the area
 _ROUNDED_ROWS = 256  # rows rounded at a time
+_UNSUPPORTED = (
+    ' (cuDNN says so when memory is short, and when the GPU has no such convolution in this number format; with '
+    '--precision fp32 every GPU has it)'
+)
 
 Read = Callable[[Tile], Tensor]
 OnTile = Callable[[int, int], None]
@@ -190,8 +196,9 @@ class Restorer:
                 if not is_out_of_memory(error):
                     raise
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                unsupported = may_be_unsupported(error)
             # outside the except block: there the error still holds the tensors of the pass
-            self._shrink(layout, reason)
+            self._shrink(layout, reason, unsupported=unsupported)
 
     def _attempt(self, layout: Layout, read: Read, on_tile: OnTile | None) -> Iterator[Piece]:
         shares_pooling = layout.count > 1 and self._shape.global_poolings > 0
@@ -236,7 +243,7 @@ class Restorer:
             # measured once: later figures depend on memory that the allocator keeps from earlier pictures
             self._budget = free_memory(self.device) * SHARE if self._memory is None else self._memory - self._held
         budget = self._budget
-        if self.device.type != 'cuda':
+        if not has_own_memory(self.device):
             budget -= picture_sizes
         pixels = budget / self._bytes_per_pixel
         if height * width <= pixels and self._largest is None:
@@ -244,7 +251,7 @@ class Restorer:
         side = int(math.sqrt(max(0.0, pixels)))
         least = smallest_tile(self._overlap(), self._grid())
         if side < least and self._largest is None:
-            needed = int(least * least * self._bytes_per_pixel) + (0 if self.device.type == 'cuda' else picture_sizes)
+            needed = int(least * least * self._bytes_per_pixel) + (0 if has_own_memory(self.device) else picture_sizes)
             if self._memory is None:
                 found = f'needs {memory_in_words(needed)}, and {memory_in_words(int(self._budget))} can be taken'
             else:
@@ -255,16 +262,17 @@ class Restorer:
             raise RequestError(f'memory: a tile of {least} pixels {found}. Allow more, or free some.')
         return side if self._largest is None else min(side, self._largest)
 
-    def _shrink(self, layout: Layout, reason: str) -> None:
+    def _shrink(self, layout: Layout, reason: str, *, unsupported: bool) -> None:
         before, least = max(max(tile.size) for tile in layout.tiles()), smallest_tile(0, self._grid())
         smaller = max(int(before * _SHRINKING), least) // self._shape.multiple * self._shape.multiple
+        if smaller >= before and unsupported:
+            raise WorkError(f'failed even with tiles of {before} pixels: {reason}{_UNSUPPORTED}')
         if smaller >= before:
             raise WorkError(f'out of memory even with tiles of {before} pixels: {reason}')
         self._largest = smaller
         self._note(f'Out of memory at {before} pixels; continued with tiles of at most {smaller}.')
         gc.collect()
-        if self.device.type == 'cuda':
-            torch.cuda.empty_cache()
+        free_cached_memory(self.device)
 
     def _overlap(self) -> int:
         return self._measured().overlap if self._asked_overlap is None else self._asked_overlap
@@ -304,6 +312,8 @@ def _measuring(what: str) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
+        if may_be_unsupported(error):
+            raise WorkError(f'failed while {what} were measured on a small picture: {error}{_UNSUPPORTED}') from error
         raise WorkError(f'out of memory while {what} were measured on a small picture: {error}') from error
 
 
