@@ -1,4 +1,4 @@
-"""The number of CUDA devices that a process uses."""
+"""The devices that this machine has, and how many of them a process uses."""
 
 from __future__ import annotations
 
@@ -7,6 +7,43 @@ from typing import Any
 import torch
 
 from pdan_plugin.errors import RequestError
+
+
+# the order in which 'auto' looks for a device; the CPU is always there
+_ACCELERATORS = ('cuda', 'mps', 'xpu')
+
+
+def choose_device(name: str | None = 'auto') -> torch.device:
+    """The device with this name.
+
+    Args:
+        name: A name of torch, such as 'cpu' or 'cuda:1'; 'auto' or None for the first that is usable: CUDA (also
+            AMD's ROCm), Apple's MPS, Intel's XPU, and else the CPU.
+
+    Raises:
+        RequestError: The named device is unknown or cannot be used here.
+    """
+    if name is None or name == 'auto':
+        return torch.device(next((kind for kind in _ACCELERATORS if _is_usable(kind)), 'cpu'))
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()  # 'meta' holds no numbers
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RequestError(
+            f'device {name}: cannot be used: {reason}. Usable here: auto, {", ".join(usable_devices())}'
+        ) from error
+    return device
+
+
+def usable_devices() -> list[str]:
+    """The kinds of device that this machine has: 'cpu', and before it those that are faster."""
+    return [*(kind for kind in _ACCELERATORS if _is_usable(kind)), 'cpu']
+
+
+def _is_usable(kind: str) -> bool:
+    backend = torch.backends.mps if kind == 'mps' else getattr(torch, kind, None)
+    return backend is not None and bool(backend.is_available())
 
 
 def device_count(num_gpu: Any, distributed: bool, path: str) -> int:

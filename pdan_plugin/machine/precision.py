@@ -9,9 +9,14 @@ from functools import cache
 import torch
 from torch.nn.functional import conv2d
 
-from pdan_plugin.machine.cores import one_thread
+from pdan_plugin.errors import RequestError
+from pdan_plugin.machine.cores import about_processor, one_thread
 
 AUTOCAST_DTYPES: dict[str, torch.dtype | None] = {'fp32': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
+
+# of the processor, as Linux lists them: x86 under 'flags', ARM under 'Features'
+_BF16_INSTRUCTIONS = ('amx_bf16', 'avx512_bf16', 'bf16')
+_FIRST_CUDA_WITH_BF16 = (8, 0)  # compute capability: Ampere
 
 _TOO_SLOW = 2.0  # times fp32's time; load on the machine changes a trial by less
 _TRIALS = 5
@@ -21,6 +26,60 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     """Autocast to a precision ('fp32', 'bf16' or 'fp16'); 'fp32' changes nothing."""
     dtype = AUTOCAST_DTYPES[precision]
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """The precision of this name ('fp32', 'bf16' or 'fp16'), or for 'auto' the fastest that is safe on a device.
+
+    'auto' is bf16 where the processor or GPU has instructions for it, and fp32 elsewhere. It is never fp16, which
+    overflows above 65504: a network that has not been tried in it may give black pictures.
+
+    - CPU: bf16 if Linux lists AMX or AVX-512 with bfloat16, or ARM's bf16, and a convolution in bf16 is faster than in
+      fp32 when tried (torch may have been built without the kernels).
+    - CUDA: from compute capability 8.0 (Ampere) on; older GPUs emulate bf16. AMD's GPUs by torch's own answer.
+    - XPU: if torch reports it. MPS: fp32.
+
+    Raises:
+        RequestError: Another name.
+    """
+    if name not in ('auto', *AUTOCAST_DTYPES):
+        raise RequestError(f'precision: {name!r}: expected auto, {", ".join(AUTOCAST_DTYPES)}')
+    return _automatic(device)[0] if name == 'auto' else name
+
+
+def why_precision(device: torch.device) -> str:
+    """Why 'auto' is the precision that it is on a device; for the user."""
+    return _automatic(device)[1]
+
+
+def _automatic(device: torch.device) -> tuple[str, str]:
+    if device.type == 'cpu':
+        return _choose_on_cpu()
+    if device.type == 'cuda':
+        return _choose_on_cuda(device)
+    if device.type == 'xpu' and getattr(torch.xpu, 'is_bf16_supported', lambda: False)():
+        return 'bf16', 'this GPU computes in it'
+    return 'fp32', f'bf16 has not been tried on {device.type}'
+
+
+def _choose_on_cpu() -> tuple[str, str]:
+    listed = {*about_processor('flags').split(), *about_processor('Features').split()}
+    found = next((each for each in _BF16_INSTRUCTIONS if each in listed), None)
+    if found is None:
+        return 'fp32', 'this processor has no instructions for bf16'
+    if cost_on_cpu('bf16') >= 1:
+        return 'fp32', f'this processor has {found}, but torch is not faster with it here'
+    return 'bf16', f'this processor has instructions for it, {found}'
+
+
+def _choose_on_cuda(device: torch.device) -> tuple[str, str]:
+    if torch.version.hip is not None:
+        is_native = torch.cuda.is_bf16_supported()
+    else:
+        is_native = torch.cuda.get_device_capability(device) >= _FIRST_CUDA_WITH_BF16
+    if is_native:
+        return 'bf16', 'this GPU computes in it'
+    return 'fp32', 'this GPU does not compute in bf16'
 
 
 def slowness(device: torch.device, precision: str) -> str | None:

@@ -1,0 +1,44 @@
+"""Which device `auto` is, and names that are refused."""
+
+import pytest
+import torch
+
+from pdan_plugin.errors import RequestError
+from pdan_plugin.machine.devices import choose_device, usable_devices
+
+KINDS = ('cuda', 'mps', 'xpu')
+
+
+@pytest.fixture
+def machine_with(monkeypatch):
+    """A mock of the accelerators, because a test machine has none of them, or one."""
+
+    def has(*kinds):
+        for kind in KINDS:
+            backend = torch.backends.mps if kind == 'mps' else getattr(torch, kind)
+            monkeypatch.setattr(backend, 'is_available', lambda kind=kind: kind in kinds)
+
+    return has
+
+
+@pytest.mark.parametrize('name', ['auto', None])
+@pytest.mark.parametrize(
+    ('kinds', 'expected'),
+    [((), 'cpu'), (('xpu',), 'xpu'), (('mps',), 'mps'), (('cuda',), 'cuda'), (('xpu', 'cuda'), 'cuda')],
+)
+def test_auto_is_the_first_accelerator_and_else_the_cpu(machine_with, kinds, expected, name):
+    machine_with(*kinds)
+    assert choose_device(name) == torch.device(expected)
+
+
+def test_the_cpu_stays_the_cpu_beside_a_gpu(machine_with):
+    machine_with('cuda')
+    assert choose_device('cpu') == torch.device('cpu')
+
+
+@pytest.mark.parametrize('name', ['gpu', 'cuda:99', 'meta', '', 'cpu:x'])
+def test_a_device_that_cannot_be_used_is_refused_with_those_that_can(machine_with, name):
+    machine_with()
+    assert usable_devices() == ['cpu']
+    with pytest.raises(RequestError, match=f'device {name}: cannot be used: .*Usable here: auto, cpu'):
+        choose_device(name)
