@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +66,16 @@ def what_ending_leaves_out(picture: Picture, suffix: str) -> str | None:
     return f'{suffix} is written without {" and ".join(lost)}; use .png to keep it' if lost else None
 
 
-def write_picture(path: Path, picture: Picture) -> None:
+def write_picture(path: Path, picture: Picture, check: Callable[[], None] | None = None) -> None:
     """Writes a picture in the format of the path's ending (one of ``WRITTEN_SUFFIXES``), as a whole or not at all.
 
     JPEG has high quality without subsampling; WebP is lossless. A grey picture whose profile is for RGB is written as
     RGB with three equal channels. A PNG of any size takes little memory beside the picture.
+
+    Args:
+        path: The file; nothing of it appears before it is complete.
+        picture: What it holds.
+        check: Called between the bands of a PNG, whose writing may take long; an exception that it raises ends it.
 
     Raises:
         OSError: The file cannot be written; nothing is left behind.
@@ -83,7 +88,7 @@ def write_picture(path: Path, picture: Picture) -> None:
     with written_whole(path) as unfinished:
         if suffix == '.png':
             with unfinished.open('wb') as file:
-                write_png(file, _parts(picture, suffix), _chunks(picture))
+                write_png(file, _parts(picture, suffix), _chunks(picture), check)
         elif picture.bits == 16:
             _save_deep_tiff(unfinished, picture)
         else:
