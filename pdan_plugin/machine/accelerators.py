@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 
-KINDS = ('cuda', 'xpu', 'mps')  # in the order in which one is chosen
+_KINDS = ('cuda', 'xpu', 'mps')
 
 
 def device_module(device: torch.device) -> Any:
     """torch's module of a device's kind, such as `torch.cuda`; None for the CPU and for other kinds."""
-    return getattr(torch, device.type, None) if device.type in KINDS else None
+    return getattr(torch, device.type, None) if device.type in _KINDS else None
 
 
 def has_own_memory(device: torch.device) -> bool:

@@ -8,7 +8,6 @@ import torch
 
 from pdan_plugin.errors import RequestError
 
-
 # the order in which 'auto' looks for a device; the CPU is always there
 _ACCELERATORS = ('cuda', 'mps', 'xpu')
 
@@ -46,8 +45,21 @@ def _is_usable(kind: str) -> bool:
     return backend is not None and bool(backend.is_available())
 
 
+def training_device(num_gpu: int) -> torch.device:
+    """The device of a training or test with ``num_gpu`` GPUs: the CPU for 0, else the first usable kind of GPU.
+
+    Without any it is 'cuda', whose error names what is missing.
+    """
+    if num_gpu == 0:
+        return torch.device('cpu')
+    device = choose_device('auto')
+    return torch.device('cuda') if device.type == 'cpu' else device
+
+
 def device_count(num_gpu: Any, distributed: bool, path: str) -> int:
-    """The number of CUDA devices on this machine for an option file's ``num_gpu``; 0 is the CPU.
+    """The number of GPUs on this machine for an option file's ``num_gpu``; 0 is the CPU.
+
+    Apple's and Intel's GPUs count as one: a run uses one of them, in one process.
 
     Args:
         num_gpu: A number of devices, or 'auto' for all of this machine.
@@ -56,13 +68,20 @@ def device_count(num_gpu: Any, distributed: bool, path: str) -> int:
         path: The option file, for messages.
 
     Raises:
-        RequestError: Another value, or more devices than this machine has.
+        RequestError: Another value, more devices than this machine has, or several processes on another GPU than CUDA.
     """
-    present = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    kind = choose_device('auto').type
+    present = torch.cuda.device_count() if kind == 'cuda' else int(kind != 'cpu')
+    is_alone = kind not in ('cuda', 'cpu')
     if num_gpu == 'auto':
-        return present
+        num_gpu = present if not (is_alone and distributed) else 0  # processes of a group share no such GPU
     if not isinstance(num_gpu, int) or isinstance(num_gpu, bool) or num_gpu < 0:
         raise RequestError(f"{path}: num_gpu: {num_gpu!r}: expected a number of devices, or 'auto'")
+    if is_alone and num_gpu > 0 and (num_gpu > 1 or distributed):
+        raise RequestError(
+            f'{path}: num_gpu: {num_gpu}: this machine has a GPU of kind {kind}, which one process uses alone: write '
+            '`num_gpu: 1` and start without --nproc and launchers, or `num_gpu: 0` for the CPU'
+        )
     if num_gpu > 0 and (present == 0 or (num_gpu > present and not distributed)):
         raise RequestError(
             f'{path}: num_gpu: {num_gpu}: this machine has {present} CUDA devices; write `num_gpu: auto` '

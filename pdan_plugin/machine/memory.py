@@ -67,8 +67,10 @@ def free_memory(device: torch.device) -> int:
 
 
 def held_memory(device: torch.device) -> int:
-    """Bytes this process uses: on CUDA and xpu torch's allocations, elsewhere its resident memory (0 if unknown); on mps
-    with torch's allocations, which are no part of it."""
+    """Bytes this process uses: on CUDA and xpu torch's allocations, elsewhere its resident memory (0 if unknown).
+
+    On mps torch's allocations are added, which are no part of the resident memory.
+    """
     module = device_module(device)
     if device.type in ('cuda', 'xpu'):
         return int(module.memory_allocated(device))

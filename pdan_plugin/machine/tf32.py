@@ -58,8 +58,8 @@ _before = _State()
 def full_float32() -> Generator[None]:
     """Inside the block float32 is computed in float32, on CUDA and on a CPU, whose oneDNN can round it too.
 
-    The setting belongs to the process: with blocks in several threads it holds until the last one ends, and is then what
-    it was before the first one.
+    The setting belongs to the process: with blocks in several threads it holds until the last one ends, and is then
+    what it was before the first one.
     """
     global _inside, _before
     with _lock:

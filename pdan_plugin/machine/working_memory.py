@@ -18,8 +18,8 @@ def bytes_per_pixel(restore: Callable[[Tensor], Tensor], device: torch.device, c
     """Peak memory of restoring in bytes per input pixel, without the weights.
 
     Measured on one square of 48 pixels (or the next multiple), because memory grows with the area: PDAN's tensors take
-    4.75 kB per pixel from 48 to 192 pixels; its resident memory grew by three quarters of that. On CUDA and xpu it is the
-    peak of torch's allocations, elsewhere of the tensors that operations create. A quarter is added.
+    4.75 kB per pixel from 48 to 192 pixels; its resident memory grew by three quarters of that. On CUDA and xpu it is
+    the peak of torch's allocations, elsewhere of the tensors that operations create. A quarter is added.
     """
     side = -(-48 // multiple) * multiple
     batch = torch.rand(1, channels, side, side)

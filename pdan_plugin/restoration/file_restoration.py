@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.files.digests import file_digest
+from pdan_plugin.machine.compiler_check import require_compiler
 from pdan_plugin.machine.memory import free_memory
 from pdan_plugin.machine.precision import slowness
 from pdan_plugin.machine.sizes import memory_in_words
@@ -87,6 +88,8 @@ def restore_path(
             f'{weights.stem}, which comes with this package'
         )
     chosen = _device(device)
+    if compiled:
+        _require_compiler(chosen)
     plan = make_plan(source, target)
     network, record = load_recorded_network(weights, option_file, chosen, param_key=param_key)
     restorer = Restorer(
@@ -251,6 +254,13 @@ def _device(name: str | None) -> torch.device:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RequestError(f'--device {name}: cannot be used: {reason}') from error
     return device
+
+
+def _require_compiler(device: torch.device) -> None:
+    try:
+        require_compiler(on_gpu=device.type in ('cuda', 'xpu'))
+    except RequestError as error:
+        raise RequestError(f'--compile: {error}') from error
 
 
 def _reason(error: OSError, job: Job) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.machine.precision import AUTOCAST_DTYPES, autocast
+from pdan_plugin.machine.precision import AUTOCAST_DTYPES, autocast, require_precision
 from pdan_plugin.machine.tf32 import full_float32
 
 Restoring = Callable[[Tensor], Tensor]
@@ -35,10 +35,11 @@ def inference_network(
             Another input size may compile again.
 
     Raises:
-        RequestError: 'fp16' on a CPU, because few CPUs have instructions for it.
+        RequestError: 'fp16' on a CPU, because few CPUs have instructions for it, or 'bf16' on a GPU without.
     """
     if precision == 'fp16' and device.type == 'cpu':
-        raise RequestError('precision fp16 is for CUDA devices; few CPUs have instructions for it. Use bf16 or fp32.')
+        raise RequestError('precision fp16 is for GPUs; few CPUs have instructions for it. Use bf16 or fp32.')
+    require_precision(device, precision)
     network = copy.deepcopy(network).eval().requires_grad_(False)
     dtype = AUTOCAST_DTYPES[precision]
     if dtype is not None:

@@ -1,4 +1,4 @@
-"""float32 is computed in float32 wherever scores are claimed, whichever of torch's two interfaces a program has used."""
+"""float32 is computed in float32 where scores are claimed, whichever of torch's interfaces a program has used."""
 
 import threading
 

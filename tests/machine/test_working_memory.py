@@ -13,7 +13,9 @@ SURE = [
     torch.OutOfMemoryError('XPU out of memory. Tried to allocate 20.00 GiB.'),
     RuntimeError('CUDA error: out of memory'),
     RuntimeError('HIP out of memory. Tried to allocate 2.00 GiB'),
-    RuntimeError('MPS backend out of memory (MPS allocated: 8.00 GB, other allocations: 1.00 GB, max allowed: 9.07 GB)'),
+    RuntimeError(
+        'MPS backend out of memory (MPS allocated: 8.00 GB, other allocations: 1.00 GB, max allowed: 9.07 GB)'
+    ),
     RuntimeError('cuDNN error: CUDNN_STATUS_ALLOC_FAILED'),
     RuntimeError('cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED'),
     RuntimeError('CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`'),
