@@ -75,6 +75,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='mean of the results of all eight flips and rotations: a little better, eight times the time',
     )
     parser.add_argument('--device', metavar='NAME', help='cpu, cuda, cuda:1 ... (default: cuda if there is one)')
+    parser.add_argument(
+        '--devices',
+        metavar='LIST',
+        help='several GPUs that share the pictures or frames: 0,1,... or auto for all (default: one device)',
+    )
     parser.add_argument('--overwrite', action='store_true', help='replace existing results')
 
 
@@ -99,6 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
         memory=arguments.memory,
         self_ensemble=arguments.self_ensemble,
         device=arguments.device,
+        devices=arguments.devices,
         overwrite=arguments.overwrite,
     )
 

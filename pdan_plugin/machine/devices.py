@@ -35,6 +35,30 @@ def choose_device(name: str | None = 'auto') -> torch.device:
     return device
 
 
+def choose_devices(names: str) -> list[torch.device]:
+    """The devices of a list such as '0,1' (numbers of GPUs) or 'cuda:0,cuda:2'; 'auto' for all GPUs of the first kind.
+
+    'cpu' may be named several times: each is a worker.
+
+    Raises:
+        RequestError: A device is unknown, cannot be used here, or is named twice.
+    """
+    first = choose_device('auto')
+    if names.strip() == 'auto':
+        if first.type == 'cpu':
+            return [first]
+        count = getattr(torch, first.type).device_count()
+        return [torch.device(first.type, number) for number in range(count)]
+    kind = first.type if first.type != 'cpu' else 'cuda'
+    chosen: list[torch.device] = []
+    for name in (part.strip() for part in names.split(',')):
+        device = choose_device(f'{kind}:{name}' if name.isdecimal() else name)
+        if device in chosen and device.type != 'cpu':
+            raise RequestError(f'devices {names}: {name} is named twice')
+        chosen.append(device)
+    return chosen
+
+
 def usable_devices() -> list[str]:
     """The kinds of device that this machine has: 'cpu', and before it those that are faster."""
     return [*(kind for kind in _ACCELERATORS if _is_usable(kind)), 'cpu']

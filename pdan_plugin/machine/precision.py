@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
+from typing import Any
 
 import torch
 from torch.nn.functional import conv2d
@@ -102,9 +103,11 @@ def _why_without(device: torch.device, precision: str) -> str | None:
         if capability < _FIRST_CUDA_WITH_BF16:
             found, first = ('.'.join(map(str, each)) for each in (capability, _FIRST_CUDA_WITH_BF16))
             return f'this GPU has compute capability {found}, and bf16 needs {first} (Ampere) or higher'
-    is_supported = getattr(torch.xpu, 'is_bf16_supported', lambda **_: False)  # from torch 2.7 on
-    if device.type == 'xpu' and not is_supported(including_emulation=False):
-        return 'this GPU has no instructions for it'
+    if device.type == 'xpu':
+        xpu: Any = torch.xpu
+        # torch before 2.7 does not know it
+        if not hasattr(xpu, 'is_bf16_supported') or not xpu.is_bf16_supported(including_emulation=False):
+            return 'this GPU has no instructions for it'
     if device.type == 'mps' and not torch.backends.mps.is_macos_or_newer(14, 0):
         return 'this GPU needs macOS 14 or newer for it'
     return None

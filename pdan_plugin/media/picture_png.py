@@ -109,8 +109,8 @@ def write_png(
 ) -> None:
     """Writes a PNG of the channels of ``parts``: (h, w) or (h, w, c), uint8 or uint16; of 2 or 4 the last is alpha.
 
-    Memory holds a band of rows beside the parts, so pictures may have any size. ``check`` is called before each band; an
-    exception that it raises ends the writing.
+    Memory holds a band of rows beside the parts, so pictures may have any size. ``check`` is called before each band;
+    an exception that it raises ends the writing.
     """
     height, width = parts[0].shape[:2]
     channels, depth = sum((*part.shape, 1)[2] for part in parts), parts[0].dtype.itemsize

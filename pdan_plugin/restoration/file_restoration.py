@@ -8,8 +8,10 @@ import math
 import shlex
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,28 +22,23 @@ from tqdm import tqdm
 from pdan_plugin.errors import RequestError
 from pdan_plugin.files.digests import file_digest
 from pdan_plugin.machine.compiler_check import require_compiler
-from pdan_plugin.machine.memory import free_memory
+from pdan_plugin.machine.devices import choose_device, choose_devices
 from pdan_plugin.machine.precision import slowness
-from pdan_plugin.machine.sizes import memory_in_words
-from pdan_plugin.media.picture_files import Picture, PictureFileError, read_picture
-from pdan_plugin.media.picture_writing import (
-    what_ending_cannot_hold,
-    what_ending_leaves_out,
-    write_picture,
-)
-from pdan_plugin.media.transparency import restore_layers
+from pdan_plugin.media.picture_files import PictureFileError, read_picture
+from pdan_plugin.media.picture_restorer import PictureRestorer
+from pdan_plugin.media.picture_writing import what_ending_cannot_hold
 from pdan_plugin.media.video import restore_video
 from pdan_plugin.media.video_source import VideoHeader
 from pdan_plugin.restoration.claimed_results import RECORD, begin
 from pdan_plugin.restoration.jobs import Job, Plan, make_plan
+from pdan_plugin.restoration.picture_jobs import PictureJobs
 from pdan_plugin.restoration.restorer import Restorer
+from pdan_plugin.restoration.several_devices import SeveralDevices
 from pdan_plugin.weights.packaged_weights import find_weights
 from pdan_plugin.weights.trained_network import load_recorded_network
 
 _DISK_IS_LOST = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # all later results would fail too
 _OF_WRITING = (*_DISK_IS_LOST, errno.EFBIG)  # the error may name no file: it is the target
-
-OnTile = Callable[[int, int], None]
 
 
 def restore_path(
@@ -58,6 +55,7 @@ def restore_path(
     memory: int | None = None,
     self_ensemble: bool = False,
     device: str | None = None,
+    devices: str | None = None,
     overwrite: bool = False,
 ) -> int:
     """Restores ``source`` into ``target`` and keeps its sub-folders.
@@ -71,6 +69,8 @@ def restore_path(
             ``param_key``.
         precision: See :class:`~pdan_plugin.restoration.restorer.Restorer`, also for the arguments after it.
         device: Such as 'cuda:1'; None for the GPU if there is one.
+        devices: Several devices that share the work, such as '0,1'; 'auto' for all GPUs. See
+            :func:`~pdan_plugin.machine.devices.choose_devices`.
         overwrite: Whether to make existing results again.
 
     Returns:
@@ -87,21 +87,26 @@ def restore_path(
             f'-opt {option_file}: an option file needs your own weights: add -w FILE, or leave -opt out to use '
             f'{weights.stem}, which comes with this package'
         )
-    chosen = _device(device)
+    several = _devices(devices, device)
+    chosen = several[0]
     if compiled:
         _require_compiler(chosen)
     plan = make_plan(source, target)
     network, record = load_recorded_network(weights, option_file, chosen, param_key=param_key)
-    restorer = Restorer(
-        network,
-        chosen,
-        precision=precision,
-        compiled=compiled,
-        tile=tile,
-        overlap=overlap,
-        memory=memory,
-        self_ensemble=self_ensemble,
-    )
+    restorers = [
+        Restorer(
+            network,
+            each,
+            precision=precision,
+            compiled=compiled,
+            tile=tile,
+            overlap=overlap,
+            memory=memory,
+            self_ensemble=self_ensemble,
+        )
+        for each in several
+    ]
+    restorer = restorers[0]
     if restorer.channels != 3:
         raise RequestError(f'{weights}: the network takes {restorer.channels} channels; pictures and videos have 3.')
     settings = {
@@ -123,7 +128,8 @@ def restore_path(
     if compiled and jobs:
         print('Compiling: the first picture takes longer, minutes for a deep network.', flush=True)
     try:
-        _work(jobs, restorer, summary)
+        with SeveralDevices(restorers) if len(restorers) > 1 else contextlib.nullcontext(restorer) as working:
+            _work(jobs, working, restorer.spare, summary)
     except KeyboardInterrupt:
         same = 'The same command' + (' without --overwrite' if overwrite and plan.folder else '')
         print(f'Stopped; no half-written result is left. {same} continues from here.', file=sys.stderr)
@@ -132,7 +138,7 @@ def restore_path(
         (plan.folder / RECORD).unlink(missing_ok=True)  # a record of no results
         with contextlib.suppress(OSError):
             plan.folder.rmdir()
-    summary.notes += restorer.notes
+    summary.notes += [note for each in restorers for note in each.notes]
     summary.report(target)
     if not self_ensemble and not summary.failures:
         words: list[Any] = ['basicsr', 'restore', source, '-o', _beside(target)]
@@ -144,6 +150,7 @@ def restore_path(
         words += ['--overlap', overlap] if overlap is not None else []
         words += ['--memory', memory] if memory is not None else []
         words += ['--device', device] if device is not None else []
+        words += ['--devices', devices] if devices is not None else []
         command = shlex.join(map(str, [*words, '--self-ensemble']))
         print(f'Next, a little better in eight times the time:\n  {command}', flush=True)
     return 1 if summary.failures else 0
@@ -161,6 +168,21 @@ class _Summary:
     def fail(self, path: Path, reason: str) -> None:
         self.failures.append(f'{path}: {reason}')
         tqdm.write(self.failures[-1], file=sys.stderr)
+
+    def take(self, job: Job, error: Exception | None) -> bool:
+        """Counts a job that has ended; returns whether others can still succeed."""
+        if error is None:
+            self.restored += 1
+        elif isinstance(error, OSError):
+            self.fail(job.source, _reason(error, job))
+            if error.errno in _DISK_IS_LOST:
+                self.fail(job.target.parent, 'nothing more can be written; stopped here')
+                return False
+        elif isinstance(error, (RuntimeError, ValueError, MemoryError, cv2.error, struct.error)):
+            self.fail(job.source, str(error) or type(error).__name__)
+        else:
+            raise error
+        return True
 
     def report(self, target: Path) -> None:
         counts = [f'{self.restored} of {len(self.plan.jobs)} restored to {target}']
@@ -182,40 +204,38 @@ class _Summary:
                 print(f'  {failure}', file=sys.stderr, flush=True)
 
 
-def _work(jobs: list[Job], restorer: Restorer, summary: _Summary) -> None:
-    with tqdm(jobs, unit='file', disable=not jobs) as bar:
-        for job in bar:
-            bar.set_postfix_str(job.source.name)
+def _work(jobs: list[Job], restorer: PictureRestorer, most_bytes: int | None, summary: _Summary) -> None:
+    with tqdm(total=len(jobs), unit='file', disable=not jobs) as bar:
 
-            def on_tile(done: int, total: int, name: str = job.source.name) -> None:
-                if total > 1:
-                    bar.set_postfix_str(f'{name}, tile {done}/{total}')
+        def on_tile(job: Job, done: int, total: int) -> None:
+            name = job.source.name
+            bar.set_postfix_str(f'{name}, tile {done}/{total}' if total > 1 else name)
 
-            try:
-                job.target.parent.mkdir(parents=True, exist_ok=True)
-                if job.kind == 'picture':
-                    _restore_picture(job, restorer, summary, on_tile)
-                else:
-                    _restore_video(job, restorer, summary, on_tile)
-                summary.restored += 1
-            except OSError as error:
-                summary.fail(job.source, _reason(error, job))
-                if error.errno in _DISK_IS_LOST:
-                    summary.fail(job.target.parent, 'nothing more can be written; stopped here')
-                    return
-            except (RuntimeError, ValueError, MemoryError, cv2.error, struct.error) as error:
-                summary.fail(job.source, str(error) or type(error).__name__)
+        pictures = PictureJobs(restorer, on_tile, most_bytes, summary.notes)
+        for kind, group in groupby(jobs, key=lambda job: job.kind):
+            of_kind = list(group)
+            run = pictures.run(of_kind) if kind == 'picture' else _restore_videos(of_kind, pictures, summary)
+            with contextlib.closing(run):
+                for job, error in run:
+                    bar.update()
+                    if not summary.take(job, error):
+                        return
 
 
-def _restore_picture(job: Job, restorer: Restorer, summary: _Summary, on_tile: OnTile) -> None:
-    picture = job.picture or read_picture(job.source)
-    _refuse_too_large_result(picture, restorer.scale)
-    left_out = what_ending_leaves_out(picture, job.target.suffix)
-    summary.notes += [f'{job.source}: {note}' for note in (*picture.notes, left_out) if note]
-    write_picture(job.target, restore_layers(restorer, replace(picture, notes=()), on_tile))
+def _restore_videos(
+    jobs: Iterable[Job], settings: PictureJobs, summary: _Summary
+) -> Generator[tuple[Job, Exception | None]]:
+    for job in jobs:
+        error: Exception | None = None
+        try:
+            job.target.parent.mkdir(parents=True, exist_ok=True)
+            _restore_video(job, settings, summary)
+        except Exception as raised:
+            error = raised
+        yield job, error
 
 
-def _restore_video(job: Job, restorer: Restorer, summary: _Summary, on_tile: OnTile) -> None:
+def _restore_video(job: Job, settings: PictureJobs, summary: _Summary) -> None:
     with tqdm(unit='frame', desc=job.source.name, leave=False) as frames:
 
         def on_frame(done: int, total: int) -> None:
@@ -223,7 +243,15 @@ def _restore_video(job: Job, restorer: Restorer, summary: _Summary, on_tile: OnT
             frames.update(done - frames.n)
 
         header = job.header if isinstance(job.header, VideoHeader) else None
-        outcome = restore_video(restorer, job.source, job.target, on_frame, on_tile, header=header)
+        outcome = restore_video(
+            settings.restorer,
+            job.source,
+            job.target,
+            on_frame,
+            partial(settings.on_tile, job),
+            header=header,
+            most_bytes=settings.most_bytes,
+        )
     summary.notes += [f'{job.source}: {note}' for note in outcome.notes]
     summary.incomplete += bool(outcome.problems)
     for problem in outcome.problems:
@@ -244,16 +272,13 @@ def _decoded_for_its_ending(job: Job, scale: int) -> Job:
     return replace(job, picture=picture)
 
 
-def _device(name: str | None) -> torch.device:
-    if name is None:
-        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+def _devices(names: str | None, name: str | None) -> list[torch.device]:
+    if names is not None and name is not None:
+        raise RequestError(f'--device {name} and --devices {names}: give one of them')
     try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise RequestError(f'--device {name}: cannot be used: {reason}') from error
-    return device
+        return [choose_device(name)] if names is None else choose_devices(names)
+    except RequestError as error:
+        raise RequestError(f'--{error}') from error
 
 
 def _require_compiler(device: torch.device) -> None:
@@ -267,18 +292,6 @@ def _reason(error: OSError, job: Job) -> str:
     place = error.filename or (job.target if error.errno in _OF_WRITING else None)
     text = error.strerror or str(error)
     return text if place is None or Path(str(place)) == job.source else f'{place}: {text}'
-
-
-def _refuse_too_large_result(picture: Picture, scale: int) -> None:
-    """Raises a PictureFileError if the result of a picture does not fit into the free memory of the machine."""
-    height, width = (side * scale for side in picture.colour.shape[:2])
-    layers = [picture.colour, *([] if picture.alpha is None else [picture.alpha])]
-    needed, free = sum(layer.nbytes for layer in layers) * scale**2, free_memory(torch.device('cpu'))
-    if needed > free:
-        raise PictureFileError(
-            f'its result of {width}x{height} pixels needs {memory_in_words(needed)} of memory, and '
-            f'{memory_in_words(free)} are free; cut it into parts'
-        )
 
 
 def _size(network: torch.nn.Module) -> str:
