@@ -13,6 +13,7 @@
     python scripts/benchmark.py loader --cold 10 --workers 0 4
                                                   from a store of 10 GB that is not in memory, against the bare disk
     python scripts/benchmark.py synthesis         a blurred pair from its sub-frames, against plain numpy
+    python scripts/benchmark.py overlap           restoring files, against the slowest of its stages alone
     python scripts/benchmark.py infer             the full PDAN in bfloat16, against the toolbox's RCAN of its size
     python scripts/benchmark.py start             help, mistakes and a first picture, against `import torch`
 
@@ -42,6 +43,7 @@ from benchmarks import (
     loader_endurance,
     loss,
     loss_curves,
+    overlap,
     start,
     step_profile,
     synthesis,
@@ -95,6 +97,11 @@ def run_loader(arguments: argparse.Namespace, described: dict[str, Any]) -> Answ
 
 def run_synthesis(arguments: argparse.Namespace, described: dict[str, Any]) -> Answer:
     return synthesis.benchmark_synthesis(arguments.rounds), synthesis.table, 'loader'
+
+
+def run_overlap(arguments: argparse.Namespace, described: dict[str, Any]) -> Answer:
+    seconds = [each / 1000 for each in arguments.sleep]
+    return overlap.benchmark_overlap(arguments.pictures, arguments.frames, seconds), overlap.table, 'infer'
 
 
 def run_infer(arguments: argparse.Namespace, described: dict[str, Any]) -> Answer:
@@ -173,7 +180,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     of_start.add_argument('--rounds', type=_positive, default=3, metavar='N', help='starts of each (default: 3)')
     of_start.set_defaults(run=run_start, device='cpu')
-    for each in (train, of_validation, of_loss, of_loader, of_synthesis, of_infer, of_start):
+    of_overlap = names.add_parser('overlap', help='restoring files, against the slowest of its stages alone')
+    of_overlap.add_argument('--pictures', type=_positive, default=48, metavar='N', help='PNG pictures (default: 48)')
+    of_overlap.add_argument('--frames', type=_positive, default=100, metavar='N', help='of the video (default: 100)')
+    of_overlap.add_argument(
+        '--sleep', type=_positive, nargs='+', default=[25, 80], metavar='MS', help="the network's time (default: 25 80)"
+    )
+    of_overlap.set_defaults(run=run_overlap, device='cpu')
+    for each in (train, of_validation, of_loss, of_loader, of_synthesis, of_infer, of_start, of_overlap):
         each.add_argument('--json', action='store_true', help='print one JSON object')
     given = parser.parse_args(arguments)
     if given.name == 'train':

@@ -44,14 +44,13 @@ PICTURE = [
     ('restoration/jobs:_job_in_folder', 'restoration/jobs:_header'),
     ('restoration/jobs:_header', 'media/picture_files:read_picture_header'),
     ('restoration/file_restoration:restore_path', 'restoration/file_restoration:_work'),
-    ('restoration/file_restoration:_work', 'restoration/file_restoration:_restore_picture'),
-    ('restoration/file_restoration:_restore_picture', 'media/picture_files:read_picture'),
-    ('restoration/file_restoration:_restore_picture', 'media/transparency:restore_layers'),
-    ('media/transparency:restore_layers', 'restoration/restorer:Restorer.restore_picture'),
-    ('restoration/restorer:Restorer.restore_picture', 'restoration/restorer:Restorer._pieces'),
+    ('restoration/file_restoration:_work', 'restoration/picture_jobs:PictureJobs'),
+    ('restoration/picture_jobs:PictureJobs', 'media/picture_files:read_picture'),
+    ('restoration/picture_jobs:PictureJobs', 'restoration/restorer:Restorer.begin_picture'),
+    ('restoration/restorer:Restorer.begin_picture', 'restoration/restorer:Restorer._pieces'),
     ('restoration/restorer:Restorer._pieces', 'restoration/restorer:Restorer._attempt'),
     ('restoration/restorer:Restorer._attempt', 'restoration/tile_runs:TileRuns.pieces'),
-    ('restoration/file_restoration:_restore_picture', 'media/picture_writing:write_picture'),
+    ('restoration/picture_jobs:PictureJobs', 'media/picture_writing:write_picture'),
 ]
 # Calls by another name than the callee's: what stands in the caller, and why that is the callee.
 BY_ANOTHER_NAME = {

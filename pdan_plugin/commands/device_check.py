@@ -12,24 +12,35 @@ from basicsr.utils.registry import MODEL_REGISTRY
 from pdan_plugin.commands.trial import as_request
 from pdan_plugin.errors import RequestError
 from pdan_plugin.machine.compiler_check import require_compiler
+from pdan_plugin.machine.devices import training_device
+from pdan_plugin.machine.precision import require_precision
 from pdan_plugin.option_schema.constructors import find_registered
 
 
-def check_engine(opt: Mapping[str, Any], path: str, *, devices: int, distributed: bool) -> None:
+def check_engine(opt: Mapping[str, Any], path: str, *, is_train: bool, devices: int, distributed: bool) -> None:
     """Checks RestorationModel's options against this machine. Other models are skipped: they do not read these options,
     or give them another meaning.
 
     Args:
-        opt: The options of a training.
+        opt: The options.
         path: Their file, for messages.
+        is_train: Whether they are of a training; a test has the options of ``val`` alone.
         devices: GPUs that the process uses; 0 is the CPU.
         distributed: Whether the processes form a group.
 
     Raises:
-        RequestError: The precision or compiling needs one process per GPU, or the compiler is missing.
+        RequestError: The device does not compute in a precision, a precision or compiling needs one process per GPU, or
+            the compiler is missing.
     """
     model, restoration = (find_registered(MODEL_REGISTRY, name) for name in (opt['model_type'], 'RestorationModel'))
     if model is None or restoration is None or not issubclass(model, restoration):
+        return
+    device = training_device(devices)
+    sections = {key: opt.get(key) or {} for key in (('train', 'val') if is_train else ('val',))}
+    for key, section in sections.items():
+        with as_request(f'{path}: {key}'):
+            require_precision(device, section.get('precision', 'fp32'))
+    if not is_train:
         return
     precision = opt['train'].get('precision', 'fp32')
     alone = [f'precision: {precision}'] * (precision != 'fp32') + ['compile: true'] * bool(opt['train'].get('compile'))
@@ -40,7 +51,7 @@ def check_engine(opt: Mapping[str, Any], path: str, *, devices: int, distributed
         )
     if opt['train'].get('compile'):
         with as_request(f'{path}: train.compile: true'):
-            require_compiler(on_gpu=devices > 0)
+            require_compiler(on_gpu=device.type in ('cuda', 'xpu'))
 
 
 def check_loggers(logger: Mapping[str, Any], path: str) -> None:

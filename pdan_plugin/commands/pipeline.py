@@ -19,7 +19,7 @@ from pdan_plugin.errors import RequestError
 from pdan_plugin.option_schema.run_request import RunRequest
 from pdan_plugin.processes.launch import check_worker_count, run_workers
 from pdan_plugin.processes.launchers import Group, find_group, speaks_for_its_machine
-from pdan_plugin.processes.process_group import leave_process_group, restarts
+from pdan_plugin.processes.process_group import leave_process_group, restarts, use_own_gpu
 from pdan_plugin.toolbox_fixes.options import handed_over
 from pdan_plugin.training.interruption import RunStopped
 
@@ -33,6 +33,8 @@ def run_pipeline(arguments: argparse.Namespace, *, is_train: bool) -> int:
     try:
         request = checked_request(arguments, is_train=is_train)
         group = _group(arguments, request)
+        if group.launcher != 'none':
+            use_own_gpu()
         check_run(
             request.options,
             request.path,

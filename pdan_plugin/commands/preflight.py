@@ -74,13 +74,14 @@ def check_run(
     opt['manual_seed'] = opt.get('manual_seed') or 0
     devices = device_count(opt['num_gpu'], distributed, path)
     complete_datasets(opt)
+    check_engine(opt, path, is_train=is_train, devices=devices, distributed=distributed)
     if is_train:
-        check_engine(opt, path, devices=devices, distributed=distributed)
         check_loggers(opt['logger'], path)
     check_weights(opt, path, is_train=is_train, auto_resume=auto_resume, name=run_name(opt, debug=debug))
     is_submission = not is_train and bool((opt.get('val') or {}).get('submission'))
     with as_request(path):
-        prepare_metrics((opt.get('val') or {}).get('metrics') or {})
+        # the run loads them where they compute; here a GPU would hold what each process of the run tries
+        prepare_metrics((opt.get('val') or {}).get('metrics') or {}, device='cpu')
         if not is_train:
             require_distinct_tables(opt['datasets'])
     with toolbox_silent():

@@ -98,6 +98,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='auto, cpu, cuda, cuda:1, mps, xpu ... (default: auto, the first of cuda, mps, xpu that this machine has, '
         'and else cpu)',
     )
+    parser.add_argument(
+        '--devices',
+        metavar='LIST',
+        help='several GPUs that share the pictures or frames: 0,1,... or auto for all (default: one device)',
+    )
     parser.add_argument('--overwrite', action='store_true', help='replace existing results')
     parser.add_argument(
         '--dry-run', action='store_true', help='list the results with their sizes, restore and write nothing'
@@ -208,6 +213,7 @@ def run(arguments: argparse.Namespace) -> int:
         self_ensemble=arguments.self_ensemble,
         local_pooling=arguments.local_pooling,
         device=arguments.device,
+        devices=arguments.devices,
         overwrite=arguments.overwrite,
         results=results,
         dry_run=arguments.dry_run,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.machine.working_memory import is_surely_out_of_memory
 
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
 _WINDOW_NAMES = ('window', 'win_size', 'split_size')  # parts of the names under which layers keep the side of a window
@@ -47,7 +48,7 @@ def accepted_sizes(
 
     Raises:
         RequestError: no input worked; the message includes the network's last error.
-        MemoryError: as raised by the network.
+        MemoryError, RuntimeError: out of memory, as raised by the network.
     """
     complaint: Exception | None = None
     for multiple in candidate_multiples(network):
@@ -59,9 +60,9 @@ def accepted_sizes(
                 scale = output.shape[-2] // height
                 if output.dim() == 4 and scale and output.shape[-2:] == (scale * height, scale * width):
                     return AcceptedSizes(tried, scale, multiple)
-            except MemoryError:
-                raise
             except Exception as error:  # a network of another project may raise any
+                if is_surely_out_of_memory(error):
+                    raise
                 complaint = error
     reason = f' Its last error was: {complaint}' if complaint is not None else ''
     raise RequestError(

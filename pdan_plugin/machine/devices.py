@@ -35,6 +35,30 @@ def choose_device(name: str | None = 'auto') -> torch.device:
     return device
 
 
+def choose_devices(names: str) -> list[torch.device]:
+    """The devices of a list such as '0,1' (numbers of GPUs) or 'cuda:0,cuda:2'; 'auto' for all GPUs of the first kind.
+
+    'cpu' may be named several times: each is a worker.
+
+    Raises:
+        RequestError: A device is unknown, cannot be used here, or is named twice.
+    """
+    first = choose_device('auto')
+    if names.strip() == 'auto':
+        if first.type == 'cpu':
+            return [first]
+        count = getattr(torch, first.type).device_count()
+        return [torch.device(first.type, number) for number in range(count)]
+    kind = first.type if first.type != 'cpu' else 'cuda'
+    chosen: list[torch.device] = []
+    for name in (part.strip() for part in names.split(',')):
+        device = choose_device(f'{kind}:{name}' if name.isdecimal() else name)
+        if device in chosen and device.type != 'cpu':
+            raise RequestError(f'devices {names}: {name} is named twice')
+        chosen.append(device)
+    return chosen
+
+
 def usable_devices() -> list[str]:
     """The kinds of device that this machine has: 'cpu', and before it those that are faster."""
     return [*(kind for kind in _ACCELERATORS if _is_usable(kind)), 'cpu']
@@ -45,8 +69,21 @@ def _is_usable(kind: str) -> bool:
     return backend is not None and bool(backend.is_available())
 
 
+def training_device(num_gpu: int) -> torch.device:
+    """The device of a training or test with ``num_gpu`` GPUs: the CPU for 0, else the first usable kind of GPU.
+
+    Without any it is 'cuda', whose error names what is missing.
+    """
+    if num_gpu == 0:
+        return torch.device('cpu')
+    device = choose_device('auto')
+    return torch.device('cuda') if device.type == 'cpu' else device
+
+
 def device_count(num_gpu: Any, distributed: bool, path: str) -> int:
-    """The number of CUDA devices on this machine for an option file's ``num_gpu``; 0 is the CPU.
+    """The number of GPUs on this machine for an option file's ``num_gpu``; 0 is the CPU.
+
+    Apple's and Intel's GPUs count as one: a run uses one of them, in one process.
 
     Args:
         num_gpu: A number of devices, or 'auto' for all of this machine.
@@ -55,13 +92,20 @@ def device_count(num_gpu: Any, distributed: bool, path: str) -> int:
         path: The option file, for messages.
 
     Raises:
-        RequestError: Another value, or more devices than this machine has.
+        RequestError: Another value, more devices than this machine has, or several processes on another GPU than CUDA.
     """
-    present = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    kind = choose_device('auto').type
+    present = torch.cuda.device_count() if kind == 'cuda' else int(kind != 'cpu')
+    is_alone = kind not in ('cuda', 'cpu')
     if num_gpu == 'auto':
-        return present
+        num_gpu = present if not (is_alone and distributed) else 0  # processes of a group share no such GPU
     if not isinstance(num_gpu, int) or isinstance(num_gpu, bool) or num_gpu < 0:
         raise RequestError(f"{path}: num_gpu: {num_gpu!r}: expected a number of devices, or 'auto'")
+    if is_alone and num_gpu > 0 and (num_gpu > 1 or distributed):
+        raise RequestError(
+            f'{path}: num_gpu: {num_gpu}: this machine has a GPU of kind {kind}, which one process uses alone: write '
+            '`num_gpu: 1` and start without --nproc and launchers, or `num_gpu: 0` for the CPU'
+        )
     if num_gpu > 0 and (present == 0 or (num_gpu > present and not distributed)):
         raise RequestError(
             f'{path}: num_gpu: {num_gpu}: this machine has {present} CUDA devices; write `num_gpu: auto` '

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from pdan_plugin.machine.accelerators import device_module
 from pdan_plugin.machine.control_groups import control_groups
 from pdan_plugin.machine.sizes import memory_in_words
 
@@ -29,15 +30,16 @@ class PeakMemory:
 
 
 def peak_memory() -> PeakMemory | None:
-    """The peak of torch's allocations on this process's GPU, or of its resident memory without a GPU.
+    """The peak of torch's allocations on this process's GPU, or of its resident memory without a GPU that reports it.
 
     With several GPUs it is the highest peak. Data loader workers are separate processes and not included. None if the
-    system does not report it (Windows without CUDA).
+    system does not report it (Windows without a GPU).
     """
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        peaks = [torch.cuda.max_memory_allocated(device) for device in range(torch.cuda.device_count())]
-        if max(peaks) > 0:
-            return PeakMemory(max(peaks), f'GPU {peaks.index(max(peaks))}')
+    for module in (torch.cuda, torch.xpu):
+        if module.is_available() and module.is_initialized():
+            peaks = [module.max_memory_allocated(number) for number in range(module.device_count())]
+            if max(peaks) > 0:
+                return PeakMemory(max(peaks), f'GPU {peaks.index(max(peaks))}')
     size = _peak_resident()
     return None if size is None else PeakMemory(size, 'resident, without data loader workers')
 
@@ -49,22 +51,31 @@ def peak_memory_text() -> str:
 
 
 def free_memory(device: torch.device) -> int:
-    """Free bytes: on CUDA those of the device, elsewhere those of the machine or the container, whichever are fewer.
+    """Free bytes: on CUDA and xpu those of the device, elsewhere those of the machine or the container, whichever are
+    fewer. mps shares the machine's memory, and takes no more of it than the system recommends.
 
     2 GiB if the system does not report it.
     """
-    if device.type == 'cuda':
-        free, _ = torch.cuda.mem_get_info(device)
-        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    module = device_module(device)
+    if device.type in ('cuda', 'xpu'):
+        free, _ = module.mem_get_info(device)
+        return int(free + module.memory_reserved(device) - module.memory_allocated(device))
     free = [value for value in (_available(), *_container_shares()) if value is not None]
+    if device.type == 'mps':
+        free.append(max(0, module.recommended_max_memory() - module.current_allocated_memory()))
     return min(free) if free else _UNKNOWN
 
 
 def held_memory(device: torch.device) -> int:
-    """Bytes this process uses: on CUDA torch's allocations, elsewhere its resident memory (0 if unknown)."""
-    if device.type == 'cuda':
-        return torch.cuda.memory_allocated(device)
-    return process_memory('VmRSS') or 0
+    """Bytes this process uses: on CUDA and xpu torch's allocations, elsewhere its resident memory (0 if unknown).
+
+    On mps torch's allocations are added, which are no part of the resident memory.
+    """
+    module = device_module(device)
+    if device.type in ('cuda', 'xpu'):
+        return int(module.memory_allocated(device))
+    shared = int(module.current_allocated_memory()) if device.type == 'mps' else 0
+    return shared + (process_memory('VmRSS') or 0)
 
 
 def process_memory(field: str, process: int | str = 'self') -> int | None:

@@ -1,11 +1,11 @@
-"""Number formats of the forward pass: automatic mixed precision, its loss scale, its speed, and TF32."""
+"""Number formats of the forward pass: automatic mixed precision, its loss scale, its speed, which devices have them."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
+from typing import Any
 
 import torch
 from torch.nn.functional import conv2d
@@ -56,10 +56,8 @@ def why_precision(device: torch.device) -> str:
 def _automatic(device: torch.device) -> tuple[str, str]:
     if device.type == 'cpu':
         return _choose_on_cpu()
-    if device.type == 'cuda':
-        return _choose_on_cuda(device)
-    if device.type == 'xpu' and getattr(torch.xpu, 'is_bf16_supported', lambda: False)():
-        return 'bf16', 'this GPU computes in it'
+    if device.type in ('cuda', 'xpu'):
+        return _choose_on_gpu(device)
     return 'fp32', f'bf16 has not been tried on {device.type}'
 
 
@@ -73,14 +71,46 @@ def _choose_on_cpu() -> tuple[str, str]:
     return 'bf16', f'this processor has instructions for it, {found}'
 
 
-def _choose_on_cuda(device: torch.device) -> tuple[str, str]:
-    if torch.version.hip is not None:
-        is_native = torch.cuda.is_bf16_supported()
-    else:
-        is_native = torch.cuda.get_device_capability(device) >= _FIRST_CUDA_WITH_BF16
-    if is_native:
+def _choose_on_gpu(device: torch.device) -> tuple[str, str]:
+    if _why_without(device, 'bf16') is None:
         return 'bf16', 'this GPU computes in it'
     return 'fp32', 'this GPU does not compute in bf16'
+
+
+def require_precision(device: torch.device, precision: str) -> None:
+    """Checks before a run that a device computes in a precision.
+
+    A GPU that emulates bf16 holds tensors of it, but its libraries have no such convolutions.
+
+    Raises:
+        RequestError: It does not; the message names a precision that it has.
+    """
+    if device.type == 'cuda' and not torch.cuda.is_available():
+        return  # whoever uses the device reports that
+    why = _why_without(device, precision)
+    if why is not None:
+        raise RequestError(f'precision {precision}: {why}; use fp16 or fp32')
+
+
+def _why_without(device: torch.device, precision: str) -> str | None:
+    """Why a GPU does not compute in a precision; None if it does."""
+    if precision != 'bf16':
+        return None
+    if device.type == 'cuda' and torch.version.hip is not None:
+        return None if torch.cuda.is_bf16_supported() else 'this GPU has no instructions for it'
+    if device.type == 'cuda':
+        capability = torch.cuda.get_device_capability(device)
+        if capability < _FIRST_CUDA_WITH_BF16:
+            found, first = ('.'.join(map(str, each)) for each in (capability, _FIRST_CUDA_WITH_BF16))
+            return f'this GPU has compute capability {found}, and bf16 needs {first} (Ampere) or higher'
+    if device.type == 'xpu':
+        xpu: Any = torch.xpu
+        # torch before 2.7 does not know it
+        if not hasattr(xpu, 'is_bf16_supported') or not xpu.is_bf16_supported(including_emulation=False):
+            return 'this GPU has no instructions for it'
+    if device.type == 'mps' and not torch.backends.mps.is_macos_or_newer(14, 0):
+        return 'this GPU needs macOS 14 or newer for it'
+    return None
 
 
 def slowness(device: torch.device, precision: str) -> str | None:
@@ -127,20 +157,3 @@ def _convolution_seconds(dtype: torch.dtype | None) -> float:
 def loss_scaler(device: torch.device, precision: str) -> torch.amp.GradScaler:
     """The loss scaler for fp16. For other precisions it does nothing and has an empty state."""
     return torch.amp.GradScaler(device.type, enabled=precision == 'fp16')
-
-
-def allow_tf32(allowed: bool) -> None:
-    """Lets CUDA convolutions and matrix products of float32 tensors round their inputs to TF32 (10 bits), or not."""
-    torch.backends.cudnn.allow_tf32 = allowed
-    torch.backends.cuda.matmul.allow_tf32 = allowed
-
-
-@contextmanager
-def full_float32() -> Generator[None]:
-    """Inside the block TF32 is off."""
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    allow_tf32(False)
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before

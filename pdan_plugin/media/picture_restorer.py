@@ -20,3 +20,12 @@ class PictureRestorer(Protocol):
     def restore_picture(self, picture: NDArray[Any], on_tile: Callable[[int, int], None] | None = None) -> NDArray[Any]:
         """(h, w, 3) uint8 or uint16 -> (scale * h, scale * w, 3) of the same type."""
         ...
+
+    def begin_picture(
+        self, picture: NDArray[Any], on_tile: Callable[[int, int], None] | None = None
+    ) -> Callable[[], NDArray[Any]]:
+        """Like `restore_picture`, but returns a function that waits for the result and returns it.
+
+        The function is called once, in any thread. Its caller may begin the next picture before.
+        """
+        ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -92,14 +92,19 @@ def what_ending_leaves_out(picture: Picture, suffix: str) -> str | None:
     return f'{suffix} is written without {" and ".join(lost)}; use .png to keep it' if lost else None
 
 
-def write_picture(path: Path, picture: Picture, form: PictureFormat | None = None) -> None:
+def write_picture(
+    path: Path, picture: Picture, form: PictureFormat | None = None, check: Callable[[], None] | None = None
+) -> None:
     """Writes a picture in the format of the path's ending (one of ``WRITTEN_SUFFIXES``), as a whole or not at all.
 
     JPEG and AVIF have no subsampling. A grey picture whose profile is for RGB is written as RGB with three equal
     channels. A PNG of any size takes little memory beside the picture.
 
     Args:
+        path: The file; nothing of it appears before it is complete.
+        picture: What it holds.
         form: The quality; None for the default of each format.
+        check: Called between the bands of a PNG, whose writing may take long; an exception that it raises ends it.
 
     Raises:
         OSError: The file cannot be written; nothing is left behind.
@@ -112,7 +117,7 @@ def write_picture(path: Path, picture: Picture, form: PictureFormat | None = Non
     with written_whole(path) as unfinished:
         if suffix == '.png':
             with unfinished.open('wb') as file:
-                write_png(file, _parts(picture, suffix), _chunks(picture))
+                write_png(file, _parts(picture, suffix), _chunks(picture), check)
         elif picture.bits == 16:
             _save_deep_tiff(unfinished, picture)
         else:

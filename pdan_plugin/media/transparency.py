@@ -27,11 +27,19 @@ def restore_layers(
     Fully transparent pixels have hidden colours, often black. These are replaced by the colour of the nearest visible
     pixel first, because the network would otherwise produce an edge that spreads into visible pixels.
     """
-    colour = picture.colour if picture.alpha is None else with_hidden_colours_filled(picture.colour, picture.alpha)
-    restored = restorer.restore_picture(colour, on_tile)
+    return with_layers(picture, restorer.restore_picture(colour_to_restore(picture), on_tile), restorer.scale)
+
+
+def colour_to_restore(picture: Picture) -> NDArray[Any]:
+    """What the network gets of a picture, (h, w, 3): its colour, where hidden filled from its surroundings."""
+    return picture.colour if picture.alpha is None else with_hidden_colours_filled(picture.colour, picture.alpha)
+
+
+def with_layers(picture: Picture, restored: NDArray[Any], scale: int) -> Picture:
+    """The result of a picture, from its restored colour (scale * h, scale * w, 3)."""
     if picture.is_grey:
         restored = _grey(restored)
-    alpha = None if picture.alpha is None else enlarged(picture.alpha, restorer.scale)
+    alpha = None if picture.alpha is None else enlarged(picture.alpha, scale)
     return replace(picture, colour=restored, alpha=alpha)
 
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pdan_plugin.files.whole_files import written_whole
+from pdan_plugin.machine.memory import free_memory
+from pdan_plugin.machine.overlap import ReadAhead, WriteBehind
 from pdan_plugin.media.deinterlacing import TimedFrame
 from pdan_plugin.media.frame_range import FrameRange
 from pdan_plugin.media.hdr_metadata import what_frame_loses
@@ -59,6 +63,8 @@ if TYPE_CHECKING:
 
 _LARGEST = 139264  # blocks of 16x16 in a frame: the limit of level 6.2 of H.264 and H.265
 _BT709, _FULL_RANGE = 1, 2
+_AHEAD, _BEHIND = 3, 3  # frames read before, and waiting behind, the network
+_SHARE, _MOST_BYTES = 8, 2**31  # frames behind the network take at most this part of the free memory
 
 
 @dataclass
@@ -87,6 +93,7 @@ def restore_video(
     size: ResultSize | None = None,
     coding: VideoCoding | None = None,
     frames: FrameRange | None = None,
+    most_bytes: int | None = None,
 ) -> VideoOutcome:
     """Restores a video into ``target``, .mp4 or .mkv, which appears when it is complete.
 
@@ -97,12 +104,13 @@ def restore_video(
     stay in sync. If the size of the pictures changes, the result ends there.
 
     Args:
-        on_frame: Called with (frames written, frames in total or 0 if unknown).
+        on_frame: Called with (frames written, frames in total or 0 if unknown), in the thread that writes.
         on_tile: As in :meth:`PictureRestorer.restore_picture`.
         header: The source's header, if it was read already; it is read again if the file has changed since.
         size: The size of the result; None for the network's.
         coding: The encoder and its quality; None for the defaults.
         frames: The part of the video, with its sound; None for all of it.
+        most_bytes: What results that wait to be written may take; None for a part of the free memory.
 
     Raises:
         VideoFileError: The video cannot be restored.
@@ -123,7 +131,7 @@ def restore_video(
             ):
                 wanted = _Wanted(size, coding or VideoCoding(), part)
                 writer = _Writer(av, video, restorer, container, output, header.refused, suffix, on_tile, wanted)
-                _restore_frames(writer, video.frames if part is None else part.frames, on_frame)
+                _restore_frames(writer, video.frames if part is None else part.frames, on_frame, most_bytes)
                 outcome = writer.finish()
             outcome.notes += writer.carried.lost_in(unfinished)
     except av.FFmpegError as error:
@@ -133,21 +141,44 @@ def restore_video(
     return outcome
 
 
-def _restore_frames(writer: _Writer, total: int, on_frame: Callable[[int, int], None] | None) -> None:
-    """Restores and copies up to the end, or up to a frame that cannot be part of the result."""
-    for item in writer.items():
-        if not isinstance(item, TimedFrame):
-            writer.copy(item)
-            continue
-        try:
-            writer.add(item)
-        except VideoFileError as error:
-            if writer.outcome.frames == 0:
-                raise
-            writer.end_early(item, str(error))
-            return
-        if on_frame is not None:
+@dataclass
+class _Decoded:
+    """A frame of the source, ready for the network.
+
+    Attributes:
+        item: Its time, and the frame; without one if it is missing.
+        pixels: (h, w, 3), upright; None for a missing frame.
+        lost: What the result cannot hold of it.
+        is_transparent: Whether it is not opaque.
+        error: Why it cannot be part of the result; nothing follows.
+    """
+
+    item: TimedFrame
+    pixels: NDArray[Any] | None = None
+    lost: set[str] = field(default_factory=set)
+    is_transparent: bool = False
+    error: VideoFileError | None = None
+
+
+def _restore_frames(
+    writer: _Writer, total: int, on_frame: Callable[[int, int], None] | None, most_bytes: int | None
+) -> None:
+    """Restores and copies up to the end, or up to a frame that cannot be part of the result.
+
+    Three threads: one reads ahead, this one begins frames on the network, and one waits for them and writes them.
+    """
+
+    def add(decoded: _Decoded, restored: Callable[[], NDArray[Any]] | None) -> None:
+        is_restored = writer.add(decoded, restored)
+        if is_restored and on_frame is not None:
             on_frame(writer.outcome.frames, total)
+
+    with ReadAhead(writer.decoded(), _AHEAD) as items, WriteBehind(writer.frames_behind(most_bytes)) as behind:
+        for item in items:
+            if isinstance(item, _Decoded):
+                behind.add(partial(add, item, None if item.pixels is None else writer.begin(item.pixels)))
+            else:
+                behind.add(partial(writer.copy, item))
 
 
 @dataclass(frozen=True)
@@ -182,6 +213,7 @@ class _Writer:
         self._start = self._file_start if wanted.part is None else wanted.part.start  # every result starts at 0
         self._is_deep = video.bits > 8
         self._pixel_format = 'yuv420p10le' if self._is_deep else 'yuv420p'
+        self._packed = 'rgb48le' if self._is_deep else 'rgb24'
         self._matrix = video.matrix if video.matrix in MATRICES else _BT709
         source = picture_stream(container)
         left_out = {stream.index for stream in refused[suffix]}
@@ -207,24 +239,61 @@ class _Writer:
         self._transparent: list[int] = []  # times of frames that are not opaque
         self._note_left_out(source, container, refused, suffix)
 
-    def items(self) -> Iterator[Packet | TimedFrame]:
-        """The frames of the wanted part, and the packets of the copied streams in that time."""
-        return iter(self.reader) if self._wanted.part is None else self._wanted.part.items(self.reader)
+    def decoded(self) -> Iterator[Packet | _Decoded]:
+        """Yields the packets to copy and the frames of the wanted part, in the order of the file.
 
-    def add(self, item: TimedFrame) -> None:
+        The last frame may be one with an error.
+        """
+        for item in self.reader if self._wanted.part is None else self._wanted.part.items(self.reader):
+            if not isinstance(item, TimedFrame):
+                yield item
+                continue
+            try:
+                yield self._decoded(item)
+            except VideoFileError as error:
+                yield _Decoded(item, error=error)
+                return
+
+    def _decoded(self, item: TimedFrame) -> _Decoded:
         if item.frame is None:
+            return _Decoded(item)
+        pixels = upright_rgb(item.frame, self._video, self._packed)
+        is_transparent = self._video.may_be_transparent and not _is_opaque(item.frame)
+        return _Decoded(item, pixels, what_frame_loses(item.frame), is_transparent)
+
+    def begin(self, pixels: NDArray[Any]) -> Callable[[], NDArray[Any]]:
+        """Begins a frame on the network; the returned function waits for its result."""
+        return self._restorer.begin_picture(pixels, self._on_tile)
+
+    def frames_behind(self, most_bytes: int | None) -> int:
+        """The number of results that may wait to be written, by the memory that they take in float32 and rounded."""
+        if most_bytes is None:
+            most_bytes = min(_MOST_BYTES, free_memory(torch.device('cpu')) // _SHARE)
+        height, width = (side * self._restorer.scale for side in self._video.upright_size)
+        return max(0, min(_BEHIND, most_bytes // (height * width * 3 * 6) - 1))
+
+    def add(self, decoded: _Decoded, restored: Callable[[], NDArray[Any]] | None) -> bool:
+        """Writes a frame, or ends the result before one that cannot be part of it; returns whether it was written."""
+        item = decoded.item
+        if decoded.error is not None:
+            if self.outcome.frames == 0:
+                raise decoded.error
+            self.end_early(item, str(decoded.error))
+            return False
+        if restored is None:
             self._holes.append(item.time)
             if self._good is None:
                 self._waiting.append(item)
-                return
+                return True
         else:
-            if self._video.may_be_transparent and not _is_opaque(item.frame):
-                self._transparent.append(item.time)
-            self._good = self._restored(item.frame)
+            self._lost |= decoded.lost
+            self._transparent += [item.time] if decoded.is_transparent else []
+            self._good = self._encodable(restored())
             for hole in self._waiting:
                 self._encode(hole)
             self._waiting.clear()
         self._encode(item)
+        return True
 
     def copy(self, packet: Any) -> None:
         """Writes a packet of sound or subtitles, or leaves it out if the result cannot hold it."""
@@ -342,6 +411,7 @@ class _Writer:
         stream: VideoStream = added
         coding = stream.codec_context
         coding.width, coding.height = width, height
+        coding.thread_type = 'FRAME'  # PyAV's own is slices of a frame: worse pictures of the same size, and slower
         coding.pix_fmt = self._pixel_format
         coding.time_base = stream.time_base = self._video.time_base
         aspect = self._video.pixel_aspect
@@ -353,14 +423,11 @@ class _Writer:
         self.outcome.notes += encoder.notes
         return stream
 
-    def _restored(self, frame: VideoFrame) -> VideoFrame:
+    def _encodable(self, restored: NDArray[Any]) -> VideoFrame:
         video = self._video
-        self._lost |= what_frame_loses(frame)
-        packed = 'rgb48le' if self._is_deep else 'rgb24'
         matrix = MATRICES[self._matrix]
-        pixels = upright_rgb(frame, video, packed)
-        restored = _even(resampled(self._restorer.restore_picture(pixels, self._on_tile), self._size))
-        result = self._av.VideoFrame.from_ndarray(restored, format=packed)
+        restored = _even(resampled(restored, self._size))
+        result = self._av.VideoFrame.from_ndarray(restored, format=self._packed)
         result = from_rgb(result, self._pixel_format, matrix, video.color_range)
         result.colorspace, result.color_range = self._matrix, video.color_range
         set_primaries_and_transfer(result, video.primaries, video.transfer)

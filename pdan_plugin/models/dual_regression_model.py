@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from pdan_plugin.archs.drn_arch import DownBlock
 from pdan_plugin.errors import RequestError
-from pdan_plugin.machine.precision import autocast, full_float32
+from pdan_plugin.machine.precision import autocast
+from pdan_plugin.machine.tf32 import full_float32
 from pdan_plugin.models.restoration_model import RestorationModel
 from pdan_plugin.synthesis.bicubic import imresize
 

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.machine.compiled_regions import compile_in_place
-from pdan_plugin.machine.precision import allow_tf32, autocast, loss_scaler, slowness
+from pdan_plugin.machine.devices import training_device
+from pdan_plugin.machine.precision import autocast, loss_scaler, require_precision, slowness
+from pdan_plugin.machine.tf32 import allow_tf32, is_tf32_allowed
 from pdan_plugin.models.resumable import IMPLEMENTATIONS, ResumableModel
 from pdan_plugin.processes.process_group import any_rank
 from pdan_plugin.training.gradient_guard import GradientGuard, Part, describe, report_of_all_ranks
@@ -23,6 +25,7 @@ from pdan_plugin.weights.weights_file import read_weights
 
 # torch computes these in one kernel for all parameters, on a CPU too
 FUSED_OPTIMIZERS = {'Adam': torch.optim.Adam, 'AdamW': torch.optim.AdamW}
+FUSED_DEVICES = ('cpu', 'cuda', 'xpu', 'mps')
 
 
 @MODEL_REGISTRY.register()
@@ -64,6 +67,8 @@ class RestorationModel(ResumableModel):
                 f'train.{alone[0]} on {opt["num_gpu"]} GPUs needs one process per GPU: '
                 f'start the run with --nproc {opt["num_gpu"]}, or set num_gpu: 1.'
             )
+        if opt['is_train']:
+            require_precision(training_device(opt['num_gpu']), self.precision)
         super().__init__(opt)
 
     # ---- set-up ----
@@ -89,7 +94,7 @@ class RestorationModel(ResumableModel):
             get_root_logger().warning(f'train: {slow}.')
 
     def _describe_settings(self) -> str:
-        tf32 = 'on' if torch.backends.cudnn.allow_tf32 else 'off'
+        tf32 = 'on' if is_tf32_allowed() else 'off'
         layout = 'channels-last' if self.memory_format is torch.channels_last else 'contiguous'
         return (
             f'Training in {self.precision} ({layout}{", compiled" if self.compiles else ""}; TF32 on CUDA {tf32}), '
@@ -114,7 +119,7 @@ class RestorationModel(ResumableModel):
             return super().get_optimizer(optim_type, params, lr, **kwargs)
         params = list(params)
         if not any(name in kwargs for name in IMPLEMENTATIONS):
-            kwargs['fused'] = all(parameter.device.type in ('cpu', 'cuda') for parameter in params)
+            kwargs['fused'] = all(parameter.device.type in FUSED_DEVICES for parameter in params)
         return FUSED_OPTIMIZERS[optim_type](params, lr, **kwargs)
 
     def setup_schedulers(self) -> None:

@@ -28,6 +28,7 @@ from pdan_plugin import __version__
 from pdan_plugin.errors import failing_unwritable
 from pdan_plugin.files.json_files import json_text
 from pdan_plugin.files.whole_files import write_whole
+from pdan_plugin.machine.accelerators import name_of
 from pdan_plugin.machine.cores import processor_name
 
 _FIRST_COLUMNS = ('image', 'clip', 'frame')
@@ -151,9 +152,7 @@ def with_absolute_paths(dataset_opt: Mapping[str, Any]) -> dict[str, Any]:
 
 def machine_in_words(device: torch.device) -> str:
     """The GPU, or the CPU and its number of threads, for readers who compare seconds."""
-    if device.type == 'cuda':
-        return torch.cuda.get_device_name(device)
-    return f'{processor_name()}, {torch.get_num_threads()} threads'
+    return name_of(device) or f'{processor_name()}, {torch.get_num_threads()} threads'
 
 
 def versions() -> dict[str, str]:

@@ -19,8 +19,10 @@ from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.machine.accelerators import synchronize
 from pdan_plugin.machine.cores import cores_of_this_rank
-from pdan_plugin.machine.precision import autocast, full_float32, slowness
+from pdan_plugin.machine.precision import autocast, require_precision, slowness
+from pdan_plugin.machine.tf32 import full_float32
 from pdan_plugin.metrics.preparation import prepare_metrics
 from pdan_plugin.models.background_scoring import BackgroundScoring
 from pdan_plugin.models.distinct_results import require_distinct_results, require_distinct_tables
@@ -83,6 +85,7 @@ class ShardedValidationModel(SRModel):
         self._warm_for: set[tuple[int, ...]] = set()
         self.is_validating = False
         super().__init__(opt)
+        require_precision(self.device, self.validation_precision)
         slow = slowness(self.device, self.validation_precision)
         if slow is not None:
             get_root_logger().warning(f'val: {slow}.')
@@ -237,7 +240,7 @@ class ShardedValidationModel(SRModel):
         if submission:
             paths = [Path(self._picture_path(dataset_opt['name'], image.name, self.opt['name'])) for image in images]
             path = folder / f'{dataset_opt["name"]}_submission.zip'
-            write_submission(path, images, paths, on_gpu=self.device.type == 'cuda', description=self.opt['name'])
+            write_submission(path, images, paths, on_gpu=self.device.type != 'cpu', description=self.opt['name'])
             get_root_logger().info(
                 f'Submission: {path}. Its readme.txt states that the network was trained on the data of the challenge '
                 'alone; correct it if you used other data.'
@@ -269,7 +272,7 @@ class ShardedValidationModel(SRModel):
             self.test()
             seconds = None
         else:
-            kind = tuple(data['lq'].shape) if self.device.type == 'cuda' else ()
+            kind = tuple(data['lq'].shape) if self.device.type != 'cpu' else ()
             if kind not in self._warm_for:
                 self._warm_for.add(kind)
                 with random_state_kept(self.device):
@@ -284,8 +287,7 @@ class ShardedValidationModel(SRModel):
         return output, seconds
 
     def _time_now(self) -> float:
-        if self.device.type == 'cuda':
-            torch.cuda.synchronize(self.device)
+        synchronize(self.device)
         return time.perf_counter()
 
     def _picture_path(self, dataset_name: str, name: str, current_iter: int | str) -> str:
@@ -318,7 +320,7 @@ class ShardedValidationModel(SRModel):
 def scoring_threads(device: torch.device) -> int:
     """Number of images scored while the next one is restored. 0 on a CPU: scoring would slow the network down and
     distort its measured time."""
-    if device.type != 'cuda':
+    if device.type == 'cpu':
         return 0
     return max(1, min(8, cores_of_this_rank() - 1))
 

@@ -44,8 +44,9 @@ def init_dist(launcher: str, backend: str | None = None, **dist_params: Any) -> 
     imports torch and the toolbox again (seconds per worker and epoch). You can still set 'spawn'; `spawned_workers`
     supports it.
 
-    At exit, a process leaves a gloo group automatically. Otherwise it may die of SIGABRT after all its work is done
-    (pytorch #190489; on a busy machine 7 of 25 groups of two ranks did).
+    At exit, a process leaves its groups automatically. Otherwise it may die of SIGABRT after all its work is done
+    (pytorch #190489; on a busy machine 7 of 25 groups of two ranks did). With nccl too: `any_rank` has a gloo group
+    beside it, and torch warns of an nccl group that was never destroyed.
 
     Args:
         launcher: 'pytorch' (torchrun's environment variables) or 'slurm' (srun's).
@@ -65,9 +66,7 @@ def init_dist(launcher: str, backend: str | None = None, **dist_params: Any) -> 
         _read_slurm_environment(dist_params.pop('port', None))
     else:
         raise RequestError(f"launcher {launcher!r}: expected 'pytorch' or 'slurm'")
-    if torch.cuda.is_available():
-        # a slurm task may see only its own device, as number 0, with any local rank
-        torch.cuda.set_device(int(os.environ['LOCAL_RANK']) % torch.cuda.device_count())
+    if use_own_gpu():
         backend = backend or 'nccl'
     else:
         if backend == 'nccl':
@@ -82,8 +81,22 @@ def init_dist(launcher: str, backend: str | None = None, **dist_params: Any) -> 
     elif launcher == 'pytorch' and restarts():
         dist_params |= _meeting_of_this_restart(_timeout)
     dist.init_process_group(backend=backend, **dist_params)
-    if backend == 'gloo':
-        _leave_at_exit()
+    _leave_at_exit()
+
+
+def use_own_gpu() -> bool:
+    """Makes the GPU of this rank the current one, if there is CUDA; returns whether there is.
+
+    A command calls it before anything uses CUDA: every rank would otherwise open a context on the first GPU, some
+    hundred MB each. Without a launcher's rank the first GPU stays the current one.
+    """
+    if not torch.cuda.is_available():
+        return False
+    rank = os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID'))
+    if rank is not None:
+        # a slurm task may see only its own device, as number 0, with any local rank
+        torch.cuda.set_device(int(rank) % torch.cuda.device_count())
+    return True
 
 
 def leave_process_group() -> None:

@@ -8,8 +8,10 @@ import math
 import shlex
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,33 +21,27 @@ from tqdm import tqdm
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.files.digests import file_digest
-from pdan_plugin.machine.devices import choose_device
-from pdan_plugin.machine.memory import free_memory
+from pdan_plugin.machine.compiler_check import require_compiler
+from pdan_plugin.machine.devices import choose_device, choose_devices
 from pdan_plugin.machine.precision import choose_precision, slowness, why_precision
-from pdan_plugin.machine.sizes import memory_in_words
-from pdan_plugin.media.picture_files import Picture, PictureFileError, read_picture
-from pdan_plugin.media.picture_writing import (
-    what_ending_cannot_hold,
-    what_ending_leaves_out,
-    write_picture,
-)
-from pdan_plugin.media.resampling import resampled_picture
+from pdan_plugin.media.picture_files import PictureFileError, read_picture
+from pdan_plugin.media.picture_restorer import PictureRestorer
+from pdan_plugin.media.picture_writing import what_ending_cannot_hold
 from pdan_plugin.media.result_settings import ResultSettings
-from pdan_plugin.media.transparency import restore_layers
 from pdan_plugin.media.video import restore_video
 from pdan_plugin.media.video_source import VideoHeader
 from pdan_plugin.restoration.claimed_results import RECORD, begin, left_to_do, precision_of_earlier
 from pdan_plugin.restoration.dry_run import list_results
 from pdan_plugin.restoration.jobs import Job, Plan, make_plan
+from pdan_plugin.restoration.picture_jobs import PictureJobs
 from pdan_plugin.restoration.restorer import Restorer
 from pdan_plugin.restoration.result_checks import check_results, size_of_result
+from pdan_plugin.restoration.several_devices import SeveralDevices
 from pdan_plugin.weights.packaged_weights import find_weights
 from pdan_plugin.weights.trained_network import load_recorded_network
 
 _DISK_IS_LOST = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # all later results would fail too
 _OF_WRITING = (*_DISK_IS_LOST, errno.EFBIG)  # the error may name no file: it is the target
-
-OnTile = Callable[[int, int], None]
 
 
 def restore_path(
@@ -63,6 +59,7 @@ def restore_path(
     self_ensemble: bool = False,
     local_pooling: int | None = None,
     device: str | None = None,
+    devices: str | None = None,
     overwrite: bool = False,
     results: ResultSettings | None = None,
     dry_run: bool = False,
@@ -79,6 +76,8 @@ def restore_path(
         precision: See :class:`~pdan_plugin.restoration.restorer.Restorer`, also for the arguments after it. 'auto': see
             :func:`~pdan_plugin.machine.precision.choose_precision`.
         device: Such as 'cuda:1'; None or 'auto': see :func:`~pdan_plugin.machine.devices.choose_device`.
+        devices: Several devices that share the work, such as '0,1'; 'auto' for all GPUs. See
+            :func:`~pdan_plugin.machine.devices.choose_devices`.
         overwrite: Whether to make existing results again.
         results: Size, format and names of the results; None for the defaults.
         dry_run: Whether the results are only listed. Nothing is written then.
@@ -99,7 +98,10 @@ def restore_path(
         )
     results = results or ResultSettings()
     results.check()
-    chosen = _device(device)
+    several = _devices(devices, device)
+    chosen = several[0]
+    if compiled:
+        _require_compiler(chosen)
     plan = make_plan(source, target, results.picture.ending, results.suffix)
     check_results(plan, results)
     network, record = load_recorded_network(weights, option_file, chosen, param_key=param_key)
@@ -117,17 +119,21 @@ def restore_path(
         why = why_precision(chosen) if earlier is None else 'as the results that are there already'
         used_precision = earlier or used_precision
     settings['precision'] = used_precision
-    restorer = Restorer(
-        network,
-        chosen,
-        precision=used_precision,
-        compiled=compiled,
-        tile=tile,
-        overlap=overlap,
-        memory=memory,
-        self_ensemble=self_ensemble,
-        local_pooling=local_pooling,
-    )
+    restorers = [
+        Restorer(
+            network,
+            each,
+            precision=used_precision,
+            compiled=compiled,
+            tile=tile,
+            overlap=overlap,
+            memory=memory,
+            self_ensemble=self_ensemble,
+            local_pooling=local_pooling,
+        )
+        for each in several
+    ]
+    restorer = restorers[0]
     if restorer.channels != 3:
         raise RequestError(f'{weights}: the network takes {restorer.channels} channels; pictures and videos have 3.')
     _refuse_too_little_memory(plan, restorer)
@@ -147,7 +153,8 @@ def restore_path(
     if compiled and jobs:
         print('Compiling: the first picture takes longer, minutes for a deep network.', flush=True)
     try:
-        _work(jobs, restorer, results, summary)
+        with SeveralDevices(restorers) if len(restorers) > 1 else contextlib.nullcontext(restorer) as working:
+            _work(jobs, working, restorer.spare, results, summary)
     except KeyboardInterrupt:
         same = 'The same command' + (' without --overwrite' if overwrite and plan.folder else '')
         print(f'Stopped; no half-written result is left. {same} continues from here.', file=sys.stderr)
@@ -156,7 +163,7 @@ def restore_path(
         (plan.folder / RECORD).unlink(missing_ok=True)  # a record of no results
         with contextlib.suppress(OSError):
             plan.folder.rmdir()
-    summary.notes += restorer.notes
+    summary.notes += [note for each in restorers for note in each.notes]
     summary.report(target)
     if not self_ensemble and not summary.failures:
         words: list[Any] = ['basicsr', 'restore', source, '-o', _beside(target)]
@@ -169,6 +176,7 @@ def restore_path(
         words += ['--memory', memory] if memory is not None else []
         words += ['--local-pooling', local_pooling] if local_pooling is not None else []
         words += ['--device', device] if device not in (None, 'auto') else []
+        words += ['--devices', devices] if devices is not None else []
         words += results.words()
         command = shlex.join(map(str, [*words, '--self-ensemble']))
         print(f'Next, a little better in eight times the time:\n  {command}', flush=True)
@@ -187,6 +195,21 @@ class _Summary:
     def fail(self, path: Path, reason: str) -> None:
         self.failures.append(f'{path}: {reason}')
         tqdm.write(self.failures[-1], file=sys.stderr)
+
+    def take(self, job: Job, error: Exception | None) -> bool:
+        """Counts a job that has ended; returns whether others can still succeed."""
+        if error is None:
+            self.restored += 1
+        elif isinstance(error, OSError):
+            self.fail(job.source, _reason(error, job))
+            if error.errno in _DISK_IS_LOST:
+                self.fail(job.target.parent, 'nothing more can be written; stopped here')
+                return False
+        elif isinstance(error, (RuntimeError, ValueError, MemoryError, cv2.error, struct.error)):
+            self.fail(job.source, str(error) or type(error).__name__)
+        else:
+            raise error
+        return True
 
     def report(self, target: Path) -> None:
         counts = [f'{self.restored} of {len(self.plan.jobs)} restored to {target}']
@@ -208,64 +231,58 @@ class _Summary:
                 print(f'  {failure}', file=sys.stderr, flush=True)
 
 
-def _work(jobs: list[Job], restorer: Restorer, results: ResultSettings, summary: _Summary) -> None:
-    with tqdm(jobs, unit='file', disable=not jobs) as bar:
-        for job in bar:
-            bar.set_postfix_str(job.source.name)
+def _work(
+    jobs: list[Job], restorer: PictureRestorer, most_bytes: int | None, results: ResultSettings, summary: _Summary
+) -> None:
+    with tqdm(total=len(jobs), unit='file', disable=not jobs) as bar:
 
-            def on_tile(done: int, total: int, name: str = job.source.name) -> None:
-                if total > 1:
-                    bar.set_postfix_str(f'{name}, tile {done}/{total}')
+        def on_tile(job: Job, done: int, total: int) -> None:
+            name = job.source.name
+            bar.set_postfix_str(f'{name}, tile {done}/{total}' if total > 1 else name)
 
-            try:
-                job.target.parent.mkdir(parents=True, exist_ok=True)
-                if job.kind == 'picture':
-                    _restore_picture(job, restorer, results, summary, on_tile)
-                else:
-                    _restore_video(job, restorer, results, summary, on_tile)
-                summary.restored += 1
-            except OSError as error:
-                summary.fail(job.source, _reason(error, job))
-                if error.errno in _DISK_IS_LOST:
-                    summary.fail(job.target.parent, 'nothing more can be written; stopped here')
-                    return
-            except (RuntimeError, ValueError, MemoryError, cv2.error, struct.error) as error:
-                summary.fail(job.source, str(error) or type(error).__name__)
+        pictures = PictureJobs(restorer, results, on_tile, most_bytes, summary.notes)
+        for kind, group in groupby(jobs, key=lambda job: job.kind):
+            of_kind = list(group)
+            run = pictures.run(of_kind) if kind == 'picture' else _restore_videos(of_kind, pictures, summary)
+            with contextlib.closing(run):
+                for job, error in run:
+                    bar.update()
+                    if not summary.take(job, error):
+                        return
 
 
-def _restore_picture(job: Job, restorer: Restorer, results: ResultSettings, summary: _Summary, on_tile: OnTile) -> None:
-    picture = job.picture or read_picture(job.source)
-    height, width = picture.colour.shape[:2]
-    size = size_of_result(results, (height, width), restorer.scale)
-    _refuse_too_large_result(picture, restorer.scale, size)
-    if (reason := what_ending_cannot_hold(picture, job.target.suffix, size=size)) is not None:
-        raise PictureFileError(reason)
-    left_out = what_ending_leaves_out(picture, job.target.suffix)
-    summary.notes += [f'{job.source}: {note}' for note in (*picture.notes, left_out) if note]
-    about_size = [] if results.size is None else results.size.notes(height, width, restorer.scale)
-    summary.notes += [f'{job.source}: {note}' for note in about_size]
-    restored = resampled_picture(restore_layers(restorer, replace(picture, notes=()), on_tile), size)
-    write_picture(job.target, restored, results.picture)
+def _restore_videos(
+    jobs: Iterable[Job], settings: PictureJobs, summary: _Summary
+) -> Generator[tuple[Job, Exception | None]]:
+    for job in jobs:
+        error: Exception | None = None
+        try:
+            job.target.parent.mkdir(parents=True, exist_ok=True)
+            _restore_video(job, settings, summary)
+        except Exception as raised:
+            error = raised
+        yield job, error
 
 
-def _restore_video(job: Job, restorer: Restorer, results: ResultSettings, summary: _Summary, on_tile: OnTile) -> None:
-    with tqdm(unit='frame', desc=job.source.name, leave=False) as bar:
+def _restore_video(job: Job, settings: PictureJobs, summary: _Summary) -> None:
+    with tqdm(unit='frame', desc=job.source.name, leave=False) as frames:
 
         def on_frame(done: int, total: int) -> None:
-            bar.total = max(done, total) if total else None
-            bar.update(done - bar.n)
+            frames.total = max(done, total) if total else None
+            frames.update(done - frames.n)
 
         header = job.header if isinstance(job.header, VideoHeader) else None
         outcome = restore_video(
-            restorer,
+            settings.restorer,
             job.source,
             job.target,
             on_frame,
-            on_tile,
+            partial(settings.on_tile, job),
             header=header,
-            size=results.size,
-            coding=results.video,
-            frames=results.frames,
+            size=settings.results.size,
+            coding=settings.results.video,
+            frames=settings.results.frames,
+            most_bytes=settings.most_bytes,
         )
     summary.notes += [f'{job.source}: {note}' for note in outcome.notes]
     summary.incomplete += bool(outcome.problems)
@@ -288,35 +305,26 @@ def _decoded_for_its_ending(job: Job, results: ResultSettings, scale: int) -> Jo
     return replace(job, picture=picture)
 
 
-def _device(name: str | None) -> torch.device:
+def _devices(names: str | None, name: str | None) -> list[torch.device]:
+    if names is not None and name not in (None, 'auto'):
+        raise RequestError(f'--device {name} and --devices {names}: give one of them')
     try:
-        return choose_device(name)
+        return [choose_device(name)] if names is None else choose_devices(names)
     except RequestError as error:
         raise RequestError(f'--{error}') from error
+
+
+def _require_compiler(device: torch.device) -> None:
+    try:
+        require_compiler(on_gpu=device.type in ('cuda', 'xpu'))
+    except RequestError as error:
+        raise RequestError(f'--compile: {error}') from error
 
 
 def _reason(error: OSError, job: Job) -> str:
     place = error.filename or (job.target if error.errno in _OF_WRITING else None)
     text = error.strerror or str(error)
     return text if place is None or Path(str(place)) == job.source else f'{place}: {text}'
-
-
-def _refuse_too_large_result(picture: Picture, scale: int, size: tuple[int, int]) -> None:
-    """Raises a PictureFileError if the result of a picture does not fit into the free memory of the machine.
-
-    If the result is resampled, memory holds it beside the network's output.
-    """
-    height, width = (side * scale for side in picture.colour.shape[:2])
-    pixels = height * width + (0 if size == (height, width) else math.prod(size))
-    height, width = size
-    layers = [picture.colour, *([] if picture.alpha is None else [picture.alpha])]
-    of_a_pixel = sum(layer.nbytes for layer in layers) // math.prod(picture.colour.shape[:2])
-    needed, free = of_a_pixel * pixels, free_memory(torch.device('cpu'))
-    if needed > free:
-        raise PictureFileError(
-            f'its result of {width}x{height} pixels needs {memory_in_words(needed)} of memory, and '
-            f'{memory_in_words(free)} are free; cut it into parts'
-        )
 
 
 def _size(network: torch.nn.Module) -> str:

@@ -11,7 +11,8 @@ from torch.nn.utils import parametrize
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.machine.compiled_regions import compile_in_place
-from pdan_plugin.machine.precision import AUTOCAST_DTYPES, autocast, full_float32
+from pdan_plugin.machine.precision import AUTOCAST_DTYPES, autocast, require_precision
+from pdan_plugin.machine.tf32 import full_float32
 
 Restoring = Callable[[Tensor], Tensor]
 
@@ -35,10 +36,11 @@ def inference_network(
             Another input size may compile again. See :mod:`~pdan_plugin.machine.compiled_regions`.
 
     Raises:
-        RequestError: 'fp16' on a CPU, because few CPUs have instructions for it.
+        RequestError: 'fp16' on a CPU, because few CPUs have instructions for it, or 'bf16' on a GPU without.
     """
     if precision == 'fp16' and device.type == 'cpu':
-        raise RequestError('precision fp16 is for CUDA devices; few CPUs have instructions for it. Use bf16 or fp32.')
+        raise RequestError('precision fp16 is for GPUs; few CPUs have instructions for it. Use bf16 or fp32.')
+    require_precision(device, precision)
     network = copy.deepcopy(network).eval().requires_grad_(False)
     dtype = AUTOCAST_DTYPES[precision]
     if dtype is not None:

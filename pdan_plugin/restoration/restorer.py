@@ -15,15 +15,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pdan_plugin.errors import RequestError, WorkError
+from pdan_plugin.machine.accelerators import free_cached_memory, has_own_memory
 from pdan_plugin.machine.memory import free_memory, held_memory
 from pdan_plugin.machine.sizes import memory_in_words
 from pdan_plugin.machine.working_memory import (
     SHARE,
     bytes_per_pixel,
     is_out_of_memory,
+    may_be_unsupported,
 )
 from pdan_plugin.restoration.inference_network import inference_network
 from pdan_plugin.restoration.local_pooling import LocalPooling
+from pdan_plugin.restoration.picture_transfer import from_network, part_of, to_network
 from pdan_plugin.restoration.receptive_field import Reach, measure_reach, network_shape
 from pdan_plugin.restoration.self_ensemble import GEOMETRIC_FORMS, GeometricForm
 from pdan_plugin.restoration.tile_runs import TileRuns
@@ -39,7 +42,11 @@ from pdan_plugin.restoration.tiling import (
 )
 
 _SHRINKING = 0.7  # factor on a tile's side after running out of memory: half the area
-_ROUNDED_ROWS = 256  # rows rounded at a time
+_SPARE = 16  # share of an allowed memory for pictures that wait
+_UNSUPPORTED = (
+    ' (cuDNN says so when memory is short, and when the GPU has no such convolution in this number format; with '
+    '--precision fp32 every GPU has it)'
+)
 
 Read = Callable[[Tile], Tensor]
 OnTile = Callable[[int, int], None]
@@ -69,6 +76,8 @@ class Restorer:
     Attributes:
         scale: Height and width of the result, divided by those of the input.
         channels: Channels of the input.
+        spare: Bytes of ``memory`` that are left for pictures that wait before and behind the network; None without it,
+            and for a GPU with its own memory.
         notes: Messages for the user: tile size and overlap, smaller tiles after running out of memory, possible seams.
 
     Raises:
@@ -93,6 +102,7 @@ class Restorer:
         self.notes: list[str] = []
         self._network, self._compiled, self._is_float32 = network, compiled, precision == 'fp32'
         self._tile, self._asked_overlap, self._memory = tile, overlap, memory
+        self.spare = None if memory is None or has_own_memory(self.device) else memory // _SPARE
         self._forms = GEOMETRIC_FORMS if self_ensemble else (GeometricForm(),)
         self._restore = inference_network(network, self.device, precision=precision, compiled=compiled)
         with self._uncompiled(True), _measuring('the accepted sizes'):
@@ -160,28 +170,37 @@ class Restorer:
             RequestError: the type or number of channels is wrong, or the allowed memory does not suffice.
             WorkError: out of memory with the smallest tile.
         """
+        return self.begin_picture(picture, on_tile)()
+
+    def begin_picture(self, picture: NDArray, on_tile: OnTile | None = None) -> Callable[[], NDArray]:
+        """Like :meth:`restore_picture`, but returns a function that returns the result, to be called once.
+
+        If the picture is restored whole, what remains for the function is rounding, on a GPU also waiting for it and
+        copying. It may be called in another thread, while this one begins the next picture.
+
+        Args and raises: See :meth:`restore_picture`.
+        """
         if picture.dtype not in (np.uint8, np.uint16):
             raise RequestError(f'expected a picture of uint8 or uint16, got {picture.dtype}.')
         if picture.ndim != 3 or picture.shape[2] != self.channels or 0 in picture.shape:
             raise RequestError(f'expected a picture (h, w, {self.channels}), got {picture.shape}.')
         height, width = picture.shape[:2]
-        top = int(np.iinfo(picture.dtype).max)
-        result = np.empty((0, 0, 0), picture.dtype)
 
         def read(tile: Tile) -> Tensor:
-            rows = reflected(tile.rows.start, tile.rows.stop, height)
-            columns = reflected(tile.columns.start, tile.columns.stop, width)
-            part = picture[rows[:, None], columns].astype(np.float32)
-            part /= top
-            return torch.from_numpy(part).permute(2, 0, 1)[None]
+            return to_network(part_of(picture, tile), self.device)
 
-        picture_sizes = (self.scale**2 + 1) * picture.nbytes
-        for piece in self._pieces(read, height, width, on_tile, picture_sizes):
-            if not result.size:
-                shape = (height * self.scale, width * self.scale, piece.values.shape[1])
-                result = np.empty(shape, picture.dtype)
-            _round_into(result, piece, top)
-        return result
+        shape = height * self.scale, width * self.scale
+        result: NDArray | None = None
+        # the pieces of the last pass replace those of the passes before
+        for piece in self._pieces(read, height, width, on_tile, (self.scale**2 + 1) * picture.nbytes):
+            if result is None and piece.values.shape[-2] >= shape[0] and piece.values.shape[-1] >= shape[1]:
+                return from_network(piece.values[0, :, : shape[0], : shape[1]], picture.dtype)
+            if result is None:
+                result = np.empty((*shape, piece.values.shape[1]), picture.dtype)
+            place = result[piece.top : piece.top + piece.values.shape[-2], piece.left :][:, : piece.values.shape[-1]]
+            place[...] = from_network(piece.values[0, :, : place.shape[0], : place.shape[1]], picture.dtype)()
+        assert result is not None
+        return lambda: result
 
     def _with_local_pooling(self, size: int | None) -> LocalPooling | None:
         if size is None:
@@ -214,8 +233,9 @@ class Restorer:
                 if not is_out_of_memory(error):
                     raise
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                unsupported = may_be_unsupported(error)
             # outside the except block: there the error still holds the tensors of the pass
-            self._shrink(layout, reason)
+            self._shrink(layout, reason, unsupported=unsupported)
 
     def _attempt(self, layout: Layout, read: Read, on_tile: OnTile | None) -> Iterator[Piece]:
         shares_pooling = layout.count > 1 and self._shape.global_poolings > 0
@@ -269,15 +289,15 @@ class Restorer:
             # measured once: later figures depend on memory that the allocator keeps from earlier pictures
             self._budget = free_memory(self.device) * SHARE if self._memory is None else self._memory - self._held
         budget = self._budget
-        if self.device.type != 'cuda':
-            budget -= picture_sizes
+        if not has_own_memory(self.device):
+            budget -= picture_sizes + (self.spare or 0)
         pixels = budget / self._bytes_per_pixel
         if height * width <= pixels and self._largest is None:
             return None
         side = int(math.sqrt(max(0.0, pixels)))
         least = smallest_tile(self._overlap(), self._grid())
         if side < least and self._largest is None:
-            needed = int(least * least * self._bytes_per_pixel) + (0 if self.device.type == 'cuda' else picture_sizes)
+            needed = int(least * least * self._bytes_per_pixel) + (0 if has_own_memory(self.device) else picture_sizes)
             if self._memory is None:
                 found = f'needs {memory_in_words(needed)}, and {memory_in_words(int(self._budget))} can be taken'
             else:
@@ -288,16 +308,17 @@ class Restorer:
             raise RequestError(f'memory: a tile of {least} pixels {found}. Allow more, or free some.')
         return side if self._largest is None else min(side, self._largest)
 
-    def _shrink(self, layout: Layout, reason: str) -> None:
+    def _shrink(self, layout: Layout, reason: str, *, unsupported: bool) -> None:
         before, least = max(max(tile.size) for tile in layout.tiles()), smallest_tile(0, self._grid())
         smaller = max(int(before * _SHRINKING), least) // self._shape.multiple * self._shape.multiple
+        if smaller >= before and unsupported:
+            raise WorkError(f'failed even with tiles of {before} pixels: {reason}{_UNSUPPORTED}')
         if smaller >= before:
             raise WorkError(f'out of memory even with tiles of {before} pixels: {reason}')
         self._largest = smaller
         self._note(f'Out of memory at {before} pixels; continued with tiles of at most {smaller}.')
         gc.collect()
-        if self.device.type == 'cuda':
-            torch.cuda.empty_cache()
+        free_cached_memory(self.device)
 
     def _overlap(self) -> int:
         if self._asked_overlap is not None:
@@ -346,6 +367,8 @@ def _measuring(what: str) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
+        if may_be_unsupported(error):
+            raise WorkError(f'failed while {what} were measured on a small picture: {error}{_UNSUPPORTED}') from error
         raise WorkError(f'out of memory while {what} were measured on a small picture: {error}') from error
 
 
@@ -362,13 +385,3 @@ def _check_arguments(
         raise RequestError(f'memory: expected a number of bytes of at least 1, got {memory}.')
     if memory is not None and tile != 'auto':
         raise RequestError(f"memory: has an effect only with tile: 'auto', not with tile: {tile}. Leave one out.")
-
-
-def _round_into(result: NDArray, piece: Piece, top: int) -> None:
-    """Rounds a piece (1, c, rows, columns) into its place; the part outside the result is cropped."""
-    place = result[piece.top : piece.top + piece.values.shape[-2], piece.left : piece.left + piece.values.shape[-1]]
-    values = piece.values[0, :, : place.shape[0], : place.shape[1]].permute(1, 2, 0)
-    for start in range(0, len(place), _ROUNDED_ROWS):
-        rows = slice(start, start + _ROUNDED_ROWS)
-        rounded = values[rows].clamp(0, 1).mul_(top).round_()
-        place[rows] = rounded.to(torch.uint8 if top == 255 else torch.int32).cpu().numpy()

@@ -35,6 +35,7 @@ NEEDED: dict[str, tuple[bool, bool]] = {
     'networks_are_saved_whole': (True, True),
     'weights_have_one_reader': (True, True),
     'training_states_are_saved_whole': (True, True),
+    'networks_are_on_the_gpu_at_hand': (True, True),
     'wrap_without_cuda': (True, True),
     'ema_copies_buffers': (True, True),
     'last_validation_at_the_last_iteration': (True, True),

@@ -11,9 +11,37 @@ from basicsr.models import base_model
 from basicsr.models.base_model import BaseModel
 from torch import nn
 
+from pdan_plugin.machine.devices import training_device
 from pdan_plugin.processes.process_group import wait_for_rank_zero
 from pdan_plugin.toolbox_fixes.joining_ranks import pretended_second_rank
 from pdan_plugin.toolbox_fixes.patching import fix, probe, replace, swapped
+
+
+@fix(
+    where='models/base_model.py:17',
+    upstream='none',
+    symptom='num_gpu: 1 with an Apple or Intel GPU: AssertionError, Torch not compiled with CUDA enabled',
+    behaves=lambda: _finds_other_gpus(),
+)
+def networks_are_on_the_gpu_at_hand() -> None:
+    """A run with GPUs uses the kind that this machine has: CUDA, or else Apple's or Intel's."""
+    published = BaseModel.__init__
+
+    @functools.wraps(published)
+    def __init__(self: Any, opt: dict[str, Any]) -> None:
+        published(self, opt)
+        self.device = training_device(opt['num_gpu'])
+
+    replace(BaseModel, '__init__', __init__)
+
+
+@probe
+def _finds_other_gpus() -> bool:
+    """Builds a model on a machine that seems to have an Intel GPU alone; nothing is computed."""
+    absent, present = {'is_available': lambda: False}, {'is_available': lambda: True}
+    with swapped(torch.cuda, **absent), swapped(torch.backends.mps, **absent), swapped(torch.xpu, **present):
+        model: Any = BaseModel({'num_gpu': 1, 'is_train': False})
+    return model.device.type == 'xpu'
 
 
 @fix(

@@ -14,6 +14,8 @@ from basicsr.utils.dist_util import get_dist_info
 from torch import Tensor, distributed
 from torch.optim import Optimizer
 
+from pdan_plugin.machine.accelerators import has_float64
+
 
 class PlateauSchedule:
     """Multiplies the learning rate by ``factor`` after ``patience`` iterations without a better training loss.
@@ -73,12 +75,18 @@ class PlateauSchedule:
         self.loss_sum: Tensor | float = 0.0
         self.loss_sums: list[float] = []  # of all ranks, after share_between_ranks
         self.loss_count = 0
+        self._not_summed: list[Tensor] = []  # losses on a device without float64
         for group in optimizer.param_groups:
             group.setdefault('initial_lr', group['lr'])
 
     def observe(self, loss: Tensor) -> None:
         """Takes the training loss (a scalar, on any device) of the iteration just done."""
-        self.loss_sum = self.loss_sum + loss.detach().double()
+        if has_float64(loss.device):
+            self.loss_sum = self.loss_sum + loss.detach().double()
+        else:
+            self._not_summed.append(loss.detach().clone())
+            if len(self._not_summed) >= self.window:
+                self._sum_on_the_host()
         self.loss_count += 1
 
     def step(self) -> None:
@@ -94,7 +102,7 @@ class PlateauSchedule:
         """Collects the unfinished window's loss sums of all ranks. Every rank must call it before a state is saved."""
         if distributed.is_available() and distributed.is_initialized():
             self.loss_sums = [0.0] * distributed.get_world_size()
-            distributed.all_gather_object(self.loss_sums, float(self.loss_sum))
+            distributed.all_gather_object(self.loss_sums, self._sum_on_the_host())
 
     def state_dict(self) -> dict[str, Any]:
         """The progress; its ``loss_sums`` are those of the last :meth:`share_between_ranks`."""
@@ -104,7 +112,7 @@ class PlateauSchedule:
             'best': self.best,
             'best_iteration': self.best_iteration,
             'smoothed': self.smoothed,
-            'loss_sums': self.loss_sums or [float(self.loss_sum)],
+            'loss_sums': self.loss_sums or [self._sum_on_the_host()],
             'loss_count': self.loss_count,
         }
 
@@ -115,8 +123,11 @@ class PlateauSchedule:
         sums = state['loss_sums']  # if saved by another number of ranks, each rank takes the mean
         self.loss_sum = sums[rank] if len(sums) == world_size else math.fsum(sums) / len(sums)
         self.loss_sums = []
+        self._not_summed.clear()
 
     def _take_window(self) -> None:
+        if self._not_summed:
+            self._sum_on_the_host()
         mean = self._mean_over_ranks(self.loss_sum) / self.loss_count
         self.loss_sum, self.loss_count = 0.0, 0
         if not math.isfinite(mean):
@@ -133,6 +144,14 @@ class PlateauSchedule:
         elif self.iteration - self.best_iteration >= self.patience:
             self.reductions += 1
             self.best_iteration = self.iteration
+
+    def _sum_on_the_host(self) -> float:
+        """The sum of the window's losses so far as a number; reading it waits for the device."""
+        if self._not_summed:
+            losses = torch.stack(self._not_summed).cpu().double()
+            self.loss_sum = math.fsum([float(self.loss_sum), *losses.tolist()])
+            self._not_summed.clear()
+        return float(self.loss_sum)
 
     @staticmethod
     def _mean_over_ranks(value: Tensor | float) -> float:

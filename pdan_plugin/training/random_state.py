@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from pdan_plugin.machine.accelerators import device_module
+
 
 def random_state(device: torch.device) -> dict[str, Any]:
-    """The state of Python's, numpy's and torch's global generators, and of the CUDA generator of ``device``.
+    """The state of Python's, numpy's and torch's global generators, and, if ``device`` is a GPU, of its generator.
 
     It holds plain numbers and tensors only, so torch.load can read it with ``weights_only``.
     """
@@ -23,20 +25,21 @@ def random_state(device: torch.device) -> dict[str, Any]:
         'numpy': (kind, torch.from_numpy(np.asarray(words, np.int64)), int(position), int(has_gauss), float(gauss)),
         'torch': torch.get_rng_state(),
     }
-    if device.type == 'cuda':
-        state['cuda'] = torch.cuda.get_rng_state(device)
+    if (gpu := device_module(device)) is not None:
+        state[device.type] = gpu.get_rng_state(device)
     return state
 
 
 def set_random_state(state: dict[str, Any], device: torch.device) -> None:
-    """Restores a state from :func:`random_state`. A state saved on a CPU does not change the CUDA generator."""
+    """Restores a state from :func:`random_state`. A state saved on a CPU does not change a GPU's generator."""
     version, words, gauss = state['python']
     random.setstate((version, tuple(words), gauss))
     kind, numpy_words, *further = state['numpy']
     np.random.set_state((kind, numpy_words.numpy().astype(np.uint32), *further))  # noqa: NPY002
     torch.set_rng_state(state['torch'])
-    if device.type == 'cuda' and 'cuda' in state:
-        torch.cuda.set_rng_state(state['cuda'], device)
+    gpu = device_module(device)
+    if gpu is not None and device.type in state:
+        gpu.set_rng_state(state[device.type], device)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from pdan_plugin.errors import RequestError, WorkError, refusing_unwritable
 from pdan_plugin.files.whole_files import written_whole
 from pdan_plugin.machine.accepted_sizes import windows_of
 from pdan_plugin.machine.cores import usable_cores
-from pdan_plugin.machine.precision import full_float32
+from pdan_plugin.machine.tf32 import full_float32
 from pdan_plugin.weights.float16_network import float16_network
 from pdan_plugin.weights.padded_network import PaddedNetwork, padded_if_needed
 from pdan_plugin.weights.trained_network import NetworkRecord

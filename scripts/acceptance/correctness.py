@@ -14,7 +14,7 @@ from benchmarks.pictures import large_frames, training_batch
 from pdan_plugin.archs.fast_layers import gated_residual
 from pdan_plugin.archs.pdan_arch import PDAN
 from pdan_plugin.losses.hpem_loss import HPEMLoss
-from pdan_plugin.machine.precision import full_float32
+from pdan_plugin.machine.tf32 import full_float32
 from pdan_plugin.restoration.inference_network import inference_network
 from pdan_plugin.restoration.restorer import Restorer
 from pdan_plugin.synthesis.bicubic import downsample_uint8

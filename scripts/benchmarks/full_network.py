@@ -13,6 +13,7 @@ from benchmarks.pictures import LR_SIZE, training_batch
 from benchmarks.timing import Candidate, medians, memory_of, times_in_turn
 from pdan_plugin.machine.network_size import multiply_accumulates
 from pdan_plugin.machine.sizes import memory_in_words
+from pdan_plugin.machine.working_memory import is_out_of_memory, may_be_unsupported
 from pdan_plugin.option_schema.network_section import build_network
 
 BATCH = 16
@@ -141,12 +142,19 @@ def _largest_batch(device: torch.device, *, checkpointing: bool) -> int:
 
 
 def _trains(side: Contender, batch: Mapping[str, Any]) -> bool:
-    """Whether two steps fit in the card's memory; Adam's state is allocated in the first."""
+    """Whether two steps fit in the card's memory; Adam's state is allocated in the first.
+
+    Raises:
+        RuntimeError: a batch of one fails for a reason that may be another than memory.
+    """
     try:
         for iteration in (1, 2):
             side.step(iteration, batch)
         torch.cuda.synchronize()
-    except torch.OutOfMemoryError:
+    except (MemoryError, RuntimeError) as error:
+        smaller_remains = len(batch['lq_path']) > 1
+        if not is_out_of_memory(error) or (may_be_unsupported(error) and not smaller_remains):
+            raise
         return False  # until here the exception keeps the step's tensors alive
     return True
 

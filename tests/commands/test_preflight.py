@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from basicsr.utils.registry import METRIC_REGISTRY
 from small_run import changed, test_options, train_options, without, write_pictures
 from torch._inductor import config as inductor_config
 
@@ -166,7 +167,41 @@ def test_compiling_without_a_compiler_is_told_before_the_run():
     with inductor_config.patch({'cpp.cxx': (None, 'nowhere/g++')}):
         text = refusal(options)
     assert text.startswith('my.yml: train.compile: true: needs a C++ compiler')
-    assert 'install one, or do not compile' in text
+    assert 'the package g++), or do not compile' in text
+
+
+@pytest.mark.parametrize('section', ['train', 'val'])
+@pytest.mark.parametrize('is_train', [True, False])
+def test_bf16_on_a_gpu_without_it_is_refused_with_fp16_named(monkeypatch, section, is_train):
+    """A mock of a GPU of compute capability 7.5, on which torch emulates bf16."""
+    monkeypatch.setattr(preflight, 'device_count', lambda *_: 1)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (7, 5))
+    options = {**(train_options() if is_train else test_options()), 'model_type': 'RestorationModel'}
+    if section == 'train' and not is_train:
+        return
+    options[section]['precision'] = 'bf16'
+    text = refusal(options, is_train=is_train)
+    assert text.startswith(f'my.yml: {section}: precision bf16: this GPU has compute capability 7.5')
+    assert 'use fp16 or fp32' in text
+
+
+def test_metrics_are_tried_on_the_cpu(monkeypatch):
+    """Their device is the run's: a context on the first GPU for the command and for every rank would stay there."""
+    seen = []
+
+    def calculate_recorded(img, img2, crop_border, **kwargs):
+        return 0.0
+
+    def prepare(device='cpu', **kwargs):
+        seen.append(device)
+
+    calculate_recorded.prepare = prepare
+    monkeypatch.setitem(METRIC_REGISTRY._obj_map, 'calculate_recorded', calculate_recorded)
+    options = {**train_options(), 'model_type': 'RestorationModel'}
+    options['val']['metrics'] = {'recorded': {'type': 'calculate_recorded', 'device': 'cuda:1'}}
+    check(options)
+    assert seen == ['cpu']
 
 
 @pytest.mark.parametrize(('word', 'value'), [('precision', 'bf16'), ('precision', 'fp16'), ('compile', True)])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.machine.devices import choose_device, usable_devices
+from pdan_plugin.machine.devices import choose_device, device_count, training_device, usable_devices
 
 KINDS = ('cuda', 'mps', 'xpu')
 
@@ -42,3 +42,25 @@ def test_a_device_that_cannot_be_used_is_refused_with_those_that_can(machine_wit
     assert usable_devices() == ['cpu']
     with pytest.raises(RequestError, match=f'device {name}: cannot be used: .*Usable here: auto, cpu'):
         choose_device(name)
+
+
+@pytest.mark.parametrize('kind', ['mps', 'xpu'])
+def test_a_training_finds_the_gpus_of_other_makers(machine_with, kind):
+    machine_with(kind)
+    assert device_count('auto', False, 'my.yml') == 1
+    assert device_count(1, False, 'my.yml') == 1
+    assert device_count(0, True, 'my.yml') == 0
+    assert device_count('auto', True, 'my.yml') == 0  # processes of a group compute on the CPU
+    assert training_device(1) == torch.device(kind)
+    assert training_device(0) == torch.device('cpu')
+    for count, distributed in ((2, False), (1, True)):
+        with pytest.raises(RequestError, match=f'num_gpu: {count}: this machine has a GPU of kind {kind}'):
+            device_count(count, distributed, 'my.yml')
+
+
+def test_a_training_without_a_gpu(machine_with):
+    machine_with()
+    assert device_count('auto', False, 'my.yml') == 0
+    assert training_device(1) == torch.device('cuda')  # whose error says what is missing
+    with pytest.raises(RequestError, match='num_gpu: 1: this machine has 0 CUDA devices'):
+        device_count(1, False, 'my.yml')

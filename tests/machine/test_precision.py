@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.machine.precision import choose_precision, cost_on_cpu, slowness, why_precision
+from pdan_plugin.machine.precision import choose_precision, cost_on_cpu, require_precision, slowness, why_precision
 
 CPU = torch.device('cpu')
 
@@ -81,7 +81,7 @@ def test_auto_on_an_amd_or_intel_gpu_asks_torch(monkeypatch, answer):
     """A mock of a GPU."""
     monkeypatch.setattr(torch.version, 'hip', '6.4')
     monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda: answer)
-    monkeypatch.setattr(torch.xpu, 'is_bf16_supported', lambda: answer, raising=False)
+    monkeypatch.setattr(torch.xpu, 'is_bf16_supported', lambda including_emulation=True: answer, raising=False)
     expected = 'bf16' if answer else 'fp32'
     assert choose_precision('auto', torch.device('cuda')) == expected
     assert choose_precision('auto', torch.device('xpu')) == expected
@@ -94,3 +94,34 @@ def test_auto_on_apple_s_gpu_is_fp32_and_a_named_precision_is_kept(processor):
         assert choose_precision(name, CPU) == name
     with pytest.raises(RequestError, match="precision: 'fp8': expected auto, fp32, bf16, fp16"):
         choose_precision('fp8', CPU)
+
+
+@pytest.mark.parametrize('capability', [(6, 1), (7, 5), (8, 0), (9, 0), (12, 0)])
+def test_bf16_needs_ampere(monkeypatch, capability):
+    """A mock of a GPU; torch emulates tensors of bf16 on the older ones, without convolutions."""
+    monkeypatch.setattr(torch.version, 'hip', None)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: capability)
+    device = torch.device('cuda')
+    require_precision(device, 'fp16')
+    require_precision(device, 'fp32')
+    if capability >= (8, 0):
+        require_precision(device, 'bf16')
+        assert choose_precision('auto', device) == 'bf16'
+    else:
+        with pytest.raises(RequestError, match=r'bf16: this GPU has compute capability \d\.\d.*8\.0.*use fp16 or fp32'):
+            require_precision(device, 'bf16')
+        assert choose_precision('auto', device) == 'fp32'
+
+
+@pytest.mark.parametrize('has_it', [True, False])
+@pytest.mark.parametrize('kind', ['xpu', 'mps'])
+def test_bf16_on_gpus_of_other_makers(monkeypatch, kind, has_it):
+    """Mocks of an Intel and an Apple GPU."""
+    monkeypatch.setattr(torch.xpu, 'is_bf16_supported', lambda including_emulation=True: has_it or including_emulation)
+    monkeypatch.setattr(torch.backends.mps, 'is_macos_or_newer', lambda major, minor: has_it)
+    if has_it:
+        require_precision(torch.device(kind), 'bf16')
+    else:
+        with pytest.raises(RequestError, match=r'precision bf16: this GPU .*use fp16 or fp32'):
+            require_precision(torch.device(kind), 'bf16')

@@ -13,6 +13,7 @@ from child_processes import PYTHON_PATH
 from free_port import free_port
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.processes.process_group import use_own_gpu
 
 MEETING = """
 import atexit, os, sys
@@ -77,6 +78,56 @@ time.sleep(3000)
     left = re.search(r'left at ([\d.]+)', done.stdout)
     assert left is not None
     assert time.time() - float(left[1]) < 120
+
+
+NCCL = """
+import atexit
+import gloo_threads, pdan_plugin, torch, torch.distributed as dist
+from basicsr.utils import dist_util
+from pdan_plugin.processes import process_group
+def tell():
+    print(f'at the end {gloo_threads.left_at_the_end()} threads, in a group: {dist.is_initialized()}')
+atexit.register(tell)
+joined = dist.init_process_group
+torch.cuda.is_available, torch.cuda.device_count = lambda: True, lambda: 2
+torch.cuda.set_device = lambda number: print('device', number, flush=True)
+dist.init_process_group = lambda backend, **words: joined(backend='gloo', **words)
+dist_util.init_dist('pytorch')
+dist.get_backend = lambda *group: 'nccl'
+assert process_group.any_rank(dist.get_rank() == 1)
+assert process_group._cpu_group[1] is not dist.group.WORLD
+raise RuntimeError('the run fails')
+"""
+
+
+def test_a_failing_run_under_nccl_leaves_the_gloo_group_beside_it(python):
+    """nccl is a mock, a gloo group under its name, and so are the two GPUs. The group beside it is real."""
+    launcher = ('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2')
+    done = python(NCCL, launcher=launcher, environment={'PYTHONPATH': PYTHON_PATH})
+    assert 'RuntimeError: the run fails' in done.stderr
+    assert done.stdout.count('at the end 0 threads, in a group: False') >= 1, done.stdout  # the other may be stopped
+    assert 'SIGABRT' not in done.stderr
+    assert 'device 0' in done.stdout
+    assert 'device 1' in done.stdout
+
+
+def test_each_rank_takes_its_own_gpu_before_it_uses_any(monkeypatch):
+    """A mock of CUDA with two devices."""
+    chosen = []
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    monkeypatch.setattr(torch.cuda, 'set_device', chosen.append)
+    for name in ('LOCAL_RANK', 'SLURM_LOCALID'):
+        monkeypatch.delenv(name, raising=False)
+    assert use_own_gpu()
+    assert chosen == []
+    monkeypatch.setenv('SLURM_LOCALID', '3')
+    assert use_own_gpu()
+    monkeypatch.setenv('LOCAL_RANK', '0')
+    assert use_own_gpu()
+    assert chosen == [1, 0]
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    assert not use_own_gpu()
 
 
 def test_slurm_on_a_cpu(python, tmp_path):

@@ -22,7 +22,7 @@ from pdan_plugin.commands import main as cli
 from pdan_plugin.errors import RequestError
 from pdan_plugin.files.whole_files import unfinished_path
 from pdan_plugin.media.picture_files import read_picture
-from pdan_plugin.restoration import file_restoration, load_trained_network, restore_path
+from pdan_plugin.restoration import file_restoration, load_trained_network, picture_jobs, restore_path
 
 NETWORK = {'num_feat': 16, 'num_group': 2, 'num_block': 1, 'fuse_levels': 2}
 
@@ -94,7 +94,8 @@ def test_a_picture_is_decoded_once(weights, photo, tmp_path, monkeypatch):
     """Also where it is decoded before the network runs, to see whether the kind of file asked for can hold it."""
     decoded = []
     read = file_restoration.read_picture
-    monkeypatch.setattr(file_restoration, 'read_picture', lambda path: (decoded.append(path.name), read(path))[1])
+    for module in (file_restoration, picture_jobs):
+        monkeypatch.setattr(module, 'read_picture', lambda path: (decoded.append(path.name), read(path))[1])
     Image.fromarray(photo).save(tmp_path / 'photo.png')
     assert restore_path(tmp_path / 'photo.png', tmp_path / 'sharp.jpg', weights) == 0
     assert restore_path(tmp_path / 'photo.png', tmp_path / 'out', weights) == 0
@@ -367,7 +368,7 @@ def test_a_4k_picture_and_one_of_one_pixel(tmp_path):
 
 def test_a_result_larger_than_the_memory_is_refused(weights, source, tmp_path, capsys, monkeypatch):
     """A mock of the free memory, because a picture whose result does not fit takes minutes."""
-    monkeypatch.setattr(file_restoration, 'free_memory', lambda _: 4 * 40 * 30 * 3)
+    monkeypatch.setattr(picture_jobs, 'free_memory', lambda _: 4 * 40 * 30 * 3)
     (source / 'text.png').unlink()
     assert restore_path(source, tmp_path / 'out', weights, tile=64) == 1
     assert files(tmp_path / 'out') == ['a.png', 'restore.json']

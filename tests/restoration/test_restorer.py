@@ -178,6 +178,8 @@ class OutOfMemoryAbove(nn.Module):
         torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 20.00 GiB.'),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
         MemoryError(),
+        RuntimeError('GET was unable to find an engine to execute this computation'),
+        RuntimeError('cuDNN error: CUDNN_STATUS_ALLOC_FAILED'),
     ],
 )
 @pytest.mark.parametrize('tile', [None, 'auto'])
@@ -204,6 +206,16 @@ def test_memory_that_holds_no_tile_is_an_error_and_other_errors_stay(picture):
     network.error = RuntimeError('a bug')
     with pytest.raises(RuntimeError, match='a bug'):
         Restorer(OutOfMemoryAbove(400, RuntimeError('a bug')), 'cpu').restore_picture(picture)
+
+
+def test_a_convolution_that_no_tile_helps_is_reported_as_what_it_is(picture):
+    network = OutOfMemoryAbove(5000, RuntimeError('FIND was unable to find an engine to execute this computation'))
+    network.pixels = held = _Held(5000)
+    restorer = Restorer(network, 'cpu')
+    restorer.restore_picture(picture)
+    held.value = 0
+    with pytest.raises(WorkError, match=r'^failed even with tiles .* FIND was unable .* no such convolution in this'):
+        restorer.restore_picture(picture)
 
 
 class FullAtTheGrid(nn.Module):

@@ -94,3 +94,31 @@ def test_state_is_plain_numbers(tmp_path):
 def test_wrong_arguments_are_named(arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):
         make(**arguments)
+
+
+def test_a_device_without_float64_computes_the_same_rates(monkeypatch):
+    """A mock of Apple's GPU: the losses stay on a device that refuses float64."""
+
+    class OnMps(torch.Tensor):
+        def double(self):
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64")
+
+        def cpu(self):
+            return torch.Tensor(self).as_subclass(torch.Tensor)
+
+    losses = [1.0 + 0.01 * (i % 7) for i in range(120)]
+    expected = run(make(window=4, smoothing=0.5), losses)
+    monkeypatch.setattr('pdan_plugin.training.plateau_schedule.has_float64', lambda device: False)
+
+    def rates(schedule, losses):
+        found = []
+        for loss in losses:
+            schedule.step()
+            found.append(schedule.optimizer.param_groups[0]['lr'])
+            schedule.observe(torch.tensor(loss).as_subclass(OnMps))
+        return found
+
+    first, second = make(window=4, smoothing=0.5), make(window=4, smoothing=0.5)
+    found = rates(first, losses[:83])  # in the middle of a window
+    second.load_state_dict(first.state_dict())
+    assert found + rates(second, losses[83:]) == expected

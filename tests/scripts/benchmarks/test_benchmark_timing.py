@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
+from benchmarks import full_network
 from benchmarks.full_network import largest_that_fits
 from benchmarks.timing import Candidate, header, machine, medians, memory_of, times_in_turn
 
@@ -63,6 +64,31 @@ def test_the_largest_that_fits_is_found(largest):
     assert largest_that_fits(fits, limit=64) == min(largest, 64)
     assert max(tried) <= 64
     assert len(tried) == len(set(tried))
+
+
+class _Card:
+    """A stand-in for a training on a card: it fails in the words of cuDNN above some samples."""
+
+    def __init__(self, samples):
+        self.samples = samples
+
+    def step(self, iteration, batch):
+        if len(batch['lq_path']) > self.samples:
+            raise RuntimeError('GET was unable to find an engine to execute this computation')
+
+
+@pytest.mark.parametrize('samples', [3, 0])
+def test_a_batch_that_cudnn_cannot_compute_is_too_large_unless_it_is_the_smallest(samples, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'synchronize', lambda: None)  # a mock: no card is here
+
+    def fits(size):
+        return full_network._trains(_Card(samples), {'lq_path': [''] * size})
+
+    if samples:
+        assert largest_that_fits(fits, limit=64) == samples
+    else:
+        with pytest.raises(RuntimeError, match='unable to find an engine'):
+            largest_that_fits(fits, limit=64)
 
 
 def test_the_header_names_the_machine():

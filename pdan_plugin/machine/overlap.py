@@ -1,0 +1,282 @@
+"""Stages that run at the same time: reading ahead of the work, and finishing behind it.
+
+Threads, not processes: decoding, compression and the network release Python's lock, and nothing is copied. Every queue
+is bounded, everything keeps its order, and an error reaches the caller at the item that caused it. When the caller
+stops, for example by Ctrl-C, what has not begun is dropped, and what has begun ends before the caller goes on.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Generic, TypeVar
+
+Item = TypeVar('Item')
+Value = TypeVar('Value')
+Result = TypeVar('Result')
+
+
+class Stopped(Exception):
+    """A stage ended because the caller stops."""
+
+
+@dataclass(frozen=True)
+class Stages(Generic[Item, Value, Result]):
+    """What is done to every item.
+
+    Attributes:
+        read: In a thread, before the item's turn.
+        work: In the calling thread, one item after the other.
+        finish: In a thread, after the work.
+        size: Bytes that an item takes from its reading to its end.
+    """
+
+    read: Callable[[Item], Value]
+    work: Callable[[Item, Value], Result]
+    finish: Callable[[Item, Result], None]
+    size: Callable[[Item], int] = lambda item: 0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How far stages may be apart.
+
+    Attributes:
+        readers: Threads that read; as many items again may be read and wait.
+        finishers: Threads that finish; as many items again may wait for them.
+        most_bytes: What all items under way may take; a larger item is alone.
+    """
+
+    readers: int = 2
+    finishers: int = 2
+    most_bytes: int = 2**30
+
+
+def overlapped(
+    items: Iterable[Item],
+    stages: Stages[Item, Value, Result],
+    limits: Limits,
+    stopping: threading.Event | None = None,
+) -> Generator[tuple[Item, Exception | None]]:
+    """Yields each item in order when it is finished, with the error of the stage that failed, if one did.
+
+    The caller closes the generator (`contextlib.closing`): then nothing of it runs any more.
+
+    Args:
+        stopping: Set when the caller stops before the end, so that a long stage can look at it and end.
+    """
+    with _Threads(limits.readers, 'reading') as readers, _Threads(limits.finishers, 'finishing') as finishers:
+        try:
+            yield from _run(iter(items), stages, limits, readers, finishers)
+        except BaseException:
+            if stopping is not None:
+                stopping.set()
+            raise
+
+
+def _run(
+    waiting: Iterator[Item],
+    stages: Stages[Item, Value, Result],
+    limits: Limits,
+    readers: ThreadPoolExecutor,
+    finishers: ThreadPoolExecutor,
+) -> Generator[tuple[Item, Exception | None]]:
+    reading, finishing = deque[_Read[Item, Value]](), deque[_Finish[Item]]()
+    following, taken = next(waiting, None), 0
+    while following is not None or reading or finishing:
+        while following is not None and len(reading) < 2 * limits.readers:
+            size = stages.size(following)
+            if taken and taken + size > limits.most_bytes:
+                break
+            reading.append(_Read(following, size, readers.submit(stages.read, following)))
+            taken += size
+            following = next(waiting, None)
+        # nothing to work on, or too many wait for their end, or one has come to it
+        if finishing and (not reading or len(finishing) >= 2 * limits.finishers or finishing[0].future.done()):
+            done = finishing.popleft()
+            taken -= done.size
+            yield done.item, done.error()
+        elif reading:
+            own = reading.popleft()
+            finishing.append(_Finish(own.item, own.size, _worked(own, stages, finishers)))
+
+
+def _worked(
+    own: _Read[Item, Value], stages: Stages[Item, Value, Result], finishers: ThreadPoolExecutor
+) -> Future[None]:
+    try:
+        result = stages.work(own.item, own.future.result())
+    except Exception as error:
+        failed: Future[None] = Future()
+        failed.set_exception(error)
+        return failed
+    return finishers.submit(stages.finish, own.item, result)
+
+
+@dataclass(frozen=True)
+class _Read(Generic[Item, Value]):
+    item: Item
+    size: int
+    future: Future[Value]
+
+
+@dataclass(frozen=True)
+class _Finish(Generic[Item]):
+    item: Item
+    size: int
+    future: Future[None]
+
+    def error(self) -> Exception | None:
+        try:
+            self.future.result()
+        except Exception as error:
+            return error
+        return None
+
+
+class _Threads(ThreadPoolExecutor):
+    """A pool of threads; leaving it drops what has not begun."""
+
+    def __init__(self, count: int, name: str) -> None:
+        super().__init__(count, thread_name_prefix=name)
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> bool | None:
+        self.shutdown(cancel_futures=True)
+        return None
+
+
+class ReadAhead(Generic[Item]):
+    """Runs an iterator in a thread, a few items ahead of the one who iterates over this. A context manager.
+
+    An error of the iterator is raised at its place. Leaving the block ends the thread at its next item.
+
+    Args:
+        items: The iterator; it is closed in its thread if it is a generator.
+        ahead: Items that may wait.
+    """
+
+    def __init__(self, items: Iterable[Item], ahead: int) -> None:
+        self._items = items
+        self._ready: deque[Item] = deque()
+        self._change = threading.Condition()
+        self._ahead, self._is_stopping, self._is_done = ahead, False, False
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name='reading ahead', daemon=True)
+
+    def __enter__(self) -> ReadAhead[Item]:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *of_error: object) -> None:
+        with self._change:
+            self._is_stopping = True
+            self._change.notify_all()
+        self._thread.join()
+
+    def __iter__(self) -> Iterator[Item]:
+        while True:
+            with self._change:
+                self._change.wait_for(lambda: self._ready or self._is_done)
+                if not self._ready:
+                    if self._error is not None:
+                        raise self._error
+                    return
+                item = self._ready.popleft()
+                self._change.notify_all()
+            yield item
+            del item
+
+    def _run(self) -> None:
+        iterator = iter(self._items)
+        try:
+            for item in iterator:
+                with self._change:
+                    self._change.wait_for(lambda: len(self._ready) < self._ahead or self._is_stopping)
+                    if self._is_stopping:
+                        break
+                    self._ready.append(item)
+                    self._change.notify_all()
+                del item
+        except BaseException as error:
+            self._error = error
+        finally:
+            if isinstance(iterator, Generator):
+                iterator.close()
+            with self._change:
+                self._is_done = True
+                self._change.notify_all()
+
+
+class WriteBehind:
+    """Runs calls in one thread, in their order, while the caller goes on. A context manager.
+
+    An error of a call is raised in the caller, by the next `add` or at the end of the block; later calls are dropped.
+    At the end the block waits for all calls; after an error of the caller, only for the one under way.
+
+    Args:
+        behind: Calls that may wait; then `add` waits. With 0, `add` makes the call itself.
+    """
+
+    def __init__(self, behind: int) -> None:
+        self._calls: deque[Callable[[], object]] = deque()
+        self._change = threading.Condition()
+        self._behind, self._is_over, self._is_busy = behind, False, False
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name='writing behind', daemon=True)
+
+    def __enter__(self) -> WriteBehind:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._change:
+            if error is not None:
+                self._calls.clear()
+            self._is_over = True
+            self._change.notify_all()
+        self._thread.join()
+        if error is None and self._error is not None:
+            raise self._error
+
+    def add(self, call: Callable[[], object]) -> None:
+        """Queues a call.
+
+        Raises:
+            Exception: An earlier call raised it.
+        """
+        if self._behind == 0:
+            call()
+            return
+        with self._change:
+            self._change.wait_for(lambda: len(self._calls) < self._behind or self._error is not None)
+            if self._error is not None:
+                raise self._error
+            self._calls.append(call)
+            self._change.notify_all()
+
+    def _run(self) -> None:
+        while True:
+            with self._change:
+                self._change.wait_for(lambda: self._calls or self._is_over)
+                if not self._calls:
+                    return
+                call = self._calls.popleft()
+                self._change.notify_all()
+            try:
+                call()
+            except BaseException as error:
+                with self._change:
+                    self._error = error
+                    self._calls.clear()
+                    self._is_over = True
+                    self._change.notify_all()
+                return
+            del call

@@ -1,0 +1,89 @@
+"""Pictures on their way to the network and back: as whole numbers, which are a quarter or half of float32's bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pdan_plugin.restoration.tiling import Tile, reflected
+
+_ROWS = 64  # rows rounded at a time, which stay in a core's cache
+
+
+def part_of(picture: NDArray[Any], tile: Tile) -> NDArray[Any]:
+    """A tile's rectangle of a picture (h, w, c); what lies outside is a reflection."""
+    rows, columns = tile.rows, tile.columns
+    if rows.stop <= picture.shape[0] and columns.stop <= picture.shape[1]:
+        return picture[rows.start : rows.stop, columns.start : columns.stop]
+    return picture[
+        reflected(rows.start, rows.stop, picture.shape[0])[:, None],
+        reflected(columns.start, columns.stop, picture.shape[1]),
+    ]
+
+
+def to_network(part: NDArray[Any], device: torch.device) -> Tensor:
+    """(h, w, c) uint8 or uint16 -> (1, c, h, w) float32, [0, 1], on the device, in channels-last layout.
+
+    Division on the device rounds as on the host: a tensor of one number is divided by, because by a plain number CUDA
+    would multiply with its reciprocal.
+    """
+    part = np.require(part, requirements=['C', 'W'])  # torch shares the memory, and warns if it must not be written
+    top = int(np.iinfo(part.dtype).max)
+    # not every device has uint16; as int16, the upper half of the values is negative
+    whole = torch.from_numpy(part if part.dtype == np.uint8 else part.view(np.int16))
+    if device.type == 'cuda':
+        whole = whole.pin_memory().to(device, non_blocking=True)
+    else:
+        whole = whole.to(device)
+    if part.dtype == np.uint16:
+        whole = whole.to(torch.int32) & 0xFFFF
+    values = whole.to(torch.float32).div_(torch.tensor(float(top), device=device))
+    return values.permute(2, 0, 1)[None]
+
+
+def from_network(values: Tensor, dtype: Any) -> Callable[[], NDArray[Any]]:
+    """(c, h, w) float32 -> a function that returns (h, w, c) of uint8 or uint16, clipped and rounded (half to even).
+
+    A GPU rounds, and its result is on the way to the host when this returns; the function waits for it. On a CPU the
+    function does the work, in the thread that calls it.
+    """
+    top = int(np.iinfo(dtype).max)
+    if values.device.type == 'cpu':
+        return lambda: _rounded(values.permute(1, 2, 0).numpy(), top, dtype)
+    whole = values.clamp(0, 1).mul_(top).round_().to(torch.uint8 if top == 255 else torch.int32)
+    if top != 255:
+        whole = whole.to(torch.int16)  # the same 16 bits
+    whole = whole.permute(1, 2, 0).contiguous()
+    if whole.device.type != 'cuda':
+        host = whole.cpu()
+        return lambda: _as_numpy(host, dtype)
+    host = torch.empty(whole.shape, dtype=whole.dtype, pin_memory=True)
+    host.copy_(whole, non_blocking=True)
+    copied = torch.cuda.Event()
+    copied.record(torch.cuda.current_stream(whole.device))
+
+    def wait() -> NDArray[Any]:
+        copied.synchronize()
+        return _as_numpy(host, dtype).copy()  # pinned memory is scarce, and free for the next picture
+
+    return wait
+
+
+def _as_numpy(whole: Tensor, dtype: Any) -> NDArray[Any]:
+    return whole.numpy().view(dtype)
+
+
+def _rounded(values: NDArray[np.float32], top: int, dtype: Any) -> NDArray[Any]:
+    # numpy, not torch: torch would start a thread pool for each calling thread
+    result = np.empty(values.shape, dtype)
+    with np.errstate(invalid='ignore'):  # a network may yield NaN
+        for start in range(0, len(values), _ROWS):
+            rows = values[start : start + _ROWS].clip(0, 1)
+            rows *= np.float32(top)
+            result[start : start + _ROWS] = np.rint(rows, out=rows)
+    return result

@@ -1,0 +1,186 @@
+"""Restoring files against its slowest stage alone: reading and writing happen while the network works."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from torch import Tensor, nn
+
+from benchmarks.pictures import large_frames
+from pdan_plugin.machine.cores import usable_cores
+from pdan_plugin.media.picture import Picture
+from pdan_plugin.media.picture_files import read_picture
+from pdan_plugin.media.picture_writing import write_picture
+from pdan_plugin.media.video import restore_video
+from pdan_plugin.restoration.jobs import make_plan
+from pdan_plugin.restoration.picture_jobs import PictureJobs
+from pdan_plugin.restoration.restorer import Restorer
+
+SCALE = 4
+_SIZES = ((180, 320), (180, 320), (270, 480), (180, 320), (360, 640), (720, 1280))  # (height, width), in turn
+_VIDEO_SIZE = (180, 320)
+
+
+class Sleeping(nn.Module):
+    """A network that takes the same time for every picture and none of the processor, as one on a GPU does."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = 0.0  # none while its sizes are measured
+        self._wanted = seconds
+
+    def __deepcopy__(self, memo: object) -> Sleeping:
+        return self  # the restorer's copy falls asleep with this one
+
+    def begin(self) -> None:
+        self.seconds = self._wanted
+
+    def forward(self, x: Tensor) -> Tensor:
+        time.sleep(self.seconds)  # releases the interpreter's lock
+        return x.repeat_interleave(SCALE, dim=2).repeat_interleave(SCALE, dim=3)
+
+
+def benchmark_overlap(pictures: int, frames: int, seconds: list[float]) -> dict[str, Any]:
+    """Times a folder of PNG pictures of 320x180 to 1280x720 and a video, with networks that sleep.
+
+    The stages alone: reading with as many threads as `restore` has, the network one picture after the other, writing
+    with as many threads as there are cores. For the video: decoding, the network, encoding.
+
+    Returns:
+        For each kind and each sleep: ``seconds`` of the stages and of the whole, ``share``, the slowest stage divided
+        by the whole (1 is perfect), and ``in_turn``, the sum of the stages divided by the whole. ``png``: milliseconds
+        and bytes of a 720p picture.
+    """
+    result: dict[str, Any] = {'cores': usable_cores(), 'pictures': pictures, 'frames': frames, 'kinds': {}}
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
+        place = Path(folder)
+        (place / 'in').mkdir()
+        content = _write_pictures(place / 'in', pictures)
+        _write_video(place / 'in.mp4', frames)
+        for each in seconds:
+            result['kinds'][f'pictures, network {1000 * each:.0f} ms'] = _time_pictures(place, content, each)
+            result['kinds'][f'video, network {1000 * each:.0f} ms'] = _time_video(place, each)
+        result['png'] = _time_png(place)
+    return result
+
+
+def _write_pictures(folder: Path, count: int) -> list[np.ndarray]:
+    sources = list(large_frames(min(count, 6)))
+    content = []
+    for number in range(count):
+        height, width = _SIZES[number % len(_SIZES)]
+        crop = np.ascontiguousarray(sources[number % len(sources)][:height, :width])
+        write_picture(folder / f'{number:03d}.png', Picture(crop))
+        content.append(crop)
+    return content
+
+
+def _write_video(path: Path, count: int) -> None:
+    height, width = _VIDEO_SIZE
+    source = next(large_frames(1))
+    with av.open(str(path), 'w') as output:
+        stream = output.add_stream('libx264', rate=25, options={'crf': '10'})
+        stream.width, stream.height, stream.pix_fmt = width, height, 'yuv420p'
+        for number in range(count):
+            window = source[number : number + height, 2 * number : 2 * number + width]
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(window), format='rgb24')))
+        output.mux(stream.encode(None))
+
+
+def _timed(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def _restorer(seconds: float) -> Restorer:
+    network = Sleeping(seconds)
+    restorer = Restorer(network, 'cpu')
+    network.begin()
+    return restorer
+
+
+def _shares(stages: Mapping[str, float], whole: float) -> dict[str, Any]:
+    return {
+        'seconds': {**stages, 'whole': whole},
+        'share': max(stages.values()) / whole,
+        'in_turn': sum(stages.values()) / whole,
+    }
+
+
+def _time_pictures(place: Path, content: list[np.ndarray], seconds: float) -> dict[str, Any]:
+    restorer = _restorer(seconds)
+    paths = sorted((place / 'in').iterdir())
+    results = [np.repeat(np.repeat(each, SCALE, 0), SCALE, 1) for each in content[: len(_SIZES)]]
+    out = place / f'out_{seconds}'
+    out.mkdir()
+
+    def read() -> None:
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(read_picture, paths))
+
+    def network() -> None:
+        for each in content:
+            restorer.begin_picture(each)
+
+    def write() -> None:
+        with ThreadPoolExecutor(usable_cores()) as pool:
+            for number in range(len(content)):
+                pool.submit(write_picture, out / f'alone_{number}.png', Picture(results[number % len(results)]))
+
+    def whole() -> None:
+        jobs = make_plan(place / 'in', out / 'whole').jobs
+        failed = [error for _, error in PictureJobs(restorer).run(jobs) if error is not None]
+        assert not failed, failed
+
+    stages = {'read': _timed(read), 'network': _timed(network), 'write': _timed(write)}
+    return _shares(stages, _timed(whole))
+
+
+def _time_video(place: Path, seconds: float) -> dict[str, Any]:
+    restorer = _restorer(seconds)
+    source, target = place / 'in.mp4', place / f'out_{seconds}.mp4'
+
+    def decoded() -> Iterator[np.ndarray]:
+        with av.open(str(source)) as container:
+            for frame in container.decode(video=0):
+                yield frame.to_ndarray(format='rgb24')
+
+    frames = list(decoded())
+    awake = _restorer(0)  # decodes, encodes and copies, and takes no time for the network
+    stages = {
+        'read': _timed(lambda: list(decoded())),
+        'network': _timed(lambda: [restorer.begin_picture(each) for each in frames]),
+        'write (with reading)': _timed(lambda: restore_video(awake, source, target)),
+    }
+    return _shares(stages, _timed(lambda: restore_video(restorer, source, target)))
+
+
+def _time_png(place: Path) -> dict[str, float]:
+    picture = Picture(next(large_frames(1)))
+    path = place / 'one.png'
+    times = [_timed(lambda: write_picture(path, picture)) for _ in range(5)]
+    return {'milliseconds': 1000 * min(times), 'bytes': path.stat().st_size}
+
+
+def table(measured: Mapping[str, Any]) -> str:
+    """The measured shares as text."""
+    lines = [
+        f'Restoring {measured["pictures"]} PNG pictures (320x180 to 1280x720) and a video of {measured["frames"]} '
+        f'frames (320x180), 4x, with a network that sleeps; {measured["cores"]} cores'
+    ]
+    for name, kind in measured['kinds'].items():
+        stages = ', '.join(f'{stage} {seconds:.2f}' for stage, seconds in kind['seconds'].items())
+        lines.append(f'  {name:<28}{kind["share"]:>6.2f} of the slowest stage alone   ({stages} s)')
+    png = measured['png']
+    lines.append(f'  a PNG of 1280x720 is written in {png["milliseconds"]:.0f} ms ({png["bytes"] / 1e6:.2f} MB)')
+    return '\n'.join(lines)
