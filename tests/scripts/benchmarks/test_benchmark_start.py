@@ -1,8 +1,8 @@
 """scripts/benchmark.py start."""
 
 import pytest
-from benchmarks import start
 
+from benchmarks import start
 from pdan_plugin.commands.main import COMMANDS
 
 
