@@ -22,7 +22,10 @@ class CountedStorages(TorchDispatchMode):
 
     Attributes:
         held: Current bytes, by kind.
+        is_hidden: Whether torch.compile leaves the counting alone.
     """
+
+    is_hidden = False
 
     def __init__(self) -> None:
         super().__init__()  # pyright: ignore[reportUnknownMemberType]
@@ -73,9 +76,10 @@ class CountedStorages(TorchDispatchMode):
 
 def _hide_from_compiler() -> None:
     """Makes torch.compile leave the counting alone, as torch does for other modes since it has this method."""
-    published: Any = CountedStorages.__torch_dispatch__
-    if hasattr(TorchDispatchMode, '_should_skip_dynamo') and not hasattr(published, '__wrapped__'):
-        setattr(CountedStorages, '__torch_dispatch__', torch._disable_dynamo(published))  # noqa: B010
+    if hasattr(TorchDispatchMode, '_should_skip_dynamo') and not CountedStorages.is_hidden:
+        hidden: Any = torch.compiler.disable(CountedStorages.__torch_dispatch__)
+        CountedStorages.__torch_dispatch__ = hidden
+        CountedStorages.is_hidden = True
 
 
 def _address(storage: UntypedStorage) -> int:

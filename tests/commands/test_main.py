@@ -417,7 +417,8 @@ class TestOtherCommandsOfTheName:
         script.parent.mkdir()
         script.write_text('#!/bin/sh\n')
         script.chmod(0o755)
-        done = command(folder, 'check', '-opt', 'absent.yml', PATH=f'{script.parent}{os.pathsep}{os.environ["PATH"]}')
+        words = ['check', '-opt', 'small.yml', '--force_yml', 'scale=2']
+        done = command(folder, *words, PATH=f'{script.parent}{os.pathsep}{os.environ["PATH"]}')
         assert done.returncode == 2
         assert f'the command basicsr on PATH is {script}, in another environment' in done.stderr
 
