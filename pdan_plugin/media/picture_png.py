@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pdan_plugin.machine.cores import usable_cores
 from pdan_plugin.media.picture import PictureFileError
 
 SIGNATURE = b'\x89PNG\r\n\x1a\n'
@@ -32,9 +35,12 @@ _WORTH = 0.9  # patterns are searched if that makes the file smaller than this s
 _LEFT, _UP, _MEAN = _FILTERS = 1, 2, 3
 _PLACES, _TRIED_ROWS = 5, 8  # of a picture, from which its filter and compression are chosen
 _BAND = 1 << 18  # bytes filtered at a time, which stay in a core's cache
+_FEWEST_BANDS = 4  # for each thread; starting one takes as long as compressing some
+_ADLER = 65521
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # by the number of channels [11.2.1]
 
 Chunk = tuple[bytes, bytes]
+_Result = TypeVar('_Result')
 
 
 @dataclass
@@ -110,8 +116,8 @@ def write_png(
 ) -> None:
     """Writes a PNG of the channels of ``parts``: (h, w) or (h, w, c), uint8 or uint16; of 2 or 4 the last is alpha.
 
-    Memory holds a band of rows beside the parts, so pictures may have any size. ``check`` is called before each band;
-    an exception that it raises ends the writing.
+    Memory holds a few bands of rows beside the parts, so pictures may have any size. Large pictures are compressed in
+    bands by several threads. ``check`` is called before each band; an exception that it raises ends the writing.
     """
     height, width = parts[0].shape[:2]
     channels, depth = sum((*part.shape, 1)[2] for part in parts), parts[0].dtype.itemsize
@@ -127,19 +133,53 @@ def write_png(
         pixels = np.dstack(bands) if len(bands) > 1 else bands[0]
         return np.ascontiguousarray(pixels, dtype=f'>u{depth}').view(np.uint8).reshape(-1, width * step)
 
-    number, (level, strategy) = _way(rows_of, height, step)
-    packer = zlib.compressobj(level, strategy=strategy)
-    band = max(1, _BAND // (width * step))
-    above = first_row
-    for start in range(0, height, band):
+    number, way = _way(rows_of, height, step)
+    rows = max(1, _BAND // (width * step))
+
+    def packed(start: int) -> tuple[bytes, int, int]:
+        """A band as a part of a zlib stream, with the checksum and length of its bytes before compression."""
         if check is not None:
             check()
-        rows = rows_of(start, start + band)
-        if packed := packer.compress(_filtered(rows, above, step, number).data):
-            file.write(_chunk(b'IDAT', packed))
-        above = rows[-1:]
-    file.write(_chunk(b'IDAT', packer.flush()))
+        band, above = rows_of(start, start + rows), rows_of(start - 1, start) if start else first_row
+        filtered = _filtered(band, above, step, number).data
+        level, strategy = way
+        packer = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS, strategy=strategy)
+        # the last part ends the stream, the others end at a whole byte
+        end = zlib.Z_FINISH if start + rows >= height else zlib.Z_SYNC_FLUSH
+        return packer.compress(filtered) + packer.flush(end), zlib.adler32(filtered), filtered.nbytes
+
+    total, start_of_stream = 1, b'\x78\x01'
+    for content, checksum, length in _in_threads(packed, range(0, height, rows)):
+        file.write(_chunk(b'IDAT', start_of_stream + content))
+        total, start_of_stream = _joined_checksum(total, checksum, length), b''
+    file.write(_chunk(b'IDAT', struct.pack('>I', total)))
     file.write(_chunk(b'IEND', b''))
+
+
+def _in_threads(function: Callable[[int], _Result], items: Sequence[int]) -> Iterator[_Result]:
+    """The results in order; few items are computed in the calling thread."""
+    workers = min(usable_cores(), len(items) // _FEWEST_BANDS)
+    if workers < 2:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(workers, thread_name_prefix='compressing') as pool:
+        waiting: deque[Future[_Result]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > 2 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _joined_checksum(first: int, second: int, length: int) -> int:
+    """The Adler-32 checksum of two byte strings, from theirs and the length of the second (RFC 1950, section 8.2)."""
+    low = (first & 0xFFFF) + (second & 0xFFFF) - 1
+    high = (first >> 16) + (second >> 16) + length * ((first & 0xFFFF) - 1)
+    return high % _ADLER << 16 | low % _ADLER
 
 
 def profile_chunk(profile: bytes) -> Chunk:
@@ -224,9 +264,7 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack('>I', len(content)) + kind + content + struct.pack('>I', zlib.crc32(kind + content))
 
 
-def _way(
-    rows_of: Callable[[int, int], NDArray[np.uint8]], height: int, step: int
-) -> tuple[int, tuple[int, int]]:
+def _way(rows_of: Callable[[int, int], NDArray[np.uint8]], height: int, step: int) -> tuple[int, tuple[int, int]]:
     """The filter, and zlib's level and strategy, that are best for some rows of a picture.
 
     Photographs, filtered, have runs of equal bytes and little else that repeats: to look for nothing but runs takes a

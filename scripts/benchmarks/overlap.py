@@ -59,8 +59,8 @@ class Sleeping(nn.Module):
 def benchmark_overlap(pictures: int, frames: int, seconds: list[float]) -> dict[str, Any]:
     """Times a folder of PNG pictures of 320x180 to 1280x720 and a video, with networks that sleep.
 
-    The stages alone: reading with as many threads as `restore` has, the network one picture after the other, writing
-    with as many threads as there are cores. For the video: decoding, the network, encoding.
+    The stages alone: reading with as many threads as `restore` has, the network one picture after the other, rounding
+    and writing with as many threads as there are cores. For the video: decoding, the network, and all but the network.
 
     Returns:
         For each kind and each sleep: ``seconds`` of the stages and of the whole, ``share``, the slowest stage divided
@@ -129,7 +129,6 @@ def _shares(stages: Mapping[str, float], whole: float) -> dict[str, Any]:
 def _time_pictures(place: Path, content: list[np.ndarray], seconds: float) -> dict[str, Any]:
     restorer = _restorer(seconds, content[: len(_SIZES)])
     paths = sorted((place / 'in').iterdir())
-    results = [np.repeat(np.repeat(each, SCALE, 0), SCALE, 1) for each in content[: len(_SIZES)]]
     out = place / f'out_{seconds}'
     out.mkdir()
 
@@ -141,17 +140,21 @@ def _time_pictures(place: Path, content: list[np.ndarray], seconds: float) -> di
         for each in content:
             restorer.begin_picture(each)
 
+    begun = [restorer.begin_picture(each) for each in content]
+
+    def finish(number: int, restored: Callable[[], np.ndarray]) -> None:
+        write_picture(out / f'alone_{number}.png', Picture(restored()))
+
     def write() -> None:
-        with ThreadPoolExecutor(usable_cores()) as pool:
-            for number in range(len(content)):
-                pool.submit(write_picture, out / f'alone_{number}.png', Picture(results[number % len(results)]))
+        with ThreadPoolExecutor(max(2, usable_cores())) as pool:
+            list(pool.map(finish, range(len(begun)), begun))
 
     def whole() -> None:
         jobs = make_plan(place / 'in', out / 'whole').jobs
         failed = [error for _, error in PictureJobs(restorer).run(jobs) if error is not None]
         assert not failed, failed
 
-    stages = {'read': _timed(read), 'network': _timed(network), 'write': _timed(write)}
+    stages = {'read': _timed(read), 'network': _timed(network), 'round and write': _timed(write)}
     return _shares(stages, _timed(whole))
 
 
@@ -169,7 +172,7 @@ def _time_video(place: Path, seconds: float) -> dict[str, Any]:
     stages = {
         'read': _timed(lambda: list(decoded())),
         'network': _timed(lambda: [restorer.begin_picture(each) for each in frames]),
-        'write (with reading)': _timed(lambda: restore_video(awake, source, target)),
+        'all but the network': _timed(lambda: restore_video(awake, source, target)),
     }
     return _shares(stages, _timed(lambda: restore_video(restorer, source, target)))
 
