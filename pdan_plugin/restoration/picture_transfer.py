@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from pdan_plugin.restoration.tiling import Tile, reflected
 
-_ROWS = 64  # rows rounded at a time, which stay in a core's cache
+_CACHED = 2**16  # values rounded at a time, which stay in a core's cache
 
 
 def part_of(picture: NDArray[Any], tile: Tile) -> NDArray[Any]:
@@ -27,13 +28,14 @@ def part_of(picture: NDArray[Any], tile: Tile) -> NDArray[Any]:
 
 
 def to_network(part: NDArray[Any], device: torch.device) -> Tensor:
-    """(h, w, c) uint8 or uint16 -> (1, c, h, w) float32, [0, 1], on the device, in channels-last layout.
-
-    Division on the device rounds as on the host: a tensor of one number is divided by, because by a plain number CUDA
-    would multiply with its reciprocal.
-    """
-    part = np.require(part, requirements=['C', 'W'])  # torch shares the memory, and warns if it must not be written
+    """(h, w, c) uint8 or uint16 -> (1, c, h, w) float32, [0, 1], on the device, in channels-last layout."""
     top = int(np.iinfo(part.dtype).max)
+    if device.type == 'cpu':
+        # numpy, not torch: torch's threads wait for more work for a while, and take the cores from those that write
+        values = part.astype(np.float32)
+        values /= top
+        return torch.from_numpy(values)[None].permute(0, 3, 1, 2)
+    part = np.require(part, requirements=['C', 'W'])  # torch shares the memory, and warns if it must not be written
     # not every device has uint16; as int16, the upper half of the values is negative
     whole = torch.from_numpy(part if part.dtype == np.uint8 else part.view(np.int16))
     if device.type == 'cuda':
@@ -42,8 +44,9 @@ def to_network(part: NDArray[Any], device: torch.device) -> Tensor:
         whole = whole.to(device)
     if part.dtype == np.uint16:
         whole = whole.to(torch.int32) & 0xFFFF
+    # divided by a tensor, as exactly as on the host: by a plain number CUDA multiplies with its reciprocal
     values = whole.to(torch.float32).div_(torch.tensor(float(top), device=device))
-    return values.permute(2, 0, 1)[None]
+    return values[None].permute(0, 3, 1, 2)
 
 
 def from_network(values: Tensor, dtype: Any) -> Callable[[], NDArray[Any]]:
@@ -54,7 +57,7 @@ def from_network(values: Tensor, dtype: Any) -> Callable[[], NDArray[Any]]:
     """
     top = int(np.iinfo(dtype).max)
     if values.device.type == 'cpu':
-        return lambda: _rounded(values.permute(1, 2, 0).numpy(), top, dtype)
+        return lambda: _rounded(values.numpy(), top, dtype)
     whole = values.clamp(0, 1).mul_(top).round_().to(torch.uint8 if top == 255 else torch.int32)
     if top != 255:
         whole = whole.to(torch.int16)  # the same 16 bits
@@ -79,11 +82,20 @@ def _as_numpy(whole: Tensor, dtype: Any) -> NDArray[Any]:
 
 
 def _rounded(values: NDArray[np.float32], top: int, dtype: Any) -> NDArray[Any]:
-    # numpy, not torch: torch would start a thread pool for each calling thread
-    result = np.empty(values.shape, dtype)
+    """(c, h, w) -> (h, w, c), in bands of rows. numpy and OpenCV's copies, not torch: see `to_network`."""
+    channels, height, width = values.shape
+    result = np.empty((height, width, channels), dtype)
+    rows = max(1, _CACHED // (width * channels))
+    is_planar = values.strides[2] == values.itemsize  # else the channels of a pixel are side by side
+    layout = values if is_planar else values.transpose(1, 2, 0)
     with np.errstate(invalid='ignore'):  # a network may yield NaN
-        for start in range(0, len(values), _ROWS):
-            rows = values[start : start + _ROWS].clip(0, 1)
-            rows *= np.float32(top)
-            result[start : start + _ROWS] = np.rint(rows, out=rows)
+        for start in range(0, height, rows):
+            band = slice(start, start + rows)
+            rounded = layout[:, band].clip(0, 1) if is_planar else layout[band].clip(0, 1)
+            rounded *= np.float32(top)
+            np.rint(rounded, out=rounded)
+            if is_planar and channels > 1:
+                cv2.merge(list(rounded.astype(dtype)), result[band])
+            else:
+                result[band] = rounded.reshape(result[band].shape)
     return result
