@@ -79,7 +79,8 @@ def check_options(
 
     A null key counts as not given. A key that nothing reads is rejected if it is a near-misspelling of a key that is
     read, or a network or loss that would be ignored. Any other unread key is a warning. What another plugin's model or
-    data set reads is not fully known: a key that its package names anywhere counts as read.
+    data set reads is not fully known: a key that its package names anywhere counts as read, and where it reads keys
+    that only a run knows (``opt[name]``), no unread key is more than a warning.
 
     Args:
         opt: The options; not changed.
@@ -193,14 +194,16 @@ def _unread(
         registered.removesuffix('_basicsr'): keys_read(model).read.get(key, set())
         for registered, model in (MODEL_REGISTRY if key in ('', 'train', 'val') else ())
     }
+    is_foreign = reader is not None and not is_own(reader)
+    may_read = is_foreign and ('' if key.startswith('datasets.') else key) in keys_read(reader).computed
     candidates = set(known)
     if unsure:
         candidates = candidates.union(*models.values())
-    if unsure or (reader is not None and not is_own(reader)):  # its own keys may be close to a known one
+    if unsure or is_foreign:  # its own keys may be close to a known one
         candidates -= set(values)
     problems = []
     for word in [str(word) for word, value in values.items() if word not in known and value is not None]:
-        if reader is not None and not is_own(reader) and is_named(word, reader.__module__.split('.')[0]):
+        if is_foreign and is_named(word, reader.__module__.split('.')[0]):
             continue
         readers = [model for model, keys in models.items() if word in keys]
         ignored = 'network' if not key and word.startswith('network_') else None
@@ -208,7 +211,10 @@ def _unread(
             ignored = 'loss'
         close = None if readers else misspelt(word, candidates)
         by_model = f'; it is read by model_type {some_of(readers, 4)}' if readers else ''
-        if close is not None:
+        if may_read:
+            guess = f"; did you mean '{close}'?" if close else ''
+            text, is_warning = f'{name} does not name it, but may read it: it reads computed keys here{guess}', True
+        elif close is not None:
             text, is_warning = f"unknown key{f', {unread}' if name else ''}; did you mean '{close}'?", False
         elif unsure:
             continue
