@@ -31,6 +31,7 @@ COMMANDS = {
     'test': 'test a trained network with an option file',
     'check': 'check options and data, print sizes, train nothing',
     'restore': 'restore a picture, a video, or a folder of them',
+    'options': 'print the JSON Schema of option files',
     'plugins': 'list everything that is registered, and the fixes of the toolbox',
 }
 

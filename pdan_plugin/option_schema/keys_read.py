@@ -188,23 +188,25 @@ def _computed(function: ast.FunctionDef, aliases: dict[str, str]) -> Iterator[st
             owner = node.iter
         elif isinstance(node, ast.keyword) and node.arg is None:
             owner = node.value
-        elif key is None or isinstance(key, ast.Constant) or _has_an_end(key):
-            continue
-        elif isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load):
-            continue
-        elif isinstance(key, ast.Name) and key.id in constants:
+        elif key is None or _is_write(node) or _is_constant(key, constants):
             continue
         section = None if owner is None else _section(owner, aliases)
         if section is not None:
             yield section
 
 
+def _is_write(node: ast.AST) -> bool:
+    return isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load)
+
+
 def _is_text(node: ast.expr) -> bool:
     return isinstance(node, (ast.Tuple, ast.List, ast.Set)) and all(_text(each) is not None for each in node.elts)
 
 
-def _has_an_end(key: ast.expr) -> bool:
-    """Whether a key that is put together begins or ends with a text of the source, so that `is_named` finds it."""
+def _is_constant(key: ast.expr, constants: set[str]) -> bool:
+    """Whether a key is a constant, a variable of constants, or begins or ends with a text that `is_named` finds."""
+    if isinstance(key, ast.Constant) or (isinstance(key, ast.Name) and key.id in constants):
+        return True
     parts = key.values if isinstance(key, ast.JoinedStr) else [key.left, key.right] if _is_sum(key) else []
     ends = [_text(part) or '' for part in parts[:1] + parts[-1:]]
     return any(len(end) > 3 and (end.endswith('_') or end.startswith('_')) for end in ends)
@@ -221,7 +223,7 @@ def _text(node: ast.expr) -> str | None:
 def _reads(tree: ast.AST, aliases: dict[str, str], unconditional: bool = False) -> Iterator[tuple[str, str, bool]]:
     """(section, key, whether it is demanded) for each read. Writes do not count."""
     for node in _unconditional_nodes(tree) if unconditional else ast.walk(tree):
-        if isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load):
+        if _is_write(node):
             continue
         owner, key = key_read(node)
         if owner is None or key is None:
