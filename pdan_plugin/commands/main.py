@@ -25,12 +25,13 @@ from pdan_plugin.commands.script_end import FAILED, INTERRUPTED, WRONG_REQUEST
 from pdan_plugin.errors import RequestError, WorkError
 from pdan_plugin.processes.command_start import print_any_name, print_refusal
 
-# subcommand (also the name of its module): its purpose
+# subcommand (with _ for -, the name of its module): its purpose
 COMMANDS = {
     'train': 'train a network with an option file',
     'test': 'test a trained network with an option file',
     'check': 'check options and data, print sizes, train nothing',
     'restore': 'restore a picture, a video, or a folder of them',
+    'prepare-pairs': 'make the folders that training reads from your own pictures',
     'options': 'print the JSON Schema of option files',
     'plugins': 'list everything that is registered, and the fixes of the toolbox',
 }
@@ -103,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND', parser_class=_Subcommand)
     for name, purpose in COMMANDS.items():
         description = f'{purpose[0].upper()}{purpose[1:]}.'
-        module = f'pdan_plugin.commands.{name}'
+        module = f'pdan_plugin.commands.{name.replace("-", "_")}'
         commands.add_parser(name, module=module, help=purpose, description=description, allow_abbrev=False)
     return parser
 

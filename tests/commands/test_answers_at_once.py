@@ -6,7 +6,7 @@ import sys
 import pytest
 
 SLOW = {'torch', 'basicsr', 'numpy', 'cv2', 'PIL', 'pydantic', 'yaml', 'scipy', 'matplotlib'}
-VERBS = ('train', 'test', 'check', 'restore', 'plugins')
+VERBS = ('train', 'test', 'check', 'restore', 'prepare-pairs', 'options', 'app', 'plugins')
 MISTAKES = [
     [],
     ['trian'],
