@@ -6,7 +6,6 @@ Everything comes from what the check itself uses. So a key that the check knows 
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -23,9 +22,9 @@ from basicsr.utils.registry import (  # isort: skip
 )
 
 from pdan_plugin.option_schema import sections
-from pdan_plugin.option_schema.check import LOADER_KEYS, SET_BY_TOOLBOX
+from pdan_plugin.option_schema.key_descriptions import documented_arguments, expected_value, first_sentence
 from pdan_plugin.option_schema.keys_read import keys_read
-from pdan_plugin.option_schema.validation import check_values
+from pdan_plugin.option_schema.known_keys import LOADER_KEYS, SET_BY_TOOLBOX
 from pdan_plugin.training.plateau_schedule import PlateauSchedule
 
 # Heading; the section's schema; its schema in training and in a test, where more keys are required then.
@@ -50,23 +49,19 @@ _REGISTRIES: list[tuple[str, str, Registry, tuple[str, ...]]] = [
 _TOOLBOX_SCHEDULERS = [('MultiStepLR', MultiStepRestartLR), ('CosineAnnealingRestartLR', CosineAnnealingRestartLR)]
 
 
-class _Nothing:
-    """A value of no kind, to ask the schema what it expects."""
-
-
 def reference() -> str:
     """The whole reference, as Markdown."""
     parts = ['## Sections', 'The default is what a run uses when the key is missing or `~`; "–" means "not set".']
     for heading, schema, training, testing in _SECTIONS:
-        parts += [f'### {heading}', _first_sentence(schema), section_table(schema, training, testing)]
+        parts += [f'### {heading}', first_sentence(schema), section_table(schema, training, testing)]
         parts += _FURTHER.get(heading, [])
     parts += ['## Registered names', _REGISTERED]
     for heading, form, registry, provided in _REGISTRIES:
         parts += [f'### {heading}', f'In an option file: {form}.']
         for name, target in _own(registry):
-            parts += [f'#### {name}', _first_sentence(target), keyword_table(target, provided)]
+            parts += [f'#### {name}', first_sentence(target), keyword_table(target, provided)]
         parts += [f'#### {heading} of the toolbox', _keyword_list(_toolbox(registry), provided)]
-    parts += ['### Schedulers', _SCHEDULERS, '#### ReduceLROnPlateau', _first_sentence(PlateauSchedule)]
+    parts += ['### Schedulers', _SCHEDULERS, '#### ReduceLROnPlateau', first_sentence(PlateauSchedule)]
     parts += [keyword_table(PlateauSchedule, ('optimizer',)), '#### Schedulers of the toolbox']
     parts += [_keyword_list(_TOOLBOX_SCHEDULERS, ('optimizer', 'last_epoch'))]
     parts += [
@@ -134,14 +129,6 @@ def section_table(
     return _table(('key', 'meaning', 'value', 'default'), rows)
 
 
-def expected_value(schema: type[sections.Options], key: str) -> str:
-    """What the check expects of a key, in its own words: it is given a value of no kind, and says what it wants."""
-    for problem in check_values(schema, {key: _Nothing()}, '', due=False):
-        if problem.key.split('.')[0] == key and 'expected ' in problem.text:
-            return problem.text.partition('expected ')[2]
-    return 'any'
-
-
 def keyword_table(target: Callable[..., Any], provided: Iterable[str] = ()) -> str:
     """A table of a constructor's or function's keywords: the meaning that its docstring gives, type and default."""
     meanings = documented_arguments(inspect.getdoc(target) or '')
@@ -150,15 +137,6 @@ def keyword_table(target: Callable[..., Any], provided: Iterable[str] = ()) -> s
         for name, parameter in _keywords(target, provided)
     ]
     return _table(('keyword', 'meaning', 'type', 'default'), rows)
-
-
-def documented_arguments(docstring: str) -> dict[str, str]:
-    """The entries under ``Args:`` of a docstring in Google's form, by name, each on one line."""
-    block = re.search(r'^Args:\n((?:[ ]+.*\n?|\n)*)', docstring, re.MULTILINE)
-    entries = (
-        re.findall(r'^    (\w+)(?: \([^)]*\))?: (.*(?:\n     +.*)*)', block.group(1), re.MULTILINE) if block else []
-    )
-    return {name: ' '.join(text.split()) for name, text in entries}
 
 
 def _keywords(target: Callable[..., Any], provided: Iterable[str]) -> Iterator[tuple[str, inspect.Parameter]]:
@@ -209,11 +187,6 @@ def _data_table() -> str:
 
 def _key_list(keys: Iterable[str]) -> str:
     return ', '.join(f'`{key}`' for key in sorted(keys)) or '–'
-
-
-def _first_sentence(target: Any) -> str:
-    docstring = inspect.getdoc(target) or ''
-    return ' '.join(docstring.partition('\n\n')[0].split())
 
 
 def _annotation(parameter: inspect.Parameter) -> str:

@@ -37,6 +37,7 @@ COMMANDS = {
     'train': 'train a network with an option file',
     'test': 'test a trained network with an option file',
     'prepare-reds': "make the stores that training reads from REDS's folders or zips",
+    'prepare-pairs': 'make the folders that training reads from your own pictures',
     'synthesize': 'make blurred pairs for training from sharp clips',
     'calibrate-response': "find a camera's response from an exposure series",
     'render-clips': "render blurred clips in REDS's layout from photographs",

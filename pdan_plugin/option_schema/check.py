@@ -1,6 +1,7 @@
 """Checks an option file before the toolbox reads it.
 
-sections.py defines the sections and their values. keys_read.py finds further keys in the source of a model or data set.
+sections.py defines the sections and their values. known_keys.py adds the further keys that keys_read.py finds in the
+source of a model or data set.
 constructors.py and optimization.py find the keywords of a network, loss, metric or optimizer in its signature.
 agreement.py checks options against each other.
 """
@@ -33,36 +34,19 @@ from pdan_plugin.option_schema.constructors import (
     wrong_value,
 )
 from pdan_plugin.option_schema.keys_read import is_named, keys_read
+from pdan_plugin.option_schema.known_keys import (
+    FOLDERS_SET_BY_TOOLBOX,
+    due_in_data_set,
+    keys_of_data_set,
+    keys_of_paths,
+    keys_of_section,
+    keys_of_source,
+)
 from pdan_plugin.option_schema.optimization import check_optimizer, check_scheduler
 from pdan_plugin.option_schema.option_yaml import unshared
 from pdan_plugin.option_schema.spelling import did_you_mean, misspelt
 from pdan_plugin.option_schema.unset_keys import leave_unset_out
 from pdan_plugin.option_schema.validation import check_values, dotted
-
-# Keys that are read with any model, in sections that the model also reads.
-_READ_FOR_ANY_MODEL = {
-    sections.Train: {'total_iter', 'warmup_iter'},
-    sections.Val: {'val_freq', 'save_img', 'pbar', 'suffix', 'metrics'},
-    sections.TrainVal: {'val_freq', 'save_img', 'pbar', 'suffix', 'metrics'},
-}
-LOADER_KEYS = {
-    'name',
-    'type',
-    'io_backend',
-    'phase',
-    'scale',
-    'pin_memory',
-    'persistent_workers',
-    'prefetch_mode',
-    'num_prefetch_queue',
-    'dataset_enlarge_ratio',
-    'num_worker_per_gpu',
-    'batch_size_per_gpu',
-    'use_shuffle',
-}
-# The toolbox sets these itself and would overwrite the file's values.
-SET_BY_TOOLBOX = {'dist', 'rank', 'world_size', 'is_train', 'auto_resume', 'root_path'}
-_FOLDERS_SET_BY_TOOLBOX = {'models', 'training_states', 'visualization', 'log', 'experiments_root', 'results_root'}
 
 
 def check_options(
@@ -79,7 +63,8 @@ def check_options(
 
     A null key counts as not given. A key that nothing reads is rejected if it is a near-misspelling of a key that is
     read, or a network or loss that would be ignored. Any other unread key is a warning. What another plugin's model or
-    data set reads is not fully known: a key that its package names anywhere counts as read.
+    data set reads is not fully known: a key that its package names anywhere counts as read, and where it reads keys
+    that only a run knows (``opt[name]``), no unread key is more than a warning.
 
     Args:
         opt: The options; not changed.
@@ -159,10 +144,7 @@ def _check_section(
     ``reader`` is the model that also reads the section; None if no model does. ``is_read=False`` means that the model
     is unknown; then only misspellings are reported.
     """
-    known = set(schema.model_fields)
-    if reader is not None:
-        known = set(_READ_FOR_ANY_MODEL.get(schema, known))
-        known |= keys_read(reader).read.get(key, set()) - SET_BY_TOOLBOX
+    known = keys_of_section(schema, key, reader)
     unsure = not is_read or (reader is None and not key)
     problems = _unread(values, known, key, reader, unsure=unsure)
     return problems + check_values(schema, {word: values[word] for word in values if word in known}, key, due)
@@ -193,14 +175,16 @@ def _unread(
         registered.removesuffix('_basicsr'): keys_read(model).read.get(key, set())
         for registered, model in (MODEL_REGISTRY if key in ('', 'train', 'val') else ())
     }
+    is_foreign = reader is not None and not is_own(reader)
+    may_read = is_foreign and ('' if key.startswith('datasets.') else key) in keys_read(reader).computed
     candidates = set(known)
     if unsure:
         candidates = candidates.union(*models.values())
-    if unsure or (reader is not None and not is_own(reader)):  # its own keys may be close to a known one
+    if unsure or is_foreign:  # its own keys may be close to a known one
         candidates -= set(values)
     problems = []
     for word in [str(word) for word, value in values.items() if word not in known and value is not None]:
-        if reader is not None and not is_own(reader) and is_named(word, reader.__module__.split('.')[0]):
+        if is_foreign and is_named(word, reader.__module__.split('.')[0]):
             continue
         readers = [model for model, keys in models.items() if word in keys]
         ignored = 'network' if not key and word.startswith('network_') else None
@@ -208,7 +192,10 @@ def _unread(
             ignored = 'loss'
         close = None if readers else misspelt(word, candidates)
         by_model = f'; it is read by model_type {some_of(readers, 4)}' if readers else ''
-        if close is not None:
+        if may_read:
+            guess = f"; did you mean '{close}'?" if close else ''
+            text, is_warning = f'{name} does not name it, but may read it: it reads computed keys here{guess}', True
+        elif close is not None:
             text, is_warning = f"unknown key{f', {unread}' if name else ''}; did you mean '{close}'?", False
         elif unsure:
             continue
@@ -248,9 +235,7 @@ def _check_dataset(values: Mapping[str, Any], key: str, schema: type[sections.Da
     owner = find_registered(DATASET_REGISTRY, values['type'])
     if owner is None:
         return [Problem(f'{key}.type', unknown_name(DATASET_REGISTRY, 'data set', values['type']))]
-    keys, own = keys_read(owner), is_own(owner)
-    declared = getattr(owner, 'option_keys', None)  # a class may declare its keys
-    known = LOADER_KEYS | set(keys.read.get('', ()) if declared is None else declared)
+    known, own = keys_of_data_set(owner), is_own(owner)
     problems = _unread(values, known, key, owner)
     problems += check_values(schema, {word: values[word] for word in values if word in known}, key)
     if 'degradation' in known and isinstance(values.get('degradation'), Mapping):
@@ -258,16 +243,11 @@ def _check_dataset(values: Mapping[str, Any], key: str, schema: type[sections.Da
         problems += _unread(given, sections.Degradation.model_fields, f'{key}.degradation', name='')
         problems += check_values(sections.Degradation, given, f'{key}.degradation')
     if own:
-        due = set(keys.at_build.get('', ()))
+        due = due_in_data_set(owner, is_training=schema is sections.TrainDataSet)
         further = set(values) - set(sections.DataSet.model_fields)  # a null may say something
         given = further | {word for word, value in values.items() if value is not None}
-        if schema is sections.TrainDataSet:
-            due |= keys.demanded.get('', set()) & {'gt_size', 'use_hflip', 'use_rot'}
-        problems += [
-            Problem(f'{key}.{word}', f'missing; {owner.__name__} requires it')
-            for word in sorted(due - given - {'phase', 'scale', 'name', 'type'})
-        ]
-        roots = {word for word in known if word.startswith('dataroot_')} | {'weight'}
+        problems += [Problem(f'{key}.{word}', f'missing; {owner.__name__} requires it') for word in sorted(due - given)]
+        roots = keys_of_source(known)
         sources: Any = values.get('sources')
         expected = 'a list of sections with dataroot_gt and dataroot_lq'
         if sources is not None and not isinstance(sources, list):
@@ -299,7 +279,7 @@ def _check_paths(paths: Any, networks: Collection[str], model: Any) -> list[Prob
     problems: list[Problem] = []
     rest = dict(paths)
     labels = {network.removeprefix('network_') for network in networks}
-    read = keys_read(model).read.get('path', set()) - _FOLDERS_SET_BY_TOOLBOX if model is not None else set()
+    read = keys_of_paths(model)
     for start, schema_key in (
         ('pretrain_network_', 'pretrain_network'),
         ('param_key_', 'param_key'),
@@ -313,11 +293,11 @@ def _check_paths(paths: Any, networks: Collection[str], model: Any) -> list[Prob
                     for problem in check_values(sections.NetworkPaths, {schema_key: value}, 'path')
                 ]
         read |= {f'{start}{label}' for label in labels}
-    for word in [word for word in rest if word in _FOLDERS_SET_BY_TOOLBOX]:
+    for word in [word for word in rest if word in FOLDERS_SET_BY_TOOLBOX]:
         text = 'it has no effect: the toolbox sets this folder itself, under the working folder'
         if rest.pop(word) is not None:
             problems.append(Problem(f'path.{word}', text, is_warning=True))
-    problems += _unread(rest, read | set(sections.Paths.model_fields), 'path', model)
+    problems += _unread(rest, read, 'path', model)
     return problems + check_values(sections.Paths, rest, 'path')
 
 

@@ -13,12 +13,12 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pdan_plugin.option_schema.keys_read import OWN_PACKAGES
+from pdan_plugin.option_schema.passed_on import PassedOn, passed_on
 from pdan_plugin.option_schema.spelling import did_you_mean, misspelt, nearest
 
 if TYPE_CHECKING:
     from basicsr.utils.registry import Registry
-
-OWN_PACKAGES = ('basicsr', 'pdan_plugin')
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,8 @@ def check_keywords(
     """Checks keywords against a callable's signature: unknown ones, missing ones, values of the wrong kind.
 
     ``**kwargs`` of the toolbox's classes and ours is ignored, because they discard it. For other classes with
-    ``**kwargs`` any keyword passes, unless it looks like a misspelling of a parameter that was not given.
+    ``**kwargs`` any keyword passes that the source may use, see `passed_on`; one that looks like a misspelling of a
+    parameter that was not given is a warning if the source may use it, and rejected if it cannot.
     """
     try:
         parameters = inspect.signature(target).parameters
@@ -134,11 +135,21 @@ def check_keywords(
         if word in provided:
             problems.append(Problem(f'{key}.{word}', f'the toolbox passes this to {name} itself; remove the key'))
         elif swallows:
-            close = misspelt(str(word), [other for other in named if other not in keywords or is_own(target)])
-            if close:
+            rest = PassedOn(is_dropped=True) if is_own(target) else passed_on(target)
+            candidates = {*named, *rest.known}
+            close = misspelt(str(word), [other for other in candidates if other not in keywords or is_own(target)])
+            if word in rest.known:
+                continue
+            if close and rest.is_unsure:
+                text = f"{name} names no such keyword, but may pass it on (**kwargs); did you mean '{close}'?"
+                problems.append(Problem(f'{key}.{word}', text, is_warning=True))
+            elif close:
                 problems.append(Problem(f'{key}.{word}', f"{name} has no such keyword; did you mean '{close}'?"))
             elif is_own(target):
                 problems.append(Problem(f'{key}.{word}', f'{name} ignores it', is_warning=True))
+            elif not rest.is_unsure and not rest.is_dropped:
+                hint = did_you_mean(str(word), sorted(candidates))
+                problems.append(Problem(f'{key}.{word}', f'{name} has no such keyword{hint}'))
         else:
             problems.append(Problem(f'{key}.{word}', f'{name} has no such keyword{did_you_mean(str(word), named)}'))
     hints = type_hints(target)

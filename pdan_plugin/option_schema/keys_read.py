@@ -14,8 +14,12 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from typing import TypeGuard
 
+# Of the toolbox's classes and ours all keys are known.
+OWN_PACKAGES = ('basicsr', 'pdan_plugin')
 _READING_METHODS = {'get', 'pop', 'setdefault'}
+_LISTING_METHODS = {'items', 'keys', 'values'}
 
 
 @dataclass
@@ -23,12 +27,14 @@ class KeysRead:
     """Keys by dotted section: '' is the ``opt`` of the class, 'train' is ``opt['train']``, and so on.
 
     ``read`` holds all keys. ``demanded`` holds those that are only read as ``opt['key']``, a KeyError if missing.
-    ``at_build`` holds the demanded ones that ``__init__`` always reads, independent of other options.
+    ``at_build`` holds the demanded ones that ``__init__`` always reads, independent of other options. ``computed``
+    holds the sections of which another project's class also reads keys that only a run knows: ``opt[name]``.
     """
 
     read: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     demanded: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     at_build: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    computed: set[str] = field(default_factory=set)
 
 
 @cache
@@ -48,6 +54,8 @@ def keys_read(owner: type) -> KeysRead:
             for section, key, is_demand in _reads(function, aliases):
                 keys.read[section].add(key)
                 (keys.demanded if is_demand else asked_for)[section].add(key)
+            if base.__module__.partition('.')[0] not in OWN_PACKAGES:
+                keys.computed.update(_computed(function, aliases))
             if function is own_init and building:
                 for statement in function.body:
                     for section, key, is_demand in _reads(statement, aliases, unconditional=True):
@@ -136,22 +144,76 @@ def _section(node: ast.expr, aliases: dict[str, str]) -> str | None:
         return aliases.get(ast.unparse(node))
     if isinstance(node, ast.BoolOp) and isinstance(node.op, ast.Or):  # (opt.get('val') or {})
         return _section(node.values[0], aliases)
-    owner, key = _read(node)
+    owner, key = key_read(node)
     if owner is None or key is None:
         return None
     section = _section(owner, aliases)
     return None if section is None else f'{section}.{key}'.lstrip('.')
 
 
-def _read(node: ast.AST) -> tuple[ast.expr | None, str | None]:
-    """The options and the key of ``options['key']``, ``options.get('key')`` or ``'key' in options``."""
+def key_read(node: ast.AST) -> tuple[ast.expr | None, str | None]:
+    """The options and the key of ``options['key']``, ``options.get('key')`` or ``'key' in options``.
+
+    The key is None if it is no constant.
+    """
+    owner, key = _reading(node)
+    return owner, None if key is None else _text(key)
+
+
+def _reading(node: ast.AST) -> tuple[ast.expr | None, ast.expr | None]:
     if isinstance(node, ast.Subscript):
-        return node.value, _text(node.slice)
+        return node.value, node.slice
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _READING_METHODS:
-        return node.func.value, _text(node.args[0]) if node.args else None
+        return node.func.value, node.args[0] if node.args else None
     if isinstance(node, ast.Compare) and len(node.ops) == 1 and isinstance(node.ops[0], (ast.In, ast.NotIn)):
-        return node.comparators[0], _text(node.left)
+        return node.comparators[0], node.left
     return None, None
+
+
+def _computed(function: ast.FunctionDef, aliases: dict[str, str]) -> Iterator[str]:
+    """The sections of which a function reads keys that are no constants, or all keys.
+
+    ``for key in ('a', 'b'): opt[key]`` has constants. Of ``opt[f'{part}_opt']`` the end is known, see `is_named`.
+    """
+    constants = {
+        node.target.id
+        for node in ast.walk(function)
+        if isinstance(node, (ast.For, ast.comprehension)) and isinstance(node.target, ast.Name) and _is_text(node.iter)
+    }
+    for node in ast.walk(function):
+        owner, key = _reading(node)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _LISTING_METHODS:
+            owner = node.func.value
+        elif isinstance(node, (ast.For, ast.comprehension)):
+            owner = node.iter
+        elif isinstance(node, ast.keyword) and node.arg is None:
+            owner = node.value
+        elif key is None or _is_write(node) or _is_constant(key, constants):
+            continue
+        section = None if owner is None else _section(owner, aliases)
+        if section is not None:
+            yield section
+
+
+def _is_write(node: ast.AST) -> bool:
+    return isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load)
+
+
+def _is_text(node: ast.expr) -> bool:
+    return isinstance(node, (ast.Tuple, ast.List, ast.Set)) and all(_text(each) is not None for each in node.elts)
+
+
+def _is_constant(key: ast.expr, constants: set[str]) -> bool:
+    """Whether a key is a constant, a variable of constants, or begins or ends with a text that `is_named` finds."""
+    if isinstance(key, ast.Constant) or (isinstance(key, ast.Name) and key.id in constants):
+        return True
+    parts = key.values if isinstance(key, ast.JoinedStr) else [key.left, key.right] if _is_sum(key) else []
+    ends = [_text(part) or '' for part in parts[:1] + parts[-1:]]
+    return any(len(end) > 3 and (end.endswith('_') or end.startswith('_')) for end in ends)
+
+
+def _is_sum(node: ast.expr) -> TypeGuard[ast.BinOp]:
+    return isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add)
 
 
 def _text(node: ast.expr) -> str | None:
@@ -161,9 +223,9 @@ def _text(node: ast.expr) -> str | None:
 def _reads(tree: ast.AST, aliases: dict[str, str], unconditional: bool = False) -> Iterator[tuple[str, str, bool]]:
     """(section, key, whether it is demanded) for each read. Writes do not count."""
     for node in _unconditional_nodes(tree) if unconditional else ast.walk(tree):
-        if isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load):
+        if _is_write(node):
             continue
-        owner, key = _read(node)
+        owner, key = key_read(node)
         if owner is None or key is None:
             continue
         section = _section(owner, aliases)

@@ -45,7 +45,7 @@ def check_optimizer(values: Any, key: str, model: Any) -> list[Problem]:
         return problems
     owner = model if model is not None else BaseModel
     if not _builds(owner, name):
-        buildable = [other for other in torch_optimizers() if _builds(owner, other)]
+        buildable = buildable_optimizers(model)
         return [
             *problems,
             Problem(
@@ -68,6 +68,12 @@ def check_optimizer(values: Any, key: str, model: Any) -> list[Problem]:
         ):
             problems.append(Problem(f'{key}.betas', wrong_value(betas, 'a list of two numbers, such as [0.9, 0.99]')))
     return list(dict.fromkeys(problems))
+
+
+def buildable_optimizers(model: Any) -> list[str]:
+    """The optimizers that a model can build; without a model, those that the toolbox's models build."""
+    owner = model if model is not None else BaseModel
+    return [name for name in torch_optimizers() if _builds(owner, name)]
 
 
 def torch_optimizers() -> dict[str, type]:

@@ -7,19 +7,23 @@ from itertools import takewhile
 from pathlib import Path
 
 from pdan_plugin.option_schema.option_file import load_option_file
+from pdan_plugin.option_schema.schema_reference import SHIPPED, with_reference
 
 
 def option_copy(file: Path) -> str:
     """The text of an option file. If it extends others, its opening comment and the merged options.
 
+    The first line names the schema of this installation by its whole path, so that an editor finds it from any folder.
+
     Raises:
         RequestError: See `load_option_file`.
     """
     read = load_option_file(file)
-    if len(read.chain) == 1:
-        return read.text
-    merged = ', '.join(each.path.name for each in reversed(read.chain))
-    return '\n'.join([*_opening_comment(read.chain[0].text), f'# Merged from {merged}.', '', read.text])
+    text = read.text
+    if len(read.chain) > 1:
+        merged = ', '.join(each.path.name for each in reversed(read.chain))
+        text = '\n'.join([*_opening_comment(read.chain[0].text), f'# Merged from {merged}.', '', read.text])
+    return with_reference(text, SHIPPED)
 
 
 def summary(file: Path) -> str:

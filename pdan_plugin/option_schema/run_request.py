@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pdan_plugin.option_schema.option_file import OptionFile, load_option_file
+from pdan_plugin.option_schema.schema_reference import without_reference
 
 
 @dataclass
@@ -45,7 +46,8 @@ class RunRequest:
     def kept_file(self) -> str:
         """The text of the option file that is saved with the run. It needs no other file to repeat the run.
 
-        A file without `extends` and overrides is kept as written, else the merged options are. The comment at the top
+        A file without `extends` and overrides is kept as written, but for the line that names a schema in a place
+        relative to the file; else the merged options are. The comment at the top
         gives the time, the command, the merged files and overrides, and the drawn seed if there is one.
         """
         header = [f'GENERATE TIME: {time.asctime()}', f'CMD: {self.command}']
@@ -53,7 +55,7 @@ class RunRequest:
             header.append(f'manual_seed was not given; this run drew {self.drawn_seed}')
         header += self.file.provenance()
         comment = ''.join(f'# {" ".join(line.splitlines())}\n' for line in header)
-        return f'{comment}\n{self.file.text}'
+        return f'{comment}\n{without_reference(self.file.text)}'
 
 
 def read_request(path: str, overrides: Sequence[str] = (), *, command: str, **further: Any) -> RunRequest:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from pdan_plugin.option_schema.constructors import is_number, is_whole
@@ -32,21 +32,44 @@ def _at_least(lowest: int) -> Callable[[Any], bool]:
     return lambda value: is_whole(value) and value >= lowest
 
 
-Whole = Annotated[int, _kind('a whole number, 0 or more', _at_least(0), int)]
-Positive = Annotated[int, _kind('a whole number, 1 or more', _at_least(1), int)]
-AnyWhole = Annotated[int, _kind('a whole number', is_whole, int)]
-Number = Annotated[float, _kind('a number', is_number)]
-Fraction = Annotated[float, _kind('a number from 0 to less than 1', lambda value: is_number(value) and 0 <= value < 1)]
-Text = Annotated[str, _kind('text', lambda value: isinstance(value, str))]
-Factor = Annotated[Any, _kind('a number above 0', lambda value: is_number(value) and value > 0)]
+_ANY_WHOLE: dict[str, Any] = {'type': 'integer'}  # in JSON Schema, as here, 5e3 is an integer
+_NUMBER: dict[str, Any] = {'type': 'number'}
+
+Whole = Annotated[
+    int, _kind('a whole number, 0 or more', _at_least(0), int), WithJsonSchema(_ANY_WHOLE | {'minimum': 0})
+]
+Positive = Annotated[
+    int, _kind('a whole number, 1 or more', _at_least(1), int), WithJsonSchema(_ANY_WHOLE | {'minimum': 1})
+]
+AnyWhole = Annotated[int, _kind('a whole number', is_whole, int), WithJsonSchema(_ANY_WHOLE)]
+Number = Annotated[float, _kind('a number', is_number), WithJsonSchema(_NUMBER)]
+Fraction = Annotated[
+    float,
+    _kind('a number from 0 to less than 1', lambda value: is_number(value) and 0 <= value < 1),
+    WithJsonSchema(_NUMBER | {'minimum': 0, 'exclusiveMaximum': 1}),
+]
+Text = Annotated[str, _kind('text', lambda value: isinstance(value, str)), WithJsonSchema({'type': 'string'})]
+Factor = Annotated[
+    Any,
+    _kind('a number above 0', lambda value: is_number(value) and value > 0),
+    WithJsonSchema(_NUMBER | {'exclusiveMinimum': 0}),
+]
 Precision = Literal['fp32', 'bf16', 'fp16']
 GpuCount = Annotated[
-    Any, _kind("a whole number of GPUs (0: the CPU) or 'auto'", lambda value: value == 'auto' or _at_least(0)(value))
+    Any,
+    _kind("a whole number of GPUs (0: the CPU) or 'auto'", lambda value: value == 'auto' or _at_least(0)(value)),
+    WithJsonSchema({'anyOf': [{'const': 'auto'}, _ANY_WHOLE | {'minimum': 0}]}),
 ]
 TileSize = Annotated[
-    Any, _kind("pixels of the input, 16 or more, or 'auto'", lambda value: value == 'auto' or _at_least(16)(value))
+    Any,
+    _kind("pixels of the input, 16 or more, or 'auto'", lambda value: value == 'auto' or _at_least(16)(value)),
+    WithJsonSchema({'anyOf': [{'const': 'auto'}, _ANY_WHOLE | {'minimum': 16}]}),
 ]
-Section = Annotated[dict[str, Any], _kind('a section of keys', lambda value: isinstance(value, Mapping), dict)]
+Section = Annotated[
+    dict[str, Any],
+    _kind('a section of keys', lambda value: isinstance(value, Mapping), dict),
+    WithJsonSchema({'type': 'object'}),
+]
 Names = Annotated[
     list[str],
     _kind(
@@ -54,6 +77,7 @@ Names = Annotated[
         lambda value: isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value),
         list,
     ),
+    WithJsonSchema({'type': 'array', 'items': {'type': 'string'}}),
 ]
 
 
@@ -76,14 +100,24 @@ def _ends(value: Any) -> tuple[float, float]:
     return float(first), float(last)
 
 
-Probability = Annotated[float, _kind('a number from 0 to 1', lambda value: is_number(value) and 0 <= value <= 1, float)]
+def _range_schema(value: dict[str, Any]) -> WithJsonSchema:
+    return WithJsonSchema({'anyOf': [value, {'type': 'array', 'items': value, 'minItems': 2, 'maxItems': 2}]})
+
+
+Probability = Annotated[
+    float,
+    _kind('a number from 0 to 1', lambda value: is_number(value) and 0 <= value <= 1, float),
+    WithJsonSchema(_NUMBER | {'minimum': 0, 'maximum': 1}),
+]
 QualityRange = Annotated[
     tuple[int, int],
     _kind('a JPEG quality from 1 to 100, or two such as [40, 95]', _range_within(1, 100, whole=True), _whole_ends),
+    _range_schema(_ANY_WHOLE | {'minimum': 1, 'maximum': 100}),
 ]
 NoiseRange = Annotated[
     tuple[float, float],
     _kind('grey levels from 0 to 255, or two such as [0, 10]', _range_within(0, 255, whole=False), _ends),
+    _range_schema(_NUMBER | {'minimum': 0, 'maximum': 255}),
 ]
 Resampling = Literal['bicubic', 'area', 'bilinear']
 
@@ -295,6 +329,15 @@ class TrainDataSet(DataSet):
     batch_size_per_gpu: Positive  # type: ignore[assignment]
 
 
+# The key -> the key without which it does nothing.
+DEGRADATION_NEEDS = {
+    'resize_prob': 'resize',
+    'noise_prob': 'noise_sigma',
+    'poisson': 'noise_sigma',
+    'jpeg_prob': 'jpeg_quality',
+}
+
+
 class Degradation(Options):
     """Degradations of the LR pictures, applied while they are read; see data/degradation.py."""
 
@@ -321,12 +364,7 @@ class Degradation(Options):
             raise PydanticCustomError(
                 'together', 'degrades nothing; give noise_sigma, jpeg_quality or resize, or remove the section'
             )
-        for given, needed in (
-            ('resize_prob', 'resize'),
-            ('noise_prob', 'noise_sigma'),
-            ('poisson', 'noise_sigma'),
-            ('jpeg_prob', 'jpeg_quality'),
-        ):
+        for given, needed in DEGRADATION_NEEDS.items():
             if given in self.model_fields_set and getattr(self, given) and getattr(self, needed) is None:
                 raise PydanticCustomError(
                     'together', '{given} without {needed}; give both or none', {'given': given, 'needed': needed}

@@ -17,19 +17,24 @@ from pdan_plugin.errors import RequestError
 class SubImages:
     """Squares of ``size`` HR pixels every ``step`` HR pixels; usual values are 480 and 240.
 
+    Attributes:
+        scale: HR size divided by LR size.
+
     Raises:
-        RequestError: A value is not a multiple of 4, so the LR frames cannot be cut alike; or the squares leave gaps.
+        RequestError: A value is not a multiple of the scale, so the LR frames cannot be cut alike; or the squares leave
+            gaps.
     """
 
     size: int
     step: int
+    scale: int = SCALE
 
     def __post_init__(self) -> None:
         for name, value in (('SIZE', self.size), ('STEP', self.step)):
-            if value < SCALE or value % SCALE:
+            if value < self.scale or value % self.scale:
                 raise RequestError(
-                    f'sub-images: {name} must be a multiple of {SCALE}, so that the small frames can be cut alike, '
-                    f'got {value}'
+                    f'sub-images: {name} must be a multiple of {self.scale}, so that the small frames can be cut '
+                    f'alike, got {value}'
                 )
         if self.step > self.size:
             raise RequestError(f'sub-images: STEP {self.step} is above SIZE {self.size}, which would leave gaps')

@@ -1,0 +1,81 @@
+"""`basicsr prepare-pairs`: makes the folders that training reads from your own pictures."""
+
+from __future__ import annotations
+
+import argparse
+
+from pdan_plugin.commands.argument_types import whole_number
+
+DESCRIPTION = """\
+Makes the folders that training reads from your own pictures.
+
+    basicsr prepare-pairs PHOTOS datasets/own_pairs                  sharp pictures alone; LQ is computed
+    basicsr prepare-pairs SHARP datasets/own_pairs --lq BLURRED      two folders of pictures
+
+TARGET gets train/ and val/, each with gt/ and lq/: PNG pictures of the same names. LQ is computed from GT by MATLAB's
+bicubic. A part of the pairs is held out for validation. The command may be interrupted: the same command continues.
+Then train with a copy of the option file own_pairs, which reads datasets/own_pairs.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the folders and how they are read."""
+    parser.description = DESCRIPTION
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument('gt', metavar='GT', help='a folder of sharp pictures, read with its subfolders')
+    parser.add_argument('target', metavar='TARGET', help='the folder to make, such as datasets/own_pairs')
+    parser.add_argument(
+        '--lq', metavar='FOLDER', help='the degraded pictures, with the names of the sharp ones (default: computed)'
+    )
+    parser.add_argument(
+        '--scale',
+        type=whole_number(1, 16),
+        default=4,
+        metavar='N',
+        help='GT size divided by LQ size; 1 only with --lq (default: 4)',
+    )
+    parser.add_argument(
+        '--validation',
+        type=whole_number(1),
+        metavar='COUNT',
+        help='pairs held out for validation (default: a tenth, at most 100)',
+    )
+    parser.add_argument(
+        '--filename-tmpl',
+        default='{}',
+        metavar='TEMPLATE',
+        help="name of an LQ picture for the name of its GT picture, such as '{}x4' (default: '{}')",
+    )
+    parser.add_argument(
+        '--sub-images',
+        nargs=2,
+        type=int,
+        metavar=('SIZE', 'STEP'),
+        help=(
+            'cut training pairs into squares of SIZE GT pixels every STEP pixels, both multiples of the scale (usual: '
+            '480 240): large pictures are read several times faster'
+        ),
+    )
+    parser.add_argument('--workers', type=whole_number(1), metavar='N', help='threads (default: the cores, 8 at most)')
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Makes the folders and returns the exit status.
+
+    Raises:
+        RequestError, WorkError: See `prepare_pairs`.
+    """
+    from pdan_plugin.preparation.pair_preparation import prepare_pairs
+
+    prepare_pairs(
+        arguments.gt,
+        arguments.target,
+        lq=arguments.lq,
+        scale=arguments.scale,
+        validation=arguments.validation,
+        filename_tmpl=arguments.filename_tmpl,
+        sub_images=arguments.sub_images,
+        workers=arguments.workers,
+    )
+    print('Next: basicsr check -opt options/own_pairs.yml', flush=True)
+    return 0

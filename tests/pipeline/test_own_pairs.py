@@ -1,0 +1,58 @@
+"""The three commands for own pictures: prepare-pairs, train, restore; with this project's network and a stock one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage.data import astronaut
+from warm_processes import run_python
+
+ROOT = Path(__file__).parents[2]
+# own_pairs.yml with its sizes reduced, and nothing else
+SMALL = [
+    'datasets:train:gt_size=32', 'datasets:train:batch_size_per_gpu=2', 'datasets:train:num_worker_per_gpu=0',
+    'datasets:train:dataset_enlarge_ratio=1', 'train:total_iter=2', 'val:val_freq=2', 'logger:print_freq=1',
+    'logger:save_checkpoint_freq=2', 'logger:use_tb_logger=false', 'num_gpu=0',
+]  # fmt: skip
+NETWORKS = {
+    'gt alone': ['network_g:num_feat=16', 'network_g:num_group=2', 'network_g:num_block=1', 'network_g:fuse_levels=2'],
+    'gt and lq': ['network_g={type: EDSR, num_in_ch: 3, num_out_ch: 3, num_feat: 8, num_block: 1, upscale: 4}'],
+}
+
+
+def basicsr(folder: Path, *words: str, status: int = 0) -> str:
+    done = run_python('-m', 'pdan_plugin', *words, cwd=folder)
+    assert done.returncode == status, f'status {done.returncode}\n{done.stdout}\n{done.stderr}'
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize('given', NETWORKS)
+def test_from_a_folder_of_pictures_to_a_restored_one(tmp_path, given):
+    (tmp_path / 'options').symlink_to(ROOT / 'options')
+    photo = astronaut()
+    for name in ('gt', 'lq'):
+        (tmp_path / name).mkdir()
+    for number in range(4):
+        picture = Image.fromarray(photo[40 * number : 40 * number + 64, 150:246])
+        picture.save(tmp_path / f'gt/{number}.jpg', quality=95)
+        picture.resize((24, 16), Image.Resampling.BOX).save(tmp_path / f'lq/{number}.png')
+    further = ['--lq', 'lq'] if given == 'gt and lq' else []
+
+    said = basicsr(tmp_path, 'prepare-pairs', 'gt', 'datasets/own_pairs', *further)
+    assert 'train: 3 pairs, scale 4' in said
+    said = basicsr(tmp_path, 'train', '-opt', 'options/own_pairs.yml', '--force_yml', *SMALL, *NETWORKS[given])
+    weights = 'experiments/own_pairs/models/net_g_latest.pth'
+    assert (tmp_path / weights).is_file()
+    assert 'own-held-out' in said
+    basicsr(tmp_path, 'restore', 'lq/0.png', '-o', 'out', '-w', weights)
+    restored = np.asarray(Image.open(next((tmp_path / 'out').glob('*.png'))))
+    assert restored.shape == (64, 96, 3)
+
+
+def test_a_wrong_folder_is_a_wrong_request(tmp_path):
+    said = basicsr(tmp_path, 'prepare-pairs', 'nowhere', 'out', status=2)
+    assert 'GT nowhere: does not exist; expected a folder of pictures' in said
+    assert 'Traceback' not in said
