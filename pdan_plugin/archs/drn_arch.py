@@ -154,7 +154,7 @@ class DRN(nn.Module):
         """
         weights = dict(state_dict)
         if any(name.startswith('up_blocks.') for name in weights):
-            weights = self._without_shifts({_own_name(name): value for name, value in weights.items()})
+            weights = self._without_shifts({own_name(name): value for name, value in weights.items()})
         weights.setdefault('mean', self.mean)  # older files hold no mean: the constructor's is used
         return weights
 
@@ -199,7 +199,8 @@ AUTHORS_KEY_MAP: tuple[tuple[str, str], ...] = (
 )
 
 
-def _own_name(name: str) -> str:
+def own_name(name: str) -> str:
+    """The name that a tensor of the authors' network has here (:data:`AUTHORS_KEY_MAP`); other names stay."""
     for pattern, replacement in AUTHORS_KEY_MAP:
         name = re.sub(pattern, replacement, name)
     return name

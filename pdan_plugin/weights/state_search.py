@@ -84,6 +84,20 @@ def find_weights(content: Any, source: str, own: Mapping[str, Tensor] | None = N
     )
 
 
+def states_behind(content: Any, name: str) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Every place in a file's content where weights with a tensor of this name begin: its label (what --param-key takes)
+    and the weights there, without what stands before the name."""
+    for section in _sections(content):
+        named = {unwrapped_name(each): value for each, value in section.tensors.items()}
+        for each in named:
+            prefix = each.removesuffix(name)
+            if each.endswith(name) and (not prefix or prefix.endswith('.')):
+                weights = {
+                    other.removeprefix(prefix): value for other, value in named.items() if other.startswith(prefix)
+                }
+                yield _Found(section, prefix, weights, (0, 0)).label, weights
+
+
 def choose_part(content: Any, key: str, source: str) -> Any:
     """The part of a file's content under a key: a section, nested sections joined by dots, or a prefix of names.
 

@@ -6,6 +6,7 @@ import inspect
 import json
 import re
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,10 @@ from pdan_plugin.option_schema.network_section import build_network, find_networ
 from pdan_plugin.option_schema.option_file import read_option_file
 from pdan_plugin.plugins import load_plugins
 from pdan_plugin.processes.command_start import need_toolbox
+from pdan_plugin.weights.bare_weights import network_of_bare_weights, spandrel_network
+from pdan_plugin.weights.packaged_weights import find_weights
+from pdan_plugin.weights.run_log import log_line
+from pdan_plugin.weights.spandrel_network import TYPE as SPANDREL
 from pdan_plugin.weights.weights_file import (
     in_float16,
     is_safetensors,
@@ -42,6 +47,7 @@ class NetworkRecord:
         iteration: the iteration at which the weights were saved; None if unknown.
         param_key: 'params_ema' or 'params', or the key that the user chose; None if unknown.
         plugins: ``plugins`` of its training, which register the network; None for all that are installed.
+        notes: What was recognised and assumed, if the network was recognised by its weights.
     """
 
     options: dict[str, Any]
@@ -50,6 +56,7 @@ class NetworkRecord:
     iteration: int | None = None
     param_key: str | None = None
     plugins: list[str] | None = None
+    notes: tuple[str, ...] = ()
 
     def metadata(self) -> dict[str, str]:
         """The record as texts for a file's metadata; :func:`network_record` reads them."""
@@ -64,8 +71,8 @@ class NetworkRecord:
 
 
 def load_trained_network(
-    weights: Path,
-    option_file: Path | None = None,
+    weights: str | PathLike[str],
+    option_file: str | PathLike[str] | None = None,
     device: torch.device | str = 'cpu',
     *,
     param_key: str | None = None,
@@ -75,6 +82,9 @@ def load_trained_network(
     A deblurring branch, which only training needs, is not built. :func:`network_record` finds the network's options.
     Files of other trainers are read too; ``param_key`` chooses the weights in a file that holds several.
 
+    Args:
+        weights: A file, or the name of weights that come with this package, such as 'pdan_small'.
+
     Raises:
         RequestError: the network is unknown or cannot be built, or the weights do not fit; the message names the file.
     """
@@ -82,43 +92,61 @@ def load_trained_network(
 
 
 def load_recorded_network(
-    weights: Path,
-    option_file: Path | None = None,
+    weights: str | PathLike[str],
+    option_file: str | PathLike[str] | None = None,
     device: torch.device | str = 'cpu',
     *,
     param_key: str | None = None,
 ) -> tuple[nn.Module, NetworkRecord]:
     """:func:`load_trained_network`, and the record of the network as it was built."""
-    record = network_record(weights, option_file)
-    network = _built(record)
-    state, param_key = read_any_weights(str(weights), network.state_dict(), param_key)
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        raise RequestError(
-            f'{weights} does not fit network_g of {record.source}:\n{error}\n'
-            'Give the option file the weights were trained with: -opt FILE.'
-        ) from error
+    file, _ = find_weights(Path(weights))
+    record, network = _record_and_network(file, None if option_file is None else Path(option_file), param_key)
+    if network is None:
+        network = _built(record)
+    if record.options['type'] != SPANDREL:  # which has chosen and loaded the weights itself
+        state, param_key = read_any_weights(str(file), network.state_dict(), param_key)
+        try:
+            network.load_state_dict(state)
+        except RuntimeError as error:
+            raise RequestError(
+                f'{file} does not fit network_g of {record.source}:\n{error}\n'
+                'Give the option file the weights were trained with: -opt FILE.'
+            ) from error
+    for note in record.notes:
+        log_line(note)
     return network.eval().requires_grad_(False).to(device), replace(record, param_key=param_key)
 
 
-def network_record(weights: Path, option_file: Path | None = None) -> NetworkRecord:
+def network_record(weights: Path, option_file: Path | None = None, *, param_key: str | None = None) -> NetworkRecord:
     """Finds the network that a weights file belongs to, for inference: without a deblurring branch.
 
     Loads the plugins of its training, because one of them may register the network, unless it is one of this package.
 
     ``network_g`` is read from ``option_file``; if that is None, from the metadata that :func:`save_trained_network`
     wrote into a safetensors file, else from the option file in the experiment folder (``experiments/NAME/*.yml`` beside
-    ``experiments/NAME/models/``).
+    ``experiments/NAME/models/``). If there is none of them, the network is recognised by the names and shapes of its
+    tensors (:func:`~pdan_plugin.weights.bare_weights.network_of_bare_weights`).
 
     Raises:
-        RequestError: there is no such weights file or no option file, ``network_g`` is missing in it, a plugin does not
-            load, or the metadata cannot be read. The message names the file.
+        RequestError: there is no such weights file, its network is not recognised, ``network_g`` is missing in the
+            option file, a plugin does not load, or the metadata cannot be read. The message names the file.
     """
+    return _record_and_network(weights, option_file, param_key)[0]
+
+
+def _record_and_network(
+    weights: Path, option_file: Path | None, param_key: str | None
+) -> tuple[NetworkRecord, nn.Module | None]:
+    """The record; and the network with its weights, if recognising it took building it."""
     refuse_what_is_no_file(weights)
     record = _record_inside(weights) if option_file is None and is_safetensors(weights) else None
+    if record is not None and record.options['type'] == SPANDREL:
+        return record, spandrel_network(weights, record.options).network
     if record is None:
         option_file = option_file or _option_file_of(weights)
+        if option_file is None:
+            found = network_of_bare_weights(weights, param_key)
+            return NetworkRecord(found.options, weights, notes=found.notes), found.network
         options = read_option_file(option_file)
         name, iteration = options.get('name'), re.search(r'_(\d+)\.\w+$', weights.name)
         record = NetworkRecord(
@@ -139,7 +167,7 @@ def network_record(weights: Path, option_file: Path | None = None) -> NetworkRec
         raise RequestError(f'{record.source}: network_g.type: {reason}')
     if 'deblur_branch' in inspect.signature(network).parameters:
         record.options['deblur_branch'] = False
-    return record
+    return record, None
 
 
 def save_trained_network(network: nn.Module, record: NetworkRecord, path: Path, *, float16: bool = False) -> None:
@@ -192,15 +220,12 @@ def _record_inside(weights: Path) -> NetworkRecord | None:
     return NetworkRecord(options, weights, metadata.get('name'), iteration, plugins=plugins)
 
 
-def _option_file_of(weights: Path) -> Path:
+def _option_file_of(weights: Path) -> Path | None:
+    """The option file of the experiment folder that weights lie in; None if they lie in none."""
     folder = weights.resolve().parent.parent
     found = sorted(folder.glob('*.yml'))
     if weights.resolve().parent.name != 'models' or not found:
-        read_any_weights(str(weights))  # if it is no weights file, report that first
-        raise RequestError(
-            f'{weights} is not in an experiment folder, so its network is unknown. Give the option file '
-            'it was trained with: -opt FILE.'
-        )
+        return None
     if len(found) > 1:
         raise RequestError(
             f'{folder} holds several option files ({", ".join(file.name for file in found)}). Say which one '

@@ -73,6 +73,21 @@ def read_any_weights(
     return find_weights(content, path, own), None
 
 
+def read_content(path: str, param_key: str | None = None) -> Any:
+    """All that a weights file holds, or the part under a key, on the CPU: a dict of tensors, with or without sections.
+
+    Raises:
+        RequestError: as :func:`read_weights`.
+    """
+    if is_safetensors(path):
+        with _opened(path) as file:
+            content: Any = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        is_all = param_key in (None, *_OWN_KEYS) and not any(name.startswith(f'{param_key}.') for name in content)
+        return content if is_all else choose_part(content, str(param_key), path)
+    content = _read(path)
+    return content if param_key is None else _chosen(content, param_key, path)
+
+
 def is_safetensors(path: str | Path) -> bool:
     """Whether a file should be read as safetensors: it has that ending, or starts like a safetensors file."""
     if str(path).lower().endswith('.safetensors'):
