@@ -6,9 +6,23 @@ There are two exceptions. If no toolbox is installed, the networks of `pdan_plug
 
 __version__ = '0.1.0'
 
+from typing import TYPE_CHECKING, Any
+
 from pdan_plugin.processes.command_start import prepare_later, prepares_the_toolbox_itself, toolbox_can_be_found
 
-__all__ = ['prepare_toolbox']
+if TYPE_CHECKING:
+    from pdan_plugin.restoration.python_interface import Restorer, load_network, networks
+
+__all__ = ['Restorer', 'load_network', 'networks', 'prepare_toolbox']
+
+
+def __getattr__(name: str) -> Any:
+    """Imports the Python interface when it is used."""
+    if name in ('Restorer', 'load_network', 'networks'):
+        from pdan_plugin.restoration import python_interface
+
+        return getattr(python_interface, name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 
 def prepare_toolbox() -> None:

@@ -40,7 +40,7 @@ from pdan_plugin.media.video_containers import (
     notes_on_refused,
     sound_for_other_suffix,
 )
-from pdan_plugin.media.video_frames import FrameReader
+from pdan_plugin.media.video_frames import FrameReader, early_end
 from pdan_plugin.media.video_part import VideoPart, find_part
 from pdan_plugin.media.video_source import (
     MATRICES,
@@ -370,20 +370,9 @@ class _Writer:
             self.outcome.notes.append(f'its times jump at {listed}{more}: the result continues there without a gap')
 
     def _report_early_end(self) -> None:
-        """Compares the ends of the pictures and of all streams with those in the header."""
-        base, container, stream = self._video.time_base, self._container, self.reader.stream
-        ended, latest = self.reader.end * base, self.reader.latest
-        ends = [(ended, ((stream.start_time or 0) + stream.duration) * base)] if stream.duration else []
-        if container.duration:
-            ends.append((latest, self._file_start + Fraction(container.duration, self._av.time_base)))
-        tolerance = max(Fraction(1, 10), 2 / self._video.rate)
-        lengths = [expected - self._file_start for found, expected in ends if expected - found > tolerance]
-        if (lengths and not self.reader.timeline.jumps) or self.reader.broke_off:
-            length = f' of {float(max(lengths)):.2f} s' if lengths else ''
-            why = f' ({self.reader.broke_off})' if self.reader.broke_off else ''
-            self.outcome.problems.append(
-                f'the file ends early, at {self._seconds(ended)}{length}{why}; restored up to there'
-            )
+        reason = early_end(self.reader, self._video, self._container)
+        if reason is not None:
+            self.outcome.problems.append(f'{reason}; restored up to there')
 
     def _picture_stream(self) -> VideoStream:
         source_size, scale, size = self._video.upright_size, self._restorer.scale, self._wanted.size

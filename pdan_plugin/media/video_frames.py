@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
+    from pdan_plugin.media.video_source import SourceVideo
+
 
 @dataclass
 class FrameReader:
@@ -120,3 +122,24 @@ class FrameReader:
 
     def _reach(self, seconds: Fraction) -> None:
         self.latest = max(self.latest, seconds)
+
+
+def early_end(reader: FrameReader, video: SourceVideo, container: InputContainer) -> str | None:
+    """What is missing at the end of a video that has been read; None if nothing is.
+
+    Compares the ends of the pictures and of all streams with those in the header.
+    """
+    start = Fraction(container.start_time or 0, import_av().time_base)
+    base, stream = video.time_base, reader.stream
+    ended, latest = reader.end * base, reader.latest
+    ends = [(ended, ((stream.start_time or 0) + stream.duration) * base)] if stream.duration else []
+    if container.duration:
+        counted_from = 0 if 'matroska' in container.format.name else start
+        ends.append((latest, counted_from + Fraction(container.duration, import_av().time_base)))
+    tolerance = max(Fraction(1, 10), 2 / video.rate)
+    lengths = [expected - start for found, expected in ends if expected - found > tolerance]
+    if (not lengths or reader.timeline.jumps) and not reader.broke_off:
+        return None
+    length = f' of {float(max(lengths)):.2f} s' if lengths else ''
+    why = f' ({reader.broke_off})' if reader.broke_off else ''
+    return f'the file ends early, at {float(ended - start):.2f} s{length}{why}'

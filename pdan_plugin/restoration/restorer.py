@@ -119,10 +119,13 @@ class Restorer:
                 f'{smallest_tile(overlap, self._shape.multiple)}, or a smaller overlap.'
             )
 
-    def __call__(self, batch: Tensor) -> Tensor:
+    def __call__(self, batch: Tensor, on_tile: OnTile | None = None) -> Tensor:
         """(b, c, h, w) float32 [0, 1] on any device -> (b, c, s * h, s * w) float32 on the device, not clipped.
 
         With tiles, the pictures of a batch are restored one after another.
+
+        Args:
+            on_tile: As in :meth:`restore_picture`, for each picture.
 
         Raises:
             RequestError: the number of channels is wrong, or the allowed memory does not suffice.
@@ -140,7 +143,7 @@ class Restorer:
                 columns = torch.from_numpy(reflected(tile.columns.start, tile.columns.stop, width))
                 return pictures[..., rows, :][..., columns.to(pictures.device)]
 
-            return gather(self._pieces(read, height, width, None, 0), height, width)
+            return gather(self._pieces(read, height, width, on_tile, 0), height, width)
 
         # without tiles the batch runs as the caller made it
         if len(batch) == 1 or (self._tile is None and self._largest is None):

@@ -1,0 +1,346 @@
+"""The Python interface: what goes in comes out of the same kind, and what is in doubt is refused."""
+
+import threading
+from fractions import Fraction
+
+import av
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from repeating_network import Repeating
+from skimage import data
+
+import pdan_plugin
+from pdan_plugin import Restorer, load_network, networks
+from pdan_plugin.errors import RequestError, WorkError
+
+COLOUR = np.ascontiguousarray(data.astronaut()[100:109, 60:71])
+GREY = np.ascontiguousarray(COLOUR[..., 1])
+ALPHA = np.full((9, 11), 200, np.uint8)
+RGBA = np.dstack([COLOUR, ALPHA])
+
+
+@pytest.fixture(scope='module')
+def twice():
+    """A network that repeats every pixel: results are told without a network."""
+    return Restorer(Repeating(2), 'cpu')
+
+
+@pytest.fixture(scope='module')
+def pdan_small():
+    return Restorer('pdan_small', 'cpu', 'fp32')
+
+
+def repeated(array):
+    return array.repeat(2, axis=0).repeat(2, axis=1)
+
+
+@pytest.mark.parametrize(
+    'picture',
+    [
+        COLOUR,
+        GREY,
+        GREY[..., None],
+        COLOUR.astype(np.uint16) * 257,
+        (GREY.astype(np.uint16) * 257).astype('>u2'),
+        COLOUR.astype(np.float32) / 255,
+        GREY.astype(np.float64) / 255,
+        COLOUR.astype(np.float16) / 255,
+        COLOUR[::-1, :, ::-1],
+        np.asfortranarray(COLOUR),
+        COLOUR[:1, :1],
+        RGBA,
+        RGBA.astype(np.uint16) * 257,
+        RGBA.astype(np.float32) / 255,
+    ],
+    ids=lambda picture: f'{picture.dtype.str}{picture.shape}',
+)
+def test_an_array_gives_an_array(twice, picture):
+    before = picture.copy()
+    result = twice(picture)
+    assert (type(result), result.dtype) == (np.ndarray, picture.dtype)
+    np.testing.assert_allclose(result.astype(float), repeated(picture).astype(float), atol=1e-7)
+    np.testing.assert_array_equal(picture, before)
+
+
+def test_grey_is_restored_as_three_equal_channels(pdan_small):
+    for grey in (GREY, GREY.astype(np.float32) / 255):
+        three = pdan_small(np.repeat(grey[..., None], 3, axis=2)).astype(float)
+        result = pdan_small(grey)
+        assert result.shape == (36, 44)
+        np.testing.assert_allclose(result, three.mean(axis=2), atol=0.5 if grey is GREY else 1e-6)
+
+
+def test_the_kinds_agree_to_a_grey_level(pdan_small):
+    whole = pdan_small(COLOUR).astype(float)
+    others = {
+        'PIL': np.asarray(pdan_small(Image.fromarray(COLOUR))),
+        'uint16': pdan_small(COLOUR.astype(np.uint16) * 257) / 257,
+        'float': pdan_small(COLOUR / 255) * 255,
+        'tensor': pdan_small(torch.from_numpy(COLOUR / 255).permute(2, 0, 1)[None])[0].permute(1, 2, 0).numpy() * 255,
+    }
+    for kind, other in others.items():
+        assert np.abs(other - whole).max() <= 0.51, kind
+    # and they are the network's
+    batch = torch.from_numpy(COLOUR.astype(np.float32) / 255).permute(2, 0, 1)[None]
+    plain = load_network('pdan_small')(batch)[0].permute(1, 2, 0).clamp(0, 1).numpy() * 255
+    assert np.abs(plain - whole).max() <= 0.51
+
+
+def test_hidden_colours_do_not_shine_through(twice):
+    """Where a picture is transparent its colour is hidden; `restore` fills it from the neighbours, and so does this."""
+    hidden = RGBA.copy()
+    hidden[:, 5:, 3] = 0
+    hidden[:, 5:, :3] = 0
+    for picture in (hidden, hidden.astype(np.float32) / 255):
+        assert (twice(picture)[:, 10:, :3] == repeated(picture[:, 4:5, :3])[:, :1]).all()
+
+
+@pytest.mark.parametrize(
+    ('mode', 'given', 'found'),
+    [('RGB', COLOUR, 'RGB'), ('L', GREY, 'L'), ('RGBA', RGBA, 'RGBA'), ('I;16', GREY.astype(np.uint16), 'I;16')],
+)
+def test_an_image_gives_an_image_of_its_mode(twice, mode, given, found):
+    image = Image.fromarray(given)
+    assert image.mode == mode
+    result = twice(image)
+    assert result.mode == found
+    np.testing.assert_array_equal(np.asarray(result), repeated(given))
+
+
+def test_images_that_are_converted_say_so_by_their_mode(twice):
+    bits = Image.fromarray(GREY).convert('1')
+    np.testing.assert_array_equal(np.asarray(twice(bits)), repeated(np.asarray(bits.convert('L'))))
+    palette = Image.fromarray(COLOUR).quantize(7)
+    np.testing.assert_array_equal(np.asarray(twice(palette)), repeated(np.asarray(palette.convert('RGB'))))
+    grey_alpha = Image.merge('LA', [Image.fromarray(GREY), Image.fromarray(ALPHA)])
+    result = twice(grey_alpha)
+    assert result.mode == 'LA'
+    np.testing.assert_array_equal(np.asarray(result), repeated(np.dstack([GREY, ALPHA])))
+    keyed = Image.fromarray(GREY)
+    keyed.info['transparency'] = int(GREY[4, 5])
+    assert twice(keyed).mode == 'LA'
+    assert twice(keyed).getchannel('A').getextrema()[0] < 255
+
+
+def test_an_image_keeps_what_belongs_to_its_colours(twice):
+    image = Image.fromarray(COLOUR)
+    image.info.update(icc_profile=b'profile', exif=b'Exif', dpi=(72, 72), transparency=None, foo=1)
+    del image.info['transparency']
+    assert twice(image).info == {'icc_profile': b'profile', 'exif': b'Exif', 'dpi': (72, 72)}
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.float16])
+def test_a_tensor_gives_a_tensor(twice, dtype):
+    batch = torch.rand(2, 3, 5, 7).to(dtype).requires_grad_()
+    result = twice(batch)
+    assert (result.dtype, result.requires_grad, result.is_inference()) == (dtype, False, False)
+    assert torch.equal(result, batch.detach().repeat_interleave(2, 2).repeat_interleave(2, 3))
+
+
+@pytest.mark.parametrize(
+    ('picture', 'complaint'),
+    [
+        (np.zeros((0, 5, 3), np.uint8), 'with pixels'),
+        (np.zeros((3, 9, 11), np.uint8), r'transpose\(1, 2, 0\)'),
+        (np.zeros((2, 9, 11, 3), np.uint8), 'one by one'),
+        (np.zeros((9, 11, 2), np.uint8), r'got \(9, 11, 2\)'),
+        (np.zeros(5, np.uint8), r'got \(5,\)'),
+        (np.zeros((9, 11, 3), bool), 'got bool'),
+        (np.zeros((9, 11, 3), np.int64), 'got int64'),
+        (np.zeros((9, 11, 3), np.uint32), 'got uint32'),
+        (np.zeros((9, 11, 3), complex), 'got complex128'),
+        (np.zeros((9, 11, 3), object), 'got object'),
+        (np.full((9, 11, 3), 200.0), r'from 200 to 200; expected \[0, 1\]; divide by 255'),
+        (np.full((9, 11), -0.5), 'from -0.5'),
+        (np.full((9, 11, 3), np.nan), 'NaN'),
+        (np.ma.masked_array(COLOUR), 'masked'),
+        (torch.zeros(3, 9, 11), r'add \[None\]'),
+        (torch.zeros(1, 9, 11, 3), 'permute'),
+        (torch.zeros(1, 1, 9, 11), r'\(b, 3, h, w\)'),
+        (torch.zeros(0, 3, 9, 11), r'got \(0, 3, 9, 11\)'),
+        (torch.zeros(1, 3, 9, 11, dtype=torch.uint8), 'divide by 255'),
+        (torch.full((1, 3, 9, 11), 1.5), 'from 1.5'),
+        (torch.full((1, 3, 9, 11), torch.inf), 'infinite'),
+        (Image.new('CMYK', (4, 4)), r"image\.convert\('RGB'\)"),
+        (Image.new('F', (4, 4)), 'np.asarray'),
+        (Image.new('RGB', (0, 4)), '0x4'),
+        ('photo.jpg', 'restore_file'),
+        ([[1, 2]], 'got list'),
+    ],
+    ids=str,
+)
+def test_what_is_in_doubt_is_refused(twice, picture, complaint):
+    with pytest.raises(RequestError, match=complaint):
+        twice(picture)
+
+
+def test_a_network_for_grey_takes_grey_alone():
+    class Grey(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Conv2d(1, 1, 1)
+
+        def forward(self, x):
+            return x + 0 * self.layer(x)
+
+    restorer = Restorer(Grey(), 'cpu')
+    for picture in (GREY, GREY[..., None], GREY.astype(np.float32) / 255, GREY[..., None].astype(np.float16) / 255):
+        np.testing.assert_array_equal(restorer(picture), picture)
+    np.testing.assert_array_equal(np.asarray(restorer(Image.fromarray(GREY))), GREY)
+    for picture in (COLOUR, RGBA, Image.merge('LA', [Image.fromarray(GREY)] * 2)):
+        with pytest.raises(RequestError, match='expected a picture'):
+            restorer(picture)
+    with pytest.raises(RequestError, match='1 channels'):
+        restorer.restore_file('photo.png', 'out.png')
+    with pytest.raises(RequestError, match='1 channels'):
+        restorer.restore_frames('clip.mp4')
+
+
+def test_progress_counts_tiles_and_an_exception_in_it_stops_the_work():
+    restorer, counts = Restorer(Repeating(2), 'cpu', tile=16, overlap=4), []
+    restorer(np.zeros((40, 24, 3), np.uint8), lambda *count: counts.append(count))
+    assert counts == [(number, counts[-1][1]) for number in range(1, len(counts) + 1)]
+    assert len(counts) == counts[-1][1] > 4
+    counts.clear()
+    Restorer(Repeating(2), 'cpu')(torch.zeros(3, 3, 8, 8), lambda *count: counts.append(count))
+    assert counts == [(1, 3), (2, 3), (3, 3)]
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        restorer(COLOUR, stop)
+    assert restorer(COLOUR).shape == (18, 22, 3)  # the lock is free again
+
+
+def test_several_threads_may_use_one_restorer(pdan_small):
+    expected, found = pdan_small(COLOUR), {}
+    threads = [
+        threading.Thread(target=lambda number=number: found.update({number: pdan_small(COLOUR)})) for number in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4
+    assert all((result == expected).all() for result in found.values())
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'complaint'),
+    [
+        ({'weights': 'pdan_smal'}, "did you mean 'pdan_small'"),
+        ({'weights': 'absent.pth'}, 'no such weights file'),
+        ({'weights': 3}, 'got int'),
+        ({'weights': Repeating(2), 'option_file': 'a.yml'}, 'leave them out'),
+        ({'device': 'gpu'}, 'device gpu'),
+        ({'precision': 'fp64'}, 'fp64'),
+        ({'tile': 0}, 'tile'),
+    ],
+)
+def test_a_restorer_that_cannot_be_made_says_why(arguments, complaint):
+    with pytest.raises(RequestError, match=complaint):
+        Restorer(**{'device': 'cpu', **arguments})
+
+
+def test_the_network_is_copied():
+    network = Repeating(2)
+    restorer = Restorer(network, 'cpu')
+    network.gain.data.zero_()
+    assert network.training
+    np.testing.assert_array_equal(restorer(COLOUR), repeated(COLOUR))
+
+
+def test_networks_lists_what_restorer_takes():
+    assert 'pdan_small' in networks()
+    for name, options in networks().items():
+        assert type(load_network(name)).__name__ == options['type']
+
+
+def test_the_names_are_the_package_s():
+    assert {'Restorer', 'load_network', 'networks'} <= set(pdan_plugin.__all__)
+    with pytest.raises(AttributeError, match='Restore_'):
+        _ = pdan_plugin.Restore_
+
+
+def test_a_file_becomes_a_file(twice, tmp_path):
+    cv2.imwrite(str(tmp_path / 'photo.png'), COLOUR[..., ::-1])
+    done = twice.restore_file(str(tmp_path / 'photo.png'), tmp_path / 'new/out.tif')
+    assert done.path == tmp_path / 'new/out.tif'
+    np.testing.assert_array_equal(cv2.imread(str(done.path))[..., ::-1], repeated(COLOUR))
+    (tmp_path / 'folder').mkdir()
+    assert twice.restore_file(tmp_path / 'photo.png', tmp_path / 'folder').path == tmp_path / 'folder/photo.png'
+    before = done.path.read_bytes()
+    with pytest.raises(RequestError, match='exists already'):
+        twice.restore_file(tmp_path / 'photo.png', done.path)
+    (tmp_path / 'broken.png').write_bytes((tmp_path / 'photo.png').read_bytes()[:60])
+    with pytest.raises(RequestError, match=r'broken\.png: cannot be decoded'):
+        twice.restore_file(tmp_path / 'broken.png', done.path, overwrite=True)
+    assert done.path.read_bytes() == before
+    with pytest.raises(RequestError, match='folder'):
+        twice.restore_file(tmp_path, tmp_path / 'x')
+    cv2.imwrite(str(tmp_path / 'deep.png'), COLOUR.astype(np.uint16) * 257)
+    with pytest.raises(RequestError, match='8 bits per channel'):
+        twice.restore_file(tmp_path / 'deep.png', tmp_path / 'deep.jpg')
+    assert not (tmp_path / 'deep.jpg').exists()
+
+
+@pytest.fixture(scope='module')
+def clip(tmp_path_factory):
+    """Six frames of 48 x 64 that brighten, each in a packet of its own, from 1 s on."""
+    path = tmp_path_factory.mktemp('clip') / 'clip.mkv'
+    with av.open(str(path), 'w') as output:
+        stream = output.add_stream('mpeg4', rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, 'yuv420p'
+        stream.codec_context.gop_size = 1
+        stream.codec_context.time_base = Fraction(1, 10)
+        for number in range(6):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 40 * number, np.uint8), format='rgb24')
+            frame.pts = 10 + number
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
+
+
+def test_frames_come_one_by_one(twice, clip):
+    counts = []
+    frames = list(twice.restore_frames(clip, lambda *count: counts.append(count)))
+    assert [frame.pixels.shape for frame in frames] == [(96, 128, 3)] * 6
+    np.testing.assert_allclose([frame.pixels.mean() for frame in frames], np.arange(6) * 40, atol=3)
+    np.testing.assert_allclose([frame.seconds for frame in frames], np.arange(6) / 10, atol=1e-3)
+    assert not any(frame.is_repeated for frame in frames)
+    assert [done for done, _ in counts] == [1, 2, 3, 4, 5, 6]
+    first = next(twice.restore_frames(clip))  # a generator that is left early closes the file
+    np.testing.assert_array_equal(first.pixels, frames[0].pixels)
+
+
+def test_a_video_that_ends_early_gives_its_frames_and_then_says_so(twice, clip, tmp_path):
+    cut = tmp_path / 'cut.mkv'
+    cut.write_bytes(clip.read_bytes()[: clip.stat().st_size * 2 // 3])
+    frames = []
+    with pytest.raises(WorkError, match=r'cut\.mkv: the file ends early'):
+        for frame in twice.restore_frames(cut):
+            frames.append(frame)
+    assert 0 < len(frames) < 6
+    with pytest.raises(WorkError, match=r'out\.mkv is incomplete: the file ends early'):
+        twice.restore_file(cut, tmp_path / 'out.mkv')
+    assert len(list(twice.restore_frames(tmp_path / 'out.mkv'))) == len(frames)
+
+
+def test_a_video_becomes_a_video(twice, clip, tmp_path):
+    counts = []
+    done = twice.restore_file(clip, tmp_path, on_progress=lambda *count: counts.append(count))
+    assert done.path == tmp_path / 'clip.mp4'
+    assert counts[-1][0] == 6
+    with av.open(str(done.path)) as video:
+        assert [(frame.width, frame.height) for frame in video.decode(video=0)] == [(128, 96)] * 6
+
+
+@pytest.mark.parametrize(('name', 'complaint'), [('absent.mp4', 'no such video'), ('text.mp4', 'cannot be opened')])
+def test_what_is_no_video_is_refused_at_once(twice, tmp_path, name, complaint):
+    (tmp_path / 'text.mp4').write_text('no video')
+    with pytest.raises(RequestError, match=complaint):
+        twice.restore_frames(tmp_path / name)
