@@ -143,6 +143,8 @@ def restore_path(
         return list_results(plan, left_to_do(plan, settings, overwrite=overwrite), results, restorer.scale)
     if is_packaged:
         print(f'Weights: {weights.stem}, which comes with this package ({_size(network)} parameters).', flush=True)
+    for note in record.notes:
+        print(f'Note: {note}', flush=True)
     if precision == 'auto':
         print(f'Precision: {used_precision} on {chosen} ({why}).', flush=True)
     elif slow := slowness(chosen, precision):

@@ -41,7 +41,7 @@ from pdan_plugin.restoration.jobs import Job, make_plan
 from pdan_plugin.restoration.picture_kinds import OnProgress, restore_array, restore_image, restore_tensor
 from pdan_plugin.restoration.restorer import Restorer as Engine
 from pdan_plugin.weights.packaged_weights import DEFAULT, packaged_weights
-from pdan_plugin.weights.trained_network import load_recorded_network, network_record
+from pdan_plugin.weights.trained_network import load_recorded_network, load_trained_network, network_record
 
 __all__ = ['Restorer', 'RestoredFile', 'RestoredFrame', 'load_network', 'networks']
 
@@ -344,7 +344,7 @@ def load_network(
     """
     if not isinstance(weights, (str, PathLike)):
         raise RequestError(f'expected a name or a weights file, got {type(weights).__name__}')
-    return load_recorded_network(weights, option_file, choose_device(str(device)), param_key=param_key)[0]
+    return load_trained_network(weights, option_file, choose_device(str(device)), param_key=param_key)
 
 
 def networks() -> dict[str, dict[str, Any]]:

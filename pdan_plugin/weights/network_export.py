@@ -56,6 +56,8 @@ def export_network(
     if kind == '.onnx':
         require_packages()
     network, record = load_recorded_network(weights, option_file, param_key=param_key)
+    for note in record.notes:
+        tell(note)
     if kind == '.safetensors':
         save_trained_network(network, record, output, float16=float16)
         return f'{_described(output)}\nNext: basicsr restore INPUT -o OUTPUT -w {shlex.quote(str(output))}'

@@ -80,7 +80,8 @@ def load_trained_network(
     """The network in eval mode on ``device`` in float32, with the moving-average weights if the file has them.
 
     A deblurring branch, which only training needs, is not built. :func:`network_record` finds the network's options.
-    Files of other trainers are read too; ``param_key`` chooses the weights in a file that holds several.
+    Files of other trainers are read too; ``param_key`` chooses the weights in a file that holds several. If the network
+    was recognised by its tensors, the log reports it.
 
     Args:
         weights: A file, or the name of weights that come with this package, such as 'pdan_small'.
@@ -88,7 +89,10 @@ def load_trained_network(
     Raises:
         RequestError: the network is unknown or cannot be built, or the weights do not fit; the message names the file.
     """
-    return load_recorded_network(weights, option_file, device, param_key=param_key)[0]
+    network, record = load_recorded_network(weights, option_file, device, param_key=param_key)
+    for note in record.notes:
+        log_line(note)
+    return network
 
 
 def load_recorded_network(
@@ -112,8 +116,6 @@ def load_recorded_network(
                 f'{file} does not fit network_g of {record.source}:\n{error}\n'
                 'Give the option file the weights were trained with: -opt FILE.'
             ) from error
-    for note in record.notes:
-        log_line(note)
     return network.eval().requires_grad_(False).to(device), replace(record, param_key=param_key)
 
 
