@@ -16,19 +16,26 @@ INSTALL = 'pip install "pdan-plugin[spandrel]"'
 class SpandrelNetwork(nn.Module):
     """A network that spandrel built: (b, c, h, w) in [0, 1] -> (b, c, scale * h, scale * w), clipped to [0, 1].
 
-    spandrel extends the picture to a size that the network accepts, and crops the result. The weights have the
-    network's own names.
+    spandrel extends a picture that is too small for the network, and crops the result. The weights have the network's
+    own names.
 
     Args:
         descriptor: spandrel's ``ImageModelDescriptor``.
+
+    Attributes:
+        window_size: Heights and widths must be multiples of this. spandrel would extend others, and the tiles of a
+            picture would not fit together: whoever restores with this network must see the multiple.
     """
 
     def __init__(self, descriptor: Any) -> None:
         super().__init__()
         self.model: nn.Module = descriptor.model
         self.descriptor = descriptor
+        self.window_size: int = descriptor.size_requirements.multiple_of
 
     def forward(self, x: Tensor) -> Tensor:
+        if any(side % self.window_size for side in x.shape[-2:]):
+            raise ValueError(f'expected a multiple of {self.window_size} as height and width, got {tuple(x.shape)}')
         return self.descriptor(x)
 
     def state_dict(self, *arguments: Any, **named: Any) -> Any:
