@@ -22,7 +22,7 @@ def bytes_per_pixel(restore: Callable[[Tensor], Tensor], device: torch.device, c
     the peak of torch's allocations, elsewhere of the tensors that operations create. A quarter is added.
     """
     side = -(-48 // multiple) * multiple
-    batch = torch.rand(1, channels, side, side)
+    batch = torch.rand(1, channels, side, side, generator=torch.Generator())  # the program's random numbers stay
     if reports_peak_memory(device):
         statistics = device_module(device)
         restore(batch)  # the first run also allocates workspaces and cast weights, which stay

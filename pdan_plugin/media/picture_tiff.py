@@ -11,6 +11,7 @@ import io
 import logging
 import math
 import struct
+import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,9 +48,6 @@ _UNSPECIFIED, _PREMULTIPLIED, _STRAIGHT = 0, 1, 2
 _SMALLER_OR_MASK = 1 | 4  # kinds of pages
 _PER_INCH = {2: 1.0, 3: 2.54}  # by the unit of the resolution
 _REVERSED = bytes(int(f'{value:08b}'[::-1], 2) for value in range(256))
-
-logging.getLogger('tifffile').setLevel(logging.CRITICAL)  # what is wrong with a file is in the errors here
-
 
 @dataclass(frozen=True)
 class _Layout:
@@ -131,10 +129,25 @@ def tiff_xmp(content: bytes) -> bytes | None:
 
 
 @contextmanager
+def _unlogged() -> Iterator[None]:
+    """In the block tifffile logs nothing of this thread: what is wrong with a file is in the errors here."""
+    thread, log = threading.get_ident(), logging.getLogger('tifffile')
+
+    def is_of_others(record: logging.LogRecord) -> bool:
+        return record.thread != thread
+
+    log.addFilter(is_of_others)
+    try:
+        yield
+    finally:
+        log.removeFilter(is_of_others)
+
+
+@contextmanager
 def _page_of(file: BinaryIO) -> Iterator[tuple[tifffile.TiffPage, int]]:
     """The only whole page and its number in the file; converts tifffile's errors, also those in the block."""
     try:
-        with tifffile.TiffFile(file) as tiff:
+        with _unlogged(), tifffile.TiffFile(file) as tiff:
             pages = list(tiff.pages)
             whole = [number for number, page in enumerate(pages) if not int(page.subfiletype) & _SMALLER_OR_MASK]
             if not pages:

@@ -104,9 +104,10 @@ def load_recorded_network(
 ) -> tuple[nn.Module, NetworkRecord]:
     """:func:`load_trained_network`, and the record of the network as it was built."""
     file, _ = find_weights(Path(weights))
-    record, network = _record_and_network(file, None if option_file is None else Path(option_file), param_key)
-    if network is None:
-        network = _built(record)
+    with torch.random.fork_rng(devices=[]):  # the first weights of a network are random, and are replaced at once
+        record, network = _record_and_network(file, None if option_file is None else Path(option_file), param_key)
+        if network is None:
+            network = _built(record)
     if record.options['type'] != SPANDREL:  # which has chosen and loaded the weights itself
         state, param_key = read_any_weights(str(file), network.state_dict(), param_key)
         try:

@@ -72,10 +72,9 @@ def test_a_picture_is_restored_by_safetensors_alone(trained, tmp_path):
     np.testing.assert_array_equal(*pictures)
 
 
-def test_safetensors_of_other_makers_need_the_option_file(alone, trained):
+def test_safetensors_of_other_makers_are_recognised_or_need_the_option_file(alone, trained):
     weights = alone(format='pt')
-    with pytest.raises(RequestError, match=r'net\.safetensors is not in an experiment folder.*-opt FILE'):
-        load_trained_network(weights)
+    assert load_trained_network(weights).fused_groups == [0]
     assert load_trained_network(weights, trained.parent.parent / 'small.yml').deblur_branch is None
 
 
