@@ -25,9 +25,9 @@ class PDANArch(Architecture[PDAN]):
 
     ``img_range`` and ``rgb_mean`` are not in the weights; they are the defaults, with which `pdan_small` was trained.
 
-    PDAN takes means over the whole picture. A program must therefore give it the whole picture, which the descriptor
-    says (``tiling`` is INTERNAL): if the memory does not suffice, the network works in tiles that share these means, and
-    no seam is visible. Tiles that a program cuts itself have other means: grey levels jump at their borders.
+    PDAN takes means over the whole picture. A program must therefore give it the whole picture, and the descriptor
+    says so: ``tiling`` is INTERNAL. If the memory does not suffice, the network works in tiles that share these means,
+    without visible seams. Tiles that a program cuts itself have other means: grey levels jump at their borders.
     """
 
     def __init__(self) -> None:

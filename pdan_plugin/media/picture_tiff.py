@@ -49,6 +49,7 @@ _SMALLER_OR_MASK = 1 | 4  # kinds of pages
 _PER_INCH = {2: 1.0, 3: 2.54}  # by the unit of the resolution
 _REVERSED = bytes(int(f'{value:08b}'[::-1], 2) for value in range(256))
 
+
 @dataclass(frozen=True)
 class _Layout:
     """How the pixels of a page are stored.

@@ -41,7 +41,8 @@ def restore_tensor(engine: Engine, batch: Tensor, on_progress: OnProgress | None
     if batch.dim() == 3:
         raise RequestError(f'expected a batch (b, {engine.channels}, h, w), got {tuple(batch.shape)}; add [None]')
     if batch.dim() != 4 or batch.shape[1] != engine.channels or 0 in batch.shape:
-        hint = '; permute(0, 3, 1, 2) moves the channels' if batch.dim() == 4 and batch.shape[3] == engine.channels else ''
+        are_last = batch.dim() == 4 and batch.shape[3] == engine.channels
+        hint = '; permute(0, 3, 1, 2) moves the channels' if are_last else ''
         raise RequestError(f'expected a batch (b, {engine.channels}, h, w), got {tuple(batch.shape)}{hint}')
     if not batch.is_floating_point():
         hint = '; divide by 255' if batch.dtype == torch.uint8 else ''
@@ -175,10 +176,8 @@ def _refuse_other_array(array: NDArray[Any], channels: int) -> None:
     if 0 in shape:
         raise RequestError(f'expected a picture with pixels, got the shape {shape}')
     if array.dtype.kind != 'f' and array.dtype.newbyteorder('=') not in _WHOLE_RANGES:
-        hint = {'b': '; multiply by 255 as uint8', 'i': '; convert it to uint8 or uint16', 'u': '; convert it to uint16'}
-        raise RequestError(
-            f'expected a picture of uint8, uint16, or floats in [0, 1], got {array.dtype}{hint.get(array.dtype.kind, "")}'
-        )
+        hint = '; convert it to one of them' if array.dtype.kind in 'biu' else ''
+        raise RequestError(f'expected a picture of uint8, uint16, or floats in [0, 1], got {array.dtype}{hint}')
 
 
 def _refuse_other_range(least: float, most: float, what: str) -> None:

@@ -43,7 +43,7 @@ from pdan_plugin.restoration.restorer import Restorer as Engine
 from pdan_plugin.weights.packaged_weights import DEFAULT, packaged_weights
 from pdan_plugin.weights.trained_network import load_recorded_network, load_trained_network, network_record
 
-__all__ = ['Restorer', 'RestoredFile', 'RestoredFrame', 'load_network', 'networks']
+__all__ = ['RestoredFile', 'RestoredFrame', 'Restorer', 'load_network', 'networks']
 
 Kind = TypeVar('Kind', NDArray[Any], Image.Image, Tensor)
 
@@ -204,14 +204,14 @@ class Restorer:
         overwrite: bool = False,
         on_progress: OnProgress | None = None,
     ) -> RestoredFile:
-        """Restores a picture or a video into a file, as `basicsr restore` does: with its metadata, its sound and its times.
+        """Restores a picture or a video into a file, as `basicsr restore` does: with its metadata, sound and times.
 
         Args:
             target: A file, whose ending is the format; or a folder, in which a picture becomes a PNG and a video .mp4
                 (or .mkv).
             overwrite: Whether an existing file is replaced.
-            on_progress: Called with (tiles done, tiles in total), for a video with (frames done, frames in total or 0 if
-                unknown). An exception that it raises stops the work; no half-written file is left.
+            on_progress: Called with (tiles done, tiles in total), for a video with (frames done, frames in total or 0
+                if unknown). An exception that it raises stops the work; no half-written file is left.
 
         Raises:
             RequestError: The source cannot be read, the target exists or cannot hold the result; nothing is written.
@@ -236,7 +236,7 @@ class Restorer:
     def restore_frames(
         self, source: str | PathLike[str], on_progress: OnProgress | None = None
     ) -> Iterator[RestoredFrame]:
-        """Yields the restored frames of a video, in the order in which they are shown. One frame is in memory at a time.
+        """Yields the restored frames of a video in the order of time. One frame is in memory at a time.
 
         Frames are progressive and upright. A frame that cannot be decoded is a repetition of the last good one.
 

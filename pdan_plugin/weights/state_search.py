@@ -85,8 +85,11 @@ def find_weights(content: Any, source: str, own: Mapping[str, Tensor] | None = N
 
 
 def states_behind(content: Any, name: str) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Every place in a file's content where weights with a tensor of this name begin: its label (what --param-key takes)
-    and the weights there, without what stands before the name."""
+    """Every place in a file's content where weights with a tensor of this name begin.
+
+    Yields:
+        What --param-key takes to choose them, and the weights, without the prefix of their names.
+    """
     for section in _sections(content):
         named = {unwrapped_name(each): value for each, value in section.tensors.items()}
         for each in named:

@@ -322,8 +322,7 @@ def test_a_video_that_ends_early_gives_its_frames_and_then_says_so(twice, clip, 
     cut.write_bytes(clip.read_bytes()[: clip.stat().st_size * 2 // 3])
     frames = []
     with pytest.raises(WorkError, match=r'cut\.mkv: the file ends early'):
-        for frame in twice.restore_frames(cut):
-            frames.append(frame)
+        frames.extend(twice.restore_frames(cut))
     assert 0 < len(frames) < 6
     with pytest.raises(WorkError, match=r'out\.mkv is incomplete: the file ends early'):
         twice.restore_file(cut, tmp_path / 'out.mkv')

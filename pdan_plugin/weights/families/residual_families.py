@@ -6,7 +6,6 @@ from typing import Any
 
 from pdan_plugin.weights.families.family import Assumed, Family, NotThisFamily, State, count, shuffle_scale, usual_range
 
-
 _RES_SCALE = {'res_scale': Assumed(1.0, (0.1,))}  # the large EDSR is trained with 0.1
 
 
