@@ -25,6 +25,7 @@ from pdan_plugin.machine.precision import choose_precision, slowness
 from pdan_plugin.media.deinterlacing import TimedFrame
 from pdan_plugin.media.picture_files import PictureFileError, read_picture
 from pdan_plugin.media.picture_writing import what_ending_cannot_hold, what_ending_leaves_out, write_picture
+from pdan_plugin.media.result_settings import ResultSettings
 from pdan_plugin.media.transparency import restore_layers
 from pdan_plugin.media.video import restore_video
 from pdan_plugin.media.video_frames import FrameReader, early_end
@@ -40,6 +41,7 @@ from pdan_plugin.media.video_source import (
 from pdan_plugin.restoration.jobs import Job, make_plan
 from pdan_plugin.restoration.picture_kinds import OnProgress, restore_array, restore_image, restore_tensor
 from pdan_plugin.restoration.restorer import Restorer as Engine
+from pdan_plugin.restoration.result_checks import check_results
 from pdan_plugin.weights.packaged_weights import DEFAULT, packaged_weights
 from pdan_plugin.weights.trained_network import load_recorded_network, load_trained_network, network_record
 
@@ -103,6 +105,7 @@ class Restorer:
         overlap: Pixels that tiles share; None to measure what the network needs.
         memory: For ``tile='auto'``, the most bytes to use; None for four fifths of the free memory.
         self_ensemble: Whether to average the eight flips and rotations: a little better, eight times the time.
+        local_pooling: Side of a window, in pixels, whose mean replaces means over the whole picture; None for these.
         compiled: Whether to use torch.compile.
 
     Attributes:
@@ -128,6 +131,7 @@ class Restorer:
         overlap: int | None = None,
         memory: int | None = None,
         self_ensemble: bool = False,
+        local_pooling: int | None = None,
         compiled: bool = False,
     ) -> None:
         self.device = choose_device(str(device))
@@ -155,6 +159,7 @@ class Restorer:
             overlap=overlap,
             memory=memory,
             self_ensemble=self_ensemble,
+            local_pooling=local_pooling,
         )
         self.scale, self.channels = self._engine.scale, self._engine.channels
         self._one_at_a_time = threading.Lock()
@@ -224,7 +229,9 @@ class Restorer:
             raise RequestError(f'{source} is a folder; restore its files one by one, or use `basicsr restore`')
         if self.channels != 3:
             raise RequestError(f'the network takes {self.channels} channels; pictures and videos in files have 3')
-        (job,) = make_plan(source, target).jobs
+        plan = make_plan(source, target)
+        check_results(plan, ResultSettings())
+        (job,) = plan.jobs
         if job.target.exists() and not overwrite:
             raise RequestError(f'{job.target} exists already; give another target, or overwrite=True')
         with self._one_at_a_time:

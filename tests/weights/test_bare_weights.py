@@ -22,13 +22,13 @@ from pdan_plugin.weights.packaged_weights import packaged_weights
 from pdan_plugin.weights.trained_network import load_recorded_network, load_trained_network, save_trained_network
 
 SMALL = {'num_feat': 8, 'num_group': 3, 'num_block': 2, 'squeeze_factor': 4, 'fuse_levels': 2}
-WINDOWS = {'embed_dim': 12, 'num_heads': (2, 3), 'mlp_ratio': 2}
+WINDOWS = {'embed_dim': 12, 'num_heads': [2, 3], 'mlp_ratio': 2}
 # network -> arguments that differ from the constructor's defaults
 CASES = [
     (PDAN, SMALL),
     (PDAN, SMALL | {'upscale': 3, 'attention': 'ca', 'fuse_levels': 0, 'deblur_branch': False}),
     (PDAN, SMALL | {'upscale': 8, 'squeeze_factor': 8, 'fuse_levels': 3}),
-    (PDAN, SMALL | {'num_in_ch': 1, 'num_out_ch': 1, 'rgb_mean': (0.43,), 'upscale': 2}),
+    (PDAN, SMALL | {'num_in_ch': 1, 'num_out_ch': 1, 'rgb_mean': [0.43], 'upscale': 2}),
     (DRN, {'num_feat': 8, 'num_block': 2, 'squeeze_factor': 8}),
     (DRN, {'num_feat': 8, 'num_block': 1, 'squeeze_factor': 3, 'upscale': 2}),
     (RCAN, {'num_feat': 8, 'num_group': 2, 'num_block': 3, 'squeeze_factor': 2, 'upscale': 2}),
@@ -39,12 +39,12 @@ CASES = [
     (RRDBNet, {'num_feat': 8, 'num_block': 2, 'num_grow_ch': 4, 'scale': 4}),
     (RRDBNet, {'num_feat': 8, 'num_block': 1, 'num_grow_ch': 8, 'scale': 2}),
     (RRDBNet, {'num_feat': 8, 'num_block': 1, 'num_grow_ch': 8, 'scale': 1}),
-    (SwinIR, WINDOWS | {'img_size': 16, 'window_size': 8, 'depths': (2, 3), 'upscale': 2, 'upsampler': 'pixelshuffle'}),
-    (SwinIR, WINDOWS | {'img_size': 16, 'window_size': 4, 'depths': (2, 2), 'upscale': 3, 'qkv_bias': False,
+    (SwinIR, WINDOWS | {'img_size': 16, 'window_size': 8, 'depths': [2, 3], 'upscale': 2, 'upsampler': 'pixelshuffle'}),
+    (SwinIR, WINDOWS | {'img_size': 16, 'window_size': 4, 'depths': [2, 2], 'upscale': 3, 'qkv_bias': False,
                         'upsampler': 'pixelshuffledirect'}),
-    (SwinIR, WINDOWS | {'img_size': 16, 'window_size': 8, 'depths': (2, 1), 'upscale': 4, 'resi_connection': '3conv',
+    (SwinIR, WINDOWS | {'img_size': 16, 'window_size': 8, 'depths': [2, 1], 'upscale': 4, 'resi_connection': '3conv',
                         'patch_norm': False, 'upsampler': 'nearest+conv'}),
-    (SwinIR, WINDOWS | {'img_size': 14, 'in_chans': 1, 'window_size': 7, 'depths': (1, 2), 'upscale': 1,
+    (SwinIR, WINDOWS | {'img_size': 14, 'in_chans': 1, 'window_size': 7, 'depths': [1, 2], 'upscale': 1,
                         'img_range': 255.0}),
 ]  # fmt: skip
 
@@ -118,7 +118,7 @@ def test_trained_weights_give_a_picture_and_what_they_do_not_show_is_reported(ba
     trained = load_trained_network('pdan_small')
     found, record = load_recorded_network(bare(trained, lambda state: {'params_ema': state}))
     (note,) = record.notes
-    assert note.endswith('taken as usual: img_range 255.0, rgb_mean (0.4488, 0.4371, 0.404)')
+    assert note.endswith('taken as usual: img_range 255.0, rgb_mean [0.4488, 0.4371, 0.404]')
     x = torch.from_numpy(data.astronaut()[None, :9, 100:107] / 255).float().permute(0, 3, 1, 2)
     with torch.no_grad():
         assert torch.equal(found(x), trained(x))
@@ -226,6 +226,16 @@ def test_restore_reads_the_scale_from_the_network(bare, tmp_path, case, scale, c
     assert main(['restore', str(tmp_path / 'photo.png'), '-o', str(tmp_path / 'out'), '-w', str(weights)]) == 0
     assert cv2.imread(str(tmp_path / 'out/photo.png')).shape == (22 * scale, 30 * scale, 3)
     assert f'recognised by its tensors as {CASES[case][0].__name__}, {scale}x' in ''.join(capfd.readouterr())
+
+
+def test_results_are_known_again(bare, tmp_path, capsys):
+    """What is recognised is recorded as it is read again."""
+    (tmp_path / 'in').mkdir()
+    cv2.imwrite(str(tmp_path / 'in/photo.png'), data.astronaut()[:14, :14])
+    words = ['restore', str(tmp_path / 'in'), '-o', str(tmp_path / 'out'), '-w', str(bare(built(*CASES[14])))]
+    assert main(words) == 0
+    assert main(words) == 0
+    assert '1 already done' in capsys.readouterr().out
 
 
 def test_a_network_for_grey_is_refused_for_pictures(bare, tmp_path, capsys):

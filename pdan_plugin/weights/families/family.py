@@ -38,7 +38,7 @@ class Family:
         name: Its name in the arch registry.
         names: Names of tensors that all weights of the family have. The first one also shows where the weights begin:
             what stands before it in a name is the prefix of a wrapper.
-        options: The arguments of the constructor; those that the tensors do not show are :class:`Assumed`. May raise
+        options: The arguments of the constructor, in the types of JSON, as records of them are compared; those that the tensors do not show are :class:`Assumed`. May raise
             :class:`NotThisFamily`, and a KeyError for a tensor that is missing.
         renamed: The weights under the names that ``names`` and ``options`` know.
     """
@@ -70,7 +70,7 @@ def shuffle_scale(state: State, num_feat: int, prefix: str = 'upsample') -> int:
 
 def usual_range(num_in_ch: int) -> dict[str, Any]:
     """``img_range`` and ``rgb_mean``: those of DIV2K on [0, 255], or the mean of its channels for each channel."""
-    mean = (0.4488, 0.4371, 0.4040) if num_in_ch == 3 else (0.43,) * num_in_ch
+    mean = [0.4488, 0.4371, 0.4040] if num_in_ch == 3 else [0.43] * num_in_ch
     return {'img_range': Assumed(255.0, (1.0,)), 'rgb_mean': Assumed(mean)}
 
 
