@@ -162,7 +162,7 @@ class Restorer:
             local_pooling=local_pooling,
         )
         self.scale, self.channels = self._engine.scale, self._engine.channels
-        self._one_at_a_time = threading.Lock()
+        self._one_at_a_time = threading.RLock()  # a callback may use this restorer, too
 
     def __repr__(self) -> str:
         name = self.options.get('type', 'network')
@@ -299,6 +299,8 @@ class Restorer:
                         is_repeated or each is not item,
                     )
                 waiting.clear()
+            if good is None:
+                raise WorkError(f'{path}: has no frame that can be decoded')
             if reason := early_end(reader, video, container):
                 raise WorkError(f'{path}: {reason}')
 
