@@ -5,7 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+import yaml
+from basicsr.archs import build_network
+from PIL import Image
 
 from pdan_plugin.commands.main import COMMANDS
 
@@ -135,3 +140,15 @@ sys.exit(status)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == '[]'
     assert (tmp_path / 'out.png').is_file()
+
+
+def test_restore_with_a_network_of_the_toolbox_prepares_it(tmp_path):
+    network = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 1, 'upscale': 2}
+    torch.save({'params': build_network(dict(network)).state_dict()}, tmp_path / 'edsr.pth')
+    (tmp_path / 'edsr.yml').write_text(yaml.dump({'name': 'small', 'network_g': network}))
+    Image.fromarray(np.full((24, 32, 3), 90, np.uint8)).save(tmp_path / 'in.png')
+    words = ['restore', 'in.png', '-o', 'out.png', '-w', 'edsr.pth', '-opt', 'edsr.yml']
+    command = [sys.executable, '-m', 'pdan_plugin', *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert Image.open(tmp_path / 'out.png').size == (64, 48)
