@@ -303,9 +303,9 @@ class Restorer:
         if self._asked_overlap is not None:
             return self._asked_overlap
         measured = self._measured()
-        # a tile between two neighbours is wider than a window
-        half = 0 if self._local is None else math.ceil(self._window / 2 / measured.grid) * measured.grid
-        return max(measured.overlap, half)
+        # three eighths of an overlap are discarded: at least half a window
+        least = 0 if self._local is None else math.ceil(self._window * 4 / 3 / measured.grid) * measured.grid
+        return max(measured.overlap, least)
 
     def _grid(self) -> int:
         return self._measured().grid
