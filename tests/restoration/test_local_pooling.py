@@ -259,7 +259,7 @@ def test_memory_of_windows_is_counted(picture):
     assert needed[1] > 1.2 * needed[0]
 
 
-@pytest.mark.parametrize('size', [0, -3, True])
+@pytest.mark.parametrize('size', [0, -3, True, 9.5, '96'])
 def test_sizes_that_are_none_are_refused(size):
     with pytest.raises(RequestError, match='local_pooling: expected a number of pixels'):
         Restorer(NETWORKS['pdan'](), 'cpu', local_pooling=size)
