@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from pdan_plugin.machine.working_memory import is_out_of_memory
 from pdan_plugin.restoration.shared_pooling import count_global_poolings, pooled_kind
 
 Restore = Callable[[Tensor], Tensor]
@@ -75,9 +76,9 @@ def _ways(restore: Restore, trial: Tensor, count: int) -> tuple[frozenset[int], 
         try:
             with _Windows(trial.shape, _TRIAL_SIDE // 3, frozenset(as_maps), frozenset(by_pixel)):
                 result = restore(trial)
-        except MemoryError:
-            raise
-        except Exception:  # a network of another project may raise any
+        except Exception as error:  # a network of another project may raise any
+            if is_out_of_memory(error):
+                raise
             return None
         return result if result.shape == expected else None
 

@@ -17,6 +17,7 @@ TOLERANCE = 0.25 / 255  # largest visible seam, in [0, 1]: half of the largest e
 
 _STRIPS = (160, 320, 640)  # pixels: lengths of the strip on which the border's effect is measured
 _STRIP_HEIGHT = 24
+_DARK = 0.05
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,15 @@ def measure_reach(
             cut = _cut(length, multiple, multiples)
             if cut > strip.shape[-1] * 0.8:
                 continue
-            part = pooling.restore(restore, strip[..., cut:].contiguous())
-            overlap = _overlap(_difference(whole[..., cut * shape.scale :], part, shape.scale), multiple)
+
+            def difference(picture: Tensor, whole: Tensor, cut: int = cut, pooling: SharedPooling = pooling) -> Tensor:
+                part = pooling.restore(restore, picture[..., cut:].contiguous())
+                return _difference(whole[..., cut * shape.scale :], part, shape.scale)
+
+            found = difference(strip, whole)
+            for picture in _with_contrast(strip, cut) if window else ():
+                found = torch.maximum(found, difference(picture, pooling.restore(restore, picture)))
+            overlap = _overlap(found, multiple)
             if overlap is not None:
                 return Reach(overlap, multiple, True)
     return Reach(math.ceil(_STRIPS[0] / 4 / shape.multiple) * shape.multiple, shape.multiple, False)
@@ -107,6 +115,14 @@ def dead_leaves(channels: int, height: int, width: int) -> Tensor:
         picture[..., top : top + int(side[0]), left : left + int(side[1])] = colour
     noise = torch.randn(picture.shape, generator=generator) * 0.02
     return (picture + noise).clamp(0, 1)
+
+
+def _with_contrast(strip: Tensor, cut: int) -> list[Tensor]:
+    """The strip with a dark part at one side of the cut: in the strip itself all windows have nearly the same mean."""
+    left, right = strip.clone(), strip.clone()
+    left[..., :cut] *= _DARK
+    right[..., cut:] *= _DARK
+    return [left, right]
 
 
 def _difference(whole: Tensor, part: Tensor, scale: int) -> Tensor:

@@ -327,9 +327,9 @@ class Restorer:
         if self._asked_overlap is not None:
             return self._asked_overlap
         measured = self._measured()
-        # a tile between two neighbours is wider than a window
-        half = 0 if self._local is None else math.ceil(self._window / 2 / measured.grid) * measured.grid
-        return max(measured.overlap, half)
+        # three eighths of an overlap are discarded: at least half a window
+        least = 0 if self._local is None else math.ceil(self._window * 4 / 3 / measured.grid) * measured.grid
+        return max(measured.overlap, least)
 
     def _grid(self) -> int:
         return self._measured().grid
@@ -382,8 +382,9 @@ def _check_arguments(
         raise RequestError(f"tile: expected a number of pixels of at least 1, or 'auto', got {tile!r}.")
     if overlap is not None and overlap < 0:
         raise RequestError(f'overlap: expected a number of pixels of at least 0, got {overlap}.')
-    if local_pooling is not None and (isinstance(local_pooling, bool) or local_pooling < 1):
-        raise RequestError(f'local_pooling: expected a number of pixels of at least 1, got {local_pooling}.')
+    is_number = isinstance(local_pooling, int) and not isinstance(local_pooling, bool)
+    if local_pooling is not None and (not is_number or local_pooling < 1):
+        raise RequestError(f'local_pooling: expected a number of pixels of at least 1, got {local_pooling!r}.')
     if memory is not None and memory < 1:
         raise RequestError(f'memory: expected a number of bytes of at least 1, got {memory}.')
     if memory is not None and tile != 'auto':

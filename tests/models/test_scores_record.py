@@ -153,6 +153,21 @@ def test_self_ensemble_and_tiles_in_validation(model_opt, options):
     torch.testing.assert_close(model.output, restorer(batch['lq']), rtol=0, atol=1e-6)
 
 
+def test_local_pooling_in_a_test_is_used_and_recorded(model_opt, tmp_path):
+    opt = model_opt('RestorationModel', 'PDAN', is_train=False)
+    opt['val'] |= {'suffix': None, 'local_pooling': 6}
+    model = build_model(opt)
+    run(model)
+    assert json.loads((tmp_path / 'test.json').read_text())['local_pooling'] == 6
+    lq = Frames()[0]['lq'][None]
+    model.is_validating = True
+    model.feed_data({'lq': lq})
+    model.test()
+    expected = Restorer(model.net_g, 'cpu', local_pooling=6)(lq)
+    torch.testing.assert_close(model.output, expected, rtol=0, atol=1e-6)
+    assert (expected - Restorer(model.net_g, 'cpu')(lq)).abs().max() > 1e-6
+
+
 def test_validation_by_self_ensemble_leaves_the_training_as_it_was(model_opt):
     """And sees the weights as they are at each validation."""
     opt = model_opt('RestorationModel', 'EDSR')

@@ -303,6 +303,7 @@ class TestOwnModels:
             ('val.precision', ['fp32', 'bf16', 'fp16'], 'bf32', "'fp32', 'bf16' or 'fp16'"),
             ('val.self_ensemble', [True, False], 8, 'true or false'),
             ('val.tile', ['auto', 64, None], 'whole', "pixels of the input, 16 or more, or 'auto'"),
+            ('val.local_pooling', [96, 1, None], 0, 'a whole number, 1 or more'),
         ],
     )
     def test_the_engine_s_options_are_restoration_model_s_alone(self, key, values, wrong, expected):

@@ -10,12 +10,13 @@ import pytest
 from PIL import Image
 from repeating_network import make_weights
 from skimage import data
-from video_files import add_tones, view, write_tones
+from video_files import add_tones, make_interlaced, view, write_tones
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.media.frame_range import FrameRange
 from pdan_plugin.media.picture_files import read_picture
 from pdan_plugin.media.picture_format import PictureFormat
+from pdan_plugin.media.pyav import chapters_of, set_chapters
 from pdan_plugin.media.resampling import resampled
 from pdan_plugin.media.result_settings import ResultSettings
 from pdan_plugin.media.result_size import ResultSize
@@ -261,6 +262,44 @@ def test_a_part_of_a_video_with_its_sound(weights, clip, tmp_path, frames, first
     packet = 1024 / 48000
     assert 0 <= start <= packet
     assert end == pytest.approx(count / RATE, abs=1.5 * packet)
+
+
+def test_a_part_of_an_interlaced_video(weights, tmp_path):
+    make_interlaced(tmp_path / 'fields.mkv', ['tff'] * 6)
+    settings = ResultSettings(video=VideoCoding(crf=5, preset='ultrafast'), frames=FrameRange(2, 5))
+    assert restore_path(tmp_path / 'fields.mkv', tmp_path / 'whole.mkv', weights) == 0
+    assert restore_path(tmp_path / 'fields.mkv', tmp_path / 'part.mkv', weights, results=settings) == 0
+    whole, part = (frames_of(tmp_path / name)[2] for name in ('whole.mkv', 'part.mkv'))
+    assert len(part) == 3
+    for one, other in zip(whole[2:5], part, strict=True):
+        assert np.abs(one.astype(int) - other).mean() < 3
+
+
+@pytest.mark.skipif(not hasattr(av.container.OutputContainer, 'set_chapters'), reason='this PyAV knows no chapters')
+def test_chapters_of_a_part(weights, tmp_path):
+    with av.open(str(tmp_path / 'long.mkv'), 'w') as output:
+        stream = output.add_stream('libx264', rate=RATE)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, 'yuv420p'
+        chapters = [('a', 0, 500), ('b', 500, 1000), ('c', 1000, 2000)]
+        set_chapters(
+            output,
+            [
+                {'id': id_, 'start': start, 'end': end, 'time_base': Fraction(1, 1000), 'metadata': {'title': name}}
+                for id_, (name, start, end) in enumerate(chapters)
+            ],
+        )
+        for number in range(FRAMES):
+            frame = av.VideoFrame.from_ndarray(view(number), format='rgb24')
+            frame.pts, frame.time_base = number, Fraction(1, RATE)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    settings = ResultSettings(video=VideoCoding(preset='ultrafast'), frames=FrameRange(9, 18))  # 0.75 s to 1.5 s
+    assert restore_path(tmp_path / 'long.mkv', tmp_path / 'cut.mkv', weights, results=settings) == 0
+    with av.open(str(tmp_path / 'cut.mkv')) as container:
+        found = chapters_of(container)
+        times = [float(each['start'] * each['time_base']) for each in found]
+        assert [each['metadata']['title'] for each in found] == ['b', 'c']
+        assert times == pytest.approx([0, 0.25], abs=0.01)
 
 
 def test_frames_behind_the_end(weights, clip, tmp_path, capsys):
