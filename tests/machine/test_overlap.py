@@ -31,11 +31,12 @@ class Work:
         self._note('read', item)
         return item * 10
 
-    def work(self, item, value):
+    def work(self, items, values):
+        (item,), (value,) = items, values
         assert value == item * 10
         assert threading.current_thread() is threading.main_thread()
         self._note('work', item)
-        return value + 1
+        return [value + 1]
 
     def finish(self, item, result):
         assert result == item * 10 + 1
@@ -56,9 +57,9 @@ def test_every_item_is_done_in_order_and_reading_is_ahead_of_the_work():
             third_is_read.set()
         return work.read(item)
 
-    def slow(item, value):
-        assert item > 0 or third_is_read.wait(10)
-        return work.work(item, value)
+    def slow(items, values):
+        assert items[0] > 0 or third_is_read.wait(10)
+        return work.work(items, values)
 
     stages = Stages(read, slow, work.finish)
     done = [item for item, error in overlapped(range(20), stages, Limits(2, 2)) if error is None]
@@ -69,11 +70,11 @@ def test_every_item_is_done_in_order_and_reading_is_ahead_of_the_work():
 def test_the_network_goes_on_while_earlier_results_are_written():
     written, begun = threading.Event(), []
 
-    def work(item, value):
-        begun.append(item)
-        if item == 3:
+    def work(items, values):
+        begun.extend(items)
+        if items[0] == 3:
             written.set()
-        return item
+        return items
 
     def finish(item, result):
         if item == 0:
@@ -91,6 +92,33 @@ def test_an_error_belongs_to_its_item_and_stops_no_other(stage):
     assert {item: str(error) for item, error in errors.items() if error} == {2: f'{stage} of 2', 5: f'{stage} of 5'}
     later = {'read': ['work', 'finish'], 'work': ['finish'], 'finish': []}[stage]
     assert not [event for event in work.events if event[0] in later and event[1] in (2, 5)]
+
+
+def test_values_that_are_ready_are_worked_on_together_and_a_failing_group_one_by_one():
+    groups, read_all = [], threading.Event()
+
+    def read(item):
+        if item == 3:
+            read_all.set()
+        if item == 6:
+            raise OSError('read of 6')
+        return item
+
+    def work(items, values):
+        groups.append(list(items))
+        if items[0] == 0:
+            assert read_all.wait(10)
+            time.sleep(0.1)  # until the next ones are ready
+        if 2 in items:
+            raise OSError(f'work on {items}')
+        return values
+
+    stages = Stages(read, work, lambda item, result: None, together=lambda first, other, count: count <= 3)
+    errors = dict(overlapped(range(8), stages, Limits(2, 2)))
+    assert list(errors) == list(range(8))
+    assert {item: str(error) for item, error in errors.items() if error} == {2: 'work on [2]', 6: 'read of 6'}
+    assert any(2 in group and len(group) > 1 for group in groups)  # and then each alone
+    assert all(len(group) <= 3 and 6 not in group for group in groups)
 
 
 @pytest.mark.parametrize(('most', 'allowed'), [(3, 3), (1, 1), (100, 4 + 1 + 4)])
@@ -123,11 +151,11 @@ def test_an_item_larger_than_all_is_alone():
 def test_stopping_drops_what_has_not_begun_and_waits_for_what_has(where):
     stopping, writing, ended = threading.Event(), threading.Event(), []
 
-    def work(item, value):
-        if item == 2 and where == 'work':
+    def work(items, values):
+        if items[0] == 2 and where == 'work':
             assert writing.wait(10)
             raise KeyboardInterrupt
-        return item
+        return items
 
     def finish(item, result):
         if item == 0:

@@ -27,7 +27,7 @@ class Device:
     def __init__(self, barrier=None, error=None):
         self.barrier, self.error, self.busy, self.count = barrier, error, threading.Lock(), 0
 
-    def begin_picture(self, picture, on_tile=None):
+    def begin_pictures(self, pictures, on_tile=None):
         assert self.busy.acquire(blocking=False), 'two pictures at the same time on one device'
         try:
             self.count += 1
@@ -35,7 +35,7 @@ class Device:
                 self.barrier.wait(10)  # broken unless all devices work at the same time
             if self.error is not None:
                 raise self.error
-            return lambda: picture + 1
+            return [lambda picture=picture: picture + 1 for picture in pictures]
         finally:
             self.busy.release()
 
