@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
@@ -30,15 +30,18 @@ class Stages(Generic[Item, Value, Result]):
 
     Attributes:
         read: In a thread, before the item's turn.
-        work: In the calling thread, one item after the other.
+        work: In the calling thread, in order: of the values of one item, or of some that may be worked on together.
         finish: In a thread, after the work.
         size: Bytes that an item takes from its reading to its end.
+        together: Whether another value may be worked on with the first of a group, which would then be of ``count``.
+            Only values that are ready are asked for.
     """
 
     read: Callable[[Item], Value]
-    work: Callable[[Item, Value], Result]
+    work: Callable[[Sequence[Item], Sequence[Value]], Sequence[Result]]
     finish: Callable[[Item, Result], None]
     size: Callable[[Item], int] = lambda item: 0
+    together: Callable[[Value, Value, int], bool] = lambda first, other, count: False
 
 
 @dataclass(frozen=True)
@@ -101,20 +104,35 @@ def _run(
             taken -= done.size
             yield done.item, done.error()
         elif reading:
-            own = reading.popleft()
-            finishing.append(_Finish(own.item, own.size, _worked(own, stages, finishers)))
+            group = _next_group(reading, stages)
+            for own, ended in zip(group, _worked(group, stages, finishers), strict=True):
+                finishing.append(_Finish(own.item, own.size, ended))
+
+
+def _next_group(reading: deque[_Read[Item, Value]], stages: Stages[Item, Value, Result]) -> list[_Read[Item, Value]]:
+    group = [reading.popleft()]
+    if group[0].future.exception() is None:  # waits for it
+        first = group[0].future.result()
+        while reading and reading[0].future.done() and reading[0].future.exception() is None:
+            if not stages.together(first, reading[0].future.result(), len(group) + 1):
+                break
+            group.append(reading.popleft())
+    return group
 
 
 def _worked(
-    own: _Read[Item, Value], stages: Stages[Item, Value, Result], finishers: ThreadPoolExecutor
-) -> Future[None]:
+    group: Sequence[_Read[Item, Value]], stages: Stages[Item, Value, Result], finishers: ThreadPoolExecutor
+) -> list[Future[None]]:
+    """The ends of the items of a group; if the work on several fails, each is tried alone."""
     try:
-        result = stages.work(own.item, own.future.result())
+        results = stages.work([own.item for own in group], [own.future.result() for own in group])
     except Exception as error:
+        if len(group) > 1:
+            return [ended for own in group for ended in _worked([own], stages, finishers)]
         failed: Future[None] = Future()
         failed.set_exception(error)
-        return failed
-    return finishers.submit(stages.finish, own.item, result)
+        return [failed]
+    return [finishers.submit(stages.finish, own.item, result) for own, result in zip(group, results, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -178,6 +196,15 @@ class ReadAhead(Generic[Item]):
             self._is_stopping = True
             self._change.notify_all()
         self._thread.join()
+
+    def take_ready(self, fits: Callable[[Item], bool]) -> Item | None:
+        """The next item, if it is ready and fits; waits for none."""
+        with self._change:
+            if not self._ready or not fits(self._ready[0]):
+                return None
+            item = self._ready.popleft()
+            self._change.notify_all()
+        return item
 
     def __iter__(self) -> Iterator[Item]:
         while True:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -28,4 +28,14 @@ class PictureRestorer(Protocol):
 
         The function is called once, in any thread. Its caller may begin the next picture before.
         """
+        ...
+
+    def pictures_at_once(self, height: int, width: int) -> int:
+        """How many pictures (h, w) `begin_pictures` should get at once."""
+        ...
+
+    def begin_pictures(
+        self, pictures: Sequence[NDArray[Any]], on_tile: Callable[[int, int], None] | None = None
+    ) -> list[Callable[[], NDArray[Any]]]:
+        """`begin_picture` for several pictures of one shape and type."""
         ...

@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 
 _LARGEST = 139264  # blocks of 16x16 in a frame: the limit of level 6.2 of H.264 and H.265
 _BT709, _FULL_RANGE = 1, 2
-_AHEAD, _BEHIND = 3, 3  # frames read before, and waiting behind, the network
+_AHEAD, _BEHIND = 4, 3  # frames read before, and waiting behind, the network
 _SHARE, _MOST_BYTES = 8, 2**31  # frames behind the network take at most this part of the free memory
 
 
@@ -175,10 +175,14 @@ def _restore_frames(
 
     with ReadAhead(writer.decoded(), _AHEAD) as items, WriteBehind(writer.frames_behind(most_bytes)) as behind:
         for item in items:
-            if isinstance(item, _Decoded):
-                behind.add(partial(add, item, None if item.pixels is None else writer.begin(item.pixels)))
-            else:
+            if not isinstance(item, _Decoded):
                 behind.add(partial(writer.copy, item))
+            elif item.pixels is None:
+                behind.add(partial(add, item, None))
+            else:
+                group = writer.group_from(item, items)
+                for decoded, restored in zip(group, writer.begin(group), strict=True):
+                    behind.add(partial(add, decoded, restored))
 
 
 @dataclass(frozen=True)
@@ -261,9 +265,21 @@ class _Writer:
         is_transparent = self._video.may_be_transparent and not _is_opaque(item.frame)
         return _Decoded(item, pixels, what_frame_loses(item.frame), is_transparent)
 
-    def begin(self, pixels: NDArray[Any]) -> Callable[[], NDArray[Any]]:
-        """Begins a frame on the network; the returned function waits for its result."""
-        return self._restorer.begin_picture(pixels, self._on_tile)
+    def group_from(self, first: _Decoded, items: ReadAhead[Packet | _Decoded]) -> list[_Decoded]:
+        """A frame, with those after it that are ready and that the network may get at the same time."""
+        group, most = [first], self._restorer.pictures_at_once(*self._video.upright_size)
+
+        def fits(item: Packet | _Decoded) -> bool:
+            return isinstance(item, _Decoded) and item.pixels is not None
+
+        while len(group) < most and (another := items.take_ready(fits)) is not None:
+            assert isinstance(another, _Decoded)
+            group.append(another)
+        return group
+
+    def begin(self, group: list[_Decoded]) -> list[Callable[[], NDArray[Any]]]:
+        """Begins frames on the network; the returned functions wait for their results."""
+        return self._restorer.begin_pictures([each.pixels for each in group if each.pixels is not None], self._on_tile)
 
     def frames_behind(self, most_bytes: int | None) -> int:
         """The number of results that may wait to be written, by the memory that they take in float32 and rounded."""

@@ -29,6 +29,10 @@ _READERS, _MOST_WRITERS = 2, 8
 _SHARE, _MOST_BYTES = 8, 2**31  # pictures under way take at most this part of the free memory
 _BYTES_OF_A_VALUE = 6  # of a result: float32 and rounded, or 16 bits
 
+# a picture with the colours for the network, and one with what waits for its restored colours
+_Decoded = tuple[Picture, NDArray[Any]]
+_Begun = tuple[Picture, Callable[[], NDArray[Any]]]
+
 
 @dataclass
 class PictureJobs:
@@ -58,7 +62,7 @@ class PictureJobs:
         if most is None:
             most = min(_MOST_BYTES, free_memory(torch.device('cpu')) // _SHARE)
         writers = max(2, min(_MOST_WRITERS, usable_cores()))
-        stages = Stages(self._read, self._begin, self._write, lambda job: self._size(job, most))
+        stages = Stages(self._read, self._begin, self._write, lambda job: self._size(job, most), self._may_join)
         return overlapped(jobs, stages, Limits(_READERS, writers, most), self._stopping)
 
     def _size(self, job: Job, most: int) -> int:
@@ -68,28 +72,38 @@ class PictureJobs:
         height, width = size
         return height * width * 4 * (2 + _BYTES_OF_A_VALUE * self.restorer.scale**2)
 
-    def _read(self, job: Job) -> tuple[Picture, NDArray[Any]]:
+    def _read(self, job: Job) -> _Decoded:
         picture = job.picture or read_picture(job.source)
+        reason = what_ending_cannot_hold(picture, job.target.suffix, size=self._result_size(picture))
+        if reason is not None:
+            raise PictureFileError(reason)
         return picture, colour_to_restore(picture)
 
-    def _begin(self, job: Job, read: tuple[Picture, NDArray[Any]]) -> tuple[Picture, Callable[[], NDArray[Any]]]:
-        picture, colour = read
+    def _result_size(self, picture: Picture) -> tuple[int, int]:
         height, width = picture.colour.shape[:2]
-        scale, results = self.restorer.scale, self.results
-        size = size_of_result(results, (height, width), scale)
-        _refuse_too_large_result(picture, scale, size)
-        if (reason := what_ending_cannot_hold(picture, job.target.suffix, size=size)) is not None:
-            raise PictureFileError(reason)
-        left_out = what_ending_leaves_out(picture, job.target.suffix)
-        about_size = [] if results.size is None else results.size.notes(height, width, scale)
-        self.notes += [f'{job.source}: {note}' for note in (*picture.notes, left_out, *about_size) if note]
-        return replace(picture, notes=()), self.restorer.begin_picture(colour, partial(self.on_tile, job))
+        return size_of_result(self.results, (height, width), self.restorer.scale)
 
-    def _write(self, job: Job, begun: tuple[Picture, Callable[[], NDArray[Any]]]) -> None:
+    def _may_join(self, first: _Decoded, other: _Decoded, count: int) -> bool:
+        """Whether the network may get another picture in one batch with the first, the ``count``-th of it."""
+        is_alike = first[1].shape == other[1].shape and first[1].dtype == other[1].dtype
+        height, width = first[1].shape[:2]
+        return is_alike and count <= self.restorer.pictures_at_once(height, width)
+
+    def _begin(self, jobs: Sequence[Job], decoded: Sequence[_Decoded]) -> list[_Begun]:
+        for job, (picture, _) in zip(jobs, decoded, strict=True):
+            _refuse_too_large_result(picture, self.restorer.scale, self._result_size(picture))
+            size = self.results.size
+            height, width = picture.colour.shape[:2]
+            about_size = [] if size is None else size.notes(height, width, self.restorer.scale)
+            left_out = what_ending_leaves_out(picture, job.target.suffix)
+            self.notes += [f'{job.source}: {note}' for note in (*picture.notes, left_out, *about_size) if note]
+        begun = self.restorer.begin_pictures([colour for _, colour in decoded], partial(self.on_tile, jobs[0]))
+        return [(replace(picture, notes=()), result) for (picture, _), result in zip(decoded, begun, strict=True)]
+
+    def _write(self, job: Job, begun: _Begun) -> None:
         picture, restored = begun
         self._check()
-        size = size_of_result(self.results, (picture.colour.shape[0], picture.colour.shape[1]), self.restorer.scale)
-        result = resampled_picture(with_layers(picture, restored(), self.restorer.scale), size)
+        result = resampled_picture(with_layers(picture, restored(), self.restorer.scale), self._result_size(picture))
         job.target.parent.mkdir(parents=True, exist_ok=True)
         write_picture(job.target, result, self.results.picture, self._check)
 

@@ -47,7 +47,8 @@ def restore_tensor(engine: Engine, batch: Tensor, on_progress: OnProgress | None
     if not batch.is_floating_point():
         hint = '; divide by 255' if batch.dtype == torch.uint8 else ''
         raise RequestError(f'expected a tensor of floats in [0, 1], got {batch.dtype}{hint}')
-    _refuse_other_range(*(float(value) for value in torch.aminmax(batch.detach())), 'the tensor')
+    least, most = torch.aminmax(batch.detach())
+    _refuse_other_range(float(least), float(most), 'the tensor')
     results = []
     for number, picture in enumerate(batch.detach().float().split(1)):
         on_tile = None if on_progress is None else _part_of(on_progress, number, len(batch))

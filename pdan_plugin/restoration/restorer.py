@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Literal
@@ -29,7 +29,7 @@ from pdan_plugin.restoration.local_pooling import LocalPooling
 from pdan_plugin.restoration.picture_transfer import from_network, part_of, to_network
 from pdan_plugin.restoration.receptive_field import Reach, measure_reach, network_shape
 from pdan_plugin.restoration.self_ensemble import GEOMETRIC_FORMS, GeometricForm
-from pdan_plugin.restoration.tile_runs import TileRuns
+from pdan_plugin.restoration.tile_runs import TileRuns, restored_together
 from pdan_plugin.restoration.tiling import (
     Layout,
     Piece,
@@ -42,6 +42,7 @@ from pdan_plugin.restoration.tiling import (
 )
 
 _SHRINKING = 0.7  # factor on a tile's side after running out of memory: half the area
+_BUSY_PIXELS = 2**18  # of the input, a quarter of a million: enough work for a GPU at a time
 _SPARE = 16  # share of an allowed memory for pictures that wait
 _UNSUPPORTED = (
     ' (cuDNN says so when memory is short, and when the GPU has no such convolution in this number format; with '
@@ -76,8 +77,6 @@ class Restorer:
     Attributes:
         scale: Height and width of the result, divided by those of the input.
         channels: Channels of the input.
-        spare: Bytes of ``memory`` that are left for pictures that wait before and behind the network; None without it,
-            and for a GPU with its own memory.
         notes: Messages for the user: tile size and overlap, smaller tiles after running out of memory, possible seams.
 
     Raises:
@@ -102,7 +101,6 @@ class Restorer:
         self.notes: list[str] = []
         self._network, self._compiled, self._is_float32 = network, compiled, precision == 'fp32'
         self._tile, self._asked_overlap, self._memory = tile, overlap, memory
-        self.spare = None if memory is None or has_own_memory(self.device) else memory // _SPARE
         self._forms = GEOMETRIC_FORMS if self_ensemble else (GeometricForm(),)
         self._restore = inference_network(network, self.device, precision=precision, compiled=compiled)
         with self._uncompiled(True), _measuring('the accepted sizes'):
@@ -113,6 +111,7 @@ class Restorer:
         self._bytes_per_pixel: int | None = None
         self._held, self._budget = held_memory(self.device), 0.0
         self._largest: int | None = None  # the largest side since memory ran out
+        self._is_alone = False  # whether memory ran out with several pictures at once
         if isinstance(tile, int) and overlap is not None and tile < smallest_tile(overlap, self._shape.multiple):
             raise RequestError(
                 f'tile: {tile} leaves no room for an overlap of {overlap}; expected at least '
@@ -205,6 +204,54 @@ class Restorer:
         assert result is not None
         return lambda: result
 
+    @property
+    def spare(self) -> int | None:
+        """Bytes of ``memory`` that are left for pictures that wait before and behind the network; None without a limit,
+        and for a GPU with its own memory."""
+        if self._memory is None or has_own_memory(self.device):
+            return None
+        return max(0, self._memory - self._held) // _SPARE
+
+    def pictures_at_once(self, height: int, width: int) -> int:
+        """How many pictures (h, w) :meth:`begin_pictures` should get at once.
+
+        Small pictures leave a GPU waiting for the next operation, so there some form a batch, as far as memory allows.
+        A CPU is as fast with one. Pictures that are restored in tiles or with a self-ensemble are alone.
+        """
+        height, width = (self._multiple_above(size) for size in (height, width))
+        if len(self._forms) > 1 or self._side(height, width, 0) is not None:
+            return 1
+        return self._parts_at_once(height, width)
+
+    def begin_pictures(self, pictures: Sequence[NDArray], on_tile: OnTile | None = None) -> list[Callable[[], NDArray]]:
+        """:meth:`begin_picture` for several pictures of one shape and type, at most :meth:`pictures_at_once`."""
+        if len(pictures) > 1:
+            height, width = (self._multiple_above(size) for size in pictures[0].shape[:2])
+            (tile,) = tile_layout(height, width, max(height, width), 0).tiles()
+            parts = [to_network(part_of(picture, tile), self.device) for picture in pictures]
+            shape = [size * self.scale for size in pictures[0].shape[:2]]
+            try:
+                results = restored_together(self._restore, parts, len(parts))
+                return [from_network(each[0, :, : shape[0], : shape[1]], pictures[0].dtype) for each in results]
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            self._restore_alone(len(pictures))
+        return [self.begin_picture(picture, on_tile) for picture in pictures]
+
+    def _parts_at_once(self, height: int, width: int) -> int:
+        """How many equal parts of a picture, or pictures, the network gets in one batch."""
+        if self.device.type == 'cpu' or self._is_alone:
+            return 1
+        self._measure_memory()
+        pixels = min(_BUSY_PIXELS, self._budget / (self._bytes_per_pixel or 1))
+        return max(1, int(pixels / (height * width)))
+
+    def _restore_alone(self, count: int) -> None:
+        self._is_alone = True
+        self._note(f'Out of memory with {count} pictures at once; continued one by one.')
+        self._free_memory()
+
     def _with_local_pooling(self, size: int | None) -> LocalPooling | None:
         if size is None:
             return None
@@ -238,14 +285,19 @@ class Restorer:
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
                 unsupported = may_be_unsupported(error)
             # outside the except block: there the error still holds the tensors of the pass
-            self._shrink(layout, reason, unsupported=unsupported)
+            if len(self._forms) > 1 and self._parts_at_once(*next(layout.tiles()).size) > 1:
+                self._restore_alone(len(self._forms))
+            else:
+                self._shrink(layout, reason, unsupported=unsupported)
 
     def _attempt(self, layout: Layout, read: Read, on_tile: OnTile | None) -> Iterator[Piece]:
         shares_pooling = layout.count > 1 and self._shape.global_poolings > 0
         if shares_pooling and self._compiled:
             self._note('Tiles run without torch.compile, because they share poolings over the whole picture.')
         with self._uncompiled(shares_pooling or self._local is not None):
-            runs = TileRuns(self._restore, self._forms, self._shape.global_poolings if shares_pooling else 0)
+            at_once = self._parts_at_once(*next(layout.tiles()).size) if len(self._forms) > 1 else 1
+            poolings = self._shape.global_poolings if shares_pooling else 0
+            runs = TileRuns(self._restore, self._forms, poolings, at_once)
             yield from runs.pieces(layout, read, on_tile, self._grid() if layout.count > 1 else 1)
         if not runs.has_settled:
             self._note(
@@ -281,16 +333,8 @@ class Restorer:
         if not isinstance(self._tile, str):
             sides = [side for side in (self._tile, self._largest) if side is not None]
             return min(sides) if sides else None
-        if self._bytes_per_pixel is None:
-            with self._uncompiled(True), _measuring('the bytes of a pixel'):
-                # on a small picture large windows would cover all of it, and take no memory
-                small = self._restore if self._local is None else self._local.wrapped(size=min(self._window, 16))
-                self._bytes_per_pixel = (
-                    bytes_per_pixel(small, self.device, self.channels, self._shape.multiple)
-                    + 4 * 3 * self.channels * self.scale**2
-                )  # blending, and rounding
-            # measured once: later figures depend on memory that the allocator keeps from earlier pictures
-            self._budget = free_memory(self.device) * SHARE if self._memory is None else self._memory - self._held
+        self._measure_memory()
+        assert self._bytes_per_pixel is not None
         budget = self._budget
         if not has_own_memory(self.device):
             budget -= picture_sizes + (self.spare or 0)
@@ -311,6 +355,20 @@ class Restorer:
             raise RequestError(f'memory: a tile of {least} pixels {found}. Allow more, or free some.')
         return side if self._largest is None else min(side, self._largest)
 
+    def _measure_memory(self) -> None:
+        """Finds the bytes of a pixel and those that may be taken; once, because later figures depend on memory that the
+        allocator keeps from earlier pictures."""
+        if self._bytes_per_pixel is not None:
+            return
+        with self._uncompiled(True), _measuring('the bytes of a pixel'):
+            # on a small picture large windows would cover all of it, and take no memory
+            small = self._restore if self._local is None else self._local.wrapped(size=min(self._window, 16))
+            self._bytes_per_pixel = (
+                bytes_per_pixel(small, self.device, self.channels, self._shape.multiple)
+                + 4 * 3 * self.channels * self.scale**2
+            )  # blending, and rounding
+        self._budget = free_memory(self.device) * SHARE if self._memory is None else self._memory - self._held
+
     def _shrink(self, layout: Layout, reason: str, *, unsupported: bool) -> None:
         before, least = max(max(tile.size) for tile in layout.tiles()), smallest_tile(0, self._grid())
         smaller = max(int(before * _SHRINKING), least) // self._shape.multiple * self._shape.multiple
@@ -320,6 +378,9 @@ class Restorer:
             raise WorkError(f'out of memory even with tiles of {before} pixels: {reason}')
         self._largest = smaller
         self._note(f'Out of memory at {before} pixels; continued with tiles of at most {smaller}.')
+        self._free_memory()
+
+    def _free_memory(self) -> None:
         gc.collect()
         free_cached_memory(self.device)
 

@@ -26,7 +26,7 @@ class SeveralDevices:
     """
 
     def __init__(self, restorers: Sequence[PictureRestorer]) -> None:
-        self.scale = restorers[0].scale
+        self._first, self.scale = restorers[0], restorers[0].scale
         self._free: SimpleQueue[PictureRestorer] = SimpleQueue()
         for restorer in restorers:
             self._free.put(restorer)
@@ -46,25 +46,39 @@ class SeveralDevices:
     def begin_picture(
         self, picture: NDArray[Any], on_tile: Callable[[int, int], None] | None = None
     ) -> Callable[[], NDArray[Any]]:
-        """Gives a picture to the next free device; waits while two for each device are not done.
+        """See :meth:`begin_pictures`."""
+        return self.begin_pictures([picture], on_tile)[0]
 
-        The returned function waits for the result. It raises what the device's restorer raised.
+    def pictures_at_once(self, height: int, width: int) -> int:
+        """As many as the first device takes."""
+        return self._first.pictures_at_once(height, width)
+
+    def begin_pictures(
+        self, pictures: Sequence[NDArray[Any]], on_tile: Callable[[int, int], None] | None = None
+    ) -> list[Callable[[], NDArray[Any]]]:
+        """Gives pictures to the next free device; waits while two such batches for each device are not done.
+
+        The returned functions wait for the results. They raise what the device's restorer raised.
 
         Args:
             on_tile: Not called: several pictures are under way.
         """
         self._room.acquire()
         try:
-            begun = self._threads.submit(self._begin, picture)
+            begun = self._threads.submit(self._begin, pictures)
         except BaseException:
             self._room.release()
             raise
         begun.add_done_callback(lambda _: self._room.release())
-        return lambda: begun.result()()
 
-    def _begin(self, picture: NDArray[Any]) -> Callable[[], NDArray[Any]]:
+        def result_of(number: int) -> Callable[[], NDArray[Any]]:
+            return lambda: begun.result()[number]()
+
+        return [result_of(number) for number in range(len(pictures))]
+
+    def _begin(self, pictures: Sequence[NDArray[Any]]) -> list[Callable[[], NDArray[Any]]]:
         restorer = self._free.get()
         try:
-            return restorer.begin_picture(picture)
+            return restorer.begin_pictures(pictures)
         finally:
             self._free.put(restorer)

@@ -23,6 +23,7 @@ class TileRuns:
         forms: The flips and transpositions to average, or only the identity.
         global_poolings: Number of global poolings of the network; 0 if they need not be shared. Each form has its own
             values.
+        at_once: Forms that the network gets in one batch, if they share no poolings.
 
     Attributes:
         passes: Number of passes over the tiles so far.
@@ -30,9 +31,13 @@ class TileRuns:
     """
 
     def __init__(
-        self, restore: Callable[[Tensor], Tensor], forms: Sequence[GeometricForm], global_poolings: int
+        self,
+        restore: Callable[[Tensor], Tensor],
+        forms: Sequence[GeometricForm],
+        global_poolings: int,
+        at_once: int = 1,
     ) -> None:
-        self._restore, self._forms, self._global_poolings = restore, forms, global_poolings
+        self._restore, self._forms, self._global_poolings, self._at_once = restore, forms, global_poolings, at_once
         self._poolings = {form: SharedPooling() for form in forms}
         self.passes = 0
         self.has_settled = True
@@ -90,6 +95,10 @@ class TileRuns:
     def _in_forms(self, part: Tensor) -> Tensor:
         if len(self._forms) == 1:
             return self._restore(part)
+        if self._at_once > 1:
+            parts = [form.apply(part).contiguous() for form in self._forms]
+            restored = dict(zip(self._forms, restored_together(self._restore, parts, self._at_once), strict=True))
+            return mean_over_forms(restored.pop)
         return mean_over_forms(lambda form: self._restore(form.apply(part).contiguous()))
 
     def _with_shared(self, part: Tensor, tile: Tile | None = None, taken: bool = False) -> Tensor:
@@ -106,6 +115,20 @@ class TileRuns:
             return pooling.restore(self._restore, form.apply(part).contiguous(), core)
 
         return restored(self._forms[0]) if len(self._forms) == 1 else mean_over_forms(restored)
+
+
+def restored_together(restore: Callable[[Tensor], Tensor], parts: Sequence[Tensor], at_once: int) -> list[Tensor]:
+    """Restores parts (1, c, h, w), those of one shape in batches of at most ``at_once``; the results in their order."""
+    by_shape: dict[torch.Size, list[int]] = {}
+    for number, part in enumerate(parts):
+        by_shape.setdefault(part.shape, []).append(number)
+    results: dict[int, Tensor] = {}
+    for numbers in by_shape.values():
+        for start in range(0, len(numbers), at_once):
+            together = numbers[start : start + at_once]
+            batch = restore(torch.cat([parts[number] for number in together]))
+            results |= dict(zip(together, batch.split(1), strict=True))
+    return [results[number] for number in range(len(parts))]
 
 
 def _core_in(form: GeometricForm, tile: Tile) -> tuple[slice, slice]:

@@ -1,6 +1,7 @@
 """Videos through a network: times, sound, colours and size are kept, and what is broken is told."""
 
 import struct
+import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -22,12 +23,13 @@ from video_files import view as smooth_view
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.media.pyav import disposition_of
-from pdan_plugin.media.video import restore_video
+from pdan_plugin.media.video import _Writer, restore_video
 from pdan_plugin.media.video_containers import RefusedStream, best_suffix, sound_for_other_suffix
 from pdan_plugin.media.video_source import VideoFileError, read_video_header
 from pdan_plugin.restoration import restore_path
 from pdan_plugin.restoration.jobs import make_plan
 from pdan_plugin.restoration.restorer import Restorer
+from pdan_plugin.restoration.several_devices import SeveralDevices
 
 HEIGHT, WIDTH = 48, 64
 TICKS = Fraction(1, 600)
@@ -558,3 +560,57 @@ def test_a_raw_dv_file_has_its_real_frame_rate(tmp_path):
     assert read_video_header(tmp_path / 'in.dv').video.rate == 25
     outcome = restore_video(restorer(1), tmp_path / 'in.dv', tmp_path / 'out.mp4')
     assert (outcome.frames, outcome.problems) == (3, [])
+
+
+class StoppedAt(Repeating):
+    """Raises at a frame, when earlier ones are on their way through the encoder."""
+
+    def __init__(self, frame, error):
+        super().__init__(2)
+        self.left, self.error = frame, error
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def forward(self, x):
+        if x.shape[-1] == WIDTH:
+            self.left -= 1
+            if self.left < 0:
+                raise self.error
+        return super().forward(x)
+
+
+@pytest.mark.parametrize('error', [KeyboardInterrupt(), RuntimeError('the network fails')])
+def test_what_ends_a_video_in_the_middle_leaves_nothing(tmp_path, error):
+    source = make_video(tmp_path / 'in.mp4', REGULAR)
+    with pytest.raises(type(error)):
+        restore_video(Restorer(StoppedAt(7, error).eval(), 'cpu'), source, tmp_path / 'out.mp4')
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['in.mp4']
+    assert not [each.name for each in threading.enumerate() if each.name in ('reading ahead', 'writing behind')]
+
+
+def test_a_disk_that_is_full_in_the_middle_is_an_error_of_the_target(tmp_path, monkeypatch):
+    """A mock of a disk: the encoder's output fails after some frames."""
+    source = make_video(tmp_path / 'in.mp4', REGULAR)
+    encode, left = _Writer._encode, [6]
+
+    def fail(self, item):
+        left[0] -= 1
+        if left[0] < 0:
+            raise av.OSError(28, 'No space left on device', 'out.mp4')
+        encode(self, item)
+
+    monkeypatch.setattr(_Writer, '_encode', fail)
+    with pytest.raises(OSError, match='cannot be written: No space left') as raised:
+        restore_video(restorer(), source, tmp_path / 'out.mp4')
+    assert raised.value.errno == 28
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['in.mp4']
+
+
+def test_frames_shared_over_several_workers_are_in_order(tmp_path):
+    source = make_video(tmp_path / 'in.mp4', REGULAR, sound='aac')
+    restore_video(restorer(), source, tmp_path / 'one.mp4')
+    with SeveralDevices([restorer() for _ in range(3)]) as several:
+        outcome = restore_video(several, source, tmp_path / 'three.mp4')
+    assert outcome.frames == len(REGULAR)
+    assert (tmp_path / 'one.mp4').read_bytes() == (tmp_path / 'three.mp4').read_bytes()

@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import shlex
+import threading
 import time
 from pathlib import Path
 
@@ -485,6 +486,39 @@ def test_ctrl_c_leaves_whole_results_only(weights, source, tmp_path, monkeypatch
     assert status == 130
     assert 'The same command continues' in capsys.readouterr().err
     assert files(tmp_path / 'out') == ['a.png', 'restore.json']
+
+
+def test_ctrl_c_ends_a_long_writing_and_leaves_nothing_half(weights, tmp_path, monkeypatch):
+    """Stopped while the first result, which takes long to write, is being written."""
+    (tmp_path / 'in').mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (900, 1200, 3), dtype=np.uint8)
+    for name in ('a', 'b', 'c'):
+        Image.fromarray(noise if name == 'a' else noise[:40, :30]).save(tmp_path / f'in/{name}.png')
+    forward, write = Repeating.forward, picture_jobs.write_picture
+    writing = threading.Event()
+
+    def stopped_at_the_second(self, x):
+        if x.shape[-2:] == (40, 30):
+            assert writing.wait(60)
+            raise KeyboardInterrupt
+        return forward(self, x)
+
+    def slow(path, picture, check):
+        def look():
+            writing.set()
+            time.sleep(0.1)
+            check()
+
+        write(path, picture, look)
+
+    monkeypatch.setattr(Repeating, 'forward', stopped_at_the_second)
+    monkeypatch.setattr(picture_jobs, 'write_picture', slow)
+    with pytest.raises(KeyboardInterrupt):
+        restore_path(tmp_path / 'in', tmp_path / 'out', weights, tile=2000)
+    assert files(tmp_path / 'out') == ['restore.json']
+    monkeypatch.undo()
+    assert restore_path(tmp_path / 'in', tmp_path / 'out', weights) == 0
+    assert files(tmp_path / 'out') == ['a.png', 'b.png', 'c.png', 'restore.json']
 
 
 @pytest.mark.parametrize(

@@ -218,6 +218,72 @@ def test_a_convolution_that_no_tile_helps_is_reported_as_what_it_is(picture):
         restorer.restore_picture(picture)
 
 
+class Batches(nn.Module):
+    """A network that records the sizes of its batches, and is out of memory above some pictures."""
+
+    def __init__(self, most=99):
+        super().__init__()
+        self.conv, self.most, self.sizes = nn.Conv2d(3, 3, 3, padding=1), most, []
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def forward(self, x):
+        self.sizes.append(len(x))
+        if len(x) > self.most:
+            raise torch.OutOfMemoryError('CUDA out of memory.')
+        return self.conv(x)
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """A mock of a GPU, where four parts form a batch unless memory ran out: a CPU gets one at a time."""
+    monkeypatch.setattr(Restorer, '_parts_at_once', lambda self, height, width: 1 if self._is_alone else 4)
+
+
+def test_pictures_in_a_batch_are_those_restored_alone(picture, at_once):
+    network = Batches()
+    restorer = Restorer(network, 'cpu')
+    assert restorer.pictures_at_once(*picture.shape[:2]) == 4
+    assert Restorer(network, 'cpu', tile=40).pictures_at_once(*picture.shape[:2]) == 1
+    pictures = [picture, np.ascontiguousarray(picture[::-1]), 255 - picture]
+    network.sizes.clear()
+    together = [wait() for wait in restorer.begin_pictures(pictures)]
+    assert network.sizes == [3]
+    for each, result in zip(pictures, together, strict=True):
+        assert _difference(result, restorer.restore_picture(each)) <= 1
+    network.most = 2
+    again = [wait() for wait in restorer.begin_pictures(pictures)]
+    assert all(_difference(*pair) <= 1 for pair in zip(together, again, strict=True))
+    assert restorer.notes == ['Out of memory with 3 pictures at once; continued one by one.']
+    assert restorer.pictures_at_once(*picture.shape[:2]) == 1
+
+
+def test_the_forms_of_a_self_ensemble_in_batches_are_those_one_by_one(picture, monkeypatch):
+    network = Batches()
+    alone = Restorer(network, 'cpu', self_ensemble=True).restore_picture(picture)
+    monkeypatch.setattr(Restorer, '_parts_at_once', lambda self, height, width: 1 if self._is_alone else 4)
+    restorer = Restorer(network, 'cpu', self_ensemble=True)
+    network.sizes.clear()
+    assert _difference(alone, restorer.restore_picture(picture)) <= 1
+    assert network.sizes == [4, 4]
+    network.most = 1
+    assert _difference(alone, restorer.restore_picture(picture)) <= 1
+    assert restorer.notes == ['Out of memory with 8 pictures at once; continued one by one.']
+
+
+def test_a_cpu_gets_one_picture_at_a_time_and_a_gpu_as_many_as_its_memory_allows(monkeypatch):
+    """The memory of the GPU is a mock."""
+    restorer = Restorer(Batches(), 'cpu', tile='auto')
+    assert restorer.pictures_at_once(180, 320) == 1
+    restorer.device = torch.device('xpu')
+    restorer._bytes_per_pixel, restorer._budget = 1000, 1e9
+    assert restorer.pictures_at_once(180, 320) == 4  # enough work for a GPU
+    assert restorer.pictures_at_once(720, 1280) == 1
+    restorer._budget = 2.5 * 180 * 320 * 1000
+    assert restorer.pictures_at_once(180, 320) == 2
+
+
 class FullAtTheGrid(nn.Module):
     """A stand-in for a device: blocks of 32 pixels, and memory for strips of 24 rows, but for no block."""
 

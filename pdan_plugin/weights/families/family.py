@@ -38,8 +38,9 @@ class Family:
         name: Its name in the arch registry.
         names: Names of tensors that all weights of the family have. The first one also shows where the weights begin:
             what stands before it in a name is the prefix of a wrapper.
-        options: The arguments of the constructor, in the types of JSON, as records of them are compared; those that the tensors do not show are :class:`Assumed`. May raise
-            :class:`NotThisFamily`, and a KeyError for a tensor that is missing.
+        options: The arguments of the constructor, in the types of JSON, as records of them are compared. Those that the
+            tensors do not show are :class:`Assumed`. May raise :class:`NotThisFamily`, and a KeyError for a missing
+            tensor.
         renamed: The weights under the names that ``names`` and ``options`` know.
     """
 
