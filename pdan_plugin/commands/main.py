@@ -32,6 +32,7 @@ COMMANDS = {
     'check': 'check options and data, print sizes, train nothing',
     'restore': 'restore a picture, a video, or a folder of them',
     'prepare-pairs': 'make the folders that training reads from your own pictures',
+    'app': 'a page in the browser to restore a picture or a short video',
     'options': 'print the JSON Schema of option files',
     'plugins': 'list everything that is registered, and the fixes of the toolbox',
 }
