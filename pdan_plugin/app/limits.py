@@ -47,7 +47,9 @@ class Upload:
         height, width = self.size
         if not self.is_video:
             return f'Picture, {width} × {height} pixels'
-        return f'Video, {width} × {height} pixels, ' + (f'about {self.frames} frames' if self.frames else 'unknown length')
+        return f'Video, {width} × {height} pixels, ' + (
+            f'about {self.frames} frames' if self.frames else 'unknown length'
+        )
 
 
 def accepted(path: Path, limits: Limits) -> Upload:

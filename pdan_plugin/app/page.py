@@ -34,8 +34,8 @@ def build_page(work: Work) -> Any:
     limits = work.limits
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 3600)) as page:
         gr.Markdown(
-            f'# {TITLE}\nSharper, and larger. A picture of up to {limits.megapixels:g} megapixels, or a video of up to '
-            f'{limits.seconds:g} seconds. One job runs at a time; files stay on the computer that runs this page.'
+            f'# {TITLE}\nSharper, and larger. A picture of at most {limits.megapixels:g} megapixels, or a video '
+            f'of at most {limits.seconds:g} seconds. One job runs at a time; files stay on the computer that runs this page.'
         )
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=300):
@@ -100,6 +100,7 @@ def build_page(work: Work) -> Any:
                         yield *_shown(step), *ready, _summary(step)
                     else:
                         progress(step.share or (step.seconds, None), desc=step.text, unit='s')
+                        yield *unchanged, gr.skip(), gr.skip(), step.text
             except JobStopped:
                 yield *unchanged, *ready, 'Stopped.'
             except RequestError as error:

@@ -85,6 +85,11 @@ def downloaded(page, target: Path) -> Path:
     return path
 
 
+def decoded(path: Path) -> list[av.VideoFrame]:
+    with av.open(str(path)) as container:
+        return list(container.decode(video=0))
+
+
 @pytest.mark.parametrize('width', [390, 1280])
 def test_a_picture_is_restored_compared_and_downloaded(page, picture, tmp_path, width):
     page.set_viewport_size({'width': width, 'height': 844})
@@ -138,15 +143,16 @@ def test_a_video_is_stopped_and_then_restored(page, tmp_path):
     status(page, 'Stopped.')
     page.wait_for_function('!document.querySelector("#start").disabled')
     page.click('#source button[aria-label="Clear"], #source [aria-label="Remove this file"]')
-    upload(page, make_interlaced(tmp_path / 'short.mp4', ['prog'] * 5, step=1))
+    short = make_interlaced(tmp_path / 'short.mp4', ['prog'] * 5, step=1)
+    upload(page, short)
     status(page, 'Video, 64 × 48 pixels, about')
     page.wait_for_function('!document.querySelector("#start").disabled')
     page.click('#start')
     status(page, 'Done: short_x4.mp4')
     page.wait_for_selector('#video video')
-    with av.open(str(downloaded(page, tmp_path))) as container:
-        frames = list(container.decode(video=0))
-    assert (len(frames), frames[0].width, frames[0].height) == (5, 256, 192)
+    given, restored = decoded(short), decoded(downloaded(page, tmp_path))
+    assert len(restored) == len(given) > 1
+    assert {(frame.width, frame.height) for frame in restored} == {(256, 192)}
 
 
 class TestCommand:
