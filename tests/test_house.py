@@ -15,6 +15,7 @@ FLOORS = {
     'toolbox_fixes': 'installs what the rooms below offer into the toolbox',
     'install_toolbox': 'installs the toolbox itself; a later issue',
     'spandrel_arch': 'offers the networks to spandrel; a later issue',
+    'app': 'shows restoration in a browser',
     'report': 'shows what models, data and training have left on the disk',
     'models': 'trains and validates: uses restoration for tiles, weights, data and training',
     'preparation': 'writes the stores that data reads',

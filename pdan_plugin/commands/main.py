@@ -32,6 +32,7 @@ from pdan_plugin.processes.command_start import print_any_name, print_refusal
 COMMANDS = {
     'quickstart': 'a whole example: render clips, train a small PDAN, test it; takes minutes',
     'restore': 'restore a picture, a video, or a folder of them',
+    'app': 'a page in the browser to restore a picture or a short video',
     'options': 'list the option files that come with this package, or print one',
     'check': 'check options and data, print sizes, train nothing',
     'train': 'train a network with an option file',

@@ -220,6 +220,20 @@ def upright_rgb(frame: VideoFrame, video: SourceVideo, packed: str) -> NDArray[A
     return upright(pixels, video.orientation)
 
 
+def first_frame(path: Path) -> NDArray[Any]:
+    """(h, w, 3) uint8 RGB: the first frame of a video that can be decoded, upright, as stored if it is interlaced.
+
+    Raises:
+        VideoFileError: The video cannot be opened or decoded.
+        OSError: The file cannot be read.
+    """
+    av = import_av()
+    with open_video(path) as container:
+        video = describe_video(container)
+    with open_video(path) as container:
+        return upright_rgb(_first_frame(av, container, picture_stream(container)), video, 'rgb24')
+
+
 def refuse_other_form(frame: VideoFrame, video: SourceVideo) -> int:
     """H.273's number of a frame's matrix, 0 for RGB.
 

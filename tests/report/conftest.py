@@ -1,12 +1,8 @@
 """A data set, runs on it, and a real browser."""
 
-import os
-import shutil
-
 import pytest
+from headless_chromium import browser  # noqa: F401 (a fixture)
 from written_runs import make_data, make_run
-
-BROWSERS = ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable')
 
 
 @pytest.fixture
@@ -18,25 +14,3 @@ def truth(tmp_path):
 def runs(tmp_path, truth):
     """Two runs, the second better."""
     return [make_run(tmp_path, 'soft', truth, blur=1.5), make_run(tmp_path, 'sharp', truth, blur=0.6)]
-
-
-@pytest.fixture(scope='session')
-def browser():
-    """A headless Chromium; without one a test is skipped, or fails where PDAN_REQUIRE_CHROMIUM=1 demands it."""
-    missing = None
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        missing = f'none of {", ".join(BROWSERS)} is installed; install one (Debian, Ubuntu: apt-get install chromium)'
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        missing = "playwright is not installed; pip install 'pdan-plugin[tests]'"
-    if missing is not None:
-        if os.environ.get('PDAN_REQUIRE_CHROMIUM') == '1':
-            pytest.fail(f'PDAN_REQUIRE_CHROMIUM=1, but {missing}')
-        pytest.skip(missing)
-    arguments = ['--no-sandbox'] if hasattr(os, 'geteuid') and os.geteuid() == 0 else []
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=arguments)
-        yield chromium
-        chromium.close()

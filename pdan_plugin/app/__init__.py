@@ -1,0 +1,1 @@
+"""The page of `basicsr app`: restoring a picture or a short video in a browser."""
