@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from pdan_plugin.commands.argument_types import frame_range, memory_size, number, result_size, whole_number
@@ -180,12 +181,12 @@ def check_arguments(arguments: argparse.Namespace) -> None:
     Raises:
         RequestError: One of them does not.
     """
-    if not arguments.input.exists():
+    if not os.path.exists(arguments.input):  # also false for a name that is too long
         raise RequestError(f'{arguments.input}: no such picture, video or folder.')
     weights, _ = find_weights(arguments.weights)
-    if not weights.exists():
+    if not os.path.exists(weights):
         raise RequestError(f'{weights}: no such weights file.')
-    if arguments.option_file is not None and not find_option_file(arguments.option_file).exists():
+    if arguments.option_file is not None and not os.path.exists(find_option_file(arguments.option_file)):
         raise RequestError(f'-opt {arguments.option_file}: no such option file')
 
 

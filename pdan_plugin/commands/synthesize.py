@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pdan_plugin.commands.argument_types import whole_number
+from pdan_plugin.commands.argument_types import number, whole_number
 from pdan_plugin.commands.subcommand_parser import SubcommandParser
 from pdan_plugin.errors import RequestError
 
@@ -34,6 +34,7 @@ touch a scene cut are left out, and the record lists them. After an interruption
 
 # As in `synthesis.frame_interpolation`, which takes long to import; so are the defaults in the help texts.
 INTERPOLATORS = ('flow', 'rife', 'sepconv')
+STRIDE = 5
 _OF_THE_CALL = ('workers', 'shard', 'skip_short')
 _OF_THE_WINDOW = {'factor': 'factor', 'window': 'length'}
 _SETTINGS = ('interpolator', 'weights', 'device', 'stride', 'phases', 'response', 'cut_threshold', 'split', 'codec')
@@ -63,7 +64,7 @@ def add_arguments(parser: SubcommandParser) -> None:
     )
     parser.add_argument(
         '--window',
-        type=int,
+        type=_window,
         metavar='N',
         help='number of sub-frames averaged, odd (default: 65)',
     )
@@ -84,7 +85,7 @@ def add_arguments(parser: SubcommandParser) -> None:
     cuts = parser.add_mutually_exclusive_group()
     cuts.add_argument(
         '--cut-threshold',
-        type=float,
+        type=_threshold,
         metavar='X',
         help='0 to 1: a scene cut leaves more than this share of a frame unmatched (default: 0.45)',
     )
@@ -97,7 +98,10 @@ def add_arguments(parser: SubcommandParser) -> None:
         help='codec of the stores: bmp is read much faster, png takes half the space (default: bmp)',
     )
     parser.add_argument(
-        '--workers', type=int, metavar='N', help='processes (default: one per core; at most 4 with another --device)'
+        '--workers',
+        type=whole_number(1),
+        metavar='N',
+        help='processes (default: one per core; at most 4 with another --device)',
     )
     parser.add_argument(
         '--shard', type=_shard, metavar='K/N', help='make the K-th of N parts, into TARGET/shard_K_of_N (K from 1)'
@@ -118,6 +122,11 @@ def check_arguments(arguments: argparse.Namespace) -> None:
             raise RequestError(f'synthesize: --merge takes only TARGET; leave out {", ".join(sorted(further))}')
     elif 'source' not in given:
         raise RequestError('synthesize: SOURCE and TARGET are needed (only TARGET with --merge)')
+    stride = getattr(arguments, 'stride', STRIDE)
+    if getattr(arguments, 'phases', 1) > stride:
+        raise RequestError(
+            f'phases must lie between 1 and the stride ({stride}), got {arguments.phases}: more would repeat the first'
+        )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -147,7 +156,24 @@ def run(arguments: argparse.Namespace) -> int:
 def _shard(text: str) -> tuple[int, int]:
     """``3/16`` to (3, 16)."""
     try:
-        number, count = (int(part) for part in text.split('/'))
+        part_number, count = (int(part) for part in text.split('/'))
     except ValueError:
         raise argparse.ArgumentTypeError(f'{text!r} is not K/N, such as 1/16') from None
-    return number, count
+    if not 1 <= part_number <= count:
+        raise argparse.ArgumentTypeError(f'{text!r}: K must lie between 1 and N')
+    return part_number, count
+
+
+def _window(text: str) -> int:
+    """An odd number of sub-frames, so that the ground truth is in their middle."""
+    length = whole_number(3)(text)
+    if length % 2 == 0:
+        raise argparse.ArgumentTypeError(f'{text!r} must be odd, so that the ground truth is in its middle')
+    return length
+
+
+def _threshold(text: str) -> float:
+    share = number(0, 1)(text)
+    if share in (0, 1):
+        raise argparse.ArgumentTypeError(f'{text!r}: expected a number between 0 and 1')
+    return share

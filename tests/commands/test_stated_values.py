@@ -55,6 +55,7 @@ def test_defaults_in_help_texts(capsys):
 
 def test_constants():
     assert report.FRAMES == page.FRAMES
+    assert Settings().stride == synthesize.STRIDE
     assert (ensemble.GRID, ensemble.SCORES) == (patch_ensemble.GRID, folder_ensemble.SCORES)
     assert (render_clips.LEAST_SIDE, render_clips.SCALE) == (clip_rendering.LEAST_SIDE, clip_rendering.SCALE)
 

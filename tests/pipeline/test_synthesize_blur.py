@@ -31,7 +31,10 @@ def synthesize(capsys):
 
     def run(*words):
         given = [str(word) for word in words]
-        status = main(given if '--merge' in given else [*given, '--workers', '1'])
+        try:
+            status = main(given if '--merge' in given else [*given, '--workers', '1'])
+        except SystemExit as ended:
+            status = ended.code
         captured = capsys.readouterr()
         return status, captured.out + captured.err
 
@@ -281,9 +284,9 @@ class TestRefusals:
     def test_settings_that_make_no_sense(self, tmp_path, clips, synthesize):
         for option, value, word in (
             ('--window', 64, 'must be odd'),
-            ('--factor', 0, 'factor must be at least 1'),
+            ('--factor', 0, 'expected a whole number, 1 or more'),
             ('--phases', 6, 'phases must lie between 1 and the stride'),
-            ('--cut-threshold', 2, 'cut threshold must lie between 0 and 1'),
+            ('--cut-threshold', 2, 'expected a number from 0 to 1'),
             ('--response', tmp_path / 'no.npy', 'no.npy'),
         ):
             assert word in refused(synthesize, clips, tmp_path / 'out', option, value)
@@ -350,7 +353,11 @@ class TestRefusals:
         assert 'every window touches a scene cut' in refused(synthesize, source, tmp_path / 'out')
         assert synthesize(source, tmp_path / 'other', *QUICK, '--no-cuts')[0] == 0
 
-    def test_words_that_would_do_nothing(self, tmp_path, clips, synthesize, capsys):
-        with pytest.raises(SystemExit):
-            synthesize(clips, tmp_path / 'out', '--merge', '--window', 33)
-        assert '--merge takes only TARGET; leave out source, window' in capsys.readouterr().err
+    def test_words_that_would_do_nothing(self, tmp_path, clips, synthesize):
+        status, said = synthesize(clips, tmp_path / 'out', '--merge', '--window', 33)
+        assert status == 2
+        assert '--merge takes only TARGET; leave out source, window' in said
+
+    def test_options_may_stand_between_source_and_target(self, tmp_path, clips, synthesize):
+        status, said = synthesize(tmp_path / 'nowhere', *QUICK, tmp_path / 'out')
+        assert (status, 'no such file or folder' in said) == (2, True)
