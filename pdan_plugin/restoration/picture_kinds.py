@@ -52,7 +52,7 @@ def restore_tensor(engine: Engine, batch: Tensor, on_progress: OnProgress | None
     results = []
     for number, picture in enumerate(batch.detach().float().split(1)):
         on_tile = None if on_progress is None else _part_of(on_progress, number, len(batch))
-        results.append(engine(picture, on_tile).clamp_(0, 1).to(batch.device, batch.dtype))
+        results.append(engine(picture, on_tile).clamp_(0, 1).to(device=batch.device, dtype=batch.dtype))
     return results[0] if len(results) == 1 else torch.cat(results)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -83,6 +82,8 @@ def _as_numpy(whole: Tensor, dtype: Any) -> NDArray[Any]:
 
 def _rounded(values: NDArray[np.float32], top: int, dtype: Any) -> NDArray[Any]:
     """(c, h, w) -> (h, w, c), in bands of rows. numpy and OpenCV's copies, not torch: see `to_network`."""
+    import cv2  # only here: programs with spandrel run the network without it
+
     channels, height, width = values.shape
     result = np.empty((height, width, channels), dtype)
     rows = max(1, _CACHED // (width * channels))

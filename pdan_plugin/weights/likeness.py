@@ -20,10 +20,11 @@ def likeness(network: nn.Module, channels: int, multiple: int) -> float:
     Args:
         network: (1, channels, h, w) in [0, 1] -> (1, channels, scale * h, scale * w), for multiples of ``multiple``.
     """
-    picture = _waves(channels, math.ceil(_SIDE / multiple) * multiple)
+    side = math.ceil(_SIDE / multiple) * multiple
+    picture = _waves(channels, side)
     with torch.inference_mode():
         result = network(picture).float().clamp(0, 1)
-    error = (functional.adaptive_avg_pool2d(result, picture.shape[-2:]) - picture).square().mean().item()
+    error = (functional.adaptive_avg_pool2d(result, side) - picture).square().mean().item()
     return -10 * math.log10(error + 1e-10) if math.isfinite(error) else -math.inf
 
 

@@ -135,9 +135,9 @@ def _other_options(found: Recognised) -> Iterator[dict[str, Any]]:
 
 def _likeness(found: Recognised) -> float:
     options = found.options
-    channels, windows = options.get('num_in_ch', options.get('in_chans')), options.get('window_size', 4)
+    channels = options['in_chans'] if 'in_chans' in options else options['num_in_ch']
     try:
-        return likeness(found.network, channels, windows)
+        return likeness(found.network, channels, options.get('window_size', 4))
     except RuntimeError:  # it takes other pictures; whoever restores with it reports the reason
         return ALIKE
 
