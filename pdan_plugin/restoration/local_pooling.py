@@ -37,18 +37,23 @@ class LocalPooling:
         restore: Computes the network, (b, c, h, w) -> (b, c, s * h, s * w).
         size: Side of the windows in pixels of the input. A window as large as the picture is the global pooling.
         channels, multiple: What the network takes; for the trials.
+        exact: The network in float32, for the trials; None if ``restore`` is that. The rounding of other formats would
+            hide whether two ways agree.
 
     Attributes:
         count: Number of poolings that were found.
         left: Number of those that stay global.
     """
 
-    def __init__(self, restore: Restore, size: int, *, channels: int, multiple: int) -> None:
+    def __init__(
+        self, restore: Restore, size: int, *, channels: int, multiple: int, exact: Restore | None = None
+    ) -> None:
         self._restore, self._size = restore, size
         side = -(-_TRIAL_SIDE // multiple) * multiple
         trial = torch.rand(1, channels, side, side + multiple, generator=torch.Generator().manual_seed(0))
-        self.count = count_global_poolings(restore, trial)
-        self._as_maps, self._by_pixel = _ways(restore, trial, self.count)
+        exact = exact or restore
+        self.count = count_global_poolings(exact, trial)
+        self._as_maps, self._by_pixel = _ways(exact, trial, self.count)
         self.left = self.count - len(self._as_maps | self._by_pixel)
 
     def wrapped(self, restore: Restore | None = None, size: int | None = None) -> Restore:

@@ -256,7 +256,9 @@ class Restorer:
         if size is None:
             return None
         with self._uncompiled(True), _measuring('the poolings'):
-            local = LocalPooling(self._restore, size, channels=self._shape.channels, multiple=self._shape.multiple)
+            exact = None if self._is_float32 else inference_network(self._network, self.device)
+            channels, multiple = self._shape.channels, self._shape.multiple
+            local = LocalPooling(self._restore, size, channels=channels, multiple=multiple, exact=exact)
         name = type(self._network).__name__
         if not local.count:
             self._note(f'Local pooling has no effect: {name} has no pooling over the whole picture.')

@@ -89,6 +89,8 @@ def test_a_mistake_in_an_argument_ends_with_what_was_expected(words, complaint, 
         (['--suffix', 'a/b'], '--suffix a/b'),
     ],
 )
-def test_arguments_that_contradict_each_other_end_before_the_input_is_read(words, complaint, capsys):
-    assert cli.main(['restore', 'absent.png', '-o', 'out', *words]) == 2
+def test_arguments_that_contradict_each_other_end_before_anything_is_written(words, complaint, tmp_path, capsys):
+    (tmp_path / 'in.png').write_text('not looked at')
+    assert cli.main(['restore', str(tmp_path / 'in.png'), '-o', str(tmp_path / 'out'), *words]) == 2
     assert complaint in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ['in.png']
