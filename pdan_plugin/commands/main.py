@@ -23,7 +23,11 @@ from pdan_plugin import __version__, prepare_toolbox
 from pdan_plugin.commands.name_clash import refuse_ambiguous_command
 from pdan_plugin.commands.script_end import FAILED, INTERRUPTED, WRONG_REQUEST
 from pdan_plugin.errors import RequestError, WorkError
-from pdan_plugin.processes.command_start import print_any_name, print_refusal
+from pdan_plugin.processes.command_start import (
+    compute_on_the_cpu_what_a_gpu_lacks,
+    print_any_name,
+    print_refusal,
+)
 
 # subcommand (also the name of its module): its purpose
 COMMANDS = {
@@ -40,6 +44,7 @@ _PIPE_CLOSED = 141  # as of a program that SIGPIPE ends
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status. An error in the arguments exits with status 2."""
     print_any_name()
+    compute_on_the_cpu_what_a_gpu_lacks()
     words = list(sys.argv[1:] if argv is None else argv)
     arguments = _parser().parse_args(words)
     arguments.words = words
