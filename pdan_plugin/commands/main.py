@@ -26,7 +26,11 @@ from pdan_plugin import __version__, prepare_toolbox
 from pdan_plugin.commands.script_end import FAILED, INTERRUPTED, WRONG_REQUEST
 from pdan_plugin.commands.subcommand_parser import SubcommandParser
 from pdan_plugin.errors import RequestError, WorkError
-from pdan_plugin.processes.command_start import print_any_name, print_refusal
+from pdan_plugin.processes.command_start import (
+    compute_on_the_cpu_what_a_gpu_lacks,
+    print_any_name,
+    print_refusal,
+)
 
 # subcommand (with _ for -, the name of its module): its purpose
 COMMANDS = {
@@ -62,6 +66,7 @@ _PIPE_CLOSED = 141  # as of a program that SIGPIPE ends
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status. An error in the arguments exits with status 2."""
     print_any_name()
+    compute_on_the_cpu_what_a_gpu_lacks()
     words = list(sys.argv[1:] if argv is None else argv)
     arguments = _parser().parse_args(words)
     arguments.words = words

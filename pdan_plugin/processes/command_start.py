@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import os
 import sys
 from collections.abc import Callable
 from itertools import pairwise
@@ -18,6 +19,15 @@ from pdan_plugin.errors import RequestError
 WRONG_REQUEST = 2
 
 _prepare: Callable[[], None] = lambda: None  # noqa: E731 (until the package sets it)
+
+
+def compute_on_the_cpu_what_a_gpu_lacks() -> None:
+    """Lets torch compute operations on the CPU that Apple's and Intel's GPUs lack, with a warning for each.
+
+    Torch reads these variables when it is imported. A value that is set already stays.
+    """
+    for name in ('PYTORCH_ENABLE_MPS_FALLBACK', 'PYTORCH_ENABLE_XPU_FALLBACK'):
+        os.environ.setdefault(name, '1')
 
 
 def started_as_script() -> bool:

@@ -181,3 +181,44 @@ def test_openvino_converts_the_traced_network(options):
         picture = torch.rand(*size)
         with torch.no_grad():
             np.testing.assert_allclose(compiled(picture.numpy())[0], network(picture).numpy(), atol=0.1 / 255)
+
+
+@LAYOUTS
+@pytest.mark.parametrize('dtype', [torch.float64, torch.float32, torch.bfloat16])
+def test_the_means_gradient_is_the_plain_ones_to_the_bit(layout, dtype):
+    for shape in ((2, 6, 5, 7), (1, 3, 1, 1)):
+        (features,) = leaves(layout, shape, dtype=dtype)
+        fast, plain = spatial_mean(features), features.mean(dim=(2, 3), keepdim=True)
+        assert torch.equal(fast, plain)
+        weights = torch.randn_like(fast)
+        gradients = [torch.autograd.grad((each * weights).sum(), features)[0] for each in (fast, plain)]
+        assert torch.equal(*gradients)
+        if shape[-1] > 1:
+            assert gradients[0].stride()[2:] == (0, 0)  # a view of a number for each channel
+            other = torch.zeros_like(features)
+            assert (other + gradients[0]).stride() == other.stride()
+    assert torch.autograd.gradcheck(spatial_mean, leaves(layout, (2, 3, 4, 5)))
+
+
+@pytest.mark.parametrize('attention', ['rsca', 'ca'])
+def test_the_gradients_of_all_features_stay_channels_last(attention):
+    """One in another layout makes each later operation on it ten times as slow."""
+    network = PDAN(num_feat=16, num_group=1, num_block=2, fuse_levels=1, attention=attention)
+    network = network.to(memory_format=torch.channels_last)
+    gradients = {}
+
+    def look(name):
+        def hook(module, inputs, output):
+            if output.dim() == 4 and output.shape[-1] > 1:
+                output.register_hook(lambda gradient: gradients.__setitem__(name, gradient))
+
+        return hook
+
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(look(name))
+    picture = torch.rand(2, 3, 12, 16).contiguous(memory_format=torch.channels_last)
+    network(picture).square().sum().backward()
+    assert any('conv2' in name for name in gradients)
+    astray = [name for name, each in gradients.items() if not each.is_contiguous(memory_format=torch.channels_last)]
+    assert not astray
