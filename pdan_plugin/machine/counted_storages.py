@@ -77,9 +77,8 @@ class CountedStorages(TorchDispatchMode):
 def _hide_from_compiler() -> None:
     """Makes torch.compile leave the counting alone, as torch does for other modes since it has this method."""
     if hasattr(TorchDispatchMode, '_should_skip_dynamo') and not CountedStorages.is_hidden:
-        disable: Any = torch.compiler.disable  # pyright: ignore
-        hidden = disable(CountedStorages.__torch_dispatch__)
-        CountedStorages.__torch_dispatch__ = hidden
+        compiler: Any = torch.compiler
+        CountedStorages.__torch_dispatch__ = compiler.disable(CountedStorages.__torch_dispatch__)
         CountedStorages.is_hidden = True
 
 
