@@ -239,6 +239,7 @@ def test_windows_in_bfloat16(picture):
     assert np.abs(fine.astype(int) - coarse).max() <= 4
 
 
+@pytest.mark.long
 def test_flips_and_tiles_and_windows_go_together(picture):
     network = _with_strong_gates(NETWORKS['rcan'](), ('attention',))
     options = {'local_pooling': 12, 'self_ensemble': True}
