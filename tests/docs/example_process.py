@@ -7,6 +7,7 @@ Python takes seconds. `basicsr ...` and `python FILE ...` run inside the process
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import runpy
@@ -97,6 +98,9 @@ def _start(name: str, arguments: tuple[Any, ...], folder: str, log: str) -> None
 
 
 def _run(words: list[str]) -> int:
+    if '>' in words:
+        with open(words[-1], 'w', encoding='utf-8') as output, contextlib.redirect_stdout(output):
+            return _run(_without_redirection(words))
     program = _python_program(words)
     if program is None:
         return subprocess.run(words, check=False).returncode
@@ -104,6 +108,11 @@ def _run(words: list[str]) -> int:
         return program() or 0
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+
+
+def _without_redirection(words: list[str]) -> list[str]:
+    """The words before `> FILE`, which is at the end."""
+    return words[: words.index('>')] if '>' in words else words
 
 
 def _python_program(words: list[str]) -> Callable[[], int | None] | None:
@@ -133,6 +142,7 @@ def _parse(words: list[str]) -> None:
         launched = get_args_parser().parse_args(words[1:])
         assert launched.module, f'expected -m pdan_plugin: {shlex.join(words)}'
         words = ['python', '-m', launched.training_script, *launched.training_script_args]
+    words = _without_redirection(words)
     for word in words[1:]:
         if re.fullmatch(r'(options|scripts|tests)/[\w/.]+', word):
             assert (REPOSITORY / word).exists(), f'{word} does not exist'
