@@ -35,7 +35,8 @@ def build_page(work: Work) -> Any:
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 3600)) as page:
         gr.Markdown(
             f'# {TITLE}\nSharper, and larger. A picture of at most {limits.megapixels:g} megapixels, or a video '
-            f'of at most {limits.seconds:g} seconds. One job runs at a time; files stay on the computer that runs this page.'
+            f'of at most {limits.seconds:g} seconds. One job runs at a time; files stay on the computer '
+            'that runs this page.'
         )
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=300):

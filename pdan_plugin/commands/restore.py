@@ -176,11 +176,12 @@ def _add_result_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_arguments(arguments: argparse.Namespace) -> None:
-    """Checks that the input, the weights and the option file exist, before anything slow is imported.
+    """Checks the settings of the results, and that the files exist, before anything slow is imported.
 
     Raises:
-        RequestError: One of them does not.
+        RequestError: Settings contradict each other, or a file does not exist.
     """
+    _result_settings(arguments).check()
     if not os.path.exists(arguments.input):  # also false for a name that is too long
         raise RequestError(f'{arguments.input}: no such picture, video or folder.')
     weights, _ = find_weights(arguments.weights)
@@ -197,7 +198,6 @@ def run(arguments: argparse.Namespace) -> int:
         RequestError: The request is wrong; nothing has been written.
     """
     results = _result_settings(arguments)
-    results.check()
     from pdan_plugin.restoration.file_restoration import restore_path
 
     return restore_path(

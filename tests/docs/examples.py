@@ -73,7 +73,7 @@ def commands_in_sentences() -> list[tuple[str, str]]:
     for page in PAGES:
         text = re.sub(r'<!--.*?-->', _blank, _BLOCK.sub(_blank, page.read_text(encoding='utf-8')), flags=re.DOTALL)
         for match in _COMMAND.finditer(text):
-            if not re.search(r'\.\.\.|COMMAND|\[-w|^basicsr \w+$|pdan_plugin$', match[1]):
+            if not re.search(r'\.\.\.|COMMAND|\[-w|^basicsr [\w-]+$|pdan_plugin$', match[1]):
                 found.append((_place(page, text, match.start()), match[1].replace('\\|', '|')))
     return found
 

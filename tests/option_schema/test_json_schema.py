@@ -32,6 +32,7 @@ from pdan_plugin.option_schema.json_schema import json_schema
 from pdan_plugin.option_schema.near_misses import near_miss_pattern
 from pdan_plugin.option_schema.option_file import read_option_file
 from pdan_plugin.option_schema.option_yaml import parse, read_mapping
+from pdan_plugin.option_schema.run_request import read_request
 from pdan_plugin.option_schema.schema_reference import SHIPPED, with_reference, without_reference
 from pdan_plugin.option_schema.spelling import misspelt
 from pdan_plugin.option_schema.validation import check_values
@@ -110,6 +111,11 @@ class TestReference:
         assert with_reference(text, tmp_path / 'ä b.json').startswith(
             f'# yaml-language-server: $schema={(tmp_path / "ä b.json").as_uri()}\n'
         )
+
+    def test_a_run_s_copy_has_no_reference_that_leads_nowhere(self):
+        kept = read_request(str(OPTIONS / 'pdan_phase1.yml'), command='basicsr train').kept_file()
+        assert 'yaml-language-server' not in kept
+        assert '# PDAN, phase 1 of 3' in kept
 
     def test_it_is_a_comment_of_the_file(self):
         assert parse(with_reference('name: x\n', SHIPPED), 'x') == {'name': 'x'}
