@@ -26,6 +26,7 @@ def _sigterm_as_interrupt() -> Iterator[None]:
         return
 
     def interrupt(*_arguments: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not end the cleaning
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, interrupt)
@@ -65,7 +66,7 @@ def serve(
     """
     networks = Networks(weights, device, precision)
     networks.restorer(networks.names[0])  # fails now, not at the first picture
-    with tempfile.TemporaryDirectory(prefix='basicsr-app-') as folder:
+    with _sigterm_as_interrupt(), tempfile.TemporaryDirectory(prefix='basicsr-app-') as folder:
         # Gradio reads these when it is imported and when files arrive
         os.environ['GRADIO_TEMP_DIR'] = str(Path(folder, 'uploads'))
         os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'
@@ -99,8 +100,7 @@ def serve(
             say(f'The page is at {address} (Ctrl-C ends it)')
             if host not in LOCAL:
                 say(f'Note: with --host {host} everyone who can reach this computer can use the page.')
-            with _sigterm_as_interrupt():
-                threading.Event().wait()
+            threading.Event().wait()
         except KeyboardInterrupt:
             say('Ending: uploaded files and results are removed')
         finally:

@@ -252,7 +252,7 @@ def _fitted(
         rows, columns = min(rows, small_height), min(columns, small_width)
     if (rows * scale, columns * scale) != (height, width):
         notes.append(f'GT was cut to a multiple of {scale}')
-    gt = np.ascontiguousarray(gt[: rows * scale, : columns * scale])
+    gt = np.array(gt[: rows * scale, : columns * scale])  # writable, which a decoded picture need not be
     return gt, downsample_uint8(gt, scale) if lq is None else np.ascontiguousarray(lq[:rows, :columns])
 
 

@@ -40,6 +40,7 @@ def address(tmp_path_factory):
     yield f'http://127.0.0.1:{port}/'
     assert [path.name[:12] for path in folder.glob('basicsr-app-*')] == ['basicsr-app-']
     process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0
     assert 'uploaded files and results are removed' in process.stdout.read()
     assert not list(folder.glob('basicsr-app-*'))
