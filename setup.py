@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
+import re
 from pathlib import Path
 
 from setuptools import Command, setup
 from setuptools.command.build import build
 
 SOURCE, TARGET = Path('options'), Path('pdan_plugin/options')
+# In the package the schema lies nearer: the line for editors names it relative to the option file.
+_SCHEMA_LINE = re.compile(r'\A(# yaml-language-server: \$schema=[./]*/)pdan_plugin/')
 
 
 class BuildOptions(Command):
@@ -29,7 +31,9 @@ class BuildOptions(Command):
             return
         for target, source in self.get_output_mapping().items():
             Path(target).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
+            text = Path(source).read_text(encoding='utf-8')
+            text = _SCHEMA_LINE.sub(r'\1', text, count=1)
+            Path(target).write_text(text, encoding='utf-8')
 
     def get_source_files(self) -> list[str]:
         """For the sdist."""

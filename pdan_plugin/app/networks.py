@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from pdan_plugin.errors import RequestError
+from pdan_plugin.machine.devices import choose_device
+from pdan_plugin.machine.precision import choose_precision
 from pdan_plugin.restoration.restorer import Restorer
 from pdan_plugin.weights.packaged_weights import find_weights, packaged_weights
 from pdan_plugin.weights.trained_network import load_recorded_network
@@ -18,19 +18,19 @@ class Networks:
 
     Args:
         weights: Files, or names of packaged weights; the packaged ones are always offered, after these.
-        device: Such as 'cuda:1'; None for the GPU if there is one.
-        precision: 'fp32', 'bf16' or 'fp16'.
+        device: Such as 'cuda:1'; see :func:`~pdan_plugin.machine.devices.choose_device`.
+        precision: 'auto', 'fp32', 'bf16' or 'fp16'; see :func:`~pdan_plugin.machine.precision.choose_precision`.
 
     Attributes:
         names: The first one is the default.
 
     Raises:
-        RequestError: A file is missing, or two have one name.
+        RequestError: A file is missing, two have one name, or the device cannot be used.
     """
 
-    def __init__(self, weights: Sequence[Path] = (), device: str | None = None, precision: str = 'fp32') -> None:
-        self._device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
-        self._precision = precision
+    def __init__(self, weights: Sequence[Path] = (), device: str | None = None, precision: str = 'auto') -> None:
+        self._device = choose_device(device)
+        self._precision = choose_precision(precision, self._device)
         self._files: dict[str, Path] = {}
         for asked in weights:
             path, is_packaged = find_weights(asked)

@@ -19,7 +19,9 @@ from pdan_plugin.media.video_source import VIDEO_SUFFIXES, first_frame
 
 TITLE = 'Restore pictures and videos'
 # Fonts of the system: the page loads nothing from other sites.
-THEME = gr.themes.Default(font=['system-ui', 'sans-serif'], font_mono=['ui-monospace', 'monospace'])
+THEME = gr.themes.Default(  # pyright: ignore[reportPrivateImportUsage]
+    font=['system-ui', 'sans-serif'], font_mono=['ui-monospace', 'monospace']
+)
 CSS = """
 .gradio-container {max-width: 1200px !important; width: 100% !important; margin: 0 auto}
 #status {min-height: 1.6em}

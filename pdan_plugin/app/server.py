@@ -40,7 +40,7 @@ def serve(
     weights: Sequence[Path] = (),
     *,
     device: str | None = None,
-    precision: str = 'fp32',
+    precision: str = 'auto',
     host: str = '127.0.0.1',
     port: int | None = None,
     megapixels: float = 4.0,

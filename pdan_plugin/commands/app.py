@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from pdan_plugin.commands.argument_types import memory_size, number, whole_number
+from pdan_plugin.errors import RequestError
 
 LOCAL = '127.0.0.1'
 
@@ -33,9 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='FILE',
         help='weights to offer beside those of this package, as of `basicsr restore`; the first one is chosen at first',
     )
-    parser.add_argument('--device', metavar='NAME', help='cpu, cuda, cuda:1 ... (default: cuda if there is one)')
+    parser.add_argument('--device', default='auto', metavar='NAME', help='as of `basicsr restore` (default: auto)')
     parser.add_argument(
-        '--precision', choices=('fp32', 'bf16', 'fp16'), default='fp32', help='number format (default: fp32)'
+        '--precision',
+        choices=('auto', 'fp32', 'bf16', 'fp16'),
+        default='auto',
+        help='number format, as of `basicsr restore` (default: auto)',
     )
     parser.add_argument(
         '--host',
@@ -62,16 +66,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--open', action='store_true', help='open the page in the browser')
 
 
+def check_arguments(_arguments: argparse.Namespace) -> None:
+    """Checks that Gradio is installed, before anything slow is imported.
+
+    Raises:
+        RequestError: It is not.
+    """
+    if find_spec('gradio') is None:
+        raise RequestError("the page needs Gradio: pip install 'pdan-plugin[app]'")
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Shows the page until Ctrl-C and returns the exit status.
 
     Raises:
-        RequestError: Gradio is missing, weights cannot be used, or the address is taken.
+        RequestError: Weights cannot be used, or the address is taken.
     """
-    from pdan_plugin.errors import RequestError
-
-    if find_spec('gradio') is None:
-        raise RequestError("the page needs Gradio: pip install 'pdan-plugin[app]'")
     from pdan_plugin.app.server import serve
 
     serve(
