@@ -170,7 +170,7 @@ def test_a_tensor_gives_a_tensor(twice, dtype):
         ('photo.jpg', 'restore_file'),
         ([[1, 2]], 'got list'),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_what_is_in_doubt_is_refused(twice, picture, complaint):
     with pytest.raises(RequestError, match=complaint):
