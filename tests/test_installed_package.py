@@ -35,6 +35,8 @@ RUNS = {
     f'ensemble {CHAIN}/results/quickstart again -o merged --gt {TRUTH}': 'merged/scores.csv',
     f'export {WEIGHTS} -o small.safetensors --fp16': 'small.safetensors',
     'complexity --size 32x32': None,
+    'app --help': None,
+    'prepare-pairs clips/000 pairs --workers 1': 'pairs/train/gt',
     'synthesize clips stores --factor 4 --window 5 --stride 2 --workers 1': 'stores/train_sharp.lmdb/data.mdb',
     'calibrate-response 0.png 1.png 2.png 3.png 4.png -o crf.npy --exposures 1/60 1/30 1/15 1/8 1/4': 'crf.npy',
 }
@@ -118,6 +120,8 @@ def test_both_have_the_option_files(sdist, wheel):
     assert names <= held
     with zipfile.ZipFile(wheel) as archive:
         assert {f'pdan_plugin/{name}' for name in names} <= set(archive.namelist())
+        first = archive.read('pdan_plugin/options/quickstart/phase1.yml').decode('utf-8').splitlines()[0]
+    assert first == '# yaml-language-server: $schema=../../option_schema/options.schema.json'
 
 
 def test_every_subcommand_is_run_here():
@@ -129,7 +133,7 @@ def test_subcommands(words, programs, folder):
     output = run(programs / 'basicsr', *words.split(), cwd=folder)
     assert 'scripts/' not in output
     result = RUNS[words]
-    assert result is None or (folder / result).is_file()
+    assert result is None or (folder / result).exists()
 
 
 def test_option_files(programs, tmp_path):

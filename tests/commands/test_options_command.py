@@ -1,7 +1,11 @@
 """`basicsr options`, and option files of the package by their names."""
 
+import json
 import subprocess
 import sys
+from pathlib import Path
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 import pytest
 from child_processes import PYTHON_PATH
@@ -21,9 +25,13 @@ def test_the_list_has_every_file_with_a_line_about_it(capsys):
 
 
 @pytest.mark.parametrize('written', ['pdan_phase1', 'pdan_phase1.yml', 'options/pdan_phase1.yml'])
-def test_a_complete_file_is_copied_with_its_comments(written, capsys):
+def test_a_complete_file_is_copied_with_its_comments_and_the_schema_of_this_installation(written, capsys):
     assert cli.main(['options', written]) == 0
-    assert capsys.readouterr().out == shipped_options()['pdan_phase1'].read_text(encoding='utf-8')
+    first, _, text = capsys.readouterr().out.partition('\n')
+    assert text == shipped_options()['pdan_phase1'].read_text(encoding='utf-8').partition('\n')[2]
+    place = urlparse(first.removeprefix('# yaml-language-server: $schema='))
+    assert place.scheme == 'file'
+    assert json.loads(Path(url2pathname(place.path)).read_text(encoding='utf-8'))['type'] == 'object'
 
 
 @pytest.mark.parametrize('name', shipped_options())
@@ -42,7 +50,7 @@ def test_a_copy_is_utf_8_also_where_the_terminal_is_not(tmp_path):
     command = [sys.executable, '-m', 'pdan_plugin', 'options', 'pdan_phase1']
     environment = {'PATH': '/usr/bin:/bin', 'PYTHONPATH': PYTHON_PATH, 'PYTHONIOENCODING': 'latin-1'}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=120)
-    assert done.stdout.decode('utf-8') == file.read_text(encoding='utf-8')
+    assert done.stdout.decode('utf-8').splitlines()[1:] == file.read_text(encoding='utf-8').splitlines()[1:]
 
 
 def test_an_unknown_name_is_refused_with_the_nearest(capsys):
