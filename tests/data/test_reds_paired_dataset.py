@@ -205,7 +205,9 @@ class TestDraws:
 class TestRefusals:
     def test_missing_data_names_the_command(self, small_reds) -> None:
         options = small_reds.options() | {'dataroot_gt': 'datasets/REDS/train_sharp.lmdb'}
-        command = r'dataroot_gt datasets/REDS/train_sharp\.lmdb does not exist.*basicsr prepare-reds SOURCE datasets/REDS`'
+        command = (
+            r'dataroot_gt datasets/REDS/train_sharp\.lmdb does not exist.*basicsr prepare-reds SOURCE datasets/REDS`'
+        )
         with pytest.raises(RequestError, match=command):
             REDSPairedDataset(options)
 

@@ -22,6 +22,7 @@ from basicsr.utils.registry import (
     MODEL_REGISTRY,
 )
 from small_run import changed, test_options, train_options, without
+from warm_processes import run_python
 
 from pdan_plugin.commands.main import main
 from pdan_plugin.errors import RequestError
@@ -84,8 +85,14 @@ class TestShipped:
         assert (path.parent / target).resolve() == SHIPPED
         assert 'yaml-language-server' not in rest
 
-    def test_the_schema_in_the_package_is_that_of_the_code(self, schema):
-        """After a change: basicsr options --schema > pdan_plugin/option_schema/options.schema.json"""
+    def test_the_schema_in_the_package_is_that_of_the_code(self, tmp_path):
+        """After a change: basicsr options --schema > pdan_plugin/option_schema/options.schema.json
+
+        In a process of its own: other tests register networks and models.
+        """
+        done = run_python('-m', 'pdan_plugin', 'options', '--schema', cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        schema = json.loads(done.stdout)
         shipped = json.loads(SHIPPED.read_text(encoding='utf-8'))
         if shipped['$comment'] == schema['$comment']:
             assert shipped == schema
