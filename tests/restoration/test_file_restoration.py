@@ -503,13 +503,13 @@ def test_ctrl_c_ends_a_long_writing_and_leaves_nothing_half(weights, tmp_path, m
             raise KeyboardInterrupt
         return forward(self, x)
 
-    def slow(path, picture, check):
+    def slow(path, picture, form, check):
         def look():
             writing.set()
             time.sleep(0.1)
             check()
 
-        write(path, picture, look)
+        write(path, picture, form, look)
 
     monkeypatch.setattr(Repeating, 'forward', stopped_at_the_second)
     monkeypatch.setattr(picture_jobs, 'write_picture', slow)
@@ -531,13 +531,15 @@ def test_arguments_that_mean_nothing_end_with_2(words, capsys):
     assert 'expected' in capsys.readouterr().err
 
 
-def test_weights_away_from_their_experiment_need_the_option_file(experiment, tmp_path):
+def test_weights_away_from_their_experiment_are_recognised_or_get_the_option_file(experiment, tmp_path):
     weights, _ = experiment
     alone = tmp_path / 'net_g.pth'
     alone.write_bytes(weights.read_bytes())
-    with pytest.raises(RequestError, match='-opt FILE'):
-        load_trained_network(alone)
-    assert load_trained_network(alone, weights.parent.parent / 'small.yml').deblur_branch is None
+    expected = load_trained_network(weights).state_dict()
+    for option_file in (None, weights.parent.parent / 'small.yml'):
+        network = load_trained_network(alone, option_file)
+        assert network.deblur_branch is None
+        assert all(torch.equal(value, expected[name]) for name, value in network.state_dict().items())
 
 
 def test_weights_of_another_network_are_refused(experiment, tmp_path):

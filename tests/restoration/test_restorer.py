@@ -97,7 +97,7 @@ def test_tiles_that_do_not_share_their_means_would_show(name, picture, monkeypat
 
 
 def _without_sharing(construct):
-    return lambda self, restore, forms, global_poolings: construct(self, restore, forms, 0)
+    return lambda self, restore, forms, global_poolings, at_once: construct(self, restore, forms, 0, at_once)
 
 
 @pytest.mark.parametrize('name', ['pdan', 'edsr'])
