@@ -95,9 +95,9 @@ def begin(plan: Plan, settings: dict[str, Any], *, overwrite: bool) -> list[Job]
 
     The record of a folder lists the settings of every run, the results that each run claims, their sources, and the
     time of the claim. A result is done if it was made from the same source, and its file is newer than the claim and
-    than the source. A source is known by its path or by its content: a file that changed is restored again, and one that
-    only moved keeps its result. With ``overwrite`` the results of this run are claimed again, and an interrupted run can
-    continue later. The entries of other results do not change.
+    than the source. A source is known by its path or by its content: a file that changed is restored again, and one
+    that only moved keeps its result. With ``overwrite`` the results of this run are claimed again, and an interrupted
+    run can continue later. The entries of other results do not change.
 
     Raises:
         RequestError: A result exists that was made with other or unknown settings or from another source, or the output
