@@ -108,9 +108,9 @@ def test_settings_the_shared_store_cannot_have_are_refused(store):
 
 
 def test_a_missing_store_says_how_to_make_one(tmp_path, paired):
-    with pytest.raises(RequestError, match=r'none\.lmdb: no LMDB store here.*prepare_reds\.py'):
+    with pytest.raises(RequestError, match=r'none\.lmdb: no LMDB store here.*basicsr prepare-reds'):
         shared_environment(tmp_path / 'none.lmdb')
-    with pytest.raises(RequestError, match=r'dataroot_gt: .*none\.lmdb is not an LMDB store.*prepare_reds\.py'):
+    with pytest.raises(RequestError, match=r'dataroot_gt: .*none\.lmdb is not an LMDB store.*basicsr prepare-reds'):
         paired(dataroot_gt=str(tmp_path / 'none.lmdb'))
 
 
