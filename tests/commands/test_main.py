@@ -120,6 +120,7 @@ def test_check_lists_warnings_beside_what_it_refuses(folder, capsys):
     assert 'warning: small.yml: print_network: SRModel does not read it' in error
 
 
+@pytest.mark.long  # two more runs of two workers
 def test_workers_do_not_repeat_the_warnings(folder):
     write_options(folder, {**train_options(), **UNREAD, 'dist_params': {'backend': 'gloo', 'nodes': 2}})
     done = command(folder, 'train', '-opt', 'small.yml', '--nproc', '2')

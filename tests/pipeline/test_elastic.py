@@ -75,6 +75,7 @@ def _kill_after(process, rank, iteration, told):
     pytest.fail(''.join(told))
 
 
+@pytest.mark.long  # of a run of one rank: test_kills.py
 @pytest.mark.skipif(not Path('/proc/self/task').is_dir(), reason='finds the workers by /proc')
 def test_killed_workers_come_back_and_end_with_the_uninterrupted_run_s_weights(tmp_path, torchrun):
     """Rank 1 dies before anything is saved, rank 0 after iteration 20 is."""
@@ -99,6 +100,7 @@ def test_killed_workers_come_back_and_end_with_the_uninterrupted_run_s_weights(t
     assert histories[0] == histories[1]
 
 
+@pytest.mark.long  # the same on two machines
 @pytest.mark.skipif(not Path('/proc/self/task').is_dir(), reason='finds the workers by /proc')
 def test_a_worker_killed_on_one_machine_comes_back_with_those_of_the_others(tmp_path, torchrun):
     """Two torchruns as of two machines: that of the survivor counts no restart."""

@@ -233,6 +233,7 @@ def test_a_damaged_record_is_told_before_anything_is_done_and_removing_it_scores
     assert read_record(work / 'out', path.stem)['test']['mean'] == json.loads(record)['test']['mean']
 
 
+@pytest.mark.long
 def test_pictures_that_are_gone_cost_the_sheet_and_not_the_tables(work, finished):
     rows = ['bicubic', *SMALL.sheet]
     budget = {'rows': rows, 'seeds': [0], 'iterations': 5}
@@ -336,6 +337,7 @@ def test_stopped_twice_no_worker_is_left_and_its_state_goes_on(work, endless):
     assert not _at_work_in(work / 'stopped')
 
 
+@pytest.mark.long  # the way of Ctrl-C, in the test above
 def test_a_closed_terminal_saves_and_leaves_no_worker(work, endless):
     """It takes no more words, and the training must hear of it all the same."""
 
