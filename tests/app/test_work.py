@@ -141,7 +141,7 @@ class TestRefused:
 
 class TestOneAtATime:
     def test_another_user_waits(self, work, picture, tmp_path):
-        first = work.restore(video(tmp_path / 'clip.mp4', 40), DEFAULT, 'first')
+        first = work.restore(video(tmp_path / 'clip.mp4', 400), DEFAULT, 'first')
         while 'Restoring' not in next(first).text:  # pyright: ignore[reportAttributeAccessIssue]
             pass
         second = work.restore(picture, DEFAULT, 'second')
@@ -165,7 +165,7 @@ class TestOneAtATime:
         assert any(step.text.startswith('Restoring: frame ') for step in steps[:-1])
 
     def test_a_page_that_is_left_stops_its_job(self, work, picture, tmp_path):
-        job = work.restore(video(tmp_path / 'clip.mp4', 40), DEFAULT, 'me')
+        job = work.restore(video(tmp_path / 'clip.mp4', 400), DEFAULT, 'me')
         next(job)
         job.close()
         assert result(work, picture).path.is_file()
