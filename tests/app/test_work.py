@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import cv2
@@ -15,6 +16,7 @@ from pdan_plugin.app.limits import Limits, accepted
 from pdan_plugin.app.networks import Networks
 from pdan_plugin.app.restored_file import MOST_SHOWN, RestoredFile, _of_one_size
 from pdan_plugin.app.work import JobStopped, Progress, Work
+from pdan_plugin.archs.pdan_arch import PDAN
 from pdan_plugin.errors import RequestError
 from pdan_plugin.media.picture_files import read_picture
 from pdan_plugin.weights.packaged_weights import DEFAULT, packaged_weights
@@ -42,7 +44,7 @@ def picture(tmp_path) -> Path:
 
 
 def video(path: Path, frames: int = 4) -> Path:
-    return make_interlaced(path, ['prog'] * frames, step=int(frames < 50))  # more do not fit on the photograph
+    return make_interlaced(path, ['prog'] * frames, step=1)
 
 
 def result(work: Work, path: Path, user: str = 'me') -> RestoredFile:
@@ -140,8 +142,15 @@ class TestRefused:
 
 
 class TestOneAtATime:
-    def test_another_user_waits(self, work, picture, tmp_path):
-        first = work.restore(video(tmp_path / 'clip.mp4', 400), DEFAULT, 'first')
+    def test_another_user_waits(self, work, picture, tmp_path, monkeypatch):
+        forward = PDAN.forward
+
+        def slow(self, x, return_lr=False):
+            time.sleep(0.2)  # the first job must not end on its own
+            return forward(self, x, return_lr)
+
+        monkeypatch.setattr(PDAN, 'forward', slow)
+        first = work.restore(video(tmp_path / 'clip.mp4', 40), DEFAULT, 'first')
         while 'Restoring' not in next(first).text:  # pyright: ignore[reportAttributeAccessIssue]
             pass
         second = work.restore(picture, DEFAULT, 'second')
@@ -165,7 +174,7 @@ class TestOneAtATime:
         assert any(step.text.startswith('Restoring: frame ') for step in steps[:-1])
 
     def test_a_page_that_is_left_stops_its_job(self, work, picture, tmp_path):
-        job = work.restore(video(tmp_path / 'clip.mp4', 400), DEFAULT, 'me')
+        job = work.restore(video(tmp_path / 'clip.mp4', 40), DEFAULT, 'me')
         next(job)
         job.close()
         assert result(work, picture).path.is_file()
