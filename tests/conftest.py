@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from headless_chromium import browser  # noqa: F401 (a fixture; one for all, as one process runs one Playwright)
 from warm_processes import run_python
 
 from pdan_plugin.toolbox_fixes import stock_toolbox

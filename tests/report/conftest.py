@@ -1,7 +1,6 @@
-"""A data set, runs on it, and a real browser."""
+"""A data set, and runs on it."""
 
 import pytest
-from headless_chromium import browser  # noqa: F401 (a fixture)
 from written_runs import make_data, make_run
 
 

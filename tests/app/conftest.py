@@ -1,3 +1,0 @@
-"""A real browser."""
-
-from headless_chromium import browser  # noqa: F401 (a fixture)
