@@ -24,7 +24,7 @@ RGBA = np.dstack([COLOUR, ALPHA])
 
 @pytest.fixture(scope='module')
 def twice():
-    """A network that repeats every pixel: results are told without a network."""
+    """A network that repeats every pixel: what it must return can be computed without it."""
     return Restorer(Repeating(2), 'cpu')
 
 
