@@ -18,6 +18,7 @@ from pdan_plugin.media.transparency import restore_layers
 from pdan_plugin.media.video import restore_video
 from pdan_plugin.media.video_source import first_frame
 from pdan_plugin.restoration.jobs import make_plan
+from pdan_plugin.restoration.picture_jobs import refuse_too_large_result
 from pdan_plugin.restoration.restorer import Restorer
 
 MOST_SHOWN = 2400  # pixels of the longer side in the comparison; the file itself is whole
@@ -61,7 +62,9 @@ def restore_file(restorer: Restorer, upload: Upload, folder: Path, on_progress: 
     target = job.target.with_name(f'{upload.path.stem}_x{restorer.scale}{job.target.suffix}')
     if not upload.is_video:
         picture = read_picture(upload.path)
-        restorer.check_memory(*picture.colour.shape[:2])
+        height, width = picture.colour.shape[:2]
+        restorer.check_memory(height, width)
+        refuse_too_large_result(picture, restorer.scale, (height * restorer.scale, width * restorer.scale))
         write_picture(target, restore_layers(restorer, picture, on_progress))
         before, after = read_as_shown(upload.path), read_as_shown(target)
         notes = picture.notes

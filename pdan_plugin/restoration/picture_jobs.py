@@ -91,7 +91,7 @@ class PictureJobs:
 
     def _begin(self, jobs: Sequence[Job], decoded: Sequence[_Decoded]) -> list[_Begun]:
         for job, (picture, _) in zip(jobs, decoded, strict=True):
-            _refuse_too_large_result(picture, self.restorer.scale, self._result_size(picture))
+            refuse_too_large_result(picture, self.restorer.scale, self._result_size(picture))
             size = self.results.size
             height, width = picture.colour.shape[:2]
             about_size = [] if size is None else size.notes(height, width, self.restorer.scale)
@@ -112,7 +112,7 @@ class PictureJobs:
             raise Stopped
 
 
-def _refuse_too_large_result(picture: Picture, scale: int, size: tuple[int, int]) -> None:
+def refuse_too_large_result(picture: Picture, scale: int, size: tuple[int, int]) -> None:
     """Raises a PictureFileError if the result of a picture does not fit into the free memory of the machine.
 
     If the result is resampled, memory holds it beside the network's output.

@@ -39,6 +39,7 @@ from pdan_plugin.media.video_source import (
     upright_rgb,
 )
 from pdan_plugin.restoration.jobs import Job, make_plan
+from pdan_plugin.restoration.picture_jobs import refuse_too_large_result
 from pdan_plugin.restoration.picture_kinds import OnProgress, restore_array, restore_image, restore_tensor
 from pdan_plugin.restoration.restorer import Restorer as Engine
 from pdan_plugin.restoration.result_checks import check_results
@@ -308,6 +309,8 @@ class Restorer:
         picture = read_picture(job.source)
         if reason := what_ending_cannot_hold(picture, job.target.suffix, self.scale):
             raise RequestError(f'{job.target}: {reason}')
+        height, width = picture.colour.shape[:2]
+        refuse_too_large_result(picture, self.scale, (height * self.scale, width * self.scale))
         left_out = what_ending_leaves_out(picture, job.target.suffix)
         restored = restore_layers(self._engine, picture, on_progress)
         job.target.parent.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from skimage import data
 import pdan_plugin
 from pdan_plugin import Restorer, load_network, networks
 from pdan_plugin.errors import RequestError, WorkError
+from pdan_plugin.restoration import picture_jobs
 
 COLOUR = np.ascontiguousarray(data.astronaut()[100:109, 60:71])
 GREY = np.ascontiguousarray(COLOUR[..., 1])
@@ -343,3 +344,11 @@ def test_what_is_no_video_is_refused_at_once(twice, tmp_path, name, complaint):
     (tmp_path / 'text.mp4').write_text('no video')
     with pytest.raises(RequestError, match=complaint):
         twice.restore_frames(tmp_path / name)
+
+
+def test_a_result_that_memory_cannot_hold_is_refused_before_the_network_runs(twice, tmp_path, monkeypatch):
+    Image.new('RGB', (8, 6)).save(tmp_path / 'photo.png')
+    monkeypatch.setattr(picture_jobs, 'free_memory', lambda device: 500)  # of 576 bytes
+    with pytest.raises(RequestError, match=r'photo\.png: its result of 16x12 pixels needs .* cut it into parts'):
+        twice.restore_file(tmp_path / 'photo.png', tmp_path / 'out.png')
+    assert not (tmp_path / 'out.png').exists()
