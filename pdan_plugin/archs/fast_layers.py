@@ -50,13 +50,13 @@ def gated_residual(x: Tensor, branch: Tensor, channel_gate: Tensor, spatial_gate
     torch stores the sum of the two gates channels-first, even for channels-last features, and each later operation on
     mixed layouts is ten times as slow. Here the sum has the layout of the features. The backward pass recomputes it, to
     save memory. At inference on a CPU it is computed for a few rows at a time, which stay in the processor's cache, and
-    the result overwrites ``branch``. A tracer gets the plain form: its operations have no `out=`, which converters of
-    other programs do not know.
+    the result overwrites ``branch``. A compiler or tracer gets the plain form: a compiler fuses it itself, and its
+    operations have no `out=`, which converters of other programs do not know.
 
     Shape:
         x, branch (b, c, h, w), channel_gate (b, c, 1, 1), spatial_gate (b, 1, h, w), of one dtype -> (b, c, h, w)
     """
-    if _is_traced():
+    if _is_recorded():
         return x + branch * (channel_gate + spatial_gate)
     if _pixels_are_rows(branch) and branch.device.type == 'cpu':
         return _gated_in_rows(x, branch, channel_gate, spatial_gate)
@@ -121,12 +121,12 @@ def projection(convolution: nn.Conv2d, features: Tensor) -> Tensor:
 
 def _pixels_are_rows(features: Tensor) -> bool:
     """Whether this is inference without a ``TorchFunctionMode``, and memory holds a row of channels per pixel."""
-    if not _is_inference() or has_torch_function((features,)):
+    if not is_inference() or has_torch_function((features,)):
         return False
     return features.is_contiguous(memory_format=torch.channels_last)
 
 
-def _is_inference() -> bool:
+def is_inference() -> bool:
     """False with gradients, and under a compiler or exporter, which get the plain form."""
     return not (torch.is_grad_enabled() or _is_recorded())
 
@@ -137,8 +137,13 @@ def _is_recorded() -> bool:
 
 
 def _is_traced() -> bool:
-    """Whether operations are recorded for another program: by torch.jit.trace, or by make_fx."""
-    return torch.jit.is_tracing() or get_proxy_mode() is not None  # pyright: ignore[reportPrivateImportUsage]
+    """Whether operations are recorded for another program, by torch.jit.trace or by make_fx, or transformed by
+    torch.func, which takes no autograd functions without rules for each transform."""
+    return (
+        torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+        or get_proxy_mode() is not None
+        or torch._C._are_functorch_transforms_active()  # pyright: ignore
+    )
 
 
 # Elements of a band of the result: 32 MiB in bfloat16. Larger blocks of memory return to the system when freed, and the
@@ -156,9 +161,11 @@ def in_bands(function: Callable[[Tensor], Tensor], features: Tensor, scale: int,
         reach: rows of the features, above and below, that a row of the result depends on. The function must pad borders
             with zeros.
     """
+    if not is_inference() or features.device.type == 'meta':
+        return function(features)
     b, c, h, w = features.shape
     rows = max(_FEWEST_ROWS, _BAND // (b * c * w * scale**2) - 2 * reach)
-    if not _is_inference() or features.device.type == 'meta' or rows >= h:
+    if rows >= h:
         return function(features)
     last = features.is_contiguous(memory_format=torch.channels_last)
     layout = torch.channels_last if last else torch.contiguous_format

@@ -23,6 +23,9 @@ from pdan_plugin.archs.fast_layers import (
     projection,
     spatial_mean,
 )
+from pdan_plugin.archs.fused_block import BlockLayers, fused_block
+from pdan_plugin.archs.fused_choice import is_fused
+from pdan_plugin.archs.linear_tail import as_one_convolution, pays_as_one_convolution
 from pdan_plugin.archs.rcan_layers import Upsample
 
 ATTENTIONS = ('rsca', 'ca')
@@ -57,6 +60,8 @@ class AttentionBlock(nn.Module):
     With ``attention='rsca'`` (residual spatial and channel attention) the gate is the sum of the channel gate and the
     spatial gate, both computed from u (the concurrent form of scSE, Roy et al. 2018). With ``'ca'`` it is only the
     channel gate, as in RCAN's block.
+
+    On CUDA the block takes a fused form, under the rules of :mod:`~pdan_plugin.archs.fused_choice`.
     """
 
     def __init__(self, num_feat: int, squeeze_factor: int, attention: str) -> None:
@@ -67,10 +72,21 @@ class AttentionBlock(nn.Module):
         self.spatial_gate = SpatialGate(num_feat) if attention == 'rsca' else None
 
     def forward(self, x: Tensor) -> Tensor:
+        layers = self._own_layers()
+        if layers is not None and is_fused(x, layers, (self.channel_gate, self.spatial_gate)):
+            return fused_block(x, layers)
         branch = self.conv2(torch.relu_(self.conv1(x)))
         if self.spatial_gate is None:
             return x + branch * self.channel_gate(branch)
         return gated_residual(x, branch, self.channel_gate(branch), self.spatial_gate(branch))
+
+    def _own_layers(self) -> BlockLayers | None:
+        """The convolutions; None if one of the gates is now a module of another class."""
+        channel, spatial = self.channel_gate, self.spatial_gate
+        if type(channel) is not ChannelGate or (spatial is not None and type(spatial) is not SpatialGate):
+            return None
+        project = None if spatial is None else spatial.project
+        return BlockLayers(self.conv1, self.conv2, channel.squeeze, channel.excite, project)
 
 
 class ResidualGroup(nn.Module):
@@ -251,8 +267,13 @@ class PDAN(nn.Module):
         if x.dim() != 4 or x.shape[1] != self.mean.shape[1]:
             raise ValueError(f'PDAN takes (b, {self.mean.shape[1]}, h, w), got {tuple(x.shape)}.')
         features = self.extract_features((x - self.mean) * self.img_range)
-        # each convolution of the tail reaches one row at its own size: together less than two rows of the features
-        hr = in_bands(self._tail, features, self.upscale, reach=2) / self.img_range + self.mean
+        if pays_as_one_convolution(features):
+            convolutions = [layer for layer in self.upsample if isinstance(layer, nn.Conv2d)]
+            hr = as_one_convolution(features, convolutions, self.shuffle_factor, self.conv_last, self._tail)
+            hr = hr.div_(self.img_range).add_(self.mean)
+        else:
+            # each convolution of the tail reaches one row at its own size: together less than two rows of the features
+            hr = in_bands(self._tail, features, self.upscale, reach=2) / self.img_range + self.mean
         if not return_lr:
             return hr
         if self.deblur_branch is None:

@@ -17,7 +17,7 @@ from pdan_plugin.archs.fast_layers import (
     projection,
     spatial_mean,
 )
-from pdan_plugin.archs.pdan_arch import PDAN
+from pdan_plugin.archs.pdan_arch import PDAN, AttentionBlock
 
 LAYOUTS = pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last], ids=['nchw', 'nhwc'])
 
@@ -169,6 +169,35 @@ def test_a_tracer_gets_the_plain_form(options, layout, gradients):
         recorded = make_fx(network)(other)
         torch.testing.assert_close(recorded(other), network(other), atol=1e-5, rtol=0)
     assert [str(node.target) for node in recorded.graph.nodes if str(node.target).endswith('.out')] == []
+
+
+@pytest.mark.parametrize('options', PDANS)
+@pytest.mark.parametrize('dtype', [None, torch.bfloat16])
+def test_transforms_of_torch_func_get_the_plain_form(options, dtype):
+    network = PDAN(num_feat=16, num_group=1, num_block=1, deblur_branch=False, **{'fuse_levels': 1, **options})
+    parameters, pictures = dict(network.named_parameters()), torch.rand(2, 3, 12, 10)
+
+    def loss(values, picture):
+        with torch.autocast('cpu', dtype, enabled=dtype is not None):
+            return torch.func.functional_call(network, values, (picture[None],)).float().square().mean()
+
+    by_picture = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(parameters, pictures)
+    for number, picture in enumerate(pictures):
+        expected = torch.autograd.grad(loss(parameters, picture), list(parameters.values()))
+        largest = max(float(gradient.abs().max()) for gradient in expected)
+        bound = {} if dtype is None else {'rtol': 0, 'atol': 0.03 * largest}
+        for found, gradient in zip(by_picture.values(), expected, strict=True):
+            torch.testing.assert_close(found[number], gradient, **bound)
+
+
+@pytest.mark.parametrize('attention', ['rsca', 'ca'])
+def test_a_compiler_gets_a_block_in_one_piece(attention, monkeypatch):
+    """`fullgraph` raises where the code must be cut. A mock of CUDA: there, too, a compiler gets the plain form."""
+    block, x = AttentionBlock(16, 4, attention), torch.randn(1, 16, 5, 7)
+    expected = torch.autograd.grad(block(x).square().sum(), block.conv1.weight)
+    monkeypatch.setattr('pdan_plugin.archs.fused_choice.DEVICE_TYPES', ('cpu',))
+    compiled = torch.compile(block, fullgraph=True, backend='eager')
+    torch.testing.assert_close(torch.autograd.grad(compiled(x).square().sum(), block.conv1.weight), expected)
 
 
 @pytest.mark.parametrize('options', PDANS)
