@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import torch
 
 _KINDS = ('cuda', 'xpu', 'mps')
+
+allocator_lock = threading.RLock()  # torch records one graph at a time, and frees no cached memory meanwhile
 
 
 def device_module(device: torch.device) -> Any:
@@ -44,7 +47,8 @@ def free_cached_memory(device: torch.device) -> None:
     """Returns memory that torch keeps for later allocations to the device."""
     module = device_module(device)
     if module is not None:
-        module.empty_cache()
+        with allocator_lock:
+            module.empty_cache()
 
 
 def name_of(device: torch.device) -> str | None:

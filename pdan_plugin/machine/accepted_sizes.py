@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -104,8 +105,8 @@ def _windows(module: nn.Module) -> set[int]:
         value = found.pop()
         if isinstance(value, (tuple, list)):
             found += value
-        elif isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _LARGEST_WINDOW:
-            sides.add(value)
+        elif not isinstance(value, bool) and isinstance(value, Integral) and 0 < int(value) <= _LARGEST_WINDOW:
+            sides.add(int(value))
     return sides
 
 

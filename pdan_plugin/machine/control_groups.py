@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 _ROOT = Path('/sys/fs/cgroup')
@@ -15,18 +16,25 @@ def control_groups(controller: str) -> list[Path]:
     none, as on systems other than Linux.
     """
     try:
-        lines = _OWN_GROUPS.read_text(encoding='utf-8', errors='replace').splitlines()
+        text = _OWN_GROUPS.read_text(encoding='utf-8', errors='replace')
     except OSError:
         return []
+    return list(_folders(text, controller, _ROOT))
+
+
+@lru_cache(maxsize=8)  # asked for every picture
+def _folders(own_groups: str, controller: str, root: Path) -> tuple[Path, ...]:
     found: list[Path] = []
-    for line in lines:
+    for line in own_groups.splitlines():
+        if line.count(':') < 2:
+            continue  # not of the system's form, as in the imitations that some sandboxes have
         _, controllers, inside = line.split(':', 2)
         if controller in controllers.split(','):  # version 1
-            mount = next((_ROOT / name for name in (controllers, controller) if (_ROOT / name).is_dir()), None)
+            mount = next((root / name for name in (controllers, controller) if (root / name).is_dir()), None)
         else:
-            mount = None if controllers else _ROOT
+            mount = None if controllers else root
         if mount is not None:
             # a container may see its group's path on the host, which does not exist in the container
             place = mount / inside.strip('/')
             found += [place, *(folder for folder in place.parents if folder.is_relative_to(mount))]
-    return [folder for folder in found if folder.is_dir()]
+    return tuple(folder for folder in found if folder.is_dir())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import platform
@@ -17,18 +18,23 @@ _PROCESSORS = Path('/proc/cpuinfo')
 
 def usable_cores() -> int:
     """Number of cores this process may use: the cores it is bound to, limited by the quota of its container."""
+    return min([bound_cores(), *_quotas()])
+
+
+def bound_cores() -> int:
+    """Number of cores this process is bound to, which torch and OpenMP count; a quota may grant less."""
     # macOS and Windows do not bind processes to cores
-    bound = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-    return min([bound, *_quotas()])
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 def cores_of_this_rank() -> int:
     """The usable cores divided by the number of ranks on this machine, ``LOCAL_WORLD_SIZE`` of torchrun.
 
     Ranks that are bound to separate cores cannot be distinguished from ranks that share cores, so they get fewer than
-    they have.
+    they have. A value that is no number of ranks counts as 1.
     """
-    return max(1, usable_cores() // int(os.environ.get('LOCAL_WORLD_SIZE') or 1))
+    ranks = os.environ.get('LOCAL_WORLD_SIZE', '')
+    return max(1, usable_cores() // max(1, int(ranks) if ranks.isdecimal() else 1))
 
 
 def use_one_thread() -> None:
@@ -53,6 +59,23 @@ def one_thread() -> Generator[None]:
     finally:
         cv2.setNumThreads(before[0])
         torch.set_num_threads(before[1])
+
+
+@functools.cache
+def let_forked_processes_compute() -> None:
+    """Processes that are forked from this one from now on compute with one thread of torch each.
+
+    A forked process has none of the threads with which torch has computed before, and GNU's OpenMP waits for them for
+    ever. Torch does the same in the workers of its data loaders. Call this where torch may compute on the CPU.
+    """
+    if hasattr(os, 'register_at_fork'):
+        os.register_at_fork(after_in_child=_use_one_thread_of_torch)
+
+
+def _use_one_thread_of_torch() -> None:
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def processor_name() -> str:

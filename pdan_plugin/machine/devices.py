@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -78,6 +79,29 @@ def training_device(num_gpu: int) -> torch.device:
         return torch.device('cpu')
     device = choose_device('auto')
     return torch.device('cuda') if device.type == 'cpu' else device
+
+
+def require_process_per_gpu(train: Mapping[str, Any], num_gpu: int, distributed: bool) -> None:
+    """Checks that a training does not need one process per GPU where one process uses several (DataParallel).
+
+    DataParallel's threads silently autocast to the default type, float16. Its replicas of a compiled network all run
+    the first replica's code on the first replica's weights.
+
+    Args:
+        train: The options ``train``.
+        num_gpu: GPUs that the process uses; 0 is the CPU.
+        distributed: Whether the process belongs to a group.
+
+    Raises:
+        RequestError: It does; the message begins with the option, ``train.precision`` or ``train.compile``.
+    """
+    precision = train.get('precision', 'fp32')
+    alone = [f'precision: {precision}'] * (precision != 'fp32') + ['compile: true'] * bool(train.get('compile'))
+    if alone and num_gpu > 1 and not distributed:
+        raise RequestError(
+            f'train.{alone[0]} on {num_gpu} GPUs needs one process per GPU: add --nproc {num_gpu} to the command, or '
+            'set num_gpu: 1'
+        )
 
 
 def device_count(num_gpu: Any, distributed: bool, path: str) -> int:

@@ -15,6 +15,7 @@ from pdan_plugin.machine.control_groups import control_groups
 from pdan_plugin.machine.sizes import memory_in_words
 
 _UNKNOWN = 2 * 2**30
+_NO_LIMIT = 2**60  # control groups of version 1 give the largest number of pages instead of 'max'
 _MEMORY_TABLE = Path('/proc/meminfo')
 
 
@@ -110,10 +111,14 @@ def _container_shares() -> list[int]:
     for folder in control_groups('memory'):
         for limit_file, usage_file, kept in (  # of version 2 and version 1
             ('memory.max', 'memory.current', 'inactive_file'),
+            ('memory.high', 'memory.current', 'inactive_file'),  # above it the system slows the process down
             ('memory.limit_in_bytes', 'memory.usage_in_bytes', 'total_inactive_file'),
         ):
             with contextlib.suppress(OSError, ValueError):  # no such file, or 'max': no limit
-                limit, usage = (int((folder / name).read_text()) for name in (limit_file, usage_file))
+                limit = int((folder / limit_file).read_bytes())
+                if limit >= _NO_LIMIT:
+                    continue
+                usage = int((folder / usage_file).read_bytes())
                 statistics = (folder / 'memory.stat').read_text().split()
                 # inactive file cache is freed when memory is needed
                 shares.append(limit - usage + int(statistics[statistics.index(kept) + 1]))

@@ -28,16 +28,19 @@ def count_parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def multiply_accumulates(network: nn.Module, shape: Sequence[int]) -> Measured | None:
+def multiply_accumulates(network: nn.Module, shape: Sequence[int], **words: bool) -> Measured | None:
     """Multiply-accumulates of one forward pass for an input of a shape (including the batch).
 
     Counted by torch's FlopCounterMode: convolutions and matrix products; one multiply-accumulate is two of its
     operations. Counted without computing if the network allows it. None if the network cannot take such an input.
+
+    Args:
+        words: Further arguments of ``forward``.
     """
 
     def count(target: nn.Module, inputs: Tensor) -> int:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            target.eval()(inputs)
+            target.eval()(inputs, **words)
         return counter.get_total_flops() // 2
 
     return _measure(count, network, shape)

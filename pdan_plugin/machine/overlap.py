@@ -10,7 +10,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, TypeVar
@@ -50,13 +51,16 @@ class Limits:
 
     Attributes:
         readers: Threads that read; as many items again may be read and wait.
-        finishers: Threads that finish; as many items again may wait for them.
+        finishers: Threads that finish; as many items again may wait for them. Items that are finished and wait only
+            for their turn in the order do not count.
         most_bytes: What all items under way may take; a larger item is alone.
+        most_finished: Finished items that may wait for an earlier one.
     """
 
     readers: int = 2
     finishers: int = 2
     most_bytes: int = 2**30
+    most_finished: int = 64
 
 
 def overlapped(
@@ -89,24 +93,27 @@ def _run(
     finishers: ThreadPoolExecutor,
 ) -> Generator[tuple[Item, Exception | None]]:
     reading, finishing = deque[_Read[Item, Value]](), deque[_Finish[Item]]()
-    following, taken = next(waiting, None), 0
+    following = next(waiting, None)
     while following is not None or reading or finishing:
         while following is not None and len(reading) < 2 * limits.readers:
             size = stages.size(following)
+            taken = sum(each.size for each in reading) + sum(each.size for each in finishing if not each.future.done())
             if taken and taken + size > limits.most_bytes:
                 break
             reading.append(_Read(following, size, readers.submit(stages.read, following)))
-            taken += size
             following = next(waiting, None)
-        # nothing to work on, or too many wait for their end, or one has come to it
-        if finishing and (not reading or len(finishing) >= 2 * limits.finishers or finishing[0].future.done()):
+        if finishing and finishing[0].future.done():
             done = finishing.popleft()
-            taken -= done.size
             yield done.item, done.error()
-        elif reading:
+            continue
+        unfinished = [each.future for each in finishing if not each.future.done()]
+        is_full = len(unfinished) >= 2 * limits.finishers or len(finishing) - len(unfinished) >= limits.most_finished
+        if reading and not is_full:
             group = _next_group(reading, stages)
             for own, ended in zip(group, _worked(group, stages, finishers), strict=True):
                 finishing.append(_Finish(own.item, own.size, ended))
+        elif finishing:
+            wait(unfinished, return_when=FIRST_COMPLETED)  # any: a large item does not hold up those behind it
 
 
 def _next_group(reading: deque[_Read[Item, Value]], stages: Stages[Item, Value, Result]) -> list[_Read[Item, Value]]:
@@ -173,6 +180,7 @@ class ReadAhead(Generic[Item]):
     """Runs an iterator in a thread, a few items ahead of the one who iterates over this. A context manager.
 
     An error of the iterator is raised at its place. Leaving the block ends the thread at its next item.
+    :meth:`paused` keeps the thread still, for example while time is measured.
 
     Args:
         items: The iterator; it is closed in its thread if it is a generator.
@@ -184,6 +192,7 @@ class ReadAhead(Generic[Item]):
         self._ready: deque[Item] = deque()
         self._change = threading.Condition()
         self._ahead, self._is_stopping, self._is_done = ahead, False, False
+        self._is_paused, self._is_reading = False, False
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name='reading ahead', daemon=True)
 
@@ -196,6 +205,19 @@ class ReadAhead(Generic[Item]):
             self._is_stopping = True
             self._change.notify_all()
         self._thread.join()
+
+    @contextmanager
+    def paused(self) -> Generator[None]:
+        """Inside the block nothing is read. Waits for the item that is being read."""
+        with self._change:
+            self._is_paused = True
+            self._change.wait_for(lambda: not self._is_reading)
+        try:
+            yield
+        finally:
+            with self._change:
+                self._is_paused = False
+                self._change.notify_all()
 
     def take_ready(self, fits: Callable[[Item], bool]) -> Item | None:
         """The next item, if it is ready and fits; waits for none."""
@@ -220,13 +242,23 @@ class ReadAhead(Generic[Item]):
             del item
 
     def _run(self) -> None:
-        iterator = iter(self._items)
+        iterator: Iterator[Item] | None = None
         try:
-            for item in iterator:
+            while True:
                 with self._change:
-                    self._change.wait_for(lambda: len(self._ready) < self._ahead or self._is_stopping)
+                    self._change.wait_for(
+                        lambda: self._is_stopping or not (self._is_paused or len(self._ready) > self._ahead)
+                    )
                     if self._is_stopping:
                         break
+                    self._is_reading = True
+                iterator = iter(self._items) if iterator is None else iterator
+                try:
+                    item = next(iterator)
+                except StopIteration:
+                    break
+                with self._change:
+                    self._is_reading = False
                     self._ready.append(item)
                     self._change.notify_all()
                 del item
@@ -236,7 +268,7 @@ class ReadAhead(Generic[Item]):
             if isinstance(iterator, Generator):
                 iterator.close()
             with self._change:
-                self._is_done = True
+                self._is_done, self._is_reading = True, False
                 self._change.notify_all()
 
 

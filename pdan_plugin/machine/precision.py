@@ -61,9 +61,14 @@ def _automatic(device: torch.device) -> tuple[str, str]:
     return 'fp32', f'bf16 has not been tried on {device.type}'
 
 
-def _choose_on_cpu() -> tuple[str, str]:
+def bf16_instructions() -> list[str]:
+    """The instructions of this processor for bf16, as Linux lists them."""
     listed = {*about_processor('flags').split(), *about_processor('Features').split()}
-    found = next((each for each in _BF16_INSTRUCTIONS if each in listed), None)
+    return [each for each in _BF16_INSTRUCTIONS if each in listed]
+
+
+def _choose_on_cpu() -> tuple[str, str]:
+    found = next(iter(bf16_instructions()), None)
     if found is None:
         return 'fp32', 'this processor has no instructions for bf16'
     if cost_on_cpu('bf16') >= 1:

@@ -1,7 +1,7 @@
 """Decides, before the toolbox is imported, whether importing this package prepares the toolbox.
 
-It does, except in the ``basicsr`` command, which prepares the toolbox before it runs a subcommand. This module uses the
-standard library only.
+It does, except in the ``basicsr`` command, which prepares the toolbox before it runs a subcommand. This module imports
+nothing slow.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 import importlib.util
 import io
 import os
+import platform
 import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.machine.cores import bound_cores, cores_of_this_rank
 
 WRONG_REQUEST = 2
 
@@ -28,6 +30,45 @@ def compute_on_the_cpu_what_a_gpu_lacks() -> None:
     """
     for name in ('PYTORCH_ENABLE_MPS_FALLBACK', 'PYTORCH_ENABLE_XPU_FALLBACK'):
         os.environ.setdefault(name, '1')
+
+
+# About 50 microseconds on an x86 processor, longer than from one operation to the next. It is for GNU's OpenMP, which
+# torch has on Linux; there a turn of the waiting loop of another processor takes another time.
+_SPIN_COUNT = '2000'
+_SPIN_COUNT_IS_FOR = 'x86_64'
+
+
+def wait_without_taking_cores() -> None:
+    """Lets torch's threads sleep while they wait for each other, after 50 microseconds of waiting awake.
+
+    By default they wait awake for milliseconds at each operation. On a busy machine the thread that is waited for has
+    no core meanwhile, and a network takes several times as long. A choice of the user stays. OpenMP reads these
+    variables when torch is imported.
+    """
+    if 'OMP_WAIT_POLICY' not in os.environ and platform.machine() == _SPIN_COUNT_IS_FOR:
+        os.environ.setdefault('GOMP_SPINCOUNT', _SPIN_COUNT)
+
+
+_THREADS = 'OMP_NUM_THREADS'
+_threads_of_quota: str | None = None
+
+
+def compute_on_the_granted_cores() -> None:
+    """Gives torch as many threads as the quota of a container allows.
+
+    Torch counts the cores to which the process is bound. With more threads than the quota, all of them stand still for
+    a part of each period. A choice of the user, or of a launcher for its ranks, stays. OpenMP reads the variable when
+    torch is imported.
+    """
+    global _threads_of_quota
+    cores = cores_of_this_rank()
+    if _THREADS not in os.environ and cores < bound_cores():
+        os.environ[_THREADS] = _threads_of_quota = str(cores)
+
+
+def environment_for_ranks() -> dict[str, str]:
+    """The environment without the threads that :func:`compute_on_the_granted_cores` gave to this process alone."""
+    return {name: value for name, value in os.environ.items() if (name, value) != (_THREADS, _threads_of_quota)}
 
 
 def started_as_script() -> bool:
@@ -85,8 +126,12 @@ def toolbox_can_be_found() -> bool:
 def print_any_name() -> None:
     """Makes the output streams escape what their encoding lacks, such as a name in another script or in no encoding.
 
-    Without it a command that has done all its work ends in a UnicodeEncodeError when it prints a name.
+    Without it a command that has done all its work ends in a UnicodeEncodeError when it prints a name. Where a stream
+    is closed (``2>&-``), Python has None in its place, which nothing can be printed to; what is printed goes nowhere.
     """
+    for name in ('stdout', 'stderr'):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, 'w', encoding='utf-8'))  # noqa: SIM115 (open as long as the process)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors in ('strict', 'surrogateescape'):
             stream.reconfigure(errors='backslashreplace')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import torch
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.machine.cores import cores_of_this_rank
+from pdan_plugin.processes.command_start import environment_for_ranks
 from pdan_plugin.processes.launchers import launcher_in_environment
 from pdan_plugin.training import interruption
 
@@ -76,8 +76,8 @@ def run_workers(count: int, arguments: Sequence[str], *, command: str, saves_whe
     threads = str(max(1, cores_of_this_rank() // count))
     # slurm or a service manager may also send torchrun a signal directly
     environment = {
-        'OMP_NUM_THREADS': threads, 'TORCH_ELASTIC_SHUTDOWN_TIMEOUT': str(_TORCHRUN_GRACE_SECONDS), **os.environ,
-        COMMAND: command,
+        'OMP_NUM_THREADS': threads, 'TORCH_ELASTIC_SHUTDOWN_TIMEOUT': str(_TORCHRUN_GRACE_SECONDS),
+        **environment_for_ranks(), COMMAND: command,
     }  # fmt: skip
     with interruption.launcher_folder() as folder, _requests_raised():
         if saves_when_stopped:

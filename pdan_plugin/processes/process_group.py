@@ -45,8 +45,8 @@ def init_dist(launcher: str, backend: str | None = None, **dist_params: Any) -> 
     supports it.
 
     At exit, a process leaves its groups automatically. Otherwise it may die of SIGABRT after all its work is done
-    (pytorch #190489; on a busy machine 7 of 25 groups of two ranks did). With nccl too: `any_rank` has a gloo group
-    beside it, and torch warns of an nccl group that was never destroyed.
+    (pytorch #190489; on a busy machine 7 of 25 groups of two ranks did). nccl needs it too: `any_rank` makes a gloo
+    group beside the nccl group, and torch warns of an nccl group that was never destroyed.
 
     Args:
         launcher: 'pytorch' (torchrun's environment variables) or 'slurm' (srun's).
@@ -138,7 +138,7 @@ def _leave_at_exit() -> None:
 def restarts() -> int:
     """Number of times that torchrun (`--max-restarts`) restarted this process's group after a worker ended.
 
-    With several machines the ranks agree on the number when they join. Before, it is the count of this machine's
+    With several machines the ranks agree on the number when they join. Until then it is the count of this machine's
     torchrun.
     """
     if _agreed_restarts is not None:
@@ -281,6 +281,22 @@ def any_rank(flag: bool) -> bool:
     answer = torch.tensor([flag], dtype=torch.int32)
     dist.all_reduce(answer, op=dist.ReduceOp.MAX, group=_group_of_cpus())
     return bool(answer.item())
+
+
+def reduces_on_device(device: torch.device) -> bool:
+    """Whether :func:`spread_over_ranks` takes a flag on this device without a wait of the host."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return True
+    return device.type == 'cuda' and dist.get_backend() == 'nccl'
+
+
+def spread_over_ranks(flag: torch.Tensor) -> None:
+    """Sets a flag (0 or 1) of each rank to 1 if it is 1 on any rank. All ranks must call it.
+
+    With nccl the GPUs exchange it, and no host waits. Without a process group the flag stays as it is.
+    """
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        dist.all_reduce(flag, op=dist.ReduceOp.MAX)
 
 
 def _group_of_cpus() -> Any:

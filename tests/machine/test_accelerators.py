@@ -88,13 +88,13 @@ def test_an_apple_gpu_shares_the_memory_of_the_machine(gpu):
 @pytest.mark.parametrize('kind', ['cuda', 'xpu'])
 def test_the_bytes_of_a_pixel_are_the_peak_of_the_card(gpu, kind):
     device, module = gpu(kind)
-    assert working_memory.bytes_per_pixel(lambda batch: batch, device, 3, 1) == 1250
+    assert working_memory.working_memory(lambda batch: batch, device, 3, 1).of_pixel == 1250
     assert ('reset', kind) in module.calls
 
 
 def test_where_no_peak_is_recorded_the_tensors_are_counted(gpu):
     device, _ = gpu('mps')
-    assert 15 <= working_memory.bytes_per_pixel(lambda batch: batch + 1, device, 3, 1) <= 30
+    assert 16 <= working_memory.working_memory(lambda batch: batch + 1, device, 3, 1).of_pixel <= 34
 
 
 @pytest.mark.parametrize('kind', ['cuda', 'xpu', 'mps'])

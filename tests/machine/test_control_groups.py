@@ -44,6 +44,7 @@ def of_version_1(folder, quota):
         # version 1 without a namespace of its own: the path is the host's
         ('4:cpu:/docker/1f\n', of_version_1('cpu', '400000'), 4),
         ('', {}, 16),
+        ('a line of a sandbox\n\n0::/\n', {'cpu.max': '200000 100000'}, 2),
     ],
 )  # fmt: skip
 def test_cores(tree, own, files, expected):
@@ -55,6 +56,7 @@ def test_cores(tree, own, files, expected):
     ('own', 'folder', 'names'),
     [
         ('0::/box\n', 'box', ('memory.max', 'memory.current', 'inactive_file')),
+        ('0::/box\n', 'box', ('memory.high', 'memory.current', 'inactive_file')),
         ('9:memory:/box\n', 'memory/box', ('memory.limit_in_bytes', 'memory.usage_in_bytes', 'total_inactive_file')),
     ],
 )
@@ -63,7 +65,7 @@ def test_memory(tree, own, folder, names):
     files = {limit: '1000000', usage: '600000', 'memory.stat': f'anon 5\n{kept} 70\n'}
     tree(own, {f'{folder}/{name}': content for name, content in files.items()})
     assert memory.free_memory(CPU) == 400_070
-    tree(own, {f'{folder}/{limit}': 'max' if limit == 'memory.max' else str(2**63 - 4096)})
+    tree(own, {f'{folder}/{limit}': 'max' if limit in ('memory.max', 'memory.high') else str(2**63 - 4096)})
     assert memory.free_memory(CPU) > 2**20
 
 

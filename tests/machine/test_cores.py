@@ -48,6 +48,9 @@ def test_bound_to_a_core_or_one_of_many_ranks(fewer_cores, monkeypatch):
     assert cores_of_this_rank() == max(1, cores // 2)
     monkeypatch.setenv('LOCAL_WORLD_SIZE', str(4 * cores))
     assert cores_of_this_rank() == 1
+    for no_number in ('0', '-2', 'many', ''):
+        monkeypatch.setenv('LOCAL_WORLD_SIZE', no_number)
+        assert cores_of_this_rank() == cores
     monkeypatch.delenv('LOCAL_WORLD_SIZE')
     fewer_cores(1)
     assert cores_of_this_rank() == 1
@@ -117,3 +120,40 @@ def test_stores_and_surveys_take_as_many_threads(fewer_cores, tmp_path, monkeypa
     prepare_reds(tmp_path / 'REDS', tmp_path / 'stores')
     source_survey._sizes(['a', 'b'], lambda place: (1, 2), [])
     assert set(threads) == {1}
+
+
+FORKED = """
+import json, os, signal, sys
+import numpy as np, torch
+import pdan_plugin
+from basicsr.metrics import calculate_metric
+from pdan_plugin.archs import PDAN
+from pdan_plugin.restoration.restorer import Restorer
+
+torch.set_num_threads(4)
+torch.manual_seed(0)
+picture = np.random.default_rng(0).integers(0, 256, (200, 210, 3), dtype=np.uint8)
+restorer = Restorer(PDAN(num_feat=16, num_group=1, num_block=1, fuse_levels=1, deblur_branch=False), 'cpu')
+work = {
+    'restorer': lambda: int(restorer.restore_picture(picture[:64, :64]).astype(int).sum()),
+    'niqe': lambda: round(calculate_metric({'img': picture}, {'type': 'calculate_niqe', 'crop_border': 0}), 3),
+}[sys.argv[1]]
+here = work()
+child = os.fork()
+if child == 0:
+    signal.alarm(60)  # ends a child that waits for ever
+    there = work()
+    os._exit(0 if abs(there - here) <= 1e-4 * abs(here) else 3)
+print(os.waitpid(child, 0)[1], torch.get_num_threads())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='this system forks no processes')
+@pytest.mark.parametrize('work', ['restorer', 'niqe'])
+def test_a_process_forked_after_torch_has_computed_computes_the_same(work):
+    """The parent's threads are not in the child; this process keeps its own."""
+    printed = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', FORKED, work], capture_output=True, text=True, timeout=300, check=True,
+        env={**os.environ, 'PYTHONPATH': PYTHON_PATH},
+    ).stdout  # fmt: skip
+    assert printed.split() == ['0', '4']

@@ -42,8 +42,6 @@ class Work:
         assert result == item * 10 + 1
         time.sleep(0.002 * (item % 3))
         self._note('finish', item)
-
-    def ended(self):
         with self.lock:
             self.under_way -= 1
 
@@ -82,6 +80,40 @@ def test_the_network_goes_on_while_earlier_results_are_written():
 
     done = [error for _, error in overlapped(range(6), Stages(lambda item: item, work, finish), Limits(2, 2))]
     assert done == [None] * 6
+
+
+def test_a_result_that_takes_long_to_write_does_not_hold_up_those_behind_it():
+    later = threading.Event()
+
+    def work(items, values):
+        if items[0] == 12:
+            later.set()
+        return items
+
+    def finish(item, result):
+        if item == 0:
+            assert later.wait(10)  # only the work on item 12, far more than may wait to be written, ends this
+
+    done = list(overlapped(range(20), Stages(lambda item: item, work, finish), Limits(2, 2)))
+    assert done == [(item, None) for item in range(20)]
+
+
+def test_finished_items_that_wait_for_an_earlier_one_are_bounded():
+    is_over, begun = threading.Event(), []
+
+    def work(items, values):
+        assert is_over.is_set() or items[0] <= 3 + 4
+        begun.extend(items)
+        return items
+
+    def finish(item, result):
+        if item == 0:
+            time.sleep(0.2)
+            is_over.set()
+
+    done = [error for _, error in overlapped(range(40), Stages(lambda item: item, work, finish), Limits(2, 2, 99, 3))]
+    assert done == [None] * 40
+    assert begun == list(range(40))
 
 
 @pytest.mark.parametrize('stage', ['read', 'work', 'finish'])
@@ -124,8 +156,7 @@ def test_values_that_are_ready_are_worked_on_together_and_a_failing_group_one_by
 @pytest.mark.parametrize(('most', 'allowed'), [(3, 3), (1, 1), (100, 4 + 1 + 4)])
 def test_what_is_under_way_is_bounded_by_its_bytes_and_by_the_queues(most, allowed):
     work = Work()
-    for _ in overlapped(range(30), work.stages, Limits(2, 2, most)):
-        work.ended()
+    assert len(list(overlapped(range(30), work.stages, Limits(2, 2, most)))) == 30
     assert work.most <= allowed
 
 
@@ -212,6 +243,36 @@ def test_leaving_early_ends_the_reading_thread_and_closes_the_iterator():
         assert next(iter(ahead)) == 0
     assert closed == ['reading ahead']
     assert not [each for each in threading.enumerate() if each.name == 'reading ahead']
+
+
+def test_nothing_is_read_while_reading_is_paused():
+    is_paused = threading.Event()
+
+    def items():
+        for number in range(12):
+            assert not is_paused.is_set()
+            time.sleep(0.002)  # a slow reader
+            assert not is_paused.is_set()
+            yield number
+
+    taken = []
+    with ReadAhead(items(), 3) as ahead:
+        for item in ahead:
+            with ahead.paused():
+                is_paused.set()
+                time.sleep(0.005)
+                is_paused.clear()
+            taken.append(item)
+    assert taken == list(range(12))
+
+
+def test_reading_goes_on_after_a_pause_and_an_error_in_a_pause():
+    with ReadAhead(iter(range(5)), 1) as ahead:
+        with pytest.raises(KeyboardInterrupt), ahead.paused():
+            raise KeyboardInterrupt
+        assert list(ahead) == list(range(5))
+    with ReadAhead(iter(range(5)), 1) as ahead, ahead.paused():
+        pass  # leaving ends the thread
 
 
 @pytest.mark.parametrize('behind', [0, 3])

@@ -1,11 +1,18 @@
-"""Memory that runs out is recognised in everyone's words. The errors are mocks: this machine has no GPU to fill."""
+"""Memory that runs out is recognised in all words, and what a network needs is found. Errors of GPUs are mocks."""
 
 import pytest
 import torch
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.machine import working_memory as working_memory_module
 from pdan_plugin.machine.accepted_sizes import accepted_sizes
-from pdan_plugin.machine.working_memory import is_out_of_memory, is_surely_out_of_memory, may_be_unsupported
+from pdan_plugin.machine.working_memory import (
+    WorkingMemory,
+    is_out_of_memory,
+    is_surely_out_of_memory,
+    may_be_unsupported,
+    working_memory,
+)
 
 SURE = [
     MemoryError(),
@@ -72,3 +79,63 @@ def test_memory_that_runs_out_is_not_taken_for_a_size_that_the_network_refuses()
         accepted_sizes(failing(torch.OutOfMemoryError('CUDA out of memory.')), network)
     with pytest.raises(RequestError, match='unable to find an engine'):
         accepted_sizes(failing(PERHAPS[0]), network)
+
+
+def _in_bands(batch, most=4096):
+    """A network that computes at most ``most`` pixels at a time: 48 bytes a pixel of these, and 12 of its result."""
+    result = torch.empty_like(batch)
+    rows = max(1, most // batch.shape[-1])
+    for top in range(0, batch.shape[-2], rows):
+        band = batch[..., top : top + rows, :]
+        result[..., top : top + rows, :] = torch.cat([band] * 4).mean(0, keepdim=True)
+    return result
+
+
+def _peak_of(function, pixels):
+    side = round(pixels**0.5)
+    batch = torch.rand(1, 3, side, side)
+    with working_memory_module._PeakOfStorages() as counted:
+        function(batch)
+    return counted.peak
+
+
+@pytest.mark.parametrize('simulated', [False, True])
+def test_memory_at_two_sizes_is_the_line_through_both(simulated):
+    found = working_memory(_in_bands, torch.device('cpu'), 3, 1, (96, 192), simulated=simulated)
+    proportional = working_memory(_in_bands, torch.device('cpu'), 3, 1)
+    for side in (96, 128, 192, 384):
+        peak = 1.4 * _peak_of(_in_bands, side * side)
+        assert peak * 0.98 <= found.needed(side * side) <= peak * 1.05
+        assert proportional.needed(side * side) > found.needed(side * side)
+    assert proportional.needed(384**2) > 2 * found.needed(384**2)
+
+
+def test_memory_that_grows_faster_than_the_area_is_taken_from_the_larger_square():
+    def attention(batch):
+        mean = batch.mean(1).flatten(1)
+        return batch + (mean[:, :, None] * mean[:, None]).mean() * 0
+
+    found = working_memory(attention, torch.device('cpu'), 3, 1, (16, 32))
+    assert found.fixed == 0
+    assert found.needed(32 * 32) > 1.3 * _peak_of(attention, 32 * 32)
+
+
+def test_a_size_that_the_network_accepts_is_measured():
+    sides = []
+
+    def restore(batch):
+        sides.append(batch.shape[-1])
+        return batch * 2
+
+    found = working_memory(restore, torch.device('cpu'), 3, 7, (48, 96))
+    assert sides == [49, 98]
+    assert found.needed(98 * 98) == pytest.approx(1.4 * 12 * 98 * 98)
+
+
+@pytest.mark.parametrize('further', [0.0, 20.0])
+@pytest.mark.parametrize('size', [50, 1e3, 5e3, 9e3, 2e4, 1e6])
+def test_the_pixels_in_some_bytes_are_those_that_need_them(size, further):
+    for memory in (WorkingMemory(0, 10), WorkingMemory(4000, 3, 6000, 12)):
+        pixels = memory.pixels_in(size, further)
+        assert memory.needed(pixels) + further * pixels <= size * 1.000001
+        assert memory.needed(pixels * 1.01 + 1) + further * (pixels * 1.01 + 1) > size

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from pdan_plugin.commands import main as cli
+from pdan_plugin.machine import control_groups
+from pdan_plugin.processes import command_start
+
 REPOSITORY = Path(__file__).parents[2]
 SCRIPT = """
 import multiprocessing, sys
@@ -18,6 +22,47 @@ if __name__ == '__main__':
     worker.start()
     worker.join()
 """
+
+
+@pytest.mark.parametrize(
+    ('chosen', 'processor', 'expected'),
+    [
+        ({}, 'x86_64', {'GOMP_SPINCOUNT': '2000'}),
+        ({}, 'aarch64', {}),
+        ({'OMP_WAIT_POLICY': 'active'}, 'x86_64', {'OMP_WAIT_POLICY': 'active'}),
+        ({'GOMP_SPINCOUNT': '7'}, 'x86_64', {'GOMP_SPINCOUNT': '7'}),
+    ],
+)
+def test_the_commands_threads_wait_shortly_unless_the_user_chose(monkeypatch, capsys, chosen, processor, expected):
+    names = ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT')
+    for name in names:
+        monkeypatch.setenv(name, chosen.get(name, ''))
+        if name not in chosen:
+            monkeypatch.delenv(name)
+    monkeypatch.setattr('platform.machine', lambda: processor)
+    assert cli.main(['options']) == 0
+    assert {name: os.environ[name] for name in names if name in os.environ} == expected
+
+
+@pytest.mark.parametrize(
+    ('quota', 'chosen', 'ranks', 'expected'),
+    [('250000', None, None, '3'), ('max', None, None, None), ('250000', '8', None, '8'), ('400000', None, '2', '2')],
+)
+def test_torch_gets_the_threads_that_a_container_grants(tmp_path, monkeypatch, capsys, quota, chosen, ranks, expected):
+    """Ranks that the command starts divide the cores, so they do not inherit its threads; but they do the user's."""
+    (tmp_path / 'cpu.max').write_text(f'{quota} 100000')
+    (tmp_path / 'own').write_text('0::/')
+    monkeypatch.setattr(control_groups, '_ROOT', tmp_path)
+    monkeypatch.setattr(control_groups, '_OWN_GROUPS', tmp_path / 'own')
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda process: set(range(64)), raising=False)
+    monkeypatch.setattr(command_start, '_threads_of_quota', None)
+    for name, value in (('OMP_NUM_THREADS', chosen), ('LOCAL_WORLD_SIZE', ranks)):
+        monkeypatch.setenv(name, value or '')
+        if value is None:
+            monkeypatch.delenv(name)
+    assert cli.main(['options']) == 0
+    assert os.environ.get('OMP_NUM_THREADS') == expected
+    assert command_start.environment_for_ranks().get('OMP_NUM_THREADS') == chosen
 
 
 @pytest.mark.parametrize(('name', 'prepared'), [('basicsr', False), ('train.py', True)])
