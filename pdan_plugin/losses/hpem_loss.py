@@ -13,6 +13,8 @@ from basicsr.utils.registry import LOSS_REGISTRY
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from pdan_plugin.losses.compared_pictures import compared
+
 NORMALIZATIONS = ('all', 'hard')
 REDUCTIONS = ('none', 'mean', 'sum')
 
@@ -139,18 +141,8 @@ class HPEMLoss(nn.Module):
         self.reduction = reduction
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
-        if pred.shape != target.shape or pred.dim() not in (4, 5):
-            raise ValueError(
-                'HPEMLoss needs pred and target of one shape (n, c, h, w) or (n, t, c, h, w), got '
-                f'{tuple(pred.shape)} and {tuple(target.shape)}.'
-            )
-        if not pred.is_floating_point() or pred.numel() == 0:
-            raise ValueError(
-                f'HPEMLoss needs floating-point pictures that are not empty, got {pred.dtype}, {tuple(pred.shape)}.'
-            )
-        if pred.dtype in (torch.float16, torch.bfloat16):
-            pred = pred.float()
-        shape, target = pred.shape, target.to(pred.dtype)
+        pred, target = compared(self, pred, target)
+        shape = pred.shape
         pred, target = pred.flatten(0, -4), target.flatten(0, -4)  # the frames of clips are images of their own
         pixels = pred.shape[2] * pred.shape[3]
         hard_count = round(self.hard_ratio * pixels)
