@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 import torch
 from basicsr.metrics import calculate_metric
-from basicsr.utils import imwrite
+from basicsr.utils import get_root_logger, imwrite
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -27,10 +29,22 @@ class BackgroundScoring:
     Args:
         threads: Number of images scored at once. With 0, `add` scores in the calling thread.
         metrics_opt: ``val.metrics``: the options of each metric, with its ``type``.
+        in_turns: Whether nothing is scored between two calls of `add`, because the caller measures time there. Then
+            images wait until there is one for each thread, and `add` scores all of them.
+        passes_over: Whether an image with values that are not finite is scored as nan and not written, with a line in
+            the log, instead of ending the run.
     """
 
-    def __init__(self, threads: int, metrics_opt: Mapping[str, Mapping[str, Any]]) -> None:
-        self._metrics_opt = metrics_opt
+    def __init__(
+        self,
+        threads: int,
+        metrics_opt: Mapping[str, Mapping[str, Any]],
+        *,
+        in_turns: bool = False,
+        passes_over: bool = False,
+    ) -> None:
+        self._metrics_opt, self._passes_over = metrics_opt, passes_over
+        self._waiting: list[Callable[[], None]] | None = [] if in_turns else None
         self._threads = threads
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix='scoring') if threads else None
         self._pending: deque[tuple[int, str, Future[dict[str, float]]]] = deque()
@@ -46,7 +60,7 @@ class BackgroundScoring:
             self._executor.shutdown(cancel_futures=error is not None)
 
     def add(self, index: int, name: str, output: Tensor, gt: Tensor | None, path: str | None) -> None:
-        """Queues an image. Waits while more than ``threads`` images are queued.
+        """Queues an image. Waits while more than ``threads`` images are queued, in turns for all of them.
 
         Args:
             index: Position in the data set; the key in `scores`.
@@ -56,15 +70,25 @@ class BackgroundScoring:
             path: The picture file to write; None writes none.
 
         Raises:
-            RequestError, WorkError, RuntimeError: An earlier image could not be scored or written.
+            RequestError, WorkError, RuntimeError: An earlier image could not be scored or written, or this one has
+                values that are not finite.
         """
+        if not math.isfinite(float(output.sum(dtype=torch.float32))):
+            self._scores[index] = self._without_value(name)
+            return
         picture = shown_as_bytes(output)
         if self._executor is None:
             self._scores[index] = _named(name, self._score, picture, gt, path)
             return
-        while len(self._pending) > self._threads:
-            self._take_oldest()
-        self._pending.append((index, name, self._executor.submit(self._score, picture, gt, path)))
+        submit = partial(self._submit, self._executor, index, name, picture, gt, path)
+        if self._waiting is None:
+            while len(self._pending) > self._threads:
+                self._take_oldest()
+            submit()
+            return
+        self._waiting.append(submit)
+        if len(self._waiting) >= self._threads:
+            self._take_turn()
 
     def scores(self) -> dict[int, dict[str, float]]:
         """Waits for all images and returns their scores by index.
@@ -72,9 +96,31 @@ class BackgroundScoring:
         Raises:
             RequestError, WorkError, RuntimeError: An image could not be scored or written.
         """
+        self._take_turn()
+        return self._scores
+
+    def _without_value(self, name: str) -> dict[str, float]:
+        """The scores of an image whose NaNs would be shown as black, and scored as that."""
+        text = f'{name}: the network computes values that are not finite (NaN or infinite)'
+        if not self._passes_over:
+            raise WorkError(
+                f'{text}, so it has no result; with val.precision: fp16 use bf16 or fp32, which have a larger range, '
+                'else its weights are damaged'
+            )
+        get_root_logger().warning(f'{text}; scored as nan, and not written.')
+        return dict.fromkeys(self._metrics_opt, math.nan)
+
+    def _submit(self, executor: ThreadPoolExecutor, index: int, name: str, *arguments: Any) -> None:
+        self._pending.append((index, name, executor.submit(self._score, *arguments)))
+
+    def _take_turn(self) -> None:
+        """Scores what waits, and waits for all."""
+        for submit in self._waiting or ():
+            submit()
+        if self._waiting:
+            self._waiting.clear()
         while self._pending:
             self._take_oldest()
-        return self._scores
 
     def _take_oldest(self) -> None:
         index, name, future = self._pending.popleft()

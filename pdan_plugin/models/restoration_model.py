@@ -14,22 +14,20 @@ from torch import Tensor, nn
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.machine.compiled_regions import compile_in_place
-from pdan_plugin.machine.devices import training_device
+from pdan_plugin.machine.devices import require_process_per_gpu, training_device
 from pdan_plugin.machine.precision import autocast, loss_scaler, require_precision, slowness
 from pdan_plugin.machine.tf32 import allow_tf32, is_tf32_allowed
-from pdan_plugin.models.resumable import IMPLEMENTATIONS, ResumableModel
-from pdan_plugin.processes.process_group import any_rank
-from pdan_plugin.training.gradient_guard import GradientGuard, Part, describe, report_of_all_ranks
+from pdan_plugin.models.guarded_step import GuardedStepModel
+from pdan_plugin.models.resumable import IMPLEMENTATIONS
+from pdan_plugin.processes.process_group import any_rank, spread_over_ranks
+from pdan_plugin.training.fused_optimizers import FUSED_DEVICES, FUSED_OPTIMIZERS
+from pdan_plugin.training.gradient_guard import GradientGuard, Part
 from pdan_plugin.training.plateau_schedule import PlateauSchedule
 from pdan_plugin.weights.weights_file import read_weights
 
-# torch computes these in one kernel for all parameters, on a CPU too
-FUSED_OPTIMIZERS = {'Adam': torch.optim.Adam, 'AdamW': torch.optim.AdamW}
-FUSED_DEVICES = ('cpu', 'cuda', 'xpu', 'mps')
-
 
 @MODEL_REGISTRY.register()
-class RestorationModel(ResumableModel):
+class RestorationModel(GuardedStepModel):
     """SRModel for any registered network, faster, guarded against non-finite steps, and exact on resume.
 
     Options beyond SRModel's, all under ``train``:
@@ -45,6 +43,7 @@ class RestorationModel(ResumableModel):
       one iteration is still one optimizer step.
     - ``grad_clip_norm``: a gradient with a larger norm is scaled down to this norm.
     - ``max_skipped_steps``: a step with a non-finite loss or gradient is skipped; this many in a row end the training.
+      On CUDA a skipped step is reported one step later (`~pdan_plugin.models.guarded_step.GuardedStepModel`).
     - ``scheduler: {type: ReduceLROnPlateau, ...}``: :class:`~pdan_plugin.training.plateau_schedule.PlateauSchedule`.
 
     The training state is complete: a resumed run computes the same numbers as one that was never stopped (bit for bit
@@ -59,15 +58,8 @@ class RestorationModel(ResumableModel):
         self.accumulation_steps = int(train_opt.get('accumulation_steps', 1))
         self.losses: OrderedDict[str, Tensor] = OrderedDict()
         self.batch: dict[str, Any] = {}
-        # DataParallel's threads silently autocast to the default type, float16. Its replicas of a compiled network all
-        # run the first replica's code on the first replica's weights.
-        alone = [f'precision: {self.precision}'] * (self.precision != 'fp32') + ['compile: true'] * self.compiles
-        if opt['is_train'] and alone and not opt['dist'] and opt['num_gpu'] > 1:
-            raise RequestError(
-                f'train.{alone[0]} on {opt["num_gpu"]} GPUs needs one process per GPU: '
-                f'start the run with --nproc {opt["num_gpu"]}, or set num_gpu: 1.'
-            )
         if opt['is_train']:
+            require_process_per_gpu(train_opt, opt['num_gpu'], opt['dist'])
             require_precision(training_device(opt['num_gpu']), self.precision)
         super().__init__(opt)
 
@@ -81,6 +73,7 @@ class RestorationModel(ResumableModel):
             clip_norm=train_opt.get('grad_clip_norm'),
             limit=train_opt.get('max_skipped_steps', 25),
             any_rank=any_rank,
+            spread=spread_over_ranks,
         )
         super().init_training_settings()
         if self.ema_decay > 0:
@@ -219,42 +212,16 @@ class RestorationModel(ResumableModel):
         """Weight of a part's loss in the batch's loss: 1 / ``accumulation_steps`` for a mean, 1 for a sum."""
         return 1.0 if getattr(criterion, 'reduction', 'mean') == 'sum' else 1.0 / self.accumulation_steps
 
-    def trained_networks(self) -> dict[str, nn.Module]:
-        """The networks that an iteration trains, by the names of their files; wrapped ones (DDP) stay wrapped."""
-        return {'net_g': self.net_g}
-
-    def step_optimizers(self) -> list[torch.optim.Optimizer]:
-        """The optimizers of these networks. In an iteration either all of them step, or none does."""
-        return [self.optimizer_g]
-
     def optimize_parameters(self, current_iter: int) -> None:
-        optimizers = self.step_optimizers()
-        for optimizer in optimizers:
+        for optimizer in self.step_optimizers():
             optimizer.zero_grad()
         before = [buffer.clone() for buffer in self._statistics]
         batches = self._parts()
         parts = [self._backward(batch, is_last=batch is batches[-1]) for batch in batches]
-        losses = OrderedDict(
+        self.losses = OrderedDict(
             (name, torch.stack([part.losses[name] for part in parts]).sum()) for name in parts[0].losses
         )
-        total = torch.stack(list(losses.values())).sum()
-        for optimizer in optimizers:
-            self.scaler.unscale_(optimizer)
-        parameters = [each for optimizer in optimizers for group in optimizer.param_groups for each in group['params']]
-        self.losses = losses
-        if not self.guard.admits(parameters, total):
-            self._skip_step(current_iter, parts)
-            for buffer, value in zip(self._statistics, before, strict=True):
-                buffer.copy_(value)
-            return
-        for optimizer in optimizers:
-            self.scaler.step(optimizer)
-        self.scaler.update()
-        for scheduler in self.schedulers:
-            if isinstance(scheduler, PlateauSchedule):
-                scheduler.observe(total)
-        if self.ema_decay > 0:
-            self.model_ema(decay=self.ema_decay)
+        self.finish_step(current_iter, parts, before)
 
     def _parts(self) -> list[dict[str, Any]]:
         steps = self.accumulation_steps
@@ -278,46 +245,6 @@ class RestorationModel(ResumableModel):
             losses = self.compute_losses()
             self.scaler.scale(torch.stack(list(losses.values())).sum()).backward()
         return Part({name: loss.detach() for name, loss in losses.items()}, batch)
-
-    def _skip_step(self, iteration: int, parts: list[Part]) -> None:
-        losses = torch.stack([loss for part in parts for loss in part.losses.values()])
-        losses_are_finite = not any_rank(not bool(torch.isfinite(losses).all()))
-        logger = get_root_logger()
-        scale = self.scaler.get_scale()
-        self.scaler.update()
-        if self.scaler.is_enabled() and losses_are_finite:
-            report = f'  fp16 overflowed at a loss scale of {scale:g}; it is now {self.scaler.get_scale():g}.'
-            logger.warning(self.guard.skip(iteration, report))
-            return
-        parameters = [
-            (name if label == 'net_g' else f'{label}.{name}', parameter)
-            for label, network in self.trained_networks().items()
-            for name, parameter in self.get_bare_model(network).named_parameters()
-        ]
-        report = describe(parts, parameters)
-        logger.error(self.guard.skip(iteration, report_of_all_ranks(report)))
-
-    def model_ema(self, decay: float = 0.999) -> None:
-        """Moves the averaged parameters towards the trained ones by 1 - ``decay``. Copies the buffers."""
-        network = self.get_bare_model(self.net_g)
-        parameters, buffers = dict(network.named_parameters()), dict(network.named_buffers())
-        with torch.no_grad():
-            names, averages = zip(*self.net_g_ema.named_parameters(), strict=True)
-            torch._foreach_mul_(averages, decay)  # pyright: ignore[reportPrivateImportUsage]
-            trained = [parameters[name] for name in names]
-            torch._foreach_add_(averages, trained, alpha=1 - decay)  # pyright: ignore[reportPrivateImportUsage]
-            for name, buffer in self.net_g_ema.named_buffers():
-                buffer.copy_(buffers[name])
-
-    def get_current_log(self) -> OrderedDict[str, float]:
-        """The last iteration's losses, averaged over the ranks. The trainer calls it on every rank.
-
-        Losses are read only here, because reading one makes the host wait for the GPU. A model that overrides
-        `optimize_parameters` and sets no `losses` logs its `log_dict`, as in the toolbox.
-        """
-        if self.losses:
-            self.log_dict = self.reduce_loss_dict(self.losses)
-        return self.log_dict
 
 
 def _lay_out(network: nn.Module, memory_format: torch.memory_format) -> None:

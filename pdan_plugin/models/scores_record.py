@@ -16,7 +16,7 @@ import io
 import math
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -31,8 +31,9 @@ from pdan_plugin.files.whole_files import write_whole
 from pdan_plugin.machine.accelerators import name_of
 from pdan_plugin.machine.cores import processor_name
 
-_FIRST_COLUMNS = ('image', 'clip', 'frame')
-_LAST_COLUMN = 'seconds'
+RECORD = 'test.json'
+FIRST_COLUMNS = ('image', 'clip', 'frame')
+SECONDS = 'seconds'
 MEAN_ROW = 'mean'
 
 
@@ -111,9 +112,9 @@ class ScoresRecord:
                 for metric, options in metrics_opt.items()
             },
             'images': len(images),
-            'seconds_per_image': means[_LAST_COLUMN],
+            'seconds_per_image': means[SECONDS],
         }
-        self._write('test.json', json_text(self._record, default=str))
+        self._write(RECORD, json_text(self._record, default=str))
 
     def _write(self, name: str, text: str) -> None:
         with failing_unwritable(self._folder / name):
@@ -122,14 +123,15 @@ class ScoresRecord:
 
 def reserved_metric_name(metrics_opt: Mapping[str, Any]) -> str | None:
     """The first metric with the name of a column of the tables; None if there is none."""
-    return next((name for name in metrics_opt if name in (*_FIRST_COLUMNS, _LAST_COLUMN, 'images')), None)
+    return next((name for name in metrics_opt if name in (*FIRST_COLUMNS, SECONDS, 'images')), None)
 
 
-def mean_of(values: Sequence[float]) -> float:
-    """The mean of one or more values; nan if they include infinities of both signs."""
+def mean_of(values: Iterable[float]) -> float:
+    """The mean; nan if there are no values, or infinities of both signs among them."""
+    values = list(values)
     try:
-        return math.fsum(values) / len(values)
-    except ValueError:
+        return math.fsum(values) / len(values) if values else math.nan
+    except (OverflowError, ValueError):
         return math.nan
 
 
@@ -163,7 +165,7 @@ def versions() -> dict[str, str]:
 def _means(images: Sequence[ScoredImage], metrics: Sequence[str]) -> dict[str, float | None]:
     means: dict[str, float | None] = {metric: mean_of([image.scores[metric] for image in images]) for metric in metrics}
     seconds = [image.seconds for image in images if image.seconds is not None]
-    means[_LAST_COLUMN] = mean_of(seconds) if seconds else None
+    means[SECONDS] = mean_of(seconds) if seconds else None
     return means
 
 
@@ -179,7 +181,7 @@ def _image_table(images: Sequence[ScoredImage], metrics: Sequence[str]) -> str:
         [image.name, image.clip, image.frame, *(image.scores[metric] for metric in metrics), _seconds(image.seconds)]
         for image in images
     ]
-    return _table([*_FIRST_COLUMNS, *metrics, _LAST_COLUMN], rows)
+    return _table([*FIRST_COLUMNS, *metrics, SECONDS], rows)
 
 
 def _clip_table(images: Sequence[ScoredImage], metrics: Sequence[str]) -> str:
@@ -190,8 +192,8 @@ def _clip_table(images: Sequence[ScoredImage], metrics: Sequence[str]) -> str:
     rows: list[list[Any]] = []
     for clip, own in [*clips.items(), (MEAN_ROW, list(images))]:
         means = _means(own, metrics)
-        rows.append([clip, len(own), *(means[metric] for metric in metrics), _seconds(means[_LAST_COLUMN])])
-    return _table(['clip', 'images', *metrics, _LAST_COLUMN], rows)
+        rows.append([clip, len(own), *(means[metric] for metric in metrics), _seconds(means[SECONDS])])
+    return _table(['clip', 'images', *metrics, SECONDS], rows)
 
 
 def _seconds(value: float | None) -> str:

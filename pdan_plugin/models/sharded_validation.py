@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,9 @@ from tqdm import tqdm
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.machine.accelerators import synchronize
+from pdan_plugin.machine.algorithm_search import searching_algorithms
 from pdan_plugin.machine.cores import cores_of_this_rank
+from pdan_plugin.machine.overlap import ReadAhead
 from pdan_plugin.machine.precision import autocast, require_precision, slowness
 from pdan_plugin.machine.tf32 import full_float32
 from pdan_plugin.metrics.preparation import prepare_metrics
@@ -40,6 +42,8 @@ from pdan_plugin.restoration.restorer import Restorer
 from pdan_plugin.training.history import run_history
 from pdan_plugin.training.interruption import stop_requested
 from pdan_plugin.training.random_state import random_state_kept
+
+_READ_AHEAD = 2  # pictures
 
 
 class ShardedValidationModel(SRModel):
@@ -83,6 +87,7 @@ class ShardedValidationModel(SRModel):
         self._validated_at: dict[str, int | str] = {}
         self._record: ScoresRecord | None = None
         self._warm_for: set[tuple[int, ...]] = set()
+        self._sizes: set[tuple[int, ...]] = set()  # so far; as long as it is one, cuDNN searches
         self.is_validating = False
         super().__init__(opt)
         require_precision(self.device, self.validation_precision)
@@ -188,20 +193,26 @@ class ShardedValidationModel(SRModel):
 
         if self.is_train and world_size > 1:
             _take_buffers_of_rank_zero(self._validated_network())
+        self._sizes.clear()
         images: dict[int, ScoredImage] = {}
         show_bar = bool(self.opt['val'].get('pbar')) and rank == 0
         with (
             random_state_kept(self.device),
             self._restoring_as_now(),
-            BackgroundScoring(scoring_threads(self.device), metrics_opt) as scoring,
+            BackgroundScoring(
+                scoring_threads(self.device), metrics_opt, in_turns=not self.is_train, passes_over=self.is_train
+            ) as scoring,
+            ReadAhead(dataloader, _READ_AHEAD) as samples,
             tqdm(total=len(shard), unit='image', desc=dataset_name, disable=not show_bar) as bar,
         ):
-            for index, data in zip(shard, dataloader, strict=True):
+            for index, data in zip(shard, samples, strict=True):
                 if self.is_train and stop_requested():
                     break
                 lq_path = data['lq_path'][0]
                 name = result_name(lq_path, roots)
-                output, seconds = self._restored(data)
+                # a test measures the network alone
+                with nullcontext() if self.is_train else samples.paused():
+                    output, seconds = self._restored(data)
                 path = self._picture_path(dataset_name, name, current_iter) if save_img else None
                 scoring.add(index, name, output, data.get('gt'), path)
                 del output
@@ -266,6 +277,11 @@ class ShardedValidationModel(SRModel):
         Time is measured as in the challenges on REDS: from the picture in device memory to the result in device memory.
         The first picture (on a GPU, the first of each size) is restored once before as warm-up.
         """
+        self._sizes.add(tuple(data['lq'].shape))
+        with searching_algorithms(len(self._sizes) == 1):
+            return self._restored_and_timed(data)
+
+    def _restored_and_timed(self, data: dict[str, Any]) -> tuple[Tensor, float | None]:
         self.is_validating = True
         self.feed_data(data)  # another plugin's model may load more than lq
         if self.is_train:
@@ -318,8 +334,8 @@ class ShardedValidationModel(SRModel):
 
 
 def scoring_threads(device: torch.device) -> int:
-    """Number of images scored while the next one is restored. 0 on a CPU: scoring would slow the network down and
-    distort its measured time."""
+    """Number of images scored at once, in training while the next one is restored. 0 on a CPU, where scoring would slow
+    the network down."""
     if device.type == 'cpu':
         return 0
     return max(1, min(8, cores_of_this_rank() - 1))

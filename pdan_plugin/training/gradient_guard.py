@@ -26,26 +26,49 @@ class Part:
     batch: Mapping[str, Any]
 
 
+@dataclass
+class Finding:
+    """What a check found, on the device of the gradients; the host has read none of it.
+
+    Attributes:
+        fault: 1 if the loss or a gradient is not finite on any rank, else 0; a float32 scalar.
+        parameters: The parameters that have gradients.
+        norms: The norms of these gradients before clipping.
+    """
+
+    fault: Tensor
+    parameters: Sequence[nn.Parameter]
+    norms: Tensor
+
+
 class GradientGuard:
     """Checks the loss and the gradients of each step before the optimizer uses them.
 
-    The check reads one number from the device, so the host waits for the backward pass at each step. This costs some
-    microseconds: the launch of the optimizer no longer overlaps the backward pass.
+    `admits` answers at once: it reads one number from the device, so the host waits for the backward pass. `find`
+    leaves the answer on the device, for optimizers that can read it there.
 
     Args:
         clip_norm: maximum norm of the gradient over all parameters; a larger gradient is scaled down. None: no limit.
         limit: training ends when this many steps in a row were skipped.
         any_rank: returns whether a flag is set on any rank; every rank calls it.
+        spread: sets a flag on a device, a scalar, if it is set on any rank; every rank calls it.
 
     Attributes:
         in_a_row: steps skipped since the last one taken.
         skipped: steps skipped in the whole run.
     """
 
-    def __init__(self, clip_norm: float | None, limit: int, any_rank: Callable[[bool], bool]) -> None:
+    def __init__(
+        self,
+        clip_norm: float | None,
+        limit: int,
+        any_rank: Callable[[bool], bool],
+        spread: Callable[[Tensor], None],
+    ) -> None:
         self.clip_norm = clip_norm
         self.limit = limit
         self.any_rank = any_rank
+        self.spread = spread
         self.in_a_row = 0
         self.skipped = 0
 
@@ -62,8 +85,31 @@ class GradientGuard:
             return False
         if self.clip_norm is not None:
             clip_grads_with_norm_(trained, self.clip_norm, norm)
-        self.in_a_row = 0
+        self.take()
         return True
+
+    def find(self, parameters: Iterable[nn.Parameter], loss: Tensor) -> Finding:
+        """The same check without a wait of the host. Clips the gradients in any case: a step that has a fault must not
+        use them.
+
+        Args:
+            parameters: Of one device and one number format.
+            loss: A scalar on the same device.
+        """
+        pairs = [(parameter, parameter.grad) for parameter in parameters]
+        trained = [parameter for parameter, gradient in pairs if gradient is not None]
+        gradients = [gradient for _, gradient in pairs if gradient is not None]
+        norms = torch.stack(torch._foreach_norm(gradients))  # pyright: ignore[reportPrivateImportUsage]
+        norm = torch.linalg.vector_norm(norms)
+        fault = torch.isfinite(norm + loss.detach()).logical_not().to(torch.float32)
+        self.spread(fault)
+        if self.clip_norm is not None:
+            clip_grads_with_norm_(trained, self.clip_norm, norm)
+        return Finding(fault, trained, norms)
+
+    def take(self) -> None:
+        """Counts a step that was taken."""
+        self.in_a_row = 0
 
     def skip(self, iteration: int, report: str) -> str:
         """Counts a skipped step; returns the message to log.
@@ -93,10 +139,13 @@ class GradientGuard:
         self.in_a_row, self.skipped = state['in_a_row'], state['skipped']
 
 
-def describe(parts: Sequence[Part], parameters: Iterable[tuple[str, nn.Parameter]]) -> str:
+def describe(parts: Sequence[Part], faulty: Sequence[str]) -> str:
     """The losses, samples and parameters of this process's step that are not finite, one line each.
 
     If some parts have a non-finite loss, only those parts are reported.
+
+    Args:
+        faulty: Names of the parameters whose gradients are not finite.
     """
     values = [{name: float(loss) for name, loss in part.losses.items()} for part in parts]
     faulty_parts = [index for index, losses in enumerate(values) if not all(map(math.isfinite, losses.values()))]
@@ -104,10 +153,6 @@ def describe(parts: Sequence[Part], parameters: Iterable[tuple[str, nn.Parameter
     for index in faulty_parts or range(len(parts)):
         lines.append('  losses: ' + ', '.join(f'{name} {value:g}' for name, value in values[index].items()))
         lines += [f'  {line}' for line in _sample_lines(parts[index].batch)]
-    faulty = [
-        name for name, parameter in parameters
-        if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all())
-    ]  # fmt: skip
     if faulty:
         lines.append(f'  gradient not finite: {some_of(faulty, 4)}')
     return '\n'.join(lines)

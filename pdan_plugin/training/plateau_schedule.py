@@ -89,6 +89,11 @@ class PlateauSchedule:
                 self._sum_on_the_host()
         self.loss_count += 1
 
+    @property
+    def needs_next_loss(self) -> bool:
+        """Whether the next loss completes a window, so that the next step may set another learning rate."""
+        return self.loss_count + 1 >= self.window
+
     def step(self) -> None:
         """Sets the learning rate of the next iteration."""
         self.iteration += 1

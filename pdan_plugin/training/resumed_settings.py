@@ -1,4 +1,8 @@
-"""On a resume, the option file's settings of optimizers and schedulers override those of the training state."""
+"""On a resume, the option file's settings of optimizers and schedulers override those of the training state.
+
+`toolbox_fixes/schedulers.py` calls this when a model resumes. The current rate is not a setting: the scheduler computes
+it from the base rate of the option file and the iteration of the state.
+"""
 
 from __future__ import annotations
 

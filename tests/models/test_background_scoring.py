@@ -1,6 +1,9 @@
 """Scores made in the background are those of the toolbox, and what goes wrong there is told with the image's name."""
 
+import logging
+import math
 import threading
+import time
 
 import cv2
 import numpy as np
@@ -35,6 +38,34 @@ def test_the_scores_and_pictures_are_the_toolboxs(tmp_path, threads, channels):
         assert found == {metric: calculate_metric(images, opt) for metric, opt in METRICS.items()}
         written = cv2.imread(str(tmp_path / f'{index}.png'), cv2.IMREAD_UNCHANGED)
         np.testing.assert_array_equal(written, images['img'])
+
+
+@pytest.mark.parametrize('threads', [0, 2])
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_an_image_without_values_has_no_score(tmp_path, caplog, threads, value):
+    """Shown as bytes it would be black, and its score one of a black picture. The others keep theirs."""
+    output, gt = batches(1)
+    output[0, 1, 3, 4] = value
+    logging.getLogger('basicsr').addHandler(caplog.handler)
+    try:
+        with BackgroundScoring(threads, METRICS, passes_over=True) as scoring:
+            scoring.add(0, 'clip_1', output, gt, str(tmp_path / '0.png'))
+            scoring.add(1, 'clip_2', *batches(2), str(tmp_path / '1.png'))
+            scores = scoring.scores()
+    finally:
+        logging.getLogger('basicsr').removeHandler(caplog.handler)
+    assert all(math.isnan(score) for score in scores[0].values())
+    assert list(scores[0]) == list(METRICS)
+    assert all(math.isfinite(score) for score in scores[1].values())
+    assert [path.name for path in tmp_path.iterdir()] == ['1.png']
+    (record,) = caplog.records
+    assert record.getMessage().startswith('clip_1: the network computes values that are not finite')
+
+    with (
+        BackgroundScoring(threads, METRICS) as scoring,
+        pytest.raises(WorkError, match=r'clip_1: the network computes values.*val\.precision: fp16 use bf16'),
+    ):
+        scoring.add(0, 'clip_1', output, gt, None)
 
 
 @pytest.fixture
@@ -97,3 +128,34 @@ def test_few_images_wait_and_the_one_that_restores_does_not(metric):
         may_go_on.set()
         restoring.join(60)
         assert scoring.scores() == {index: {'probe': 1.0} for index in range(5)}
+
+
+def test_in_turns_nothing_is_scored_between_two_calls(metric):
+    between, scored_at_once = threading.Event(), threading.Barrier(3)
+
+    def probe(img, **kwargs):
+        assert not between.is_set()
+        scored_at_once.wait(10)  # broken unless all images of a turn are scored at the same time
+        return float(img.max())
+
+    with BackgroundScoring(3, metric(probe), in_turns=True) as scoring:
+        for index in range(6):
+            between.clear()
+            scoring.add(index, str(index), torch.full((1, 3, 4, 4), index / 255), None, None)
+            between.set()
+            time.sleep(0.005)
+        between.clear()
+        assert scoring.scores() == {index: {'probe': float(index)} for index in range(6)}
+
+
+def test_in_turns_the_last_images_are_scored_and_an_error_names_its_image(metric):
+    def probe(img, **kwargs):
+        if img.max() == 4:
+            raise RequestError('too dark')
+        return float(img.max())
+
+    with BackgroundScoring(3, metric(probe), in_turns=True) as scoring:
+        for index in range(5):
+            scoring.add(index, f'picture {index}', torch.full((1, 3, 4, 4), index / 255), None, None)
+        with pytest.raises(RequestError, match='picture 4: too dark'):
+            scoring.scores()

@@ -1,6 +1,8 @@
 """Validation shared by several ranks gives the numbers, names and pictures one rank gives."""
 
 import os
+import threading
+import time
 from copy import deepcopy
 
 import pytest
@@ -11,6 +13,8 @@ from gloo_ranks import answers_of_ranks
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from pdan_plugin.models import sharded_validation
+from pdan_plugin.models.background_scoring import BackgroundScoring
 from pdan_plugin.models.restoration_model import RestorationModel
 
 
@@ -123,3 +127,97 @@ def test_the_statistics_that_are_saved_are_validated(model_opt, tmp_path):
     alone.net_g_ema.load_state_dict(weights['params_ema'])
     alone.validation(DataLoader(Frames(), batch_size=1), 1, None, False)
     assert results == [alone.metric_results] * 2
+
+
+class SlowFrames(Frames):
+    """Frames whose reading takes a moment, and that fail where a test says so."""
+
+    def __init__(self, model, fails_at=None):
+        self.model, self.fails_at, self.read, self.threads = model, fails_at, [], set()
+
+    def __getitem__(self, index):
+        while_restoring = [self.model.is_validating]
+        time.sleep(0.01)
+        if index == self.fails_at:
+            raise OSError(f'{index}.png: cannot be read')
+        while_restoring.append(self.model.is_validating)
+        self.read.append((index, any(while_restoring)))
+        self.threads.add(threading.current_thread().name)
+        return super().__getitem__(index)
+
+
+def restored_by(opt, **options):
+    torch.manual_seed(0)
+    model = build_model(opt)
+    frames = SlowFrames(model, **options)
+    return model, frames, DataLoader(frames, batch_size=1)
+
+
+def test_a_test_measures_the_network_while_nothing_is_read_or_scored(model_opt, monkeypatch):
+    """Threads for scoring are those of a machine with a GPU."""
+    monkeypatch.setattr(sharded_validation, 'scoring_threads', lambda device: 2)
+    model, frames, loader = restored_by(model_opt('RestorationModel', 'EDSR', is_train=False))
+    scored = []
+
+    def score(self, *arguments):
+        scored.append(model.is_validating)
+        time.sleep(0.01)
+        scored.append(model.is_validating)
+        return {'psnr': 1.0}
+
+    monkeypatch.setattr(BackgroundScoring, '_score', score)
+    test = model.test
+    monkeypatch.setattr(model, 'test', lambda: (time.sleep(0.02), test()))  # a network that others have time to disturb
+    model.nondist_validation(loader, 'x', None, False)
+    assert frames.read == [(index, False) for index in range(5)]
+    assert scored == [False] * 10
+    assert frames.threads == {'reading ahead'}
+
+
+def test_validation_in_training_reads_ahead_and_a_broken_picture_ends_it_at_its_place(model_opt):
+    expected = validate(model_opt('RestorationModel', 'EDSR', is_train=False))
+    model, frames, loader = restored_by(model_opt('RestorationModel', 'EDSR'))
+    model.validation(loader, 1, None, False)
+    assert [index for index, _ in frames.read] == list(range(5))
+    assert frames.threads == {'reading ahead'}
+    assert model.metric_results.keys() == expected.keys()
+    model, frames, loader = restored_by(model_opt('RestorationModel', 'EDSR'), fails_at=3)
+    restored = []
+    model.test = lambda test=model.test: (restored.append(1), test())
+    with pytest.raises(OSError, match=r'3\.png: cannot be read'):
+        model.validation(loader, 1, None, False)
+    assert len(restored) == 3
+    assert not [each for each in threading.enumerate() if each.name == 'reading ahead']
+
+
+def test_a_stop_ends_reading_ahead_too(model_opt, monkeypatch):
+    model, frames, loader = restored_by(model_opt('RestorationModel', 'EDSR'))
+    monkeypatch.setattr(sharded_validation, 'stop_requested', lambda: len(frames.read) >= 2)
+    model.validation(loader, 1, None, False)
+    assert not hasattr(model, 'metric_results')
+    assert len(frames.read) < 5
+    assert not [each for each in threading.enumerate() if each.name == 'reading ahead']
+
+
+class GrowingFrames(Frames):
+    """The first three frames have one size, the others have other sizes."""
+
+    def __getitem__(self, index):
+        sample = super().__getitem__(index)
+        side = 4 + max(0, index - 2)
+        return sample | {'lq': sample['lq'][:, :side], 'gt': sample['gt'][:, : 4 * side]}
+
+
+@pytest.mark.parametrize(('frames', 'expected'), [(Frames, [True] * 5), (GrowingFrames, [True] * 3 + [False] * 2)])
+def test_cudnn_searches_as_long_as_all_pictures_have_one_size(frames, expected, model_opt):
+    torch.manual_seed(0)
+    model = build_model(model_opt('RestorationModel', 'EDSR'))
+    searching = []
+    model.test = lambda test=model.test: (searching.append(torch.backends.cudnn.benchmark), test())
+    before = torch.backends.cudnn.benchmark
+    for _ in range(2):  # each validation begins anew
+        searching.clear()
+        model._validated_at.clear()
+        model.validation(DataLoader(frames(), batch_size=1), 1, None, False)
+        assert searching == expected
+    assert torch.backends.cudnn.benchmark is before
