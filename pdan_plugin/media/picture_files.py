@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pdan_plugin.files.picture_endings import PICTURE_SUFFIXES
 from pdan_plugin.media import picture_png, picture_tiff
 from pdan_plugin.media.orientation import is_sideways, upright
 from pdan_plugin.media.picture import Picture, PictureFileError, PictureHeader
+from pdan_plugin.media.picture_jpeg import what_follows_jpeg
 from pdan_plugin.media.picture_metadata import coding_of_avif, kept_exif, kept_xmp, stored_bits
 from pdan_plugin.media.picture_pillow import opened_by_pillow, refuse_what_memory_cannot_hold
 from pdan_plugin.media.picture_profile import cmyk_as_rgb, fitting_profile
@@ -29,6 +31,15 @@ _UNKNOWN_WHITE = {'F': 'floating-point numbers', 'I': '32-bit whole numbers'}
 _OTHER_COLOURS = {'LAB': 'Lab colours', 'HSV': 'HSV colours'}
 _IPTC = 0x0404  # among the blocks of Photoshop
 _XMP_IN_JPEG = b'http://ns.adobe.com/xap/1.0/\0'
+# what the frames are, where they are no animation
+_ONE_PICTURE = {
+    'MPO': 'further pictures in the file, such as a preview, a gain map or the second eye',
+    'PSD': 'its layers; the picture is all of them together, as the file holds it',
+}
+# formats whose beginning cannot be that of another file; TIFF has a reader of its own
+_SURE_FORMATS = ['PNG', 'JPEG', 'WEBP', 'BMP', 'GIF', 'AVIF', 'JPEG2000', 'PPM', 'DDS', 'QOI', 'SGI', 'PSD']
+_ENDINGS_OF_TGA = ('.tga', '.icb', '.vda', '.vst')  # TGA has no beginning of its own
+_TGA_DESCRIPTOR, _TGA_ALPHA_BITS = 17, 15
 _NO_PICTURES = ('MPEG', 'PDF')  # Pillow detects these, and decodes none of them
 
 
@@ -86,6 +97,25 @@ def refuse_what_is_no_file(path: Path) -> None:
         raise PictureFileError('is a pipe, a socket or a device; only files are restored')
 
 
+def is_picture_file(path: Path) -> bool:
+    """Whether a file of a folder is to be read as a picture: by its ending, and with any other by its content."""
+    suffix = path.suffix.lower()
+    if suffix in PICTURE_SUFFIXES:
+        return True
+    if not path.is_file():
+        return False
+    try:
+        with path.open('rb') as file:
+            if file.read(4) in picture_tiff.SIGNATURES:
+                file.seek(0)
+                return min(picture_tiff.tiff_size(file)) > 0
+            file.seek(0)
+            with opened_by_pillow(file, [*_SURE_FORMATS, *(['TGA'] if suffix in _ENDINGS_OF_TGA else [])]):
+                return True
+    except (PictureFileError, OSError):
+        return False
+
+
 def read_picture_header(path: Path) -> PictureHeader:
     """Reads only the header; the pixels may still be damaged.
 
@@ -130,6 +160,7 @@ def _png_picture(png: picture_png.PngFile) -> Picture:
         raise PictureFileError(f'has {png.frames} animated frames; save each as a separate file')
     with opened_by_pillow(io.BytesIO(png.pixels), ['PNG']) as image:
         refuse_what_memory_cannot_hold(image.height, image.width)
+        picture_png.refuse_missing_rows(png)
         image.load()
         picture = _plain_picture(image) if png.bits <= 8 else _deep_picture(png.pixels, image, is_grey=png.is_grey)
     return replace(
@@ -147,7 +178,7 @@ def _other_picture(content: bytes) -> Picture:
     with opened_by_pillow(io.BytesIO(content)) as image:
         _refuse_other_media(image)
         frames = getattr(image, 'n_frames', 1)
-        if frames > 1 and image.format != 'MPO':  # a photograph; its further pages are previews or the second eye
+        if frames > 1 and image.format not in _ONE_PICTURE:
             raise PictureFileError(f'has {frames} animated frames; save each as a separate file')
         refuse_what_memory_cannot_hold(image.height, image.width)
         bits = stored_bits(content, image)
@@ -156,11 +187,17 @@ def _other_picture(content: bytes) -> Picture:
             found = _UNKNOWN_WHITE.get(image.mode, f'{bits} bits')
             raise PictureFileError(f'has {found} without a defined white; convert it to 8 or 16 bits')
         is_deep = bits == 16 and image.format in ('PPM', 'JPEG2000')
+        if image.format == 'TGA' and not content[_TGA_DESCRIPTOR] & _TGA_ALPHA_BITS:
+            image = _without_alpha(image)
         if is_deep or image.mode.startswith('I'):
             picture = _deep_picture(content, image, is_grey=image.mode.startswith(('I', 'L')))
         else:
             picture = _plain_picture(image)
         notes = list(picture.notes)
+        if image.format == 'JPEG':
+            what_follows_jpeg(content, notes)
+        elif frames > 1:
+            notes.append(f'left out: {_ONE_PICTURE[str(image.format)]}')
         if bits > picture.bits:
             notes.append(f'has {bits} bits per channel, of which {picture.bits} are read')
         if _IPTC in (image.info.get('photoshop') or {}):
@@ -210,13 +247,18 @@ def _deep_picture(content: bytes, image: Image.Image, *, is_grey: bool) -> Pictu
     """A 16-bit picture, decoded by OpenCV; Pillow has already checked that the file is complete."""
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16 or pixels.shape[:2] != image.size[::-1]:
-        raise PictureFileError('is a 16-bit file that cannot be decoded; convert it to a 16-bit PNG')
+        reason = 'is a 16-bit file that cannot be decoded; convert it to a 16-bit PNG'
+        raise PictureFileError('cannot be decoded; it is truncated or damaged' if image.format == 'PNG' else reason)
     colour = _three_equal(pixels) if pixels.ndim == 2 else np.ascontiguousarray(pixels[..., 2::-1])
     alpha = np.ascontiguousarray(pixels[..., 3]) if pixels.ndim == 3 and pixels.shape[2] == 4 else None
     key = image.info.get('transparency')
     if alpha is None and key is not None:  # one colour marks transparent pixels
         alpha = np.where(np.all(colour == np.asarray(key, np.uint16), axis=-1), 0, 65535).astype(np.uint16)
     return Picture(colour, alpha, is_grey, image.info.get('icc_profile'))
+
+
+def _without_alpha(image: Image.Image) -> Image.Image:
+    return image.convert('RGB' if image.mode == 'RGBA' else 'L') if image.mode in ('RGBA', 'LA') else image
 
 
 def _three_equal(grey: NDArray[Any]) -> NDArray[Any]:

@@ -49,16 +49,20 @@ def kept_exif(
         for tag in kept:
             if tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
                 entries = dict(exif.get_ifd(tag))
-                result.get_ifd(tag).update(
-                    {key: value for key, value in entries.items() if key not in _PIXEL_SIZE_TAGS}
-                )
+                # not through get_ifd, whose dictionary Pillow 9 does not keep
+                result[tag] = {key: _as_stored(value) for key, value in entries.items() if key not in _PIXEL_SIZE_TAGS}
                 continue
-            result[tag] = exif[tag]
+            result[tag] = _as_stored(exif[tag])
         written = result.tobytes().removeprefix(b'Exif\0\0') if kept else None
     except Exception as error:  # broken EXIF is common, and the picture does not need it
         notes.append(f'its EXIF block is damaged and was left out ({type(error).__name__}: {error})')
         return None, 1
     return written, orientation if orientation in range(1, 9) else 1
+
+
+def _as_stored(value: object) -> object:
+    """A text with the bytes that it has in the file, such as UTF-8: Pillow would write a question mark for each."""
+    return value.encode('latin-1') if isinstance(value, str) and not value.isascii() else value
 
 
 def kept_xmp(stored: bytes | None) -> bytes | None:

@@ -12,6 +12,7 @@ from typing import BinaryIO
 import torch
 from PIL import Image
 
+from pdan_plugin.files.other_contents import HEAD, what_else
 from pdan_plugin.machine.memory import free_memory
 from pdan_plugin.machine.sizes import memory_in_words
 from pdan_plugin.media.picture import PictureFileError
@@ -26,6 +27,10 @@ def opened_by_pillow(file: BinaryIO, formats: list[str] | None = None) -> Iterat
 
     All errors of Pillow about the content are converted, also those in the block.
 
+    Args:
+        file: At its start.
+        formats: Pillow's names of formats to try; this Pillow need not know all of them. None for all that it knows.
+
     Raises:
         PictureFileError: The file is not a picture, or it is truncated or damaged.
         OSError: The file cannot be read.
@@ -33,6 +38,9 @@ def opened_by_pillow(file: BinaryIO, formats: list[str] | None = None) -> Iterat
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # about odd metadata
         try:
+            if formats is not None:  # an older Pillow raises a KeyError for AVIF or QOI, and tries no further format
+                Image.init()
+                formats = [name for name in formats if name in Image.OPEN]
             with _limit:  # a setting of the whole process
                 limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
                 try:
@@ -44,7 +52,9 @@ def opened_by_pillow(file: BinaryIO, formats: list[str] | None = None) -> Iterat
         except (PictureFileError, MemoryError):
             raise
         except Image.UnidentifiedImageError as error:
-            raise PictureFileError('cannot be decoded as a picture: it is not one, or its format is unknown') from error
+            file.seek(0)
+            what = what_else(file.read(HEAD)) or 'not one, or its format is unknown'
+            raise PictureFileError(f'cannot be decoded as a picture: it is {what}') from error
         except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise

@@ -30,14 +30,20 @@ _LARGEST_TEXT = 1 << 28  # bytes after decompression; a few kilobytes can hold m
 
 _METRE = 0.0254  # metres per inch
 # level and strategy of zlib; higher levels take several times as long and save a few percent
-_RUNS, _PATTERNS = (1, zlib.Z_RLE), (3, zlib.Z_DEFAULT_STRATEGY)
+_RUNS, _PATTERNS = (1, zlib.Z_RLE), (2, zlib.Z_DEFAULT_STRATEGY)
 _WORTH = 0.9  # patterns are searched if that makes the file smaller than this share
 _LEFT, _UP, _MEAN = _FILTERS = 1, 2, 3
 _PLACES, _TRIED_ROWS = 5, 8  # of a picture, from which its filter and compression are chosen
+_TRIED = 1 << 17  # bytes of these rows; wide pictures are tried by fewer rows
 _BAND = 1 << 18  # bytes filtered at a time, which stay in a core's cache
 _FEWEST_BANDS = 4  # for each thread; starting one takes as long as compressing some
 _ADLER = 65521
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # by the number of channels [11.2.1]
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by the colour type
+_PALETTE = 3
+# the first column and row of each pass of an interlaced picture, and the steps to the next [8.2]
+_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+_PIECE = 1 << 20  # bytes decompressed at a time
 
 Chunk = tuple[bytes, bytes]
 _Result = TypeVar('_Result')
@@ -80,13 +86,14 @@ def read_png(content: bytes) -> PngFile:
     pixels: list[bytes | memoryview] = [SIGNATURE]
     described: list[Chunk] = []
     damaged: list[bytes] = []
-    header, frames = b'', 1
+    header, frames, kinds = b'', 1, set[bytes]()
     for kind, whole, is_sound in _chunks(content):
         body = whole[8:-4]
         if kind in _PIXEL_CHUNKS:
             if not is_sound:
                 raise PictureFileError(f'cannot be decoded; it is truncated or damaged, in its chunk {kind.decode()}')
             header = header or bytes(body)
+            kinds.add(kind)
             pixels.append(whole)
         elif not is_sound:
             damaged.append(kind)
@@ -97,6 +104,10 @@ def read_png(content: bytes) -> PngFile:
             described.append((kind, bytes(body)))
     if len(header) != 13:
         raise PictureFileError('cannot be decoded; it is truncated or damaged, in its header')
+    if header[9] == _PALETTE and b'PLTE' not in kinds:
+        raise PictureFileError('cannot be decoded; it is damaged: its palette is missing')
+    if b'IEND' not in kinds:
+        pixels.append(_chunk(b'IEND', b''))
     png = PngFile(b''.join(pixels), header[8], header[9] in (0, 4), frames)
     png.notes += [f'its PNG chunk {kind.decode("latin-1")} is damaged and was left out' for kind in damaged]
     for kind, body in described:
@@ -106,6 +117,37 @@ def read_png(content: bytes) -> PngFile:
             name = kind.decode('latin-1')
             png.notes.append(f'its PNG chunk {name} cannot be read and was left out ({error})')
     return png
+
+
+def refuse_missing_rows(png: PngFile) -> None:
+    """Raises a PictureFileError if the compressed pixels end before the last row, as decoders of 8 bits do not."""
+    stream = zlib.decompressobj()
+    found, expected = 0, 0
+    try:
+        for kind, whole, _ in _chunks(png.pixels):
+            if kind == b'IHDR':
+                expected = _bytes_of_rows(bytes(whole[8:-4]))
+            packed: bytes | memoryview = whole[8:-4] if kind == b'IDAT' else b''
+            while packed and found < expected:
+                found += len(stream.decompress(packed, _PIECE))
+                packed = stream.unconsumed_tail
+        found += len(stream.flush()) if found < expected else 0
+    except zlib.error as error:
+        raise PictureFileError(f'cannot be decoded; it is truncated or damaged: {error}') from error
+    if found < expected:
+        share = 100 * found // expected
+        raise PictureFileError(f'cannot be decoded; it is truncated: {share}% of its pixels are there')
+
+
+def _bytes_of_rows(header: bytes) -> int:
+    """Bytes of all rows before compression, each with the number of its filter [7.2]."""
+    width, height, bits, colour_type, _, _, interlacing = struct.unpack('>IIBBBBB', header)
+    total = 0
+    for left, top, across, down in _PASSES if interlacing else ((0, 0, 1, 1),):
+        columns, rows = -(-(width - left) // across), -(-(height - top) // down)
+        if columns > 0 and rows > 0:
+            total += rows * (1 + -(-columns * _CHANNELS.get(colour_type, 1) * bits // 8))
+    return total
 
 
 def write_png(
@@ -271,7 +313,8 @@ def _way(rows_of: Callable[[int, int], NDArray[np.uint8]], height: int, step: in
     third of the time and gives smaller files. Drawings and screens repeat whole patterns, and get zlib's own search.
     """
     places = sorted({max(1, height * part // _PLACES) for part in range(_PLACES)})
-    bands = [rows_of(place - 1, place + _TRIED_ROWS) for place in places]
+    tried_rows = min(_TRIED_ROWS, max(2, _TRIED // (_PLACES * rows_of(0, 1).size)))
+    bands = [rows_of(place - 1, place + tried_rows) for place in places]
     tried = {
         number: np.concatenate([_filtered(band[1:], band[:1], step, number) for band in bands]) for number in _FILTERS
     }
@@ -294,18 +337,22 @@ def _filtered(rows: NDArray[np.uint8], above: NDArray[np.uint8], step: int, numb
             Paeth's, saves 2% more on photographs and takes as long as all the rest.
     """
     count, length = rows.shape
+    result = np.empty((count, length + 1), np.uint8)
+    result[:, 0] = number
+    differences = result[:, 1:]
+    if number == _UP:
+        np.subtract(rows[:1], above[:count], out=differences[:1])  # a picture of one row is tried without any row
+        np.subtract(rows[1:], rows[:-1], out=differences[1:])
+        return result
+    if number == _LEFT:
+        differences[:, :step] = rows[:, :step]
+        np.subtract(rows[:, step:], rows[:, :-step], out=differences[:, step:])
+        return result
     padded = np.zeros((count + 1, step + length), np.uint8)
     padded[0, step:], padded[1:, step:] = above[0], rows
     left, up = padded[1:, :-step], padded[:-1, step:]
-    if number == _LEFT:
-        guess = left
-    elif number == _UP:
-        guess = up
-    else:
-        guess = np.bitwise_xor(left, up)  # the mean, rounded down, without exceeding a byte
-        guess >>= 1
-        guess += left & up
-    result = np.empty((count, length + 1), np.uint8)
-    result[:, 0] = number
-    np.subtract(rows, guess, out=result[:, 1:])
+    guess = np.bitwise_xor(left, up)  # the mean, rounded down, without exceeding a byte
+    guess >>= 1
+    guess += left & up
+    np.subtract(rows, guess, out=differences)
     return result

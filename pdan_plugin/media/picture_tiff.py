@@ -149,7 +149,7 @@ def _page_of(file: BinaryIO) -> Iterator[tuple[tifffile.TiffPage, int]]:
     """The only whole page and its number in the file; converts tifffile's errors, also those in the block."""
     try:
         with _unlogged(), tifffile.TiffFile(file) as tiff:
-            pages = list(tiff.pages)
+            pages: list[Any] = list(tiff.pages)  # a TiffFrame has a page's attributes, but not in its types
             whole = [number for number, page in enumerate(pages) if not int(page.subfiletype) & _SMALLER_OR_MASK]
             if not pages:
                 raise PictureFileError('cannot be decoded; it is truncated or damaged: it has no page')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 from collections.abc import Callable, Iterator
@@ -10,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import PIL
-import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -20,6 +20,7 @@ from pdan_plugin.media.picture import Picture
 from pdan_plugin.media.picture_format import JPEG_SUFFIXES, PictureFormat
 from pdan_plugin.media.picture_png import TEXT_CHUNKS, Chunk, profile_chunk, resolution_chunk, write_png, xmp_chunk
 from pdan_plugin.media.picture_profile import profile_colours
+from pdan_plugin.media.picture_tiff_writing import save_tiff
 
 _JPEG, _TIFF = JPEG_SUFFIXES, ('.tif', '.tiff')
 WRITTEN_SUFFIXES = ('.avif', '.bmp', *_JPEG, '.png', *_TIFF, '.webp')
@@ -49,17 +50,14 @@ def require_writer(suffix: str) -> None:
         )
 
 
-def what_ending_cannot_hold(
-    picture: Picture, suffix: str, scale: int = 1, *, size: tuple[int, int] | None = None
-) -> str | None:
+def what_ending_cannot_hold(picture: Picture, suffix: str, size: tuple[int, int] | None = None) -> str | None:
     """The reason why a file with this ending cannot hold the result of ``picture``; None if it can.
 
     Args:
-        scale: Height and width of the result, divided by those of the picture.
-        size: (height, width) of the result, instead of ``scale``.
+        size: (height, width) of the result; None for that of the picture.
     """
     height, width = picture.colour.shape[:2]
-    result = (height * scale, width * scale) if size is None else size
+    result = (height, width) if size is None else size
     suffix = suffix.lower()
     if picture.bits == 16 and suffix not in ('.png', *_TIFF):
         return f'{suffix} holds 8 bits per channel, but the picture has 16; use .png'
@@ -83,7 +81,7 @@ def what_ending_leaves_out(picture: Picture, suffix: str) -> str | None:
     lost = []
     if picture.icc_profile is not None and _written_profile(picture, suffix) is None:
         lost.append('its colour profile')
-    if picture.exif is not None and (suffix == '.bmp' or (suffix in _TIFF and picture.bits == 16)):
+    if picture.exif is not None and suffix == '.bmp':
         lost.append('its EXIF')
     if picture.xmp is not None and not _holds_xmp(picture.xmp, suffix):
         lost.append('its XMP')
@@ -118,8 +116,16 @@ def write_picture(
         if suffix == '.png':
             with unfinished.open('wb') as file:
                 write_png(file, _parts(picture, suffix), _chunks(picture), check)
-        elif picture.bits == 16:
-            _save_deep_tiff(unfinished, picture)
+        elif suffix in _TIFF:
+            save_tiff(
+                unfinished,
+                _together(picture, suffix),
+                is_grey=_is_written_grey(picture, suffix),
+                has_alpha=picture.alpha is not None,
+                blocks={_PROFILE_TAG: _written_profile(picture, suffix), _XMP_TAG: picture.xmp},
+                exif=picture.exif,
+                dpi=picture.dpi,
+            )
         else:
             _save_by_pillow(unfinished, picture, form or PictureFormat())
 
@@ -204,37 +210,17 @@ def _save_by_pillow(path: Path, picture: Picture, form: PictureFormat) -> None:
         settings = {'quality': form.quality or _AVIF_QUALITY, 'subsampling': '4:4:4'} | (
             {} if xmp is None else {'xmp': xmp}
         )
-    elif suffix in _TIFF:
-        settings = {'compression': 'tiff_adobe_deflate'}
     if (profile := _written_profile(picture, suffix)) is not None:
         settings['icc_profile'] = profile
-    if suffix in _TIFF:
-        tags = Image.Exif()
-        tags.load(picture.exif or b'')
-        if xmp is not None:
-            tags[_XMP_TAG] = xmp
-        settings['exif'] = tags
-    elif picture.exif is not None and suffix != '.bmp':
+    if picture.exif is not None and suffix != '.bmp':
         settings['exif'] = _EXIF_START + picture.exif
     if picture.dpi is not None and suffix not in ('.webp', '.avif'):
         settings['dpi'] = picture.dpi
-    Image.fromarray(_together(picture, suffix)).save(path, **settings)
-
-
-def _save_deep_tiff(path: Path, picture: Picture) -> None:
-    pixels = _together(picture, '.tif')
-    tags = {_PROFILE_TAG: _written_profile(picture, '.tif'), _XMP_TAG: picture.xmp}
-    tifffile.imwrite(
-        path,
-        pixels,
-        photometric='minisblack' if _is_written_grey(picture, '.tif') else 'rgb',
-        planarconfig=None if pixels.ndim == 2 else 'contig',
-        extrasamples=None if picture.alpha is None else ['unassalpha'],
-        compression='zlib',
-        predictor=2,
-        resolution=picture.dpi,
-        resolutionunit=None if picture.dpi is None else 2,  # inches
-        extratags=[(tag, 7, len(value), value, True) for tag, value in tags.items() if value is not None],
-        metadata=None,
-        software=False,
-    )
+    image = Image.fromarray(_together(picture, suffix))
+    if suffix not in _JPEG:
+        image.save(path, **settings)
+        return
+    file = io.BytesIO()  # into a file Pillow's encoder writes by itself, and does not say that the disk is full
+    image.save(file, **settings)
+    # no getbuffer(): if the disk is full, the error keeps the view, and Python 3.12.1 crashes when it is collected
+    path.write_bytes(file.getvalue())

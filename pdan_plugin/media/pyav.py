@@ -12,12 +12,15 @@ release   change
           A conversion always uses the given matrix and range; before, only if those of source and target differ
 18        conversions accept BT.2020 by name; all releases accept its number, except 17, which uses the frame's tag
 19        ``av.open`` has no ``metadata_errors``: text that is not UTF-8 is always read and written byte for byte.
-          Rational numbers are ``av.AVRational``, and 0 instead of None if unknown
+          Rational numbers are ``av.AVRational``, and 0 instead of None if unknown. Packets of a stream that begins in
+          mid-file are skipped; before, they raise an IndexError
 ========  ======================================================================================
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +29,7 @@ from pdan_plugin.errors import RequestError
 
 if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
+    from av.packet import Packet
     from av.stream import Stream
     from av.video.codeccontext import VideoCodecContext
     from av.video.frame import VideoFrame
@@ -34,6 +38,8 @@ _UNSPECIFIED = 2  # in ITU-T H.273
 _BT709, _BT601, _BT2020 = 1, 5, 9  # swscale's numbers for matrices
 _FULL_RANGE = 2
 _TIMES_MAY_JUMP = 0x200  # FFmpeg's AVFMT_TS_DISCONT
+_PACKETS_BETWEEN_LOOKS = 32  # for new streams, about half a second of a video with sound
+_A_STREAM = re.compile(r'^ +Stream #(\d+:\d+)', re.MULTILINE)
 # bicubic, accurate rounding, full chroma interpolation: without these every picture becomes a grey level darker
 _EXACT = 0x4 | 0x40000 | 0x2000 | 0x4000
 
@@ -79,6 +85,56 @@ def open_container(file: Any, mode: str = 'r', **arguments: Any) -> Any:
     return av.open(file, mode, **arguments)
 
 
+def packets_of(container: InputContainer, streams: list[Any], on_new_stream: Callable[[], None]) -> Iterator[Packet]:
+    """The packets of some streams, in the order of the file.
+
+    Where a stream begins in mid-file, as in a transport stream whose programme changes, reading goes on without it.
+    Older releases of PyAV raise an IndexError there; newer ones skip its packets, and only FFmpeg's description of the
+    file lists it.
+
+    Args:
+        on_new_stream: Called there, at most `_PACKETS_BETWEEN_LOOKS` packets later.
+    """
+    announced, has_begun = _streams_described(container), False
+    while True:
+        try:
+            for number, packet in enumerate(container.demux(streams)):
+                is_look = not has_begun and number % _PACKETS_BETWEEN_LOOKS == 0
+                if is_look and _streams_described(container) > announced:
+                    has_begun = True
+                    on_new_stream()
+                yield packet
+        except IndexError:
+            has_begun = True
+            on_new_stream()
+        else:
+            if not has_begun and _streams_described(container) > announced:
+                on_new_stream()
+            return
+
+
+def _streams_described(container: InputContainer) -> int:
+    """The number of streams that FFmpeg knows by now; PyAV's is that of the header."""
+    return len(set(_A_STREAM.findall(_description(container))))
+
+
+def _description(container: InputContainer) -> str:
+    """FFmpeg's description of an open file in some lines of text, 0.3 ms."""
+    logging = import_av().logging
+    level = logging.get_level()
+    logging.set_level(logging.INFO)  # the description passes through FFmpeg's log
+    try:
+        described: str = container.dumps_format()  # type: ignore[attr-defined]
+        return described
+    finally:
+        logging.set_level(level)
+
+
+def exact(number: Any) -> Fraction:
+    """A rational number of PyAV, such as a time base; its type differs between releases."""
+    return Fraction(number)
+
+
 def times_may_jump(container: InputContainer) -> bool:
     """Whether times of this file format may jump, as those of a transport stream do."""
     flags: Any = container.format.flags
@@ -102,15 +158,8 @@ def chapters_of(container: InputContainer) -> list[dict[str, Any]] | None:
     None if there are chapters, but PyAV is too old to read them.
     """
     if hasattr(container, 'chapters'):
-        return [{**chapter, 'time_base': Fraction(chapter['time_base'] or 1)} for chapter in container.chapters()]
-    logging = import_av().logging
-    level = logging.get_level()
-    logging.set_level(logging.INFO)  # the description of the file passes through FFmpeg's log
-    try:
-        described: str = container.dumps_format()  # type: ignore[attr-defined]
-        return None if '\n  Chapters:\n' in described else []
-    finally:
-        logging.set_level(level)
+        return [{**chapter, 'time_base': exact(chapter['time_base'] or 1)} for chapter in container.chapters()]
+    return None if '\n  Chapters:\n' in _description(container) else []
 
 
 def set_chapters(container: OutputContainer, chapters: list[dict[str, Any]]) -> None:

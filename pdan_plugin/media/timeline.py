@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from pdan_plugin.media.pyav import exact
+
 if TYPE_CHECKING:
     from av.packet import Packet
 
@@ -69,7 +71,7 @@ class Timeline:
         time = packet.dts if packet.dts is not None else packet.pts
         if time is None:
             return False
-        base = Fraction(packet.time_base)
+        base = exact(packet.time_base)
         decoded, shown = time * base, (time if packet.pts is None else packet.pts) * base
         end = shown + (packet.duration or 0) * base
         has_jumped = False

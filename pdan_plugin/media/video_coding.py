@@ -121,8 +121,10 @@ class VideoCoding:
         options = {'crf': str(codec.crf if self.crf is None else self.crf)}
         if found == 'libsvtav1':
             os.environ.setdefault('SVT_LOG', '1')  # errors alone; it prints its settings otherwise
+        if name == AV1:
+            options['b'] = '0'  # PyAV asks for a bit rate otherwise; libsvtav1 of PyAV 14 rejects it beside a crf
         if found == 'libaom-av1':
-            options |= {'b': '0', **self._speed_of_aom()}
+            options |= self._speed_of_aom()
         elif self.preset is not None:
             options['preset'] = self.preset
         options |= _parameters(found, mastering_display, content_light)

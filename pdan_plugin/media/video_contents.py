@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from pdan_plugin.errors import RequestError
@@ -22,7 +23,15 @@ _BEGINNINGS = (
     b'.RMF',
     b'DKIF',
     b'YUV4MPEG2 ',
+    b'nut/multimedia container\0',
+    b'\xb7\xd8\0 7I\xda\x11\xa6N\0\x07\xe9^\xad\x8d',  # Windows' recordings of television
+    b'DHAV',  # surveillance cameras
+    b'\0\0\0\0\x01\xbc',  # GXF
+    b'\x12\0\x0a',  # AV1 without a container
 )
+# pictures without a container, behind their start code: H.264's and H.265's first units, and MPEG-4's
+_RAW = re.compile(rb'\0{2,3}\x01(?:[\x07\x09\x27\x29\x47\x49\x67\x69]|[\x40\x42\x46]\x01|\xb0)', re.DOTALL)
+_RAW_JPEGS = ('.mjpeg', '.mjpg')  # which begin like a picture
 _FIRST_BOXES = (b'ftyp', b'moov', b'mdat', b'wide', b'free', b'skip', b'pnot')  # QuickTime, MP4
 _PICTURE_BRANDS = (b'avif', b'avis', b'heic', b'heix', b'heim', b'heis', b'hevc', b'hevx', b'mif1', b'msf1', b'crx ')
 _PACKETS = (188, 192, 204)  # sizes of a transport stream's packets; each begins with 47 (hexadecimal)
@@ -36,7 +45,7 @@ def is_video_file(path: Path) -> bool:
     pictures, because sound is stored in the same formats. Any other file is one by its ending, unless it is a picture.
     """
     has_ending = path.suffix.lower() in VIDEO_SUFFIXES
-    if has_video_content(path):
+    if has_video_content(path) or path.suffix.lower() in _RAW_JPEGS:
         return has_ending or _has_pictures(path)
     return has_ending and not (path.is_file() and _is_picture(path))
 
@@ -58,7 +67,7 @@ def begins_like_video(head: bytes) -> bool:
         return head[4:8] != b'ftyp' or head[8:12] not in _PICTURE_BRANDS
     if head[:4] == b'RIFF':
         return head[8:12] in (b'AVI ', b'CDXA')
-    return head.startswith(_BEGINNINGS) or _is_transport_stream(head)
+    return head.startswith(_BEGINNINGS) or _RAW.match(head) is not None or _is_transport_stream(head)
 
 
 def _is_transport_stream(head: bytes) -> bool:

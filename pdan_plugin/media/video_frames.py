@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from pdan_plugin.media.deinterlacing import Deinterlacer, TimedFrame
-from pdan_plugin.media.pyav import frame_duration, import_av, times_may_jump
+from pdan_plugin.media.pyav import exact, frame_duration, import_av, packets_of, times_may_jump
 from pdan_plugin.media.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
     from pdan_plugin.media.video_source import SourceVideo
+
+_REORDERED_IN_AVI = ('h264', 'hevc')
+_HOLE = 1 << 12  # bytes between packets of an FLV; what describes it is shorter
 
 
 @dataclass
@@ -34,6 +37,8 @@ class FrameReader:
         end: The end of the last frame, in ticks.
         latest: The end of the last packet of any stream, in seconds.
         broke_off: Why reading stopped before the end of the file; None if it did not.
+        new_stream: The time in seconds at which a stream begins that the file did not announce; None if none does.
+        unread: Bytes of the file that FFmpeg skipped, counted for FLV alone.
         timeline: The jumps in the times of the file.
         deinterlacer: The number of interlaced frames.
     """
@@ -45,14 +50,21 @@ class FrameReader:
     end: int = 0
     latest: Fraction = Fraction(0)
     broke_off: str | None = None
+    new_stream: Fraction | None = None
+    unread: int = 0
     deinterlacer: Deinterlacer = field(default_factory=Deinterlacer)
     _expected: list[int] = field(default_factory=list)
     _last: int | None = None
+    _read_up_to: int | None = None  # the place in the file behind the last packet
+    _uses_decoding_times: bool = False
+    _first_decoded: int | None = None
+    _delay: int | None = None
 
     def __post_init__(self) -> None:
         time_base = self.stream.time_base or Fraction(1, 1000)
         self._regular = max(1, round(1 / (self.rate * time_base)))
         self.timeline = Timeline(times_may_jump(self.container))
+        self._is_avi, self._is_flv = (self.container.format.name == name for name in ('avi', 'flv'))
 
     def __iter__(self) -> Iterator[Packet | TimedFrame]:
         """Yields packets of the copied streams, and frames, in the order of the file."""
@@ -65,7 +77,7 @@ class FrameReader:
 
     def _read(self) -> Iterator[Packet | TimedFrame]:
         av = import_av()
-        packets = self.container.demux([self.stream, *self.copied])
+        packets = packets_of(self.container, [self.stream, *self.copied], self._note_new_stream)
         while True:
             try:
                 packet = next(packets, None)
@@ -74,22 +86,27 @@ class FrameReader:
                 packet = None
             if packet is None:
                 break
+            self._note_hole(packet)
             has_jumped = self.timeline.continue_times(packet)
             if packet.stream.index != self.stream.index:
                 if packet.size:
-                    self._reach(((packet.pts or 0) + (packet.duration or 0)) * Fraction(packet.time_base))
+                    self._reach(((packet.pts or 0) + (packet.duration or 0)) * exact(packet.time_base))
                     yield packet
                 continue
             if has_jumped:  # what the decoder still holds belongs to the recording before
                 yield from self._decoded(av, None)
                 self.stream.codec_context.flush_buffers()
             yield from self._decoded(av, packet)
+        size = self.container.size
+        if self._read_up_to is not None and size is not None and size - self._read_up_to > _HOLE:
+            self.unread += size - self._read_up_to
         yield from self._decoded(av, None)
         yield from self._missing(None)
 
     def _decoded(self, av: Any, packet: Packet | None) -> Iterator[TimedFrame]:
-        if packet is not None and packet.pts is not None and not packet.is_discard and packet.size:
-            heapq.heappush(self._expected, packet.pts)
+        time = None if packet is None or not packet.size else self._packet_time(packet)
+        if packet is not None and time is not None and not packet.is_discard:
+            heapq.heappush(self._expected, time)
         if packet is not None and not packet.size:
             return  # the end of the stream; the decoder is flushed after the loop
         try:
@@ -97,13 +114,42 @@ class FrameReader:
         except (av.FFmpegError, OSError):
             return  # its frames are reported as missing later
         for frame in frames:
-            time = frame.pts
+            time = self._frame_time(frame)
             if time is None:
                 time = 0 if self._last is None else self._last + self._regular
             if self._last is not None and time <= self._last:
                 time = self._last + 1
             yield from self._missing(time)
             yield self._timed(time, frame_duration(frame) or self._regular, None if frame.is_corrupt else frame)
+
+    def _packet_time(self, packet: Packet) -> int | None:
+        """The time of a packet among those of its neighbours in the order of display.
+
+        AVI has times of decoding alone. FFmpeg gives the frames of H.264 and H.265 their packets' times in the order of
+        the file, which is not that of display.
+        """
+        if self._first_decoded is None:
+            self._first_decoded = packet.dts
+        if self._is_avi and packet.pts != packet.dts and self.stream.codec_context.name in _REORDERED_IN_AVI:
+            self._uses_decoding_times = True
+        return packet.dts if self._uses_decoding_times else packet.pts
+
+    def _frame_time(self, frame: VideoFrame) -> int | None:
+        if not self._uses_decoding_times or frame.dts is None or self._first_decoded is None:
+            return None if self._uses_decoding_times else frame.pts
+        if self._delay is None:  # of the decoder, which waits for frames to reorder
+            self._delay = frame.dts - self._first_decoded
+        return frame.dts - self._delay
+
+    def _note_new_stream(self) -> None:
+        if self.new_stream is None:
+            self.new_stream = self.latest
+
+    def _note_hole(self, packet: Packet) -> None:
+        if self._is_flv and packet.pos is not None and packet.size:
+            if self._read_up_to is not None and packet.pos - self._read_up_to > _HOLE:
+                self.unread += packet.pos - self._read_up_to
+            self._read_up_to = packet.pos + packet.size
 
     def _missing(self, until: int | None) -> Iterator[TimedFrame]:
         """Yields the missing frames, which were expected before ``until``."""
@@ -117,18 +163,19 @@ class FrameReader:
     def _timed(self, time: int, duration: int, frame: VideoFrame | None) -> TimedFrame:
         self._last = time
         self.end = max(self.end, time + duration)
-        self._reach(self.end * Fraction(self.stream.time_base or 0))
+        self._reach(self.end * exact(self.stream.time_base or 0))
         return TimedFrame(time, duration, frame)
 
     def _reach(self, seconds: Fraction) -> None:
         self.latest = max(self.latest, seconds)
 
 
-def early_end(reader: FrameReader, video: SourceVideo, container: InputContainer) -> str | None:
+def early_end(reader: FrameReader, video: SourceVideo) -> str | None:
     """What is missing at the end of a video that has been read; None if nothing is.
 
     Compares the ends of the pictures and of all streams with those in the header.
     """
+    container = reader.container
     start = Fraction(container.start_time or 0, import_av().time_base)
     base, stream = video.time_base, reader.stream
     ended, latest = reader.end * base, reader.latest

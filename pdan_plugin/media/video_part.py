@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pdan_plugin.media.deinterlacing import TimedFrame
 from pdan_plugin.media.frame_range import FrameRange
+from pdan_plugin.media.pyav import exact
 from pdan_plugin.media.video_containers import RefusedStream, copied_streams
 from pdan_plugin.media.video_frames import FrameReader
 from pdan_plugin.media.video_source import SourceVideo, VideoFileError, open_video, picture_stream
@@ -53,7 +54,7 @@ class VideoPart:
                     return
             else:
                 shown = item.pts if item.pts is not None else item.dts or 0
-                time = shown * Fraction(item.time_base)
+                time = shown * exact(item.time_base)
                 if self.end is not None and time >= self.end:
                     waits_for.discard(item.stream.index)
             if time >= self.start and (self.end is None or time < self.end):

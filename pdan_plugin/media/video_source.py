@@ -12,9 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from pdan_plugin.files.other_contents import HEAD, what_else
 from pdan_plugin.media.hdr_metadata import content_light, mastering_display
+from pdan_plugin.media.mp4_boxes import lacks_index
 from pdan_plugin.media.orientation import is_sideways, orientation_of_display_matrix, upright
-from pdan_plugin.media.pyav import import_av, open_container, primaries_and_transfer, side_data_of, to_rgb
+from pdan_plugin.media.pyav import (
+    exact,
+    import_av,
+    open_container,
+    packets_of,
+    primaries_and_transfer,
+    side_data_of,
+    to_rgb,
+)
 from pdan_plugin.media.video_containers import Refused, best_suffix, is_cover, refused_streams
 
 if TYPE_CHECKING:
@@ -24,14 +34,16 @@ if TYPE_CHECKING:
 
 # The endings of videos for all commands. A video with another ending is found by its content.
 VIDEO_SUFFIXES = (
-    '.3g2', '.3gp', '.asf', '.avi', '.dv', '.f4v', '.flv', '.m2t', '.m2ts', '.m2v', '.m4v', '.mkv', '.mov', '.mp4',
-    '.mpeg', '.mpg', '.mts', '.mxf', '.ogv', '.ts', '.vob', '.webm', '.wmv',
+    '.264', '.265', '.3g2', '.3gp', '.asf', '.avc', '.avi', '.divx', '.dv', '.f4v', '.flv', '.gxf', '.h264',
+    '.h265', '.hevc', '.ivf', '.m1v', '.m2p', '.m2t', '.m2ts', '.m2v', '.m4v', '.mj2', '.mjpeg', '.mjpg', '.mkv',
+    '.mov', '.mp4', '.mpeg', '.mpg', '.mts', '.mxf', '.nut', '.obu', '.ogm', '.ogv', '.qt', '.rm', '.rmvb', '.tp',
+    '.trp', '.ts', '.vob', '.webm', '.wmv', '.wtv', '.y4m',
 )  # fmt: skip
 
 # ITU-T H.273's number of a matrix between RGB and YCbCr -> swscale's number
 MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
 _RGB, _UNSPECIFIED, _BT709, _BT601 = 0, 2, 1, 6
-_HIGHEST_RATE = 1000  # FFmpeg takes the ticks of a raw DV file for its mean rate, 60000
+_HIGHEST_RATE = 1000  # for a raw DV file FFmpeg reports its ticks per second, 60000, as the mean rate
 _HD_HEIGHT = 720  # players assume BT.709 for an untagged video from this height on
 
 
@@ -81,6 +93,11 @@ class SourceVideo:
         """(height, width) of an upright picture."""
         return (self.width, self.height) if is_sideways(self.orientation) else (self.height, self.width)
 
+    @property
+    def packed(self) -> str:
+        """The pixel format of RGB that holds its bits: 8 or 16 a channel."""
+        return 'rgb48le' if self.bits > 8 else 'rgb24'
+
 
 def open_video(path: Path) -> InputContainer:
     """Opens a container; the caller closes it.
@@ -99,7 +116,17 @@ def open_video(path: Path) -> InputContainer:
     try:
         return open_container(str(path))
     except av.FFmpegError as error:
-        raise VideoFileError(f'cannot be opened as a video: {error.strerror}') from error
+        raise VideoFileError(f'cannot be opened as a video: {_unopened(path) or error.strerror}') from error
+
+
+def _unopened(path: Path) -> str | None:
+    """Why FFmpeg knows no video in a file, if its bytes show it."""
+    with path.open('rb') as file:
+        what = what_else(file.read(HEAD))
+        file.seek(0)
+        if what is None and lacks_index(file):
+            return 'its index (moov) is missing, because its recording or copy broke off; get the whole file'
+    return None if what is None else f'it is {what}'
 
 
 def picture_stream(container: InputContainer, threads: int = 0) -> VideoStream:
@@ -175,12 +202,12 @@ def describe_video(container: InputContainer) -> SourceVideo:
     stream = picture_stream(container)
     frame = _first_frame(av, container, stream)
     rates = (stream.average_rate, stream.guessed_rate)
-    rate = next((Fraction(each) for each in rates if each and each <= _HIGHEST_RATE), Fraction(25))
-    time_base = Fraction(stream.time_base or Fraction(1, 1000))
+    rate = next((exact(each) for each in rates if each and each <= _HIGHEST_RATE), Fraction(25))
+    time_base = exact(stream.time_base or Fraction(1, 1000))
     ends = stream.duration * time_base if stream.duration else Fraction(container.duration or 0, av.time_base)
     display_matrix = side_data_of(frame, 'DISPLAYMATRIX')
     orientation = 1 if display_matrix is None else orientation_of_display_matrix(display_matrix)
-    aspect = Fraction(stream.sample_aspect_ratio or 1)
+    aspect = exact(stream.sample_aspect_ratio or 1)
     may_be_transparent = frame.format.has_palette or any(each.is_alpha for each in frame.format.components)
     tags = stream.metadata
     primaries, transfer = primaries_and_transfer(frame, stream.codec_context)
@@ -272,7 +299,7 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 def _first_frame(av: Any, container: InputContainer, stream: VideoStream) -> VideoFrame:
     try:
-        for packet in container.demux(stream):
+        for packet in packets_of(container, [stream], lambda: None):
             try:
                 for frame in packet.decode():
                     if not frame.is_corrupt:

@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from repeating_network import Repeating, make_weights
 from skimage import data
@@ -23,9 +24,10 @@ from video_files import view as smooth_view
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.media.pyav import disposition_of
-from pdan_plugin.media.video import _Writer, restore_video
+from pdan_plugin.media.video import restore_video
 from pdan_plugin.media.video_containers import RefusedStream, best_suffix, sound_for_other_suffix
 from pdan_plugin.media.video_source import VideoFileError, read_video_header
+from pdan_plugin.media.video_writer import VideoWriter
 from pdan_plugin.restoration import restore_path
 from pdan_plugin.restoration.jobs import make_plan
 from pdan_plugin.restoration.restorer import Restorer
@@ -592,7 +594,7 @@ def test_what_ends_a_video_in_the_middle_leaves_nothing(tmp_path, error):
 def test_a_disk_that_is_full_in_the_middle_is_an_error_of_the_target(tmp_path, monkeypatch):
     """A mock of a disk: the encoder's output fails after some frames."""
     source = make_video(tmp_path / 'in.mp4', REGULAR)
-    encode, left = _Writer._encode, [6]
+    encode, left = VideoWriter._encode, [6]
 
     def fail(self, item):
         left[0] -= 1
@@ -600,7 +602,7 @@ def test_a_disk_that_is_full_in_the_middle_is_an_error_of_the_target(tmp_path, m
             raise av.OSError(28, 'No space left on device', 'out.mp4')
         encode(self, item)
 
-    monkeypatch.setattr(_Writer, '_encode', fail)
+    monkeypatch.setattr(VideoWriter, '_encode', fail)
     with pytest.raises(OSError, match='cannot be written: No space left') as raised:
         restore_video(restorer(), source, tmp_path / 'out.mp4')
     assert raised.value.errno == 28
@@ -614,3 +616,15 @@ def test_frames_shared_over_several_workers_are_in_order(tmp_path):
         outcome = restore_video(several, source, tmp_path / 'three.mp4')
     assert outcome.frames == len(REGULAR)
     assert (tmp_path / 'one.mp4').read_bytes() == (tmp_path / 'three.mp4').read_bytes()
+
+
+def test_cudnn_searches_for_the_fastest_algorithms_of_the_frames(tmp_path):
+    """Only the flag of the search is looked at: this machine has no GPU."""
+    source = make_video(tmp_path / 'in.mp4', REGULAR)
+    one, searching = restorer(), []
+    begin = one.begin_pictures
+    one.begin_pictures = lambda *given: (searching.append(torch.backends.cudnn.benchmark), begin(*given))[1]
+    before = torch.backends.cudnn.benchmark
+    restore_video(one, source, tmp_path / 'out.mp4')
+    assert set(searching) == {True}
+    assert torch.backends.cudnn.benchmark is before

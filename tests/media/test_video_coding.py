@@ -20,7 +20,7 @@ def test_values_reach_the_encoder():
     coding = VideoCoding('h265', 23, 'slow')
     assert coding.encoder(is_deep=False).options == {'crf': '23', 'preset': 'slow', 'x265-params': 'log-level=error'}
     assert VideoCoding(crf=0).encoder(is_deep=False).options['crf'] == '0'
-    assert VideoCoding('av1', preset='6').encoder(is_deep=True).options == {'crf': '18', 'preset': '6'}
+    assert VideoCoding('av1', preset='6').encoder(is_deep=True).options == {'crf': '18', 'b': '0', 'preset': '6'}
 
 
 def test_light_and_display_of_hdr_reach_each_encoder_in_its_words():

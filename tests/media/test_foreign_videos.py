@@ -1,0 +1,108 @@
+"""Videos as other programs leave them: streams that begin late, times of decoding, files without container or index."""
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from repeating_network import Repeating
+from video_files import HEIGHT, WIDTH, add_tones, view, write_tones
+
+from pdan_plugin.media.video import restore_video
+from pdan_plugin.media.video_contents import is_video_file
+from pdan_plugin.media.video_source import VideoFileError, read_video_header
+from pdan_plugin.restoration.restorer import Restorer
+
+COUNT = 12
+
+
+def write(path, kind, codec='libx264', *, frames=COUNT, sound=None, options=None, b_frames=0, pix_fmt='yuv420p'):
+    """A video at 25 frames per second; each frame shows another part of a photograph, again after ``COUNT``."""
+    with av.open(str(path), 'w', format=kind, options=options or {}) as output:
+        stream = output.add_stream(codec, rate=25, options={'crf': '1'} if codec == 'libx264' else {})
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pix_fmt
+        stream.codec_context.max_b_frames = b_frames
+        tones = add_tones(output, 1, frames / 25, sound) if sound else []
+        for number in range(frames):
+            frame = av.VideoFrame.from_ndarray(view(number % COUNT), format='rgb24').reformat(format=pix_fmt)
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+        write_tones(output, tones)
+    return path
+
+
+def restored(source, target):
+    """The outcome, the times in 25ths of a second, and how far each frame is from the one that it should be."""
+    outcome = restore_video(Restorer(Repeating(2).eval(), 'cpu'), source, target)
+    with av.open(str(target)) as container:
+        frames = list(container.decode(video=0))
+    times = [round(frame.time * 25, 2) for frame in frames]
+    pictures = [frame.to_ndarray(format='rgb24')[::2, ::2].astype(int) for frame in frames]
+    return outcome, times, [np.abs(each - view(n % COUNT)).mean() for n, each in enumerate(pictures)]
+
+
+def test_a_stream_that_begins_in_mid_file_ends_nothing(tmp_path):
+    """The second recording has packets of another number; PyAV raises an IndexError where they begin."""
+    options = [{'mpegts_start_pid': '256'}, {'mpegts_start_pid': '512', 'mpegts_pmt_start_pid': '4200'}]
+    first, second = (
+        write(tmp_path / f'{n}.ts', 'mpegts', 'mpeg2video', frames=60, sound='mp2', options=each).read_bytes()
+        for n, each in enumerate(options)
+    )
+    (tmp_path / 'in.ts').write_bytes(first * 4 + second * 2)
+    outcome, times, far = restored(tmp_path / 'in.ts', tmp_path / 'out.mkv')
+    assert len(times) == 240
+    assert max(far) < 25
+    assert any('a stream begins that the file did not announce' in problem for problem in outcome.problems)
+
+
+@pytest.mark.parametrize('b_frames', [0, 3])
+def test_h264_in_an_avi_shows_its_frames_in_order_and_at_their_times(tmp_path, b_frames):
+    """AVI has no times of display: FFmpeg's are those of other frames if the codec reorders them."""
+    source = write(tmp_path / 'in.avi', 'avi', b_frames=b_frames)
+    outcome, times, far = restored(source, tmp_path / 'out.mp4')
+    assert outcome.problems == []
+    assert times == list(range(COUNT))
+    assert max(far) < 15
+
+
+RAW = {
+    '.h264': ('h264', 'libx264'),
+    '.hevc': ('hevc', 'libx265'),
+    '.m4v': ('m4v', 'mpeg4'),
+    '.nut': ('nut', 'mpeg4'),
+    '.wtv': ('wtv', 'mpeg2video'),
+    '.mjpeg': ('mjpeg', 'mjpeg'),
+}
+
+
+@pytest.mark.parametrize('ending', RAW)
+def test_videos_without_a_usual_container_are_videos(tmp_path, ending):
+    path = write(tmp_path / f'in{ending}', *RAW[ending], pix_fmt='yuvj420p' if ending == '.mjpeg' else 'yuv420p')
+    assert is_video_file(path)
+    assert restored(path, tmp_path / 'out.mp4')[0].frames == COUNT
+    if ending != '.mjpeg':  # it begins like a picture, and is refused as one
+        assert is_video_file(path.rename(tmp_path / 'without'))
+
+
+def test_a_recording_behind_an_flv_is_reported(tmp_path):
+    """FFmpeg takes the second header for a part of the first recording, and ends there."""
+    path = write(tmp_path / 'in.flv', 'flv')
+    assert restored(path, tmp_path / 'one.mp4')[0].problems == []
+    path.write_bytes(path.read_bytes() * 2)
+    outcome, times, _ = restored(path, tmp_path / 'two.mp4')
+    assert len(times) == COUNT
+    assert [problem.partition(' ')[2] for problem in outcome.problems] == [
+        'bytes of the file cannot be read, such as another recording behind the first; split the file'
+    ]
+
+
+def test_a_file_that_cannot_be_opened_says_what_it_is(tmp_path):
+    path = write(tmp_path / 'in.mp4', 'mp4')
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(b'moov') - 4])
+    with pytest.raises(VideoFileError, match=r'its index \(moov\) is missing'):
+        read_video_header(path)
+    path.write_bytes(b'<!doctype html><html>not found</html>')
+    with pytest.raises(VideoFileError, match='it is a web page'):
+        read_video_header(path)
