@@ -1,10 +1,11 @@
-"""Noise, JPEG compression and other resampling, added to an LR picture while it is read.
+"""Motion blur, noise, JPEG compression and other resampling, added to an LR picture while it is read.
 
 The draws for a sample depend only on (seed, epoch, repeat, index), so the number of workers does not matter.
 """
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,12 +18,17 @@ import numpy as np
 from pdan_plugin.data.seeded_bytes import seeded_bytes
 from pdan_plugin.option_schema.sections import Degradation
 from pdan_plugin.option_schema.validation import read_section
+from pdan_plugin.synthesis.bicubic import cubic
+from pdan_plugin.synthesis.motion_kernel import motion_kernel
 
 _WORDS = struct.Struct('<16I')
+_MOTION_WORDS = struct.Struct('<4I')
 _WHOLE = 2**32
 _BLOCK = 16  # pixels of a JPEG's largest unit, two blocks of 8; a crop's position in it is drawn
 _MIDDLE_GREY = 127.5
 _FULL_COLOUR_CHANCE = 0.25  # probability that a JPEG's colour planes are not halved
+_LEAST_MOTION = 0.05  # pixels; a shorter path blurs nothing that 8 bits could show
+_LARGEST_BEND = math.pi / 2  # radians; most paths are nearly straight
 _FILTER_REACH = 2  # pixels to either side
 
 
@@ -31,6 +37,7 @@ class DegradationDraws:
     """The draws for one sample.
 
     Attributes:
+        motion: Arguments of :func:`~pdan_plugin.synthesis.motion_kernel.motion_kernel`; None for no blur.
         resampling: ``bicubic`` (the picture as stored), ``area`` or ``bilinear``.
         noise_sigma: Standard deviation in grey levels of 255; 0 for no noise.
         noise_follows_signal: Whether the variance is proportional to the grey level, with ``noise_sigma`` at 127.5.
@@ -40,6 +47,7 @@ class DegradationDraws:
         jpeg_full_colour: Whether the colour planes have the full size (4:4:4) instead of half of it (4:2:0).
     """
 
+    motion: tuple[float, float, float] | None
     resampling: str
     noise_sigma: float
     noise_follows_signal: bool
@@ -52,7 +60,7 @@ class DegradationDraws:
 class LQDegradation:
     """Degrades LR pictures as set in the section ``degradation`` of a data set.
 
-    The order is that of a camera: resampling, noise, rounding to 8 bits, JPEG.
+    The order is that of a camera: motion blur, resampling, noise, rounding to 8 bits, JPEG.
 
     Args:
         options: The section of the option file; `option_schema.sections.Degradation` lists its keys.
@@ -73,7 +81,8 @@ class LQDegradation:
         self._scale = scale
 
     def draw(self, *, seed: int, epoch: int, repeat: int, index: int) -> DegradationDraws:
-        """Draw for one sample. Everything is always drawn, so one key does not change the draws of another."""
+        """Draw for one sample. One key does not change the draws of another: motion has draws of its own,
+        and everything else is always drawn."""
         settings = self.settings
         drawn = seeded_bytes(_WORDS.size, seed, epoch, repeat, index, purpose='degradation')
         (
@@ -99,6 +108,7 @@ class LQDegradation:
             least, most = settings.jpeg_quality
             jpeg_quality = least + quality * (most - least + 1) // _WHOLE
         return DegradationDraws(
+            motion=self._draw_motion(seed, epoch, repeat, index),
             resampling=resampling,
             noise_sigma=noise_sigma,
             noise_follows_signal=settings.poisson and signal < _WHOLE // 2,
@@ -107,6 +117,20 @@ class LQDegradation:
             jpeg_offset=(row * _BLOCK // _WHOLE, column * _BLOCK // _WHOLE),
             jpeg_full_colour=colour < _FULL_COLOUR_CHANCE * _WHOLE,
         )
+
+    def _draw_motion(self, *numbers: int) -> tuple[float, float, float] | None:
+        settings = self.settings
+        if settings.motion_blur is None:
+            return None
+        drawn = _MOTION_WORDS.unpack(seeded_bytes(_MOTION_WORDS.size, *numbers, purpose='motion blur'))
+        chance, length, direction, bend = (word / _WHOLE for word in drawn)
+        if chance >= settings.motion_prob:
+            return None
+        least, most = settings.motion_blur
+        length = least + (most - least) * length
+        if length < _LEAST_MOTION:
+            return None
+        return length, math.pi * direction, _LARGEST_BEND * (2 * bend - 1) ** 3
 
     def apply(self, picture: np.ndarray, draws: DegradationDraws) -> np.ndarray:
         """The degraded picture; ``picture`` is not changed.
@@ -118,8 +142,10 @@ class LQDegradation:
         Returns:
             (h, w, 3) uint8 RGB, of the same size.
         """
-        if draws.resampling != 'bicubic' or draws.noise_sigma > 0:
+        if draws.motion is not None or draws.resampling != 'bicubic' or draws.noise_sigma > 0:
             values = picture.astype(np.float32)
+            if draws.motion is not None:
+                values = cv2.filter2D(values, -1, motion_kernel(*draws.motion), borderType=cv2.BORDER_REFLECT_101)
             if draws.resampling != 'bicubic':
                 kernel = resampling_filter(draws.resampling, self._scale)
                 values = cv2.sepFilter2D(values, -1, kernel, kernel, borderType=cv2.BORDER_REFLECT_101)
@@ -192,7 +218,7 @@ def _response(kernel: Callable[[np.ndarray], np.ndarray], frequencies: np.ndarra
 
 
 _KERNELS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    'bicubic': lambda x: np.where(x <= 1, 1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2) * (x < 2),
+    'bicubic': cubic,
     'area': lambda x: (x < 0.5).astype(np.float64),
     'bilinear': lambda x: np.maximum(1 - x, 0),
 }

@@ -114,6 +114,11 @@ def row_extent(shape: tuple[int, int, int], top: int, height: int) -> tuple[int,
     return _BMP_HEADER_BYTES + (shape[0] - top - height) * stride, _BMP_HEADER_BYTES + (shape[0] - top) * stride
 
 
+def bmp_bytes(height: int, width: int) -> int:
+    """The size of a BMP made by `encode_picture`."""
+    return _BMP_HEADER_BYTES + height * _row_bytes(width)
+
+
 def picture_checksum(image: np.ndarray) -> str:
     """A checksum of the pixels and the shape, the same for every codec."""
     digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)

@@ -58,6 +58,8 @@ def picture_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     Raises:
         RequestError: It cannot be read, is empty, or is no picture; the message names the file.
     """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise RequestError(f'{path}: is a pipe, a socket or a device, expected a picture; remove it')
     try:
         with open(path, 'rb') as file:
             head = file.read(4096)

@@ -7,9 +7,8 @@ arguments continues, and produces the same stores and record as an uninterrupted
 from __future__ import annotations
 
 import contextlib
-import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from pdan_plugin.data.reds_layout import SCALE
 from pdan_plugin.errors import RequestError, first_of, refusing_unwritable, some_of
 from pdan_plugin.machine.cores import one_thread, usable_cores
 from pdan_plugin.machine.sizes import disk_in_words
+from pdan_plugin.preparation.disk_room import refuse_too_little_room
 from pdan_plugin.preparation.sample_stores import Sample, SampleStores, keys_there, room_needed, store_paths
 from pdan_plugin.preparation.source_clips import SourceClip
 from pdan_plugin.preparation.source_survey import find_clips
@@ -41,8 +41,6 @@ NEXT_COMMAND = 'basicsr check -opt pdan_phase3'
 _SECONDS_BETWEEN_COMMITS = 15.0
 _WORKERS_OF_A_DEVICE = 4  # they share one graphics card: some use it while the others sum and encode
 
-Say = Callable[[str], None]
-
 
 def synthesize_blur(
     source: str | Path,
@@ -52,7 +50,6 @@ def synthesize_blur(
     workers: int | None = None,
     shard: tuple[int, int] | None = None,
     skip_short: bool = False,
-    say: Say = print,
 ) -> list[Path]:
     """Make the three stores of SOURCE's clips under TARGET, or a shard's under ``TARGET/shard_K_of_N``.
 
@@ -63,7 +60,6 @@ def synthesize_blur(
         workers: Number of processes. Default: one per core; at most 4 on a device other than the CPU.
         shard: (K, N): make only every N-th run of windows, starting with the K-th.
         skip_short: Leave out clips shorter than a window instead of rejecting them.
-        say: Called with each line for the user.
 
     Returns:
         The paths of the three stores.
@@ -79,33 +75,33 @@ def synthesize_blur(
     workers = workers or (usable_cores() if settings.device == 'cpu' else min(usable_cores(), _WORKERS_OF_A_DEVICE))
     camera = response(settings.response)
     if camera.note:
-        say(f'response {camera.name}: {camera.note}')
+        print(f'response {camera.name}: {camera.note}')
     method = interpolator(settings.interpolator, weights=settings.weights, device=settings.device)
 
-    found = find_clips(source, settings.split, say=say)
+    found = find_clips(source, settings.split)
     clips = usable_clips(found, settings, skip_short)
     short = [clip for clip in found if clip not in clips]
     every = plan_runs(clips, settings)
     runs = shard_of(every, shard)
-    _report_plan(clips, short, every, runs, settings, say)
+    _report_plan(clips, short, every, runs, settings)
 
     target = Path(target)
     place = target if shard is None else shard_folder(target, shard)
     progress = Progress(place, describe(settings, method, camera, clips, short, shard))
     if progress.is_finished():
-        say(f'{place}: already complete, kept')
+        print(f'{place}: already complete, kept')
     else:
         there = keys_there(place, settings.split)
         check_room(
-            place, (sharp_shape(run.clip) for run in runs for key in run.keys if key not in there), settings.codec, say
+            place, (sharp_shape(run.clip) for run in runs for key in run.keys if key not in there), settings.codec
         )
         _try_method(method, clips, settings)
         with refusing_unwritable(str(place)):
             progress.begin()
         _make(runs, settings, camera, place, progress, workers)
     paths = list(store_paths(place, settings.split).values())
-    tell_stores(paths, say)
-    say(f'Next: {NEXT_COMMAND}' if shard is None else f'Next, when all shards are made: {merge_command(target)}')
+    tell_stores(paths)
+    print(f'Next: {NEXT_COMMAND}' if shard is None else f'Next, when all shards are made: {merge_command(target)}')
     return paths
 
 
@@ -118,7 +114,7 @@ def merge_command(target: Path) -> str:
     return f'basicsr synthesize {target} --merge'
 
 
-def check_room(target: Path, shapes: Iterable[tuple[int, int, int]], codec: str, say: Say) -> None:
+def check_room(target: Path, shapes: Iterable[tuple[int, int, int]], codec: str) -> None:
     """Print how much disk space the stores need, from the shapes of the sharp frames still to be written.
 
     Raises:
@@ -126,30 +122,16 @@ def check_room(target: Path, shapes: Iterable[tuple[int, int, int]], codec: str,
     """
     every = list(shapes)
     needed = room_needed(every, codec)
-    say(f'{target}: {len(every)} frames to write, at most about {disk_in_words(needed)} as {codec} in three stores')
+    print(f'{target}: {len(every)} frames to write, at most about {disk_in_words(needed)} as {codec} in three stores')
     refuse_too_little_room(target, needed, codec)
 
 
-def refuse_too_little_room(target: Path, needed: int, codec: str) -> None:
-    """Raise RequestError if TARGET's disk has fewer than ``needed`` bytes free."""
-    folder = target.absolute()
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        smaller = ' or choose --codec png' if codec == 'bmp' else ''
-        raise RequestError(
-            f'{target}: the stores need {disk_in_words(needed)}, but only {disk_in_words(free)} are free; make room, '
-            f'choose another TARGET{smaller}'
-        )
-
-
-def tell_stores(paths: Sequence[Path], say: Say) -> None:
+def tell_stores(paths: Sequence[Path]) -> None:
     """Print the number of frames and the size of each finished store."""
     for path in paths:
         with (path / 'meta_info.txt').open('rb') as lines:
             frames = sum(1 for _ in lines)
-        say(f'{path}: {frames} frames, {disk_in_words((path / "data.mdb").stat().st_size)}')
+        print(f'{path}: {frames} frames, {disk_in_words((path / "data.mdb").stat().st_size)}')
 
 
 def _report_plan(
@@ -158,13 +140,12 @@ def _report_plan(
     every: Sequence[Run],
     runs: Sequence[Run],
     settings: Settings,
-    say: Say,
 ) -> None:
     windows = sum(len(run.centres) for run in every)
     frames = sum(clip.frames for clip in clips)
-    say(f'{len(clips)} clips, {frames} source frames: {windows} windows in {len(every)} runs')
+    print(f'{len(clips)} clips, {frames} source frames: {windows} windows in {len(every)} runs')
     for clip in short:
-        say(f'{clip.place}: {clip.frames} frames, fewer than the {settings.window.frames} of a window; left out')
+        print(f'{clip.place}: {clip.frames} frames, fewer than the {settings.window.frames} of a window; left out')
     left_over, cut = [], []
     for clip in clips:
         left = frames_left_over(clip.frames, settings)
@@ -178,9 +159,9 @@ def _report_plan(
             )
     for lines in (left_over, cut):
         for line in first_of(lines):
-            say(line)
+            print(line)
     if len(runs) < len(every):
-        say(f'this shard: {sum(len(run.centres) for run in runs)} windows in {len(runs)} runs')
+        print(f'this shard: {sum(len(run.centres) for run in runs)} windows in {len(runs)} runs')
 
 
 def _try_method(method: Interpolator, clips: Sequence[SourceClip], settings: Settings) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shlex
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from pdan_plugin.data import reds_layout
 from pdan_plugin.errors import RequestError
 from pdan_plugin.machine.sizes import disk_in_words
 from pdan_plugin.media.picture_files import read_as_shown
+from pdan_plugin.preparation.disk_room import free_room
 from pdan_plugin.synthesis import clip_rendering, photographs
 from pdan_plugin.synthesis.scene_conditions import NO_SHARES, Shares
 
@@ -43,9 +43,7 @@ class ClipPlan:
     shares: Shares = NO_SHARES
 
 
-def render_missing(
-    photos: str, target: Path, plan: ClipPlan, *, workers: int, say: Callable[[str], None] = print
-) -> None:
+def render_missing(photos: str, target: Path, plan: ClipPlan, *, workers: int) -> None:
     """Renders the clips of the plan that are not in ``target`` yet.
 
     Args:
@@ -53,7 +51,6 @@ def render_missing(
         target: The folder of the clips, in REDS's layout.
         plan: The clips.
         workers: Number of processes; it does not change the pictures.
-        say: Receives a line for the user.
 
     Raises:
         RequestError: The request cannot be carried out; nothing has been rendered.
@@ -77,8 +74,8 @@ def render_missing(
     clip_rendering.check_record(target, pictures, size=plan.size, frames=plan.frames, **drawn)
 
     missing = [clip for clip in clips if not clip.is_finished()]
-    needed, free = clip_rendering.space_needed(missing), shutil.disk_usage(target).free
-    say(
+    needed, free = clip_rendering.space_needed(missing), free_room(target)
+    print(
         f'{len(clips) - len(missing)} of {len(clips)} clips are there; the others take at most '
         f'{disk_in_words(needed)} of {disk_in_words(free)} free.'
     )
@@ -92,7 +89,7 @@ def render_missing(
         for _ in tqdm(done, total=len(missing), unit='clip', desc='rendering'):
             pass
     splits = ' '.join(split for split, count in plan.clips.items() if count)
-    say(f'Next: basicsr prepare-reds {shlex.quote(str(target))} STORES --splits {splits}')
+    print(f'Next: basicsr prepare-reds {shlex.quote(str(target))} STORES --splits {splits}')
 
 
 def clip_folders(target: Path, split: str, number: int) -> clip_rendering.ClipFolders:

@@ -14,7 +14,7 @@ from types import TracebackType
 
 import numpy as np
 
-from pdan_plugin.data.frame_codec import encode_picture, picture_checksum
+from pdan_plugin.data.frame_codec import bmp_bytes, encode_picture, picture_checksum
 from pdan_plugin.data.frame_store_writer import FrameStoreWriter, bytes_on_disk, partial_path, read_checksums
 from pdan_plugin.data.reds_layout import BLUR_BICUBIC, KINDS, SCALE, SHARP, SHARP_BICUBIC, Kind, store_name
 from pdan_plugin.errors import RequestError
@@ -154,5 +154,5 @@ def room_needed(shapes: Iterable[Shape], codec: str) -> int:
 
 
 def _value_bytes(height: int, width: int, codec: str) -> int:
-    raw = 54 + height * ((width * 3 + 3) // 4 * 4)
+    raw = bmp_bytes(height, width)
     return raw if codec == 'bmp' else int(_PNG_SHARE * raw)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -17,6 +16,7 @@ from pdan_plugin.errors import RequestError, WorkError, some_of
 from pdan_plugin.machine.cores import usable_cores
 from pdan_plugin.machine.sizes import disk_in_words
 from pdan_plugin.preparation.bounded_work import in_order
+from pdan_plugin.preparation.disk_room import free_room, refuse_too_little_room
 from pdan_plugin.preparation.reds_survey import FoundSet, share_of_reds, survey
 from pdan_plugin.preparation.store_tasks import StoreTask
 from pdan_plugin.preparation.sub_images import SubImages
@@ -24,9 +24,6 @@ from pdan_plugin.preparation.sub_images import SubImages
 NEXT_COMMAND = 'basicsr check -opt pdan_phase1'
 # val300 is part of val, and `frames: val300` selects it from val's stores: it gets its own stores only on request.
 SPLITS_BY_DEFAULT = ('train', 'val')
-
-
-Say = Callable[[str], None]
 
 
 def prepare_reds(
@@ -40,7 +37,6 @@ def prepare_reds(
     make_sharp_bicubic: bool = False,
     from_zip: bool = False,
     sub_images: tuple[int, int] | None = None,
-    say: Say = print,
 ) -> list[Path]:
     """Make the stores of REDS's splits under TARGET from the folders or zips under SOURCE; returns their paths.
 
@@ -69,33 +65,31 @@ def prepare_reds(
     cut = None if sub_images is None else SubImages(*sub_images)
     if cut is not None and splits is not None and 'train' not in splits:
         raise RequestError(f'sub-images are cut from the train split only, not from {", ".join(splits)}')
-    found = _surveyed(Path(source), splits, workers, from_zip, say)
-    tasks = _plan(found, target, codec, cut, make_sharp_bicubic, say)
+    found = _surveyed(Path(source), splits, workers, from_zip)
+    tasks = _plan(found, target, codec, cut, make_sharp_bicubic)
     waiting = [task for task in tasks if not _is_finished(task)]
-    _check_room(waiting, target, codec, say)
+    _check_room(waiting, target, codec)
     wrong: list[str] = []
     for task in tasks:
         if task in waiting:
-            wrong += _write(task, workers, say)
+            wrong += _write(task, workers)
         else:
-            say(f'{task.store}: already complete, kept')
+            print(f'{task.store}: already complete, kept')
     if wrong:
         raise RequestError(
             f'{len(wrong)} frames cannot be read; their stores were not put in place (good frames are kept for the '
             'next run). Replace the frames and run the same command again:\n  ' + '\n  '.join(wrong)
         )
     if verify:
-        _verify(tasks, workers, say)
+        _verify(tasks, workers)
     for task in tasks:
         size = (task.store / 'data.mdb').stat().st_size
-        say(f'{task.store}: {len(FrameStore(task.store).keys)} frames, {disk_in_words(size)}')
-    say(f'Next: {NEXT_COMMAND}')
+        print(f'{task.store}: {len(FrameStore(task.store).keys)} frames, {disk_in_words(size)}')
+    print(f'Next: {NEXT_COMMAND}')
     return [task.store for task in tasks]
 
 
-def _surveyed(
-    source: Path, splits: Sequence[str] | None, workers: int, from_zip: bool, say: Say
-) -> list[dict[Kind, FoundSet]]:
+def _surveyed(source: Path, splits: Sequence[str] | None, workers: int, from_zip: bool) -> list[dict[Kind, FoundSet]]:
     """The sets of each split in SOURCE, checked; one error lists the problems of all splits."""
     for split in splits or ():
         if split not in SPLITS:
@@ -111,13 +105,13 @@ def _surveyed(
             problems.append(str(error))
             continue
         if found is not None:
-            say(share_of_reds(found))
+            print(share_of_reds(found))
             result.append(found)
         elif splits:
             wanted = f'{sharp}.zip and {blurred}.zip' if from_zip else f'folders or zips called {sharp} and {blurred}'
             problems.append(f'{source}: nothing of {split} here (expected {wanted})')
         else:
-            say(f'{split}: nothing of this split under {source}, left out')
+            print(f'{split}: nothing of this split under {source}, left out')
     if problems:
         raise RequestError('\n'.join(dict.fromkeys(problems)))
     if not result:
@@ -134,7 +128,6 @@ def _plan(
     codec: str,
     cut: SubImages | None,
     make_sharp_bicubic: bool,
-    say: Say,
 ) -> list[StoreTask]:
     tasks = []
     for found in splits:
@@ -145,7 +138,7 @@ def _plan(
             if make_sharp_bicubic:
                 kinds[SHARP_BICUBIC] = found[SHARP]
             else:
-                say(
+                print(
                     f'{split}: no {set_name(split, SHARP_BICUBIC)} here; REDSPairedDataset then makes lq_sharp from '
                     'the sharp frames as it reads them (leave dataroot_lq_sharp out; --make-sharp-bicubic stores them '
                     'once instead)'
@@ -182,7 +175,7 @@ def _is_finished(task: StoreTask) -> bool:
     raise RequestError(f'{task.store}: {difference}; remove the store to make it again, or choose another TARGET')
 
 
-def _check_room(tasks: list[StoreTask], target: Path, codec: str, say: Say) -> None:
+def _check_room(tasks: list[StoreTask], target: Path, codec: str) -> None:
     """Print how much will be written, for both codecs; raise an error if there is too little space."""
     totals: dict[str, int] = dict.fromkeys(CODECS, 0)
     for task in tasks:
@@ -194,22 +187,14 @@ def _check_room(tasks: list[StoreTask], target: Path, codec: str, say: Say) -> N
         (other,) = set(CODECS) - {codec}
         again = f' ({len(there)} frames are there already)' if there else ''
         count = sum(len(task.keys_of(frame)) for frame in missing)
-        say(
+        print(
             f'{task.store}: {count} frames, {_about(task, codec)}{disk_in_words(sizes[codec])} to write as {codec} '
             f'({other}: {_about(task, other)}{disk_in_words(sizes[other])}){again}'
         )
-    folder = target.absolute()
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
     if tasks:
-        say(f'{target}: in all {disk_in_words(totals[codec])} to write as {codec}, {disk_in_words(free)} are free')
-    if totals[codec] > free:
-        smaller = f' or choose --codec png (about {disk_in_words(totals["png"])})' if codec == 'bmp' else ''
-        raise RequestError(
-            f'{target}: the stores need {disk_in_words(totals[codec])}, but only {disk_in_words(free)} are free; make '
-            f'room, choose another TARGET{smaller}'
-        )
+        free = disk_in_words(free_room(target))
+        print(f'{target}: in all {disk_in_words(totals[codec])} to write as {codec}, {free} are free')
+    refuse_too_little_room(target, totals[codec], codec, totals['png'])
 
 
 def _about(task: StoreTask, codec: str) -> str:
@@ -221,7 +206,7 @@ def _missing(task: StoreTask, there: Iterable[str]) -> list[str]:
     return [frame for frame in task.frames if any(key not in known for key in task.keys_of(frame))]
 
 
-def _write(task: StoreTask, workers: int, say: Say) -> list[str]:
+def _write(task: StoreTask, workers: int) -> list[str]:
     """Write the frames that one store lacks; returns the faults of frames that cannot be used."""
     wrong = []
     begun = time.monotonic()
@@ -239,18 +224,18 @@ def _write(task: StoreTask, workers: int, say: Say) -> list[str]:
                 if isinstance(answer, RequestError):
                     wrong.append(str(answer))
                 else:
-                    for value in answer:
-                        writer.add_encoded(value.key, value.data, value.shape, value.checksum)
+                    for key, value in answer.items():
+                        writer.add_encoded(key, value.data, value.shape, value.checksum)
                 progress.update()
         if not wrong:
             writer.finish()
     seconds = time.monotonic() - begun
     if missing:
-        say(f'{task.store}: {len(missing)} frames in {seconds:.1f} s, {len(missing) / seconds:.1f} a second')
+        print(f'{task.store}: {len(missing)} frames in {seconds:.1f} s, {len(missing) / seconds:.1f} a second')
     return wrong
 
 
-def _verify(tasks: list[StoreTask], workers: int, say: Say) -> None:
+def _verify(tasks: list[StoreTask], workers: int) -> None:
     wrong = []
     without = 0
     for task in tasks:
@@ -258,7 +243,7 @@ def _verify(tasks: list[StoreTask], workers: int, say: Say) -> None:
         recorded = read_checksums(task.store)
         plain = [frame for frame in task.frames if any(key not in recorded for key in task.keys_of(frame))]
         if plain:
-            say(f'{task.store}: {len(plain)} frames have no stored checksum; they are compared with their source')
+            print(f'{task.store}: {len(plain)} frames have no stored checksum; they are compared with their source')
             without += len(plain)
 
         def compare(frame: str, task: StoreTask = task, store: FrameStore = store, recorded=recorded) -> list[str]:
@@ -282,7 +267,7 @@ def _verify(tasks: list[StoreTask], workers: int, say: Say) -> None:
             + '\n  '.join(wrong)
         )
     by_source = f' ({without} of them compared with their source)' if without else ''
-    say(
+    print(
         f'verified: every frame of {len(tasks)} stores has the pixels its source had when it was stored{by_source}. '
         'The sources were not decoded again: only their names and sizes were checked for later changes'
     )

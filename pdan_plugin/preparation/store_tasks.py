@@ -8,25 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from pdan_plugin.data.frame_codec import PictureError, decode_picture, encode_picture, picture_checksum
+from pdan_plugin.data.frame_codec import PictureError, bmp_bytes, decode_picture, picture_checksum
 from pdan_plugin.data.frame_store_writer import bytes_on_disk
 from pdan_plugin.data.reds_layout import SCALE, SHARP
 from pdan_plugin.errors import RequestError
 from pdan_plugin.preparation.reds_survey import FoundSet, Shape
+from pdan_plugin.preparation.sample_stores import Encoded
 from pdan_plugin.preparation.sub_images import SubImages
 from pdan_plugin.synthesis.bicubic import downsample_uint8
 
 Place = tuple[str, int, int]  # suffix of the frame's key, top, left
-
-
-@dataclass(frozen=True)
-class Value:
-    """One value of a store, ready to be written."""
-
-    key: str
-    data: bytes
-    shape: Shape
-    checksum: str
 
 
 @dataclass
@@ -82,8 +73,10 @@ class StoreTask:
         image = self.found.frames.read(frame)
         return self._cut(frame, self._derive(image))
 
-    def values(self, frame: str) -> list[Value]:
-        """The values to write for a frame. A source PNG is copied unchanged, after a decoding that shows it is whole.
+    def values(self, frame: str) -> dict[str, Encoded]:
+        """The values to write for a frame, by key.
+
+        A source PNG is decoded, to check that it is whole, and then copied unchanged.
 
         Raises:
             RequestError: The source is damaged, or has changed since the survey.
@@ -95,23 +88,16 @@ class StoreTask:
             raise RequestError(f'{self.found.frames.name_of(frame)}: {error}') from error
         if image.shape != self.found.shapes[frame]:
             raise RequestError(f'{self.found.frames.name_of(frame)}: changed while it was read')
-        as_it_is = self.codec == 'png' and self.keeps_source_pngs
-        return [
-            Value(
-                key,
-                data if as_it_is else encode_picture(part, self.codec),
-                (part.shape[0], part.shape[1], 3),
-                picture_checksum(part),
-            )
-            for key, part in self._cut(frame, self._derive(image)).items()
-        ]
+        if self.codec == 'png' and self.keeps_source_pngs:
+            return {frame: Encoded(data, self.found.shapes[frame], picture_checksum(image))}
+        return {key: Encoded.picture(part, self.codec) for key, part in self._cut(frame, self._derive(image)).items()}
 
     def bytes_to_write(self, frame: str, codec: str) -> int:
         """Bytes on disk of the frame's values: exact for BMP and the source's own PNG, an estimate for a new PNG."""
         height, width, _ = self._value_shape(frame)
         places = self._places_in(frame)
         if codec == 'bmp':
-            return len(places) * bytes_on_disk(54 + height * ((width * 3 + 3) // 4 * 4))
+            return len(places) * bytes_on_disk(bmp_bytes(height, width))
         full_height, full_width, _ = self.found.shapes[frame]
         share = height * width / (full_height * full_width)
         if self.derived:

@@ -15,7 +15,8 @@ from pdan_plugin.data.frame_store_writer import Record, bytes_on_disk, read_chec
 from pdan_plugin.data.reds_layout import KINDS, Kind
 from pdan_plugin.errors import RequestError, WorkError, refusing_unwritable, some_of
 from pdan_plugin.machine.sizes import disk_in_words
-from pdan_plugin.preparation.blur_synthesis import NEXT_COMMAND, Say, refuse_too_little_room, shard_folder, tell_stores
+from pdan_plugin.preparation.blur_synthesis import NEXT_COMMAND, shard_folder, tell_stores
+from pdan_plugin.preparation.disk_room import refuse_too_little_room
 from pdan_plugin.preparation.sample_stores import Encoded, Sample, SampleStores, keys_there, store_paths
 from pdan_plugin.preparation.synthesis_record import (
     RECORD,
@@ -31,7 +32,7 @@ _FRAMES_BETWEEN_COMMITS = 200
 _SHARD = re.compile(r'shard_(\d+)_of_(\d+)')
 
 
-def merge_shards(target: str | Path, *, say: Say = print) -> list[Path]:
+def merge_shards(target: str | Path) -> list[Path]:
     """Copy the stores of ``TARGET/shard_*_of_N`` into TARGET's stores; returns their paths. The shards stay in place.
 
     Each picture is decoded and compared with its checksum. A killed merge continues when it is called again.
@@ -48,7 +49,7 @@ def merge_shards(target: str | Path, *, say: Say = print) -> list[Path]:
     split, codec = description['settings']['split'], description['settings']['codec']
     progress = Progress(target, description)
     if progress.is_finished():
-        say(f'{target}: already complete, kept')
+        print(f'{target}: already complete, kept')
     else:
         there = keys_there(target, split)
         journals = [
@@ -58,7 +59,7 @@ def merge_shards(target: str | Path, *, say: Say = print) -> list[Path]:
         share = 1 - len(there & keys) / len(keys)
         sizes = [path.stat().st_size for shard in shards for path in _data_files(shard, split)]
         needed = int(share * sum(sizes)) + bytes_on_disk(0)
-        say(f'{target}: {len(keys)} frames of {len(shards)} shards, about {disk_in_words(needed)} to copy')
+        print(f'{target}: {len(keys)} frames of {len(shards)} shards, about {disk_in_words(needed)} to copy')
         refuse_too_little_room(target, needed, codec)
         with refusing_unwritable(str(target)):
             progress.begin()
@@ -71,9 +72,9 @@ def merge_shards(target: str | Path, *, say: Say = print) -> list[Path]:
             stores.finish(keys)
         progress.finish(merged_results(records))
     paths = list(store_paths(target, split).values())
-    tell_stores(paths, say)
-    say(f'The shards are still there: {target / "shard_*"} may be removed')
-    say(f'Next: {NEXT_COMMAND}')
+    tell_stores(paths)
+    print(f'The shards are still there: {target / "shard_*"} may be removed')
+    print(f'Next: {NEXT_COMMAND}')
     return paths
 
 

@@ -228,16 +228,13 @@ def results_by_clip(runs: Sequence[Run], results: Mapping[int, RunResult]) -> di
     """For each clip of these runs: the number of frames made, its cuts, and the windows left out."""
     by_clip: dict[str, Description] = {}
     for run in runs:
-        one = by_clip.setdefault(run.clip.name, {'made': 0, 'cuts': [], 'left_out': {}})
         result = results[run.number]
         cuts = [frame_number(run.clip, cut) for cut in result.cuts]
         left_out = {
             frame_number(run.clip, centre): f'scene cut at {frame_number(run.clip, cut)}'
             for centre, cut in result.left_out
         }
-        one['made'] += len(run.centres) - len(left_out)
-        one['cuts'] = sorted({*one['cuts'], *cuts})
-        one['left_out'] = dict(sorted({**one['left_out'], **left_out}.items()))
+        _add_result(by_clip, run.clip.name, len(run.centres) - len(left_out), cuts, left_out)
     return by_clip
 
 
@@ -247,11 +244,17 @@ def merged_results(records: Sequence[Description]) -> dict[str, Description]:
     for record in records:
         for name, source in record['sources'].items():
             if 'made' in source:
-                one = merged.setdefault(name, {'made': 0, 'cuts': [], 'left_out': {}})
-                one['made'] += source['made']
-                one['cuts'] = sorted({*one['cuts'], *source['cuts']})
-                one['left_out'] = dict(sorted({**one['left_out'], **source['left_out']}.items()))
+                _add_result(merged, name, source['made'], source['cuts'], source['left_out'])
     return merged
+
+
+def _add_result(
+    by_clip: dict[str, Description], name: str, made: int, cuts: Sequence[str], left_out: Mapping[str, str]
+) -> None:
+    one = by_clip.setdefault(name, {'made': 0, 'cuts': [], 'left_out': {}})
+    one['made'] += made
+    one['cuts'] = sorted({*one['cuts'], *cuts})
+    one['left_out'] = dict(sorted({**one['left_out'], **left_out}.items()))
 
 
 def without_results(record: Description) -> Description:

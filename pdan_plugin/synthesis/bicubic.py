@@ -112,7 +112,7 @@ def _contributions(length: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
     centre = (np.arange(out_length) + 0.5) / scale - 0.5
     first = np.floor(centre - kernel_width / 2)
     taps = first[:, None] + np.arange(math.ceil(kernel_width) + 2)
-    weights = stretch * _cubic((centre[:, None] - taps) * stretch)
+    weights = stretch * cubic((centre[:, None] - taps) * stretch)
     weights /= weights.sum(axis=1, keepdims=True)
     period = np.mod(taps.astype(np.int64), 2 * length)
     indices = np.minimum(period, 2 * length - 1 - period)
@@ -121,7 +121,7 @@ def _contributions(length: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
     return indices[:, used], weights[:, used]
 
 
-def _cubic(x: np.ndarray) -> np.ndarray:
+def cubic(x: np.ndarray) -> np.ndarray:
     """Keys's cubic convolution kernel with a = -0.5 (Keys 1981, Eq. 4), zero from 2 on."""
     x = np.abs(x)
     near = (1.5 * x - 2.5) * x * x + 1

@@ -22,7 +22,7 @@ from pdan_plugin.machine.cores import use_one_thread
 from pdan_plugin.synthesis.bicubic import downsample_uint8
 from pdan_plugin.synthesis.camera_response import response
 from pdan_plugin.synthesis.motion_blur import DUTY_CYCLE, average_subframes, exposure_times
-from pdan_plugin.synthesis.moving_scene import MovingScene, random_scene, still_picture
+from pdan_plugin.synthesis.moving_scene import MovingScene, random_scene, softened, still_picture
 from pdan_plugin.synthesis.photographs import Photograph
 from pdan_plugin.synthesis.scene_conditions import AS_PHOTOGRAPHED, NO_SHARES, Conditions, Shares, relit
 
@@ -146,6 +146,8 @@ def _exposures(clip: Clip) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     if conditions.stills:
         for _ in range(clip.frames):
             sharp = still_picture(background, clip.size, rng)
+            if conditions.soft_stills:
+                sharp = softened(sharp, rng, clip.softness, clip.defocus)
             yield sharp, sharp
         return
     scene = random_scene(

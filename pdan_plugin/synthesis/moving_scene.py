@@ -221,6 +221,23 @@ def still_picture(photo: np.ndarray, size: tuple[int, int], rng: np.random.Gener
     )
 
 
+def softened(picture: np.ndarray, rng: np.random.Generator, softness: float, defocus: float) -> np.ndarray:
+    """A still picture as soft as the scenes of :func:`random_scene`: by the camera itself, and at times out of focus.
+
+    Args:
+        picture: uint8 (h, w, 3).
+        rng: The generator of all draws.
+        softness: Largest standard deviation of the camera's own blur, in pixels, drawn from 0 to this.
+        defocus: Largest radius out of focus, in pixels, drawn from 0 to this for about one picture in three.
+
+    Returns:
+        uint8 (h, w, 3).
+    """
+    radius = float(rng.uniform(0, defocus)) * (rng.uniform() < _OUT_OF_FOCUS_CHANCE)
+    layer = defocused(Layer(picture, (0.0, 0.0), MotionPath.steady([0, 0, 0, 0])), radius)
+    return _softened(layer.image, float(rng.uniform(0, softness)))
+
+
 def _resting(picture: np.ndarray) -> Layer:
     """A background of the frame's size that never moves."""
     image = _supersampled(picture)

@@ -16,7 +16,7 @@ DARK_GAINS = (0.1, 0.4)
 BRIGHT_GAINS = (1.4, 2.5)
 
 # The fractional parts of these steps' multiples are spread evenly and independently of each other.
-_STEPS = {'stills': sqrt(2), 'still_camera': sqrt(3), 'sharp': sqrt(5), 'light': sqrt(7)}
+_STEPS = {'stills': sqrt(2), 'still_camera': sqrt(3), 'sharp': sqrt(5), 'light': sqrt(7), 'soft_stills': sqrt(11)}
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,16 @@ class Conditions:
     """The conditions of one clip.
 
     Attributes:
-        stills: Each frame is a separate still picture with exactly the photograph's pixels: no motion, no softness.
+        stills: Each frame is a separate still picture without motion; unless soft_stills, with exactly the
+            photograph's pixels.
+        soft_stills: The still pictures have softness and defocus.
         still_camera: The camera rests; objects in front of it move and blur.
         sharp: No softness of the camera and no defocus.
         gain: Factor of the light; 1 leaves the photograph unchanged.
     """
 
     stills: bool = False
+    soft_stills: bool = False
     still_camera: bool = False
     sharp: bool = False
     gain: float = 1.0
@@ -42,6 +45,7 @@ class Shares:
 
     Attributes:
         stills: Share of all clips: frames are still pictures.
+        soft_stills: Share of those: they have softness and defocus.
         still_camera: Share of the other clips: the camera rests.
         sharp: Share of the other clips: no softness and no defocus.
         dark: Share of all clips: less light (`DARK_GAINS`).
@@ -56,6 +60,7 @@ class Shares:
     sharp: float = 0.0
     dark: float = 0.0
     bright: float = 0.0
+    soft_stills: float = 0.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -67,8 +72,8 @@ class Shares:
             )
 
     def record(self) -> Mapping[str, float]:
-        """The shares by name."""
-        return asdict(self)
+        """The shares by name, without soft_stills if there are none, as records were written before there could be."""
+        return {name: share for name, share in asdict(self).items() if share or name != 'soft_stills'}
 
     def of_clip(self, number: int, seed: tuple[int, ...]) -> Conditions:
         """The conditions of the ``number``-th clip of a set.
@@ -91,6 +96,7 @@ class Shares:
                 gain = float(np.exp(np.random.default_rng([*seed, 1, number]).uniform(*np.log(gains))))
         return Conditions(
             stills=stills,
+            soft_stills=stills and place['soft_stills'] < self.soft_stills,
             still_camera=not stills and place['still_camera'] < self.still_camera,
             sharp=not stills and place['sharp'] < self.sharp,
             gain=gain,

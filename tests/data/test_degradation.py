@@ -1,5 +1,6 @@
-"""Noise, JPEG and resampling on LR pictures: the right strength, on lq alone, the same however the samples are read."""
+"""Degradation of LR pictures: the right strength, on lq alone, the same however the samples are read."""
 
+from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
@@ -16,6 +17,8 @@ from pdan_plugin.data.reds_paired_dataset import REDSPairedDataset
 from pdan_plugin.errors import RequestError
 
 EVERYTHING = {
+    'motion_blur': [1, 6],
+    'motion_prob': 0.4,
     'resize': ['area', 'bilinear'],
     'resize_prob': 0.5,
     'noise_sigma': [1, 10],
@@ -46,6 +49,12 @@ class TestDraws:
         assert len(noisy) / 4000 == pytest.approx(0.5, abs=0.03)
         assert len(qualities) / 4000 == pytest.approx(0.7, abs=0.03)
         assert sum(one.resampling != 'bicubic' for one in draws) / 4000 == pytest.approx(0.5, abs=0.03)
+        motions = np.array([one.motion for one in draws if one.motion is not None])
+        assert len(motions) / 4000 == pytest.approx(0.4, abs=0.03)
+        for values, least, most in zip(motions.T, (1, 0, -np.pi / 2), (6, np.pi, np.pi / 2), strict=True):
+            assert least <= values.min() < least + 0.05 * (most - least)
+            assert most - 0.05 * (most - least) < values.max() <= most
+        assert np.median(np.abs(motions[:, 2])) < 0.3
         assert min(noisy) >= 1
         assert max(noisy) <= 10
         assert set(qualities) == set(range(40, 96))
@@ -55,6 +64,9 @@ class TestDraws:
     def test_turning_one_off_leaves_the_others_as_they_were(self) -> None:
         everything = draws_of(degradation(**EVERYTHING), 50)
         without_noise = draws_of(degradation(jpeg_quality=[40, 95], jpeg_prob=0.7), 50)
+        motion_alone = draws_of(degradation(motion_blur=[1, 6], motion_prob=0.4), 50)
+        assert [one.motion for one in everything] == [one.motion for one in motion_alone]
+        assert all(one.motion is None for one in without_noise)
         assert [one.jpeg_quality for one in everything] == [one.jpeg_quality for one in without_noise]
         assert all(one.noise_sigma == 0 for one in without_noise)
 
@@ -66,6 +78,24 @@ class TestDraws:
 
 
 class TestPixels:
+    @pytest.mark.parametrize('size', [(48, 48), (37, 51), (1, 3)])
+    def test_motion_blurs_along_its_direction(self, size: tuple[int, int]) -> None:
+        picture = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+        model = degradation(motion_blur=4)
+        for draws in draws_of(model, 4):
+            assert draws.motion is not None
+            assert draws.motion[0] == 4
+            blurred = model.apply(picture, replace(draws, motion=(4, 0, 0))).astype(float)
+            assert blurred.shape == picture.shape
+            if min(size) > 16:
+                before, after = (_roughness_along_rows(each) for each in (picture.astype(float), blurred))
+                assert after < 0.75 * before
+
+    def test_motion_of_no_length_is_the_picture(self) -> None:
+        picture = np.ascontiguousarray(data.astronaut()[:40, :40])
+        model = degradation(motion_blur=0)
+        assert np.array_equal(model.apply(picture, draws_of(model, 1)[0]), picture)
+
     def test_noise_has_the_drawn_deviation(self) -> None:
         grey = np.full((200, 200, 3), 127, np.uint8)
         model = degradation(noise_sigma=6)
@@ -169,6 +199,8 @@ class TestDataSet:
         [
             ({}, 'degrades nothing'),
             ({'jpeg_prob': 0.5, 'noise_sigma': 3}, 'jpeg_prob without jpeg_quality'),
+            ({'motion_prob': 0.5, 'noise_sigma': 3}, 'motion_prob without motion_blur'),
+            ({'motion_blur': [3, 40]}, r'motion_blur: found \[3, 40\]; expected LR pixels from 0 to 32'),
             ({'noise_sigma': 3, 'noise_prob': 1.5}, 'noise_prob: found 1.5; expected a number from 0 to 1'),
             ({'jpeg_quality': [95, 40]}, r'jpeg_quality: found \[95, 40\]; expected a JPEG quality from 1 to 100'),
             ({'jpeg_quality': 0}, 'jpeg_quality: found 0; expected a JPEG quality from 1 to 100'),
@@ -182,6 +214,11 @@ class TestDataSet:
             REDSPairedDataset(small_reds.options(degradation=section))
 
 
+def _roughness_along_rows(picture: np.ndarray) -> float:
+    along, across = (np.abs(np.diff(picture, axis=axis)).mean() for axis in (1, 0))
+    return float(along / across)
+
+
 def _through_pillow(picture: np.ndarray, quality: int, *, full_colour: bool) -> np.ndarray:
     file = BytesIO()
     Image.fromarray(picture).save(file, 'JPEG', quality=quality, subsampling=0 if full_colour else 2)
@@ -191,7 +228,7 @@ def _through_pillow(picture: np.ndarray, quality: int, *, full_colour: bool) -> 
 def test_a_given_picture_is_not_changed() -> None:
     picture = np.ascontiguousarray(data.astronaut()[:40, :40])
     before = picture.copy()
-    model = degradation(**EVERYTHING | {'noise_prob': 1.0, 'jpeg_prob': 1.0, 'resize_prob': 1.0})
+    model = degradation(**EVERYTHING | {'motion_prob': 1.0, 'noise_prob': 1.0, 'jpeg_prob': 1.0, 'resize_prob': 1.0})
     for draws in draws_of(model, 4):
         assert not np.array_equal(model.apply(picture, draws), picture)
     assert np.array_equal(picture, before)

@@ -99,7 +99,13 @@ def uninterrupted(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(('number', 'status'), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ('number', 'status'),
+    [
+        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.long),  # SIGINT: test_a_second_request below
+    ],
+)
 def test_a_stopped_run_goes_on_as_if_it_never_was(tmp_path, command, uninterrupted, number, status):
     """The signal goes to the data loader's workers too, as slurm and a terminal send it."""
     folder = _write_run(tmp_path / 'run')

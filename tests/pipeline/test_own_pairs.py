@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,10 @@ import pytest
 from PIL import Image
 from skimage.data import astronaut
 from warm_processes import run_python
+
+from pdan_plugin.commands.main import main
+from pdan_plugin.option_schema.option_file import load_option_file
+from pdan_plugin.option_schema.shipped_options import find_option_file
 
 ROOT = Path(__file__).parents[2]
 # own_pairs.yml with its sizes reduced, and nothing else
@@ -56,3 +61,33 @@ def test_a_wrong_folder_is_a_wrong_request(tmp_path):
     said = basicsr(tmp_path, 'prepare-pairs', 'nowhere', 'out', status=2)
     assert 'GT nowhere: does not exist; expected a folder of pictures' in said
     assert 'Traceback' not in said
+
+
+@pytest.mark.parametrize('target', ['datasets/own_pairs', 'other place'])
+def test_the_next_command_reads_what_was_made(tmp_path, monkeypatch, capsys, target):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'gt').mkdir()
+    for number in range(2):
+        Image.fromarray(astronaut()[:64, 64 * number : 64 * number + 64]).save(tmp_path / f'gt/{number}.png')
+    assert main(['prepare-pairs', 'gt', target]) == 0
+    (line,) = [each for each in capsys.readouterr().out.splitlines() if each.startswith('Next: ')]
+    command, what, option, name, *overrides = shlex.split(line.removeprefix('Next: '))
+    assert (command, what, option) == ('basicsr', 'check', '-opt')
+    options = load_option_file(find_option_file(name), overrides[1:]).options
+    for phase, count in (('train', 1), ('val', 1)):
+        for kind in ('gt', 'lq'):
+            folder = tmp_path / options['datasets'][phase][f'dataroot_{kind}']
+            assert folder == tmp_path / target / phase / kind
+            assert len(list(folder.iterdir())) == count
+
+
+def test_for_another_scale_the_network_must_change_too(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'gt').mkdir()
+    for number in range(2):
+        Image.fromarray(astronaut()[:48, 48 * number : 48 * number + 48]).save(tmp_path / f'gt/{number}.png')
+    assert main(['prepare-pairs', 'gt', 'pairs', '--scale', '3']) == 0
+    told = capsys.readouterr().out
+    assert 'basicsr options own_pairs > my.yml' in told
+    assert 'scale: 3, a network_g that enlarges 3 times' in told
+    assert 'datasets:val:dataroot_lq=pairs/val/lq' in told

@@ -183,9 +183,17 @@ class TestWhatItMakes:
 
 
 class TestInterruption:
-    def test_killed_three_times_it_ends_with_the_same_bytes(self, tmp_path, clips, whole, synthesize):
+    @pytest.mark.parametrize(
+        'moments',
+        [
+            [('commit', False)],
+            pytest.param([('begin', True), ('commit', True), ('commit', False)], marks=pytest.mark.long),
+        ],
+        ids=['once', 'three times'],
+    )
+    def test_killed_it_ends_with_the_same_bytes(self, tmp_path, clips, whole, synthesize, moments):
         draw, target, output = random.Random(1), tmp_path / 'killed', tmp_path / 'output.txt'
-        for moment, alone in (('begin', True), ('commit', True), ('commit', False)):
+        for moment, alone in moments:
             assert kills.kill(clips, target, output, moment, draw, alone, QUICK), output.read_text()[-2000:]
             assert not list(target.glob('*.lmdb'))
         kept = len(read_checksums(target / f'{SHARP}.partial'))

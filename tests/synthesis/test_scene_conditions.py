@@ -1,10 +1,12 @@
 """Shares of a set of clips, and what their pictures are."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from skimage import data
 
-from pdan_plugin.synthesis.moving_scene import random_scene, still_picture
+from pdan_plugin.synthesis.moving_scene import random_scene, softened, still_picture
 from pdan_plugin.synthesis.scene_conditions import BRIGHT_GAINS, DARK_GAINS, Shares, relit
 
 
@@ -25,6 +27,29 @@ def test_any_run_of_clips_holds_the_shares(seed: tuple[int, ...]) -> None:
     assert len({clip.gain for clip in clips}) > 50
     # the kinds are independent: dark stills come as often as their shares say
     assert sum(clip.stills and clip.gain < 1 for clip in clips) == pytest.approx(300 * 0.4 * 0.15, abs=7)
+
+
+def test_soft_stills_are_a_share_of_the_stills_and_change_no_other_clip() -> None:
+    sharp, soft = (Shares(stills=0.4, sharp=0.6, dark=0.2, soft_stills=share) for share in (0.0, 0.5))
+    pairs = [(sharp.of_clip(number, (5, 2)), soft.of_clip(number, (5, 2))) for number in range(300)]
+    assert all(replace(after, soft_stills=False) == before for before, after in pairs)
+    assert sum(after.soft_stills for _, after in pairs) == pytest.approx(60, abs=4)
+    assert all(after.stills for _, after in pairs if after.soft_stills)
+    assert 'soft_stills' not in sharp.record()  # records from before it existed stay valid
+    assert soft.record()['soft_stills'] == 0.5
+
+
+def test_a_soft_still_loses_detail_and_keeps_its_light() -> None:
+    photo, rng = data.astronaut(), np.random.default_rng(0)
+    soft = [softened(photo, rng, 1.25, 8) for _ in range(40)]
+    detail = np.array([np.abs(np.diff(each.astype(int), axis=1)).mean() for each in (photo, *soft)])
+    assert (detail[1:] < detail[0] + 0.01).all()
+    in_focus = [softened(photo, rng, 1.25, 0) for _ in range(40)]
+    assert (
+        detail.min() < 0.45 * detail[0] < np.abs(np.diff(np.stack(in_focus).astype(int), axis=2)).mean((1, 2, 3)).min()
+    )
+    assert all(each.mean() == pytest.approx(photo.mean(), abs=0.5) for each in soft)
+    assert np.array_equal(softened(photo, rng, 0.0, 0.0), photo)
 
 
 def test_without_shares_every_clip_is_as_it_was() -> None:
