@@ -146,7 +146,10 @@ def _own_claims(runs: list[dict[str, Any]], settings: dict[str, Any]) -> dict[st
 def _is_done(job: Job, begun: int) -> bool:
     if not job.target.is_file():
         return False
-    made = job.target.stat().st_mtime_ns
+    status = job.target.stat()
+    if status.st_size == 0:  # emptied since: no result is
+        return False
+    made = status.st_mtime_ns
     return made >= begun and made >= job.source.stat().st_mtime_ns
 
 

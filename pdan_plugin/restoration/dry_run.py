@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections import Counter
 
-from pdan_plugin.media.picture_files import PictureFileError, read_picture, read_upright_size
-from pdan_plugin.media.picture_writing import what_ending_cannot_hold
+from pdan_plugin.media.picture_files import PictureFileError, read_upright_size
 from pdan_plugin.media.result_settings import ResultSettings
 from pdan_plugin.media.video_source import VideoFileError, VideoHeader, read_video_header
 from pdan_plugin.restoration.jobs import Job, Plan
+from pdan_plugin.restoration.picture_jobs import picture_to_restore
 from pdan_plugin.restoration.result_checks import size_of_result
 
 _HOLD_ALL = ('.png', '.tif', '.tiff')
@@ -49,13 +49,8 @@ def _picture_line(job: Job, results: ResultSettings, scale: int) -> str:
     if job.picture is None and job.target.suffix.lower() in _HOLD_ALL:
         height, width = read_upright_size(job.source)
         return _sizes(height, width, size_of_result(results, (height, width), scale))
-    picture = job.picture or read_picture(job.source)
-    height, width = picture.colour.shape[:2]
-    size = size_of_result(results, (height, width), scale)
-    reason = what_ending_cannot_hold(picture, job.target.suffix, size=size)
-    if reason is not None:
-        raise PictureFileError(reason)
-    return _sizes(height, width, size)
+    height, width = picture_to_restore(job, results, scale).colour.shape[:2]
+    return _sizes(height, width, size_of_result(results, (height, width), scale))
 
 
 def _video_line(job: Job, results: ResultSettings, scale: int) -> str:

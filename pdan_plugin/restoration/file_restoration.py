@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import math
 import shlex
 import struct
 import sys
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -24,20 +23,17 @@ from pdan_plugin.files.digests import file_digest
 from pdan_plugin.machine.compiler_check import require_compiler
 from pdan_plugin.machine.devices import choose_device, choose_devices
 from pdan_plugin.machine.precision import choose_precision, slowness, why_precision
-from pdan_plugin.media.picture_files import PictureFileError, read_picture
 from pdan_plugin.media.picture_restorer import PictureRestorer
-from pdan_plugin.media.picture_writing import what_ending_cannot_hold
 from pdan_plugin.media.result_settings import ResultSettings
-from pdan_plugin.media.video import restore_video
-from pdan_plugin.media.video_source import VideoHeader
 from pdan_plugin.restoration.claimed_results import RECORD, begin, left_to_do, precision_of_earlier
 from pdan_plugin.restoration.dry_run import list_results
 from pdan_plugin.restoration.jobs import Job, Plan, make_plan
-from pdan_plugin.restoration.picture_jobs import PictureJobs
+from pdan_plugin.restoration.one_file import restore_video_job
+from pdan_plugin.restoration.picture_jobs import PictureJobs, decoded_for_its_ending
 from pdan_plugin.restoration.restorer import Restorer
-from pdan_plugin.restoration.result_checks import check_results, size_of_result
+from pdan_plugin.restoration.result_checks import check_results, refuse_too_little_memory
 from pdan_plugin.restoration.several_devices import SeveralDevices
-from pdan_plugin.weights.packaged_weights import find_weights
+from pdan_plugin.weights.packaged_weights import find_weights_file
 from pdan_plugin.weights.trained_network import load_recorded_network
 
 _DISK_IS_LOST = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # all later results would fail too
@@ -58,6 +54,7 @@ def restore_path(
     memory: int | None = None,
     self_ensemble: bool = False,
     local_pooling: int | None = None,
+    cuda_graphs: bool = True,
     device: str | None = None,
     devices: str | None = None,
     overwrite: bool = False,
@@ -90,7 +87,7 @@ def restore_path(
         RequestError: The request cannot be carried out; nothing was written.
     """
     asked = weights
-    weights, is_packaged = find_weights(asked)
+    weights, is_packaged = find_weights_file(asked)
     if is_packaged and option_file is not None:
         raise RequestError(
             f'-opt {option_file}: an option file needs your own weights: add -w FILE, or leave -opt out to use '
@@ -130,15 +127,16 @@ def restore_path(
             memory=memory,
             self_ensemble=self_ensemble,
             local_pooling=local_pooling,
+            cuda_graphs=cuda_graphs,
         )
         for each in several
     ]
     restorer = restorers[0]
     if restorer.channels != 3:
         raise RequestError(f'{weights}: the network takes {restorer.channels} channels; pictures and videos have 3.')
-    _refuse_too_little_memory(plan, restorer)
+    refuse_too_little_memory(plan.jobs, restorer)
     if source.is_file():
-        plan.jobs = [_decoded_for_its_ending(plan.jobs[0], results, restorer.scale)]
+        plan.jobs = [decoded_for_its_ending(plan.jobs[0], results, restorer.scale)]
     if dry_run:
         return list_results(plan, left_to_do(plan, settings, overwrite=overwrite), results, restorer.scale)
     if is_packaged:
@@ -171,12 +169,14 @@ def restore_path(
         words: list[Any] = ['basicsr', 'restore', source, '-o', _beside(target)]
         words += ['-w', asked] if asked is not None else []
         words += ['-opt', option_file] if option_file is not None else []
+        words += ['--param-key', param_key] if param_key is not None else []
         words += ['--precision', precision] if precision != 'auto' else []
         words += ['--compile'] if compiled else []
         words += ['--tile', tile] if isinstance(tile, int) else []
         words += ['--overlap', overlap] if overlap is not None else []
         words += ['--memory', memory] if memory is not None else []
         words += ['--local-pooling', local_pooling] if local_pooling is not None else []
+        words += ['--no-cuda-graphs'] if not cuda_graphs else []
         words += ['--device', device] if device not in (None, 'auto') else []
         words += ['--devices', devices] if devices is not None else []
         words += results.words()
@@ -193,6 +193,9 @@ class _Summary:
     incomplete: int = 0
     notes: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+
+    def note(self, job: Job, text: str) -> None:
+        self.notes.append(f'{job.source}: {text}')
 
     def fail(self, path: Path, reason: str) -> None:
         self.failures.append(f'{path}: {reason}')
@@ -222,7 +225,7 @@ class _Summary:
         print('; '.join(counts))
         if self.plan.left_alone:
             endings = ', '.join(f'{count} {ending}' for ending, count in self.plan.left_alone.most_common(8))
-            print(f'Skipped, not pictures or videos by their ending: {endings}')
+            print(f'Skipped, no pictures or videos that can be read: {endings}')
         for link in self.plan.links:
             print(f'Skipped, a link to a folder: {link}; restore it separately')
         for note in dict.fromkeys(self.notes):
@@ -242,7 +245,7 @@ def _work(
             name = job.source.name
             bar.set_postfix_str(f'{name}, tile {done}/{total}' if total > 1 else name)
 
-        pictures = PictureJobs(restorer, results, on_tile, most_bytes, summary.notes)
+        pictures = PictureJobs(restorer, results, on_tile, most_bytes, summary.note)
         for kind, group in groupby(jobs, key=lambda job: job.kind):
             of_kind = list(group)
             run = pictures.run(of_kind) if kind == 'picture' else _restore_videos(of_kind, pictures, summary)
@@ -259,7 +262,6 @@ def _restore_videos(
     for job in jobs:
         error: Exception | None = None
         try:
-            job.target.parent.mkdir(parents=True, exist_ok=True)
             _restore_video(job, settings, summary)
         except Exception as raised:
             error = raised
@@ -273,38 +275,13 @@ def _restore_video(job: Job, settings: PictureJobs, summary: _Summary) -> None:
             frames.total = max(done, total) if total else None
             frames.update(done - frames.n)
 
-        header = job.header if isinstance(job.header, VideoHeader) else None
-        outcome = restore_video(
-            settings.restorer,
-            job.source,
-            job.target,
-            on_frame,
-            partial(settings.on_tile, job),
-            header=header,
-            size=settings.results.size,
-            coding=settings.results.video,
-            frames=settings.results.frames,
-            most_bytes=settings.most_bytes,
-        )
-    summary.notes += [f'{job.source}: {note}' for note in outcome.notes]
+        on_tile = partial(settings.on_tile, job)
+        outcome = restore_video_job(settings.restorer, job, settings.results, on_frame, on_tile, settings.most_bytes)
+    for note in outcome.notes:
+        summary.note(job, note)
     summary.incomplete += bool(outcome.problems)
     for problem in outcome.problems:
         summary.fail(job.source, problem)
-
-
-def _decoded_for_its_ending(job: Job, results: ResultSettings, scale: int) -> Job:
-    """Decodes the picture of a job, to check before the network runs that the requested file format can hold it."""
-    if job.kind != 'picture':
-        return job
-    try:
-        picture = read_picture(job.source)
-    except (OSError, PictureFileError):
-        return job  # reported when it is restored
-    size = size_of_result(results, (picture.colour.shape[0], picture.colour.shape[1]), scale)
-    reason = what_ending_cannot_hold(picture, job.target.suffix, size=size)
-    if reason is not None:
-        raise RequestError(f'{job.target}: {reason}.')
-    return replace(job, picture=picture)
 
 
 def _devices(names: str | None, name: str | None) -> list[torch.device]:
@@ -335,13 +312,3 @@ def _size(network: torch.nn.Module) -> str:
 
 def _beside(target: Path) -> Path:
     return target.resolve().with_name(f'{target.resolve().stem}_ensemble{target.suffix}')
-
-
-def _refuse_too_little_memory(plan: Plan, restorer: Restorer) -> None:
-    """Rejects a plan if the memory does not suffice for even its smallest picture or video.
-
-    A file that is too large or cannot be read is reported when its job runs.
-    """
-    sizes = [job.header.size for job in plan.jobs if job.header is not None and job.header.size is not None]
-    if sizes:
-        restorer.check_memory(*min(sizes, key=math.prod))

@@ -16,6 +16,7 @@ from pdan_plugin.media.picture_files import (
     Picture,
     PictureFileError,
     PictureHeader,
+    is_picture_file,
     read_picture_header,
 )
 from pdan_plugin.media.picture_format import DEFAULT_ENDING
@@ -54,7 +55,7 @@ class Plan:
     Attributes:
         jobs: Sorted by name.
         folder: The folder of the results; None if the output is a file.
-        left_alone: Ending -> number of input files that are not pictures or videos.
+        left_alone: Ending -> number of input files that are not pictures or videos, or whose result's name is taken.
         links: Links to folders in the input, which are not followed.
     """
 
@@ -153,21 +154,33 @@ def _plan_folder(source: Path, output: Path, ending: str, suffix: str) -> Plan:
             'another place: -o OUTPUT.'
         )
     plan = Plan([], output)
+    jobs: list[Job] = []
     for path in _files(source, output, plan.links):
         found = path.suffix.lower()
         place = output / path.relative_to(source)
         if is_video_file(path):
             import_av()
-            plan.jobs.append(_job_in_folder(path, place, 'video', ending, suffix))
-        elif found in (*PICTURE_SUFFIXES, *VIDEO_SUFFIXES):
-            plan.jobs.append(_job_in_folder(path, place, 'picture', ending, suffix))
+            jobs.append(_job_in_folder(path, place, 'video', ending, suffix))
+        elif found in VIDEO_SUFFIXES or is_picture_file(path):
+            jobs.append(_job_in_folder(path, place, 'picture', ending, suffix))
         else:
             plan.left_alone[found or 'no ending'] += 1
+    taken = {job.target for job in jobs if _has_usual_ending(job)}
+    for job in jobs:
+        if not _has_usual_ending(job) and job.target in taken:  # such as the PSD of which a JPEG was made
+            plan.left_alone[f'{job.source.suffix.lower()} beside a picture of the same name'] += 1
+        else:
+            taken.add(job.target)
+            plan.jobs.append(job)
     if not plan.jobs:
         raise RequestError(
             f'{source}: no pictures in it ({", ".join(PICTURE_SUFFIXES)}) and no videos ({", ".join(VIDEO_SUFFIXES)}).'
         )
     return plan
+
+
+def _has_usual_ending(job: Job) -> bool:
+    return job.kind == 'video' or job.source.suffix.lower() in (*PICTURE_SUFFIXES, *VIDEO_SUFFIXES)
 
 
 def _files(source: Path, output: Path, links: list[Path]) -> Iterator[Path]:

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
+from pdan_plugin.errors import RequestError
+from pdan_plugin.machine.algorithm_search import mostly_one_size, searching_algorithms
 from pdan_plugin.machine.cores import usable_cores
 from pdan_plugin.machine.memory import free_memory
 from pdan_plugin.machine.overlap import Limits, Stages, Stopped, overlapped
@@ -43,14 +45,14 @@ class PictureJobs:
         results: Size and format of the results.
         on_tile: Called with (job, tiles done, tiles in total).
         most_bytes: What pictures under way may take, without the work of the network; one picture is always possible.
-        notes: Messages for the user about what was restored.
+        on_note: Called with (job, message for the user about what was restored).
     """
 
     restorer: PictureRestorer
     results: ResultSettings = field(default_factory=ResultSettings)
     on_tile: Callable[[Job, int, int], None] = lambda job, done, total: None
     most_bytes: int | None = None
-    notes: list[str] = field(default_factory=list)
+    on_note: Callable[[Job, str], None] = lambda job, note: None
     _stopping: threading.Event = field(default_factory=threading.Event)
 
     def run(self, jobs: Sequence[Job]) -> Generator[tuple[Job, Exception | None]]:
@@ -63,7 +65,8 @@ class PictureJobs:
             most = min(_MOST_BYTES, free_memory(torch.device('cpu')) // _SHARE)
         writers = max(2, min(_MOST_WRITERS, usable_cores()))
         stages = Stages(self._read, self._begin, self._write, lambda job: self._size(job, most), self._may_join)
-        return overlapped(jobs, stages, Limits(_READERS, writers, most), self._stopping)
+        with searching_algorithms(mostly_one_size(getattr(job.header, 'size', job.source) for job in jobs)):
+            yield from overlapped(jobs, stages, Limits(_READERS, writers, most), self._stopping)
 
     def _size(self, job: Job, most: int) -> int:
         size = getattr(job.header, 'size', None)
@@ -73,10 +76,8 @@ class PictureJobs:
         return height * width * 4 * (2 + _BYTES_OF_A_VALUE * self.restorer.scale**2)
 
     def _read(self, job: Job) -> _Decoded:
-        picture = job.picture or read_picture(job.source)
-        reason = what_ending_cannot_hold(picture, job.target.suffix, size=self._result_size(picture))
-        if reason is not None:
-            raise PictureFileError(reason)
+        picture = picture_to_restore(job, self.results, self.restorer.scale)
+        _refuse_too_large_result(picture, self.restorer.scale, self._result_size(picture))
         return picture, colour_to_restore(picture)
 
     def _result_size(self, picture: Picture) -> tuple[int, int]:
@@ -91,12 +92,13 @@ class PictureJobs:
 
     def _begin(self, jobs: Sequence[Job], decoded: Sequence[_Decoded]) -> list[_Begun]:
         for job, (picture, _) in zip(jobs, decoded, strict=True):
-            refuse_too_large_result(picture, self.restorer.scale, self._result_size(picture))
             size = self.results.size
             height, width = picture.colour.shape[:2]
             about_size = [] if size is None else size.notes(height, width, self.restorer.scale)
             left_out = what_ending_leaves_out(picture, job.target.suffix)
-            self.notes += [f'{job.source}: {note}' for note in (*picture.notes, left_out, *about_size) if note]
+            for note in (*picture.notes, left_out, *about_size):
+                if note:
+                    self.on_note(job, note)
         begun = self.restorer.begin_pictures([colour for _, colour in decoded], partial(self.on_tile, jobs[0]))
         return [(replace(picture, notes=()), result) for (picture, _), result in zip(decoded, begun, strict=True)]
 
@@ -112,7 +114,43 @@ class PictureJobs:
             raise Stopped
 
 
-def refuse_too_large_result(picture: Picture, scale: int, size: tuple[int, int]) -> None:
+class UnfitFormatError(PictureFileError):
+    """The file format of a result cannot hold it."""
+
+
+def picture_to_restore(job: Job, results: ResultSettings, scale: int) -> Picture:
+    """The picture of a job.
+
+    Raises:
+        UnfitFormatError: The target's file format cannot hold the result.
+        PictureFileError, OSError: See :func:`~pdan_plugin.media.picture_files.read_picture`.
+    """
+    picture = job.picture or read_picture(job.source)
+    height, width = picture.colour.shape[:2]
+    size = size_of_result(results, (height, width), scale)
+    reason = what_ending_cannot_hold(picture, job.target.suffix, size)
+    if reason is not None:
+        raise UnfitFormatError(reason)
+    return picture
+
+
+def decoded_for_its_ending(job: Job, results: ResultSettings, scale: int) -> Job:
+    """Decodes the picture of a job, to check before the network runs that the target's file format can hold the result.
+
+    Raises:
+        RequestError: It cannot; the message names the target.
+    """
+    if job.kind != 'picture':
+        return job
+    try:
+        return replace(job, picture=picture_to_restore(job, results, scale))
+    except UnfitFormatError as error:
+        raise RequestError(f'{job.target}: {error}.') from error
+    except (OSError, PictureFileError):
+        return job  # reported when it is restored
+
+
+def _refuse_too_large_result(picture: Picture, scale: int, size: tuple[int, int]) -> None:
     """Raises a PictureFileError if the result of a picture does not fit into the free memory of the machine.
 
     If the result is resampled, memory holds it beside the network's output.

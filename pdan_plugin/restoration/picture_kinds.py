@@ -17,6 +17,7 @@ from torch import Tensor
 from pdan_plugin.errors import RequestError
 from pdan_plugin.media.picture import Picture
 from pdan_plugin.media.transparency import restore_layers, with_hidden_colours_filled
+from pdan_plugin.restoration.picture_transfer import require_finite
 from pdan_plugin.restoration.restorer import Restorer as Engine
 from pdan_plugin.synthesis.bicubic import imresize
 
@@ -28,6 +29,9 @@ _KEPT_INFO = ('icc_profile', 'exif', 'dpi', 'xmp')
 # of an image -> of the result: palettes and one bit become what they show
 _MODES = {'1': 'L', 'L': 'L', 'LA': 'LA', 'RGB': 'RGB', 'RGBA': 'RGBA', 'P': 'RGB', 'PA': 'RGBA', 'RGBX': 'RGB'}
 _WITH_ALPHA = {'1': 'LA', 'L': 'LA', 'RGB': 'RGBA', 'P': 'RGBA'}
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+# what a mode that is not taken is converted to; else RGB, or an array
+_OTHER_MODES = {'La': 'LA', 'RGBa': 'RGBA'}
 _DEEP_MODES = ('I;16', 'I;16L', 'I;16B', 'I;16N')
 
 
@@ -44,15 +48,20 @@ def restore_tensor(engine: Engine, batch: Tensor, on_progress: OnProgress | None
         are_last = batch.dim() == 4 and batch.shape[3] == engine.channels
         hint = '; permute(0, 3, 1, 2) moves the channels' if are_last else ''
         raise RequestError(f'expected a batch (b, {engine.channels}, h, w), got {tuple(batch.shape)}{hint}')
-    if not batch.is_floating_point():
+    if batch.dtype not in _FLOATS:
         hint = '; divide by 255' if batch.dtype == torch.uint8 else ''
         raise RequestError(f'expected a tensor of floats in [0, 1], got {batch.dtype}{hint}')
+    if batch.layout != torch.strided or batch.is_meta:
+        found = 'no values (device meta)' if batch.is_meta else f'the layout {batch.layout}; give to_dense()'
+        raise RequestError(f'expected a plain tensor, got one with {found}')
     least, most = torch.aminmax(batch.detach())
     _refuse_other_range(float(least), float(most), 'the tensor')
     results = []
     for number, picture in enumerate(batch.detach().float().split(1)):
         on_tile = None if on_progress is None else _part_of(on_progress, number, len(batch))
-        results.append(engine(picture, on_tile).clamp_(0, 1).to(device=batch.device, dtype=batch.dtype))
+        result = engine(picture, on_tile)
+        require_finite(result.isfinite().all())
+        results.append(result.clamp_(0, 1).to(device=batch.device, dtype=batch.dtype))
     return results[0] if len(results) == 1 else torch.cat(results)
 
 
@@ -90,13 +99,19 @@ def restore_image(engine: Engine, image: Image.Image, on_progress: OnProgress | 
     if 0 in image.size:
         raise RequestError(f'expected an image with pixels, got {image.width}x{image.height}')
     if image.mode in _DEEP_MODES:
+        if 'transparency' in image.info:
+            raise RequestError(
+                'the 16-bit image has a transparent value, and PIL has no 16-bit image with alpha; delete '
+                "image.info['transparency'], or use restore_file(source, target)"
+            )
         deep = np.asarray(image).astype(np.uint16)
         restored = Image.fromarray(restore_array(engine, deep, on_progress))
     else:
         has_key = 'transparency' in image.info  # one colour, or entries of a palette, are transparent
         mode = (_WITH_ALPHA if has_key else _MODES).get(image.mode, _MODES.get(image.mode))
         if mode is None:
-            hint = 'np.asarray(image) with the right type' if image.mode in 'IF' else "image.convert('RGB')"
+            other = _OTHER_MODES.get(image.mode, 'RGB')
+            hint = 'np.asarray(image) with the right type' if image.mode in 'IF' else f'image.convert({other!r})'
             raise RequestError(
                 f'expected an image of mode {", ".join((*_MODES, _DEEP_MODES[0]))}, got {image.mode}; give {hint}'
             )
@@ -129,7 +144,9 @@ def _restored_integers(engine: Engine, values: NDArray[Any], on_progress: OnProg
 def _restored_floats(engine: Engine, values: NDArray[Any], on_progress: OnProgress | None) -> NDArray[Any]:
     def restored(colour: NDArray[Any]) -> NDArray[Any]:
         batch = torch.from_numpy(np.ascontiguousarray(colour, np.float32)).permute(2, 0, 1)[None]
-        return engine(batch, on_progress)[0].clamp_(0, 1).permute(1, 2, 0).cpu().numpy()
+        result = engine(batch, on_progress)
+        require_finite(result.isfinite().all())
+        return result[0].clamp_(0, 1).permute(1, 2, 0).cpu().numpy()
 
     if values.ndim == 2 and engine.channels == 1:
         return restored(values[..., None])[..., 0]

@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pdan_plugin.errors import WorkError
 from pdan_plugin.restoration.tiling import Tile, reflected
 
-_CACHED = 2**16  # values rounded at a time, which stay in a core's cache
+_CACHED = 2**17  # values rounded at a time, which stay in a core's cache
 
 
 def part_of(picture: NDArray[Any], tile: Tile) -> NDArray[Any]:
@@ -53,27 +54,44 @@ def from_network(values: Tensor, dtype: Any) -> Callable[[], NDArray[Any]]:
 
     A GPU rounds, and its result is on the way to the host when this returns; the function waits for it. On a CPU the
     function does the work, in the thread that calls it.
+
+    Raises:
+        WorkError: By the function: a value is NaN or infinite.
     """
     top = int(np.iinfo(dtype).max)
     if values.device.type == 'cpu':
         return lambda: _rounded(values.numpy(), top, dtype)
+    is_finite = values.sum().isfinite()  # as all values are; a test of each would take memory
     whole = values.clamp(0, 1).mul_(top).round_().to(torch.uint8 if top == 255 else torch.int32)
     if top != 255:
         whole = whole.to(torch.int16)  # the same 16 bits
     whole = whole.permute(1, 2, 0).contiguous()
     if whole.device.type != 'cuda':
+        require_finite(is_finite)
         host = whole.cpu()
         return lambda: _as_numpy(host, dtype)
     host = torch.empty(whole.shape, dtype=whole.dtype, pin_memory=True)
     host.copy_(whole, non_blocking=True)
+    flag = torch.empty((), dtype=torch.bool, pin_memory=True)
+    flag.copy_(is_finite, non_blocking=True)  # reading it on the device would wait for the next picture, too
     copied = torch.cuda.Event()
     copied.record(torch.cuda.current_stream(whole.device))
 
     def wait() -> NDArray[Any]:
         copied.synchronize()
+        require_finite(flag)
         return _as_numpy(host, dtype).copy()  # pinned memory is scarce, and free for the next picture
 
     return wait
+
+
+def require_finite(is_finite: Tensor | np.bool_) -> None:
+    """Raises a WorkError unless all values of a result are finite. Rounded, NaN would be black."""
+    if not is_finite:
+        raise WorkError(
+            'the network computes values that are not finite (NaN or infinite), so there is no result; with precision '
+            'fp16 use bf16 or fp32, which have a larger range, else its weights are damaged'
+        )
 
 
 def _as_numpy(whole: Tensor, dtype: Any) -> NDArray[Any]:
@@ -89,14 +107,15 @@ def _rounded(values: NDArray[np.float32], top: int, dtype: Any) -> NDArray[Any]:
     rows = max(1, _CACHED // (width * channels))
     is_planar = values.strides[2] == values.itemsize  # else the channels of a pixel are side by side
     layout = values if is_planar else values.transpose(1, 2, 0)
-    with np.errstate(invalid='ignore'):  # a network may yield NaN
-        for start in range(0, height, rows):
-            band = slice(start, start + rows)
-            rounded = layout[:, band].clip(0, 1) if is_planar else layout[band].clip(0, 1)
-            rounded *= np.float32(top)
-            np.rint(rounded, out=rounded)
-            if is_planar and channels > 1:
-                cv2.merge(list(rounded.astype(dtype)), result[band])
-            else:
-                result[band] = rounded.reshape(result[band].shape)
+    for start in range(0, height, rows):
+        band = slice(start, start + rows)
+        part = layout[:, band] if is_planar else layout[band]
+        require_finite(np.isfinite(part).all())
+        rounded = part.clip(0, 1)
+        rounded *= np.float32(top)
+        np.rint(rounded, out=rounded)
+        if is_planar and channels > 1:
+            cv2.merge(list(rounded.astype(dtype)), result[band])
+        else:
+            result[band] = rounded.reshape(result[band].shape)
     return result

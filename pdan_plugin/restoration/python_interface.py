@@ -22,24 +22,14 @@ from torch import Tensor, nn
 from pdan_plugin.errors import RequestError, WorkError
 from pdan_plugin.machine.devices import choose_device
 from pdan_plugin.machine.precision import choose_precision, slowness
+from pdan_plugin.media.decoded_frames import DecodedFrame, decoded_frames
 from pdan_plugin.media.deinterlacing import TimedFrame
-from pdan_plugin.media.picture_files import PictureFileError, read_picture
-from pdan_plugin.media.picture_writing import what_ending_cannot_hold, what_ending_leaves_out, write_picture
+from pdan_plugin.media.picture_files import PictureFileError
 from pdan_plugin.media.result_settings import ResultSettings
-from pdan_plugin.media.transparency import restore_layers
-from pdan_plugin.media.video import restore_video
 from pdan_plugin.media.video_frames import FrameReader, early_end
-from pdan_plugin.media.video_source import (
-    SourceVideo,
-    VideoFileError,
-    VideoHeader,
-    open_video,
-    picture_stream,
-    read_video_header,
-    upright_rgb,
-)
-from pdan_plugin.restoration.jobs import Job, make_plan
-from pdan_plugin.restoration.picture_jobs import refuse_too_large_result
+from pdan_plugin.media.video_source import SourceVideo, VideoFileError, open_video, picture_stream, read_video_header
+from pdan_plugin.restoration.jobs import make_plan
+from pdan_plugin.restoration.one_file import restore_job
 from pdan_plugin.restoration.picture_kinds import OnProgress, restore_array, restore_image, restore_tensor
 from pdan_plugin.restoration.restorer import Restorer as Engine
 from pdan_plugin.restoration.result_checks import check_results
@@ -108,6 +98,8 @@ class Restorer:
         self_ensemble: Whether to average the eight flips and rotations: a little better, eight times the time.
         local_pooling: Side of a window, in pixels, whose mean replaces means over the whole picture; None for these.
         compiled: Whether to use torch.compile.
+        cuda_graphs: Whether to record the network's operations for sizes that come again, and to replay them together,
+            on an NVIDIA GPU. A recording whose result differs is not used.
 
     Attributes:
         scale: Height and width of a result, divided by those of the picture.
@@ -134,6 +126,7 @@ class Restorer:
         self_ensemble: bool = False,
         local_pooling: int | None = None,
         compiled: bool = False,
+        cuda_graphs: bool = True,
     ) -> None:
         self.device = choose_device(str(device))
         self.precision = choose_precision(precision, self.device)
@@ -161,6 +154,7 @@ class Restorer:
             memory=memory,
             self_ensemble=self_ensemble,
             local_pooling=local_pooling,
+            cuda_graphs=cuda_graphs,
         )
         self.scale, self.channels = self._engine.scale, self._engine.channels
         self._one_at_a_time = threading.RLock()  # a callback may use this restorer, too
@@ -237,9 +231,12 @@ class Restorer:
             raise RequestError(f'{job.target} exists already; give another target, or overwrite=True')
         with self._one_at_a_time:
             try:
-                return (self._restored_picture if job.kind == 'picture' else self._restored_video)(job, on_progress)
+                outcome = restore_job(self._engine, job, on_progress)
             except (PictureFileError, VideoFileError) as error:
                 raise RequestError(f'{source}: {error}') from error
+        if outcome.problems:
+            raise WorkError(f'{job.target} is incomplete: {"; ".join(outcome.problems)}')
+        return RestoredFile(job.target, outcome.notes)
 
     def restore_frames(
         self, source: str | PathLike[str], on_progress: OnProgress | None = None
@@ -275,17 +272,15 @@ class Restorer:
         with open_video(path) as container:
             start = (container.start_time or 0) / 1_000_000
             reader = FrameReader(container, picture_stream(container), [], video.rate)
-            for item in reader:
-                if not isinstance(item, TimedFrame):
+            for decoded in decoded_frames(reader, video, None):
+                if not isinstance(decoded, DecodedFrame):
                     continue
-                is_repeated = item.frame is None
-                if item.frame is not None:
-                    try:
-                        pixels = upright_rgb(item.frame, video, 'rgb48le' if video.bits > 8 else 'rgb24')
-                    except VideoFileError as error:
-                        raise WorkError(f'{path}: {error}') from error
+                if decoded.error is not None:
+                    raise WorkError(f'{path}: {decoded.error}') from decoded.error
+                if decoded.pixels is not None:
                     with self._one_at_a_time:
-                        good = self._engine.restore_picture(pixels)
+                        good = self._engine.restore_picture(decoded.pixels)
+                item, is_repeated = decoded.item, decoded.pixels is None
                 if good is None:
                     waiting.append(item)
                     continue
@@ -302,30 +297,8 @@ class Restorer:
                 waiting.clear()
             if good is None:
                 raise WorkError(f'{path}: has no frame that can be decoded')
-            if reason := early_end(reader, video, container):
+            if reason := early_end(reader, video):
                 raise WorkError(f'{path}: {reason}')
-
-    def _restored_picture(self, job: Job, on_progress: OnProgress | None) -> RestoredFile:
-        picture = read_picture(job.source)
-        if reason := what_ending_cannot_hold(picture, job.target.suffix, self.scale):
-            raise RequestError(f'{job.target}: {reason}')
-        height, width = picture.colour.shape[:2]
-        refuse_too_large_result(picture, self.scale, (height * self.scale, width * self.scale))
-        left_out = what_ending_leaves_out(picture, job.target.suffix)
-        restored = restore_layers(self._engine, picture, on_progress)
-        job.target.parent.mkdir(parents=True, exist_ok=True)
-        write_picture(job.target, restored)
-        return RestoredFile(job.target, tuple(note for note in (*picture.notes, left_out) if note))
-
-    def _restored_video(self, job: Job, on_progress: OnProgress | None) -> RestoredFile:
-        header = job.header if isinstance(job.header, VideoHeader) else None
-        if header is None or header.video is None:
-            raise VideoFileError(str(header.problem) if header else 'cannot be opened as a video')
-        job.target.parent.mkdir(parents=True, exist_ok=True)
-        outcome = restore_video(self._engine, job.source, job.target, on_progress, header=header)
-        if outcome.problems:
-            raise WorkError(f'{job.target} is incomplete: {"; ".join(outcome.problems)}')
-        return RestoredFile(job.target, tuple(outcome.notes))
 
 
 def load_network(

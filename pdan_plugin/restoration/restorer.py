@@ -15,35 +15,29 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pdan_plugin.errors import RequestError, WorkError
-from pdan_plugin.machine.accelerators import free_cached_memory, has_own_memory
-from pdan_plugin.machine.memory import free_memory, held_memory
-from pdan_plugin.machine.sizes import memory_in_words
+from pdan_plugin.machine.accelerators import free_cached_memory
+from pdan_plugin.machine.algorithm_search import searching_algorithms
+from pdan_plugin.machine.cuda_graphs import recorder_for
+from pdan_plugin.machine.size_graphs import SizeGraphs
 from pdan_plugin.machine.working_memory import (
-    SHARE,
-    bytes_per_pixel,
+    WorkingMemory,
     is_out_of_memory,
     may_be_unsupported,
+    working_memory,
 )
 from pdan_plugin.restoration.inference_network import inference_network
 from pdan_plugin.restoration.local_pooling import LocalPooling
+from pdan_plugin.restoration.memory_budget import MemoryBudget
+from pdan_plugin.restoration.memory_layout import in_faster_layout, layouts_differ
 from pdan_plugin.restoration.picture_transfer import from_network, part_of, to_network
 from pdan_plugin.restoration.receptive_field import Reach, measure_reach, network_shape
 from pdan_plugin.restoration.self_ensemble import GEOMETRIC_FORMS, GeometricForm
 from pdan_plugin.restoration.tile_runs import TileRuns, restored_together
-from pdan_plugin.restoration.tiling import (
-    Layout,
-    Piece,
-    Tile,
-    gather,
-    largest_overlap,
-    reflected,
-    smallest_tile,
-    tile_layout,
-)
+from pdan_plugin.restoration.tile_sizes import TileSizes
+from pdan_plugin.restoration.tiling import Layout, Piece, Tile, gather, reflected, smallest_tile, tile_layout
 
-_SHRINKING = 0.7  # factor on a tile's side after running out of memory: half the area
+_MANY_TILES = 8  # of one size, from which on cuDNN's search for the fastest algorithms pays
 _BUSY_PIXELS = 2**18  # of the input, a quarter of a million: enough work for a GPU at a time
-_SPARE = 16  # share of an allowed memory for pictures that wait
 _UNSUPPORTED = (
     ' (cuDNN says so when memory is short, and when the GPU has no such convolution in this number format; with '
     '--precision fp32 every GPU has it)'
@@ -73,10 +67,14 @@ class Restorer:
         local_pooling: Side, in pixels of the input, of the windows that replace the network's poolings over the whole
             picture (:mod:`~pdan_plugin.restoration.local_pooling`); None for no change. Then tiles are never smaller
             than the windows need.
+        cuda_graphs: Whether to record the work for sizes that come again and to replay it, on a CUDA device
+            (:mod:`~pdan_plugin.machine.size_graphs`). Without effect with ``compiled``, and for tiles that share
+            poolings.
 
     Attributes:
         scale: Height and width of the result, divided by those of the input.
         channels: Channels of the input.
+        graphs: The recorded work; None without ``cuda_graphs``, and on other devices.
         notes: Messages for the user: tile size and overlap, smaller tiles after running out of memory, possible seams.
 
     Raises:
@@ -95,23 +93,45 @@ class Restorer:
         memory: int | None = None,
         self_ensemble: bool = False,
         local_pooling: int | None = None,
+        cuda_graphs: bool = False,
     ) -> None:
         _check_arguments(tile, overlap, memory, local_pooling)
         self.device = torch.device(device)
         self.notes: list[str] = []
         self._network, self._compiled, self._is_float32 = network, compiled, precision == 'fp32'
-        self._tile, self._asked_overlap, self._memory = tile, overlap, memory
+        self._precision = precision
         self._forms = GEOMETRIC_FORMS if self_ensemble else (GeometricForm(),)
         self._restore = inference_network(network, self.device, precision=precision, compiled=compiled)
         with self._uncompiled(True), _measuring('the accepted sizes'):
             self._shape = network_shape(self._restore, network)
         self.scale, self.channels = self._shape.scale, self._shape.channels
-        self._local, self._window = self._with_local_pooling(local_pooling), local_pooling or 0
-        self._reach: Reach | None = None
-        self._bytes_per_pixel: int | None = None
-        self._held, self._budget = held_memory(self.device), 0.0
-        self._largest: int | None = None  # the largest side since memory ran out
+        if layouts_differ(self.device, precision, compiled=compiled):
+            self._restore = in_faster_layout(
+                self._restore, network, self.device, channels=self.channels, multiple=self._shape.multiple
+            )
+        self._local = self._with_local_pooling(local_pooling)
+        self._window = 0 if self._local is None else local_pooling or 0
+        self._budget = MemoryBudget(
+            self.device,
+            memory,
+            self._measure_memory,
+            of_result=4 * self.channels * self.scale**2,
+            has_forms=self_ensemble,
+        )
+        self._tiles = TileSizes(
+            tile,
+            overlap,
+            multiple=self._shape.multiple,
+            window=self._window,
+            budget=self._budget,
+            measure_reach=self._measure_reach,
+            note=self._note,
+        )
         self._is_alone = False  # whether memory ran out with several pictures at once
+        recorder = recorder_for(self.device) if cuda_graphs and not compiled else None
+        self.graphs: SizeGraphs | None = None
+        if recorder is not None:
+            self.graphs = SizeGraphs(self._restore, recorder, fits=self._may_be_recorded, note=self._note)
         if isinstance(tile, int) and overlap is not None and tile < smallest_tile(overlap, self._shape.multiple):
             raise RequestError(
                 f'tile: {tile} leaves no room for an overlap of {overlap}; expected at least '
@@ -145,7 +165,7 @@ class Restorer:
             return gather(self._pieces(read, height, width, on_tile, 0), height, width)
 
         # without tiles the batch runs as the caller made it
-        if len(batch) == 1 or (self._tile is None and self._largest is None):
+        if len(batch) == 1 or self._tiles.are_whole_pictures:
             return restored(batch)
         return torch.cat([restored(picture[None]) for picture in batch])
 
@@ -156,7 +176,11 @@ class Restorer:
             RequestError: The memory does not suffice, even with the smallest tiles.
         """
         picture_sizes = (self.scale**2 + 1) * height * width * self.channels
-        self._side(self._multiple_above(height), self._multiple_above(width), picture_sizes)
+        self._tiles.side(self._multiple_above(height), self._multiple_above(width), picture_sizes)
+
+    def memory_needed(self, height: int, width: int) -> int:
+        """The estimated bytes of the work on a whole picture (h, w), beside the weights and the pictures."""
+        return self._budget.of_whole(self._multiple_above(height) * self._multiple_above(width))
 
     def restore_picture(self, picture: NDArray, on_tile: OnTile | None = None) -> NDArray:
         """(h, w, c) RGB, uint8 or uint16 -> (s * h, s * w, c) of the same type, clipped and rounded (half to even).
@@ -208,9 +232,7 @@ class Restorer:
     def spare(self) -> int | None:
         """Bytes of ``memory`` that are left for pictures that wait before and behind the network; None without a limit,
         and for a GPU with its own memory."""
-        if self._memory is None or has_own_memory(self.device):
-            return None
-        return max(0, self._memory - self._held) // _SPARE
+        return self._budget.spare
 
     def pictures_at_once(self, height: int, width: int) -> int:
         """How many pictures (h, w) :meth:`begin_pictures` should get at once.
@@ -219,7 +241,7 @@ class Restorer:
         A CPU is as fast with one. Pictures that are restored in tiles or with a self-ensemble are alone.
         """
         height, width = (self._multiple_above(size) for size in (height, width))
-        if len(self._forms) > 1 or self._side(height, width, 0) is not None:
+        if len(self._forms) > 1 or self._tiles.side(height, width, 0) is not None:
             return 1
         return self._parts_at_once(height, width)
 
@@ -231,7 +253,7 @@ class Restorer:
             parts = [to_network(part_of(picture, tile), self.device) for picture in pictures]
             shape = [size * self.scale for size in pictures[0].shape[:2]]
             try:
-                results = restored_together(self._restore, parts, len(parts))
+                results = restored_together(self.graphs or self._restore, parts, len(parts))
                 return [from_network(each[0, :, : shape[0], : shape[1]], pictures[0].dtype) for each in results]
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
@@ -243,9 +265,10 @@ class Restorer:
         """How many equal parts of a picture, or pictures, the network gets in one batch."""
         if self.device.type == 'cpu' or self._is_alone:
             return 1
-        self._measure_memory()
-        pixels = min(_BUSY_PIXELS, self._budget / (self._bytes_per_pixel or 1))
-        return max(1, int(pixels / (height * width)))
+        return max(1, int(min(_BUSY_PIXELS, self._budget.pixels_at_once()) / (height * width)))
+
+    def _may_be_recorded(self, shape: torch.Size) -> bool:
+        return self._budget.allows_recording(shape[0] * shape[-2] * shape[-1])
 
     def _restore_alone(self, count: int) -> None:
         self._is_alone = True
@@ -277,7 +300,7 @@ class Restorer:
         """The finished pieces of a picture; after running out of memory all are yielded again, from smaller tiles."""
         height, width = (self._multiple_above(size) for size in (height, width))
         while True:
-            layout = self._layout(height, width, picture_sizes)
+            layout = self._tiles.layout(height, width, picture_sizes)
             try:
                 yield from self._attempt(layout, read, on_tile)
                 return
@@ -287,6 +310,8 @@ class Restorer:
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
                 unsupported = may_be_unsupported(error)
             # outside the except block: there the error still holds the tensors of the pass
+            if self.graphs is not None and self.graphs.drop():
+                continue  # tiles that share poolings run beside the recordings, whose memory may suffice
             if len(self._forms) > 1 and self._parts_at_once(*next(layout.tiles()).size) > 1:
                 self._restore_alone(len(self._forms))
             else:
@@ -296,89 +321,41 @@ class Restorer:
         shares_pooling = layout.count > 1 and self._shape.global_poolings > 0
         if shares_pooling and self._compiled:
             self._note('Tiles run without torch.compile, because they share poolings over the whole picture.')
-        with self._uncompiled(shares_pooling or self._local is not None):
+        with (
+            self._uncompiled(shares_pooling or self._local is not None),
+            searching_algorithms(True) if layout.count >= _MANY_TILES else nullcontext(),
+        ):
             at_once = self._parts_at_once(*next(layout.tiles()).size) if len(self._forms) > 1 else 1
             poolings = self._shape.global_poolings if shares_pooling else 0
-            runs = TileRuns(self._restore, self._forms, poolings, at_once)
-            yield from runs.pieces(layout, read, on_tile, self._grid() if layout.count > 1 else 1)
+            # a replay calls no functions, so poolings could not be shared in it
+            restore = self._restore if shares_pooling else self.graphs or self._restore
+            runs = TileRuns(restore, self._forms, poolings, at_once)
+            yield from runs.pieces(layout, read, on_tile, self._tiles.grid if layout.count > 1 else 1)
         if not runs.has_settled:
             self._note(
                 'The means over the whole picture, which tiles share, did not converge in '
                 f'{runs.passes} passes: seams of more than a quarter of a grey level may be visible.'
             )
 
-    def _layout(self, height: int, width: int, picture_sizes: int) -> Layout:
-        tile = self._side(height, width, picture_sizes)
-        if tile is None or max(height, width) <= tile:
-            return tile_layout(height, width, max(height, width), 0)
-        grid, overlap = self._grid(), self._overlap()
-        tile = max(tile, smallest_tile(0, grid))
-        if self._local is not None and self._asked_overlap is None and self._largest is None:
-            least = smallest_tile(overlap, grid)
-            if tile < least:
-                self._note(f'Tiles of {least} pixels instead of {tile}, because of the windows of local pooling.')
-                tile = least
-                if max(height, width) <= tile:
-                    return tile_layout(height, width, max(height, width), 0)
-        room = largest_overlap(tile, grid)
-        if room < overlap:
-            self._note(
-                f'Tiles of {tile} pixels allow an overlap of {room}, but the network needs {overlap}: seams may be '
-                f'visible. Use tiles of {smallest_tile(overlap, grid)} or more.'
-            )
-            overlap = room
-        self._note(f'Tiles of at most {tile} pixels, overlap {overlap}.')
-        return tile_layout(height, width, tile, overlap, grid)
-
-    def _side(self, height: int, width: int, picture_sizes: int) -> int | None:
-        """The largest allowed side of a tile; None for a whole picture."""
-        if not isinstance(self._tile, str):
-            sides = [side for side in (self._tile, self._largest) if side is not None]
-            return min(sides) if sides else None
-        self._measure_memory()
-        assert self._bytes_per_pixel is not None
-        budget = self._budget
-        if not has_own_memory(self.device):
-            budget -= picture_sizes + (self.spare or 0)
-        pixels = budget / self._bytes_per_pixel
-        if height * width <= pixels and self._largest is None:
-            return None
-        side = int(math.sqrt(max(0.0, pixels)))
-        least = smallest_tile(self._overlap(), self._grid())
-        if side < least and self._largest is None:
-            needed = int(least * least * self._bytes_per_pixel) + (0 if has_own_memory(self.device) else picture_sizes)
-            if self._memory is None:
-                found = f'needs {memory_in_words(needed)}, and {memory_in_words(int(self._budget))} can be taken'
-            else:
-                found = (
-                    f'needs {memory_in_words(self._held + needed)} in all, {memory_in_words(self._held)} of them held '
-                    f'already by the program and the network, and {memory_in_words(self._memory)} are allowed'
-                )
-            raise RequestError(f'memory: a tile of {least} pixels {found}. Allow more, or free some.')
-        return side if self._largest is None else min(side, self._largest)
-
-    def _measure_memory(self) -> None:
-        """Finds the bytes of a pixel and those that may be taken; once, because later figures depend on memory that the
-        allocator keeps from earlier pictures."""
-        if self._bytes_per_pixel is not None:
-            return
+    def _measure_memory(self, sides: Sequence[int], simulated: bool) -> WorkingMemory:
+        if simulated and any(hasattr(type(each), '__deepcopy__') for each in self._network.modules()):
+            raise WorkError('the network cannot be copied')  # it would keep what has no values
         with self._uncompiled(True), _measuring('the bytes of a pixel'):
+            # a copy, because some networks keep tensors of their last input
+            restore = inference_network(self._network, self.device, precision=self._precision) if simulated else None
             # on a small picture large windows would cover all of it, and take no memory
-            small = self._restore if self._local is None else self._local.wrapped(size=min(self._window, 16))
-            self._bytes_per_pixel = (
-                bytes_per_pixel(small, self.device, self.channels, self._shape.multiple)
-                + 4 * 3 * self.channels * self.scale**2
-            )  # blending, and rounding
-        self._budget = free_memory(self.device) * SHARE if self._memory is None else self._memory - self._held
+            small = restore or self._restore
+            if self._local is not None:
+                small = self._local.wrapped(restore, size=min(self._window, 16))
+            return working_memory(small, self.device, self.channels, self._shape.multiple, sides, simulated=simulated)
 
     def _shrink(self, layout: Layout, reason: str, *, unsupported: bool) -> None:
-        before, least = max(max(tile.size) for tile in layout.tiles()), smallest_tile(0, self._grid())
-        smaller = max(int(before * _SHRINKING), least) // self._shape.multiple * self._shape.multiple
-        if smaller >= before and unsupported:
+        before = max(max(tile.size) for tile in layout.tiles())
+        smaller = self._tiles.shrink(before)
+        if smaller is None and unsupported:
             raise WorkError(f'failed even with tiles of {before} pixels: {reason}{_UNSUPPORTED}')
-        if smaller >= before:
+        if smaller is None:
             raise WorkError(f'out of memory even with tiles of {before} pixels: {reason}')
-        self._largest = smaller
         self._note(f'Out of memory at {before} pixels; continued with tiles of at most {smaller}.')
         self._free_memory()
 
@@ -386,33 +363,20 @@ class Restorer:
         gc.collect()
         free_cached_memory(self.device)
 
-    def _overlap(self) -> int:
-        if self._asked_overlap is not None:
-            return self._asked_overlap
-        measured = self._measured()
-        # three eighths of an overlap are discarded: at least half a window
-        least = 0 if self._local is None else math.ceil(self._window * 4 / 3 / measured.grid) * measured.grid
-        return max(measured.overlap, least)
-
-    def _grid(self) -> int:
-        return self._measured().grid
-
-    def _measured(self) -> Reach:
-        if self._reach is None:
-            # float32, because rounding to bfloat16 exceeds the tolerance
-            restore = self._restore
-            if not self._is_float32:
-                restore = inference_network(self._network, self.device)
-                restore = restore if self._local is None else self._local.wrapped(restore)
-            window = 0 if self._local is None else self._window
-            with self._uncompiled(True), _measuring('the overlaps of tiles'):
-                self._reach = measure_reach(restore, self._network, self._shape, window)
-            if not self._reach.is_bounded:
-                self._note(
-                    'Every result pixel depends on the whole picture, in a way that tiles cannot share: seams may be '
-                    'visible, and the result differs from that without tiles.'
-                )
-        return self._reach
+    def _measure_reach(self) -> Reach:
+        # float32, because rounding to bfloat16 exceeds the tolerance
+        restore = self._restore
+        if not self._is_float32:
+            restore = inference_network(self._network, self.device)
+            restore = restore if self._local is None else self._local.wrapped(restore)
+        with self._uncompiled(True), _measuring('the overlaps of tiles'):
+            reach = measure_reach(restore, self._network, self._shape, self._window)
+        if not reach.is_bounded:
+            self._note(
+                'Every result pixel depends on the whole picture, in a way that tiles cannot share: seams may be '
+                'visible, and the result differs from that without tiles.'
+            )
+        return reach
 
     def _multiple_above(self, size: int) -> int:
         return math.ceil(size / self._shape.multiple) * self._shape.multiple
@@ -441,14 +405,18 @@ def _measuring(what: str) -> Iterator[None]:
 def _check_arguments(
     tile: int | str | None, overlap: int | None, memory: int | None, local_pooling: int | None
 ) -> None:
-    if tile is not None and tile != 'auto' and (not isinstance(tile, int) or isinstance(tile, bool) or tile < 1):
+    if tile is not None and tile != 'auto' and not _is_whole(tile, 1):
         raise RequestError(f"tile: expected a number of pixels of at least 1, or 'auto', got {tile!r}.")
-    if overlap is not None and overlap < 0:
-        raise RequestError(f'overlap: expected a number of pixels of at least 0, got {overlap}.')
-    is_number = isinstance(local_pooling, int) and not isinstance(local_pooling, bool)
-    if local_pooling is not None and (not is_number or local_pooling < 1):
+    if overlap is not None and not _is_whole(overlap, 0):
+        raise RequestError(f'overlap: expected a number of pixels of at least 0, got {overlap!r}.')
+    if local_pooling is not None and not _is_whole(local_pooling, 1):
         raise RequestError(f'local_pooling: expected a number of pixels of at least 1, got {local_pooling!r}.')
-    if memory is not None and memory < 1:
-        raise RequestError(f'memory: expected a number of bytes of at least 1, got {memory}.')
+    if memory is not None and not _is_whole(memory, 1):
+        raise RequestError(f'memory: expected a number of bytes of at least 1, got {memory!r}.')
     if memory is not None and tile != 'auto':
         raise RequestError(f"memory: has an effect only with tile: 'auto', not with tile: {tile}. Leave one out.")
+
+
+def _is_whole(value: object, least: int) -> bool:
+    """Callers in Python may give anything."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+from collections.abc import Iterable
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.media.picture_files import PictureFileError, read_upright_size
@@ -10,6 +12,7 @@ from pdan_plugin.media.picture_writing import require_writer
 from pdan_plugin.media.result_settings import ResultSettings
 from pdan_plugin.media.video_source import SourceVideo, VideoHeader
 from pdan_plugin.restoration.jobs import Job, Plan
+from pdan_plugin.restoration.restorer import Restorer
 
 
 def check_results(plan: Plan, results: ResultSettings) -> None:
@@ -40,6 +43,19 @@ def check_results(plan: Plan, results: ResultSettings) -> None:
                 results.size.refuse_odd(job.source)
             if (size := upright_size(job)) is not None:
                 results.size.refuse_smaller(job.source, *size)
+
+
+def refuse_too_little_memory(jobs: Iterable[Job], restorer: Restorer) -> None:
+    """Rejects jobs if the memory does not suffice for even the smallest picture or video.
+
+    A file that is too large or cannot be read is reported when its job runs.
+
+    Raises:
+        RequestError: The memory does not suffice.
+    """
+    sizes = [job.header.size for job in jobs if job.header is not None and job.header.size is not None]
+    if sizes:
+        restorer.check_memory(*min(sizes, key=math.prod))
 
 
 def upright_size(job: Job) -> tuple[int, int] | None:

@@ -94,22 +94,6 @@ def blending_zone(overlap: int) -> int:
     return math.ceil(overlap / 4)
 
 
-def tiled(restore: Callable[[Tensor], Tensor], tile: int, overlap: int, *, grid: int = 1) -> Callable[[Tensor], Tensor]:
-    """Wraps a function of pictures (b, c, h, w) -> (b, c', s * h, s * w): runs it tile by tile, blended in float32.
-
-    The result equals that without tiles if no output pixel depends on inputs farther away than three eighths of the
-    overlap. Global poolings cover only a tile here; :class:`~pdan_plugin.restoration.restorer.Restorer` shares them.
-    """
-
-    def restore_in_pieces(batch: Tensor) -> Tensor:
-        height, width = batch.shape[-2:]
-        layout = tile_layout(height, width, tile, overlap, grid)
-        pieces = assemble(layout, lambda t: restore(batch[..., slice_of(t.rows), slice_of(t.columns)]))
-        return gather(pieces, height, width)
-
-    return restore_in_pieces
-
-
 @dataclass(frozen=True)
 class Piece:
     """A finished rectangle of the result: its values (b, c, rows, columns), its top and left, and the scale."""
@@ -181,11 +165,6 @@ def reflected(start: int, stop: int, size: int) -> NDArray[np.intp]:
     period = max(1, 2 * (size - 1))
     places = np.arange(start, stop) % period
     return np.minimum(places, period - places) if size > 1 else np.zeros(stop - start, np.intp)
-
-
-def slice_of(span: Span) -> slice:
-    """The input of the network along the axis."""
-    return slice(span.start, span.stop)
 
 
 def _spans(length: int, tile: int, overlap: int, grid: int) -> list[Span]:

@@ -23,7 +23,9 @@ from pdan_plugin.commands import main as cli
 from pdan_plugin.errors import RequestError
 from pdan_plugin.files.whole_files import unfinished_path
 from pdan_plugin.media.picture_files import read_picture
-from pdan_plugin.restoration import file_restoration, load_trained_network, picture_jobs, restore_path
+from pdan_plugin.media.picture_format import PictureFormat
+from pdan_plugin.media.result_settings import ResultSettings
+from pdan_plugin.restoration import load_trained_network, picture_jobs, restore_path
 
 NETWORK = {'num_feat': 16, 'num_group': 2, 'num_block': 1, 'fuse_levels': 2}
 
@@ -75,11 +77,22 @@ def files(folder):
 def test_a_picture_is_what_the_network_gives(experiment, photo, tmp_path):
     weights, network = experiment
     Image.fromarray(photo).save(tmp_path / 'photo.png')
-    assert restore_path(tmp_path / 'photo.png', tmp_path / 'out', weights) == 0
+    assert restore_path(tmp_path / 'photo.png', tmp_path / 'out', weights, precision='fp32') == 0
     with torch.inference_mode():
         rgb = torch.from_numpy(photo.copy()).permute(2, 0, 1)[None].float() / 255
         expected = network(rgb)[0].clamp(0, 1).mul(255).round().permute(1, 2, 0).numpy()
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / 'out/photo.png')), expected)
+
+
+def test_the_next_command_uses_the_same_weights(experiment, photo, tmp_path, capsys):
+    weights, network = experiment
+    Image.fromarray(photo).save(tmp_path / 'photo.png')
+    lone = tmp_path / 'lone.pth'
+    torch.save({'first': network.state_dict(), 'second': network.state_dict()}, lone)
+    options = weights.parents[1] / 'small.yml'
+    assert restore_path(tmp_path / 'photo.png', tmp_path / 'out', lone, options, param_key='second') == 0
+    (command,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith('  basicsr')]
+    assert cli.main(shlex.split(command)[1:]) == 0
 
 
 def test_the_target_may_be_a_file_name(weights, photo, tmp_path):
@@ -94,9 +107,8 @@ def test_the_target_may_be_a_file_name(weights, photo, tmp_path):
 def test_a_picture_is_decoded_once(weights, photo, tmp_path, monkeypatch):
     """Also where it is decoded before the network runs, to see whether the kind of file asked for can hold it."""
     decoded = []
-    read = file_restoration.read_picture
-    for module in (file_restoration, picture_jobs):
-        monkeypatch.setattr(module, 'read_picture', lambda path: (decoded.append(path.name), read(path))[1])
+    read = picture_jobs.read_picture
+    monkeypatch.setattr(picture_jobs, 'read_picture', lambda path: (decoded.append(path.name), read(path))[1])
     Image.fromarray(photo).save(tmp_path / 'photo.png')
     assert restore_path(tmp_path / 'photo.png', tmp_path / 'sharp.jpg', weights) == 0
     assert restore_path(tmp_path / 'photo.png', tmp_path / 'out', weights) == 0
@@ -132,6 +144,17 @@ def test_a_folder_half_done_goes_on(weights, source, tmp_path, capsys):
     assert (out / 'a.png').stat().st_mtime_ns > before
 
 
+def test_a_result_that_was_emptied_is_made_again(weights, source, tmp_path, capsys):
+    out = tmp_path / 'out'
+    restore_path(source, out, weights)
+    whole = (out / 'a.png').read_bytes()
+    (out / 'a.png').write_bytes(b'')
+    capsys.readouterr()
+    restore_path(source, out, weights)
+    assert (out / 'a.png').read_bytes() == whole
+    assert '1 already done' in capsys.readouterr().out
+
+
 def test_pictures_of_every_ending_in_a_folder(weights, photo, tmp_path):
     """The content decides: a JPEG named .mp4 is restored as a picture, and a .png may hold a TIFF."""
     source = tmp_path / 'in'
@@ -153,6 +176,25 @@ def test_pictures_of_every_ending_in_a_folder(weights, photo, tmp_path):
     assert Image.open(tmp_path / 'sharp.jfif').format == 'JPEG'
 
 
+def test_pictures_of_other_endings_in_a_folder(weights, photo, tmp_path, capsys):
+    """They are restored if they begin like a picture, and leave the name to a picture that has a usual ending."""
+    source = tmp_path / 'in'
+    source.mkdir()
+    Image.fromarray(photo).save(source / 'both.png')
+    for name, kind in {'a.jp2': 'JPEG2000', 'b.tga': 'TGA', 'c.dat': 'TIFF', 'd': 'PPM', 'both.tga': 'TGA'}.items():
+        Image.fromarray(photo).save(source / name, kind)
+    (source / 'e.heic').write_bytes(b'\0\0\0\x18ftypheic\0\0\0\0mif1heic' + bytes(50))
+    (source / 'f.txt').write_text('BM is no bitmap')
+    assert restore_path(source, tmp_path / 'out', weights) == 0
+    assert files(tmp_path / 'out') == ['a.png', 'b.png', 'both.png', 'c.png', 'd.png', 'restore.json']
+    for name in 'abcd':
+        np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / f'out/{name}.png')), repeated(photo), name)
+    told = capsys.readouterr().out
+    assert 'no pictures or videos that can be read: ' in told
+    for left in ('1 .heic', '1 .txt', '1 .tga beside a picture of the same name'):
+        assert left in told
+
+
 def test_pipes_and_links_in_a_folder(weights, photo, tmp_path, capsys):
     """A pipe would be waited on for ever, a link to a folder may lead in a circle; each is told."""
     source = tmp_path / 'in'
@@ -170,18 +212,20 @@ def test_pipes_and_links_in_a_folder(weights, photo, tmp_path, capsys):
         assert f'{name}: is a pipe' in told.err
 
 
-def test_a_result_that_finds_no_room_is_told_by_its_name(weights, photo, tmp_path, capsys):
+@pytest.mark.parametrize('form', ['png', 'jpg', 'webp', 'tiff'])
+def test_a_result_that_finds_no_room_is_told_by_its_name(weights, photo, tmp_path, capsys, form):
     """The largest file this process may write stands for the disk; nothing is left, not even an empty folder."""
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, photo.shape, np.uint8)).save(tmp_path / 'a.png')
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
     try:
-        status = restore_path(tmp_path / 'a.png', tmp_path / 'out', weights)
+        results = ResultSettings(picture=PictureFormat(form))
+        status = restore_path(tmp_path / 'a.png', tmp_path / 'out', weights, results=results)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert status == 1
-    assert f'{tmp_path / "out/a.png"}: File too large' in capsys.readouterr().err
+    assert f'{tmp_path / "out/a"}{PictureFormat(form).ending}: File too large' in capsys.readouterr().err
     assert not (tmp_path / 'out').exists()
 
 
@@ -558,3 +602,20 @@ def test_weights_that_carry_code_are_refused(tmp_path, experiment):
     torch.save({'params': Harmful()}, tmp_path / 'harmful.pth')
     with pytest.raises(RequestError, match=r'harmful\.pth'):
         load_trained_network(tmp_path / 'harmful.pth', experiment[0].parent.parent / 'small.yml')
+
+
+@pytest.mark.parametrize('words', [(), ('--tile', '32')])
+def test_a_network_that_computes_no_numbers_leaves_no_picture(experiment, photo, tmp_path, capsys, words):
+    """Its picture would be black, with exit status 0. As the weights of a training that has diverged."""
+    weights, _ = experiment
+    saved = torch.load(weights)
+    saved['params_ema']['conv_last.bias'][1] = float('nan')
+    torch.save(saved, weights)
+    (tmp_path / 'in').mkdir()
+    cv2.imwrite(str(tmp_path / 'in/photo.png'), photo)
+    status = cli.main(['restore', str(tmp_path / 'in'), '-o', str(tmp_path / 'out'), '-w', str(weights), *words])
+    assert status == 1
+    told = capsys.readouterr().err
+    assert 'photo.png: the network computes values that are not finite' in told
+    assert 'its weights are damaged' in told
+    assert not (tmp_path / 'out/photo.png').exists()

@@ -47,6 +47,30 @@ def test_float32_restores_what_the_plain_network_does(name):
     torch.testing.assert_close(restored, expected, rtol=0, atol=1e-5 * max(1.0, float(expected.abs().max())))
 
 
+@pytest.mark.parametrize('name', ['RCAN', 'EDSR', 'SwinIR'])
+def test_the_toolboxs_networks_compute_their_tails_as_one_convolution(name):
+    """Only strips at the picture's borders reach the last convolution."""
+    network, _ = made(name)
+    batch, sizes = torch.rand(1, 3, 48, 56), []
+    expected = plain(network, batch)
+    network.conv_last.register_forward_pre_hook(lambda _, inputs: sizes.append(tuple(inputs[0].shape[2:])))
+    restored = inference_network(network, CPU)(batch)
+    assert sizes == [(12, 224), (12, 224), (192, 12), (192, 12)]
+    torch.testing.assert_close(restored, expected, rtol=0, atol=1e-5 * max(1.0, float(expected.abs().max())))
+    assert isinstance(network.conv_last, torch.nn.Conv2d)
+
+
+class LikeEDSR(EDSR):
+    """Its forward pass may be another one."""
+
+
+def test_the_tail_of_an_unknown_network_stays():
+    network, sizes = LikeEDSR(3, 3, num_feat=16, num_block=2, upscale=4), []
+    network.conv_last.register_forward_pre_hook(lambda _, inputs: sizes.append(tuple(inputs[0].shape[2:])))
+    inference_network(network, CPU)(torch.rand(1, 3, 48, 56))
+    assert sizes == [(192, 224)]
+
+
 @every_network
 def test_bf16_is_what_autocast_computes_as_near_to_float32(name):
     network, batch = made(name)

@@ -256,7 +256,7 @@ def test_memory_of_windows_is_counted(picture):
     for size in (None, 96):
         restorer = Restorer(network, 'cpu', tile='auto', local_pooling=size)
         restorer.restore_picture(picture[:40, :40])
-        needed.append(restorer._bytes_per_pixel)
+        needed.append(restorer._budget.working.of_pixel)
     assert needed[1] > 1.2 * needed[0]
 
 

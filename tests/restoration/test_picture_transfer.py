@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from pdan_plugin.errors import WorkError
 from pdan_plugin.restoration.picture_transfer import from_network, part_of, to_network
 from pdan_plugin.restoration.tiling import Span, Tile
 
@@ -48,6 +49,19 @@ def test_results_are_clipped_and_rounded_half_to_even(kind, place, layout, chann
     result = from_network(given, kind)()
     assert result.dtype == kind
     np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize('kind', [np.uint8, np.uint16])
+@pytest.mark.parametrize('place', ['cpu', 'gpu'])
+@pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize('value', [float('nan'), float('inf'), -float('inf')])
+def test_values_that_are_no_grey_levels_are_refused(kind, place, layout, value):
+    """They would be black or white; here in the last pixel of several bands."""
+    values = torch.rand(1, 3, 300, 400).contiguous(memory_format=layout)
+    values[0, 2, -1, -1] = value
+    given = values[0].as_subclass(_OnGpu) if place == 'gpu' else values[0]
+    with pytest.raises(WorkError, match=r'not finite.*use bf16 or fp32'):
+        from_network(given, kind)()
 
 
 def test_a_tile_beyond_the_border_is_a_reflection():

@@ -165,7 +165,12 @@ def test_a_tensor_gives_a_tensor(twice, dtype):
         (torch.zeros(1, 3, 9, 11, dtype=torch.uint8), 'divide by 255'),
         (torch.full((1, 3, 9, 11), 1.5), 'from 1.5'),
         (torch.full((1, 3, 9, 11), torch.inf), 'infinite'),
+        (torch.zeros(1, 3, 9, 11).to(torch.float8_e4m3fn), 'got torch.float8_e4m3fn'),
+        (torch.zeros(1, 3, 9, 11).to_sparse(), r'torch.sparse_coo; give to_dense\(\)'),
+        (torch.zeros(1, 3, 9, 11, device='meta'), 'no values'),
         (Image.new('CMYK', (4, 4)), r"image\.convert\('RGB'\)"),
+        (Image.new('RGBA', (4, 4)).convert('RGBa'), r"image\.convert\('RGBA'\)"),
+        (Image.new('LA', (4, 4)).convert('La'), r"image\.convert\('LA'\)"),
         (Image.new('F', (4, 4)), 'np.asarray'),
         (Image.new('RGB', (0, 4)), '0x4'),
         ('photo.jpg', 'restore_file'),
@@ -176,6 +181,52 @@ def test_a_tensor_gives_a_tensor(twice, dtype):
 def test_what_is_in_doubt_is_refused(twice, picture, complaint):
     with pytest.raises(RequestError, match=complaint):
         twice(picture)
+
+
+def test_a_transparent_value_of_16_bits_is_not_lost_silently(twice, tmp_path):
+    """PIL has no 16-bit image with alpha; a file of the same picture has."""
+    deep = Image.fromarray(GREY.astype(np.uint16) * 257)
+    deep.save(tmp_path / 'deep.png', transparency=int(GREY[4, 5]) * 257)
+    with Image.open(tmp_path / 'deep.png') as opened, pytest.raises(RequestError, match='restore_file'):
+        twice(opened)
+    twice.restore_file(tmp_path / 'deep.png', tmp_path / 'result.png')
+    result = cv2.imread(str(tmp_path / 'result.png'), cv2.IMREAD_UNCHANGED)
+    assert result.shape == (18, 22, 4)
+    assert result[8, 10, 3] < 10000 < result[..., 3].max()  # enlarged smoothly
+
+
+class _Doubtful(torch.nn.Module):
+    """Repeats a picture, and gives one value that is no number if its gain is infinite."""
+
+    def __init__(self, wrong):
+        super().__init__()
+        self.wrong = torch.nn.Parameter(torch.tensor(wrong))
+
+    def forward(self, x):
+        x = torch.nn.functional.interpolate(x, scale_factor=2)
+        x[..., 7, 8] = x[..., 7, 8] + self.wrong.to(x.dtype)
+        return x
+
+
+@pytest.mark.parametrize('wrong', [float('nan'), float('inf')])
+def test_a_result_that_is_no_picture_is_an_error(wrong, tmp_path):
+    """Rounded to whole numbers, NaN would be black, and infinity white."""
+    restorer = Restorer(_Doubtful(wrong), 'cpu', 'fp32')
+    pictures = [COLOUR, RGBA, GREY, COLOUR.astype(np.uint16), COLOUR / 255, Image.fromarray(COLOUR)]
+    for picture in [*pictures, torch.from_numpy(COLOUR / 255).permute(2, 0, 1)[None]]:
+        with pytest.raises(WorkError, match='not finite'):
+            restorer(picture)
+    Image.fromarray(COLOUR).save(tmp_path / 'photo.png')
+    with pytest.raises(WorkError, match='not finite'):
+        restorer.restore_file(tmp_path / 'photo.png', tmp_path / 'result.png')
+    assert [path.name for path in tmp_path.iterdir()] == ['photo.png']
+
+
+def test_autocast_of_the_caller_changes_nothing(pdan_small):
+    batch = torch.from_numpy(COLOUR / 255).float().permute(2, 0, 1)[None]
+    expected = pdan_small(batch)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert torch.equal(pdan_small(batch), expected)
 
 
 def test_a_network_for_grey_takes_grey_alone():
@@ -240,6 +291,10 @@ def test_several_threads_may_use_one_restorer(pdan_small):
         ({'device': 'gpu'}, 'device gpu'),
         ({'precision': 'fp64'}, 'fp64'),
         ({'tile': 0}, 'tile'),
+        ({'overlap': 1.5}, 'overlap: .*got 1.5'),
+        ({'overlap': '8'}, "overlap: .*got '8'"),
+        ({'memory': '4G'}, "memory: expected a number of bytes of at least 1, got '4G'"),
+        ({'local_pooling': True}, 'local_pooling: .*got True'),
     ],
 )
 def test_a_restorer_that_cannot_be_made_says_why(arguments, complaint):
@@ -287,6 +342,17 @@ def test_a_file_becomes_a_file(twice, tmp_path):
     with pytest.raises(RequestError, match='8 bits per channel'):
         twice.restore_file(tmp_path / 'deep.png', tmp_path / 'deep.jpg')
     assert not (tmp_path / 'deep.jpg').exists()
+
+
+def test_an_exception_in_the_progress_of_a_file_stops_it_and_leaves_nothing(twice, tmp_path):
+    cv2.imwrite(str(tmp_path / 'photo.png'), COLOUR)
+
+    def stop(done, total):
+        raise InterruptedError('stopped by the user')
+
+    with pytest.raises(InterruptedError, match='stopped by the user'):
+        twice.restore_file(tmp_path / 'photo.png', tmp_path / 'out.png', on_progress=stop)
+    assert [path.name for path in tmp_path.iterdir()] == ['photo.png']
 
 
 @pytest.fixture(scope='module')

@@ -119,6 +119,7 @@ def test_windows_of_any_side_are_found_and_restored_by(side):
     ('attribute', 'side'),
     [
         (('window_size', (3, 3)), 3),
+        (('window_size', np.int64(7)), 7),
         (('window_size', [5, 7]), 35),
         (('window_sizes', [[4, 4], [3, 3]]), 12),
         (('win_size', 9), 9),

@@ -16,6 +16,7 @@ from warm_processes import run_python
 
 from pdan_plugin.archs.pdan_arch import PDAN
 from pdan_plugin.errors import RequestError, WorkError
+from pdan_plugin.machine.working_memory import WorkingMemory
 from pdan_plugin.restoration import tile_runs
 from pdan_plugin.restoration.restorer import Restorer
 
@@ -277,10 +278,11 @@ def test_a_cpu_gets_one_picture_at_a_time_and_a_gpu_as_many_as_its_memory_allows
     restorer = Restorer(Batches(), 'cpu', tile='auto')
     assert restorer.pictures_at_once(180, 320) == 1
     restorer.device = torch.device('xpu')
-    restorer._bytes_per_pixel, restorer._budget = 1000, 1e9
+    budget = restorer._budget
+    budget._working, budget._free, budget._beside = WorkingMemory(0, 1000), 1e9, 0
     assert restorer.pictures_at_once(180, 320) == 4  # enough work for a GPU
     assert restorer.pictures_at_once(720, 1280) == 1
-    restorer._budget = 2.5 * 180 * 320 * 1000
+    budget._free = 2.5 * 180 * 320 * 1000
     assert restorer.pictures_at_once(180, 320) == 2
 
 
@@ -329,12 +331,12 @@ def test_allowed_memory_decides_the_tile(picture):
     network = EDSR(3, 3, num_feat=64, num_block=1, upscale=4)
     large = np.tile(picture, (20, 20, 1))
     restorer = Restorer(network, 'cpu', tile='auto', memory=2**50)
-    assert restorer._layout(1420, 1900, 0).count == 1
+    assert restorer._tiles.layout(1420, 1900, 0).count == 1
     counts = []
     for mebibytes in (200, 400, 800):
         restorer = Restorer(network, 'cpu', tile='auto', memory=2**50)
-        restorer._memory = restorer._held + mebibytes * 2**20
-        counts.append(restorer._layout(*large.shape[:2], 0).count)
+        restorer._budget._allowed = restorer._budget._held + mebibytes * 2**20
+        counts.append(restorer._tiles.layout(*large.shape[:2], 0).count)
     assert counts == sorted(counts, reverse=True)
     assert counts[0] > counts[1] > counts[2] > 1
     with pytest.raises(RequestError, match='memory: a tile of'):
