@@ -1,7 +1,8 @@
 """All changes to BasicSR's behaviour: one module per subject, one function per defect.
 
-`apply()` makes all needed fixes, once per process. `FIXES` lists them. `stock_toolbox()` restores the published
-behaviour within a block.
+`apply()` makes all needed fixes, once per process. `known_toolboxes.py` lists the fixes that a known toolbox needs. For
+any other toolbox, the probe of each fix decides (`patching.Fix.behaves`). `FIXES` lists all fixes. `stock_toolbox()`
+restores the published behaviour within a block.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ _SUBJECTS = (
     'sample_seeds',
     'prefetching',
     'structural_similarity',
+    'naturalness',
+    'compiled_extensions',
     'stock_models',
     'moved_names',
     'spawned_workers',

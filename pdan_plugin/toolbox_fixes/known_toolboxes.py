@@ -63,6 +63,8 @@ NEEDED: dict[str, tuple[bool, bool]] = {
     'cuda_prefetcher_needs_cuda': (True, True),
     'no_epoch_before_the_first': (True, True),
     'ssim_filters_rows_and_columns': (True, True),
+    'niqe_without_a_value_is_nan': (True, True),
+    'stylegan2_runs_without_extensions': (True, True),
     'degradations_are_made_on_the_device': (True, True),
     'pictures_of_any_layout_are_filtered': (True, True),
     'video_scores_are_on_the_device': (True, True),

@@ -1,4 +1,7 @@
-"""Random draws of a data set: seeded per training sample, and independent of the network's draws."""
+"""Makes the toolbox's loaders seed every training sample, independently of the network's draws.
+
+`pdan_plugin/data/sample_seeds.py` computes the seeds.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """LMDB stores read through the toolbox: shared in a process, anew in a worker, keys named."""
 
+import contextlib
 import os
 import pickle
 import shutil
@@ -49,17 +50,29 @@ def paired(store, picture_pairs):
     return build
 
 
-def test_train_and_val_read_one_store(stock, paired):
+def test_train_and_val_read_one_store(stock, paired, monkeypatch):
+    """The stock toolbox opens it twice. LMDB forbids that; newer releases of lmdb raise an error."""
+    asked, environments, real = [], [], lmdb.open
+
+    def recorded(path, *args, **kwargs):
+        asked.append(path)
+        environments.append(real(path, *args, **kwargs))
+        return environments[-1]
+
+    monkeypatch.setattr(lmdb, 'open', recorded)
     with stock():
         train, val = paired('train'), paired('val')
         train[0]
-        with pytest.raises(lmdb.Error, match='already open in this process'):
+        with contextlib.suppress(lmdb.Error):
             val[0]
-        for environment in train.file_client.client._client.values():
-            environment.close()
+    assert len(asked) > len(set(asked))
+    for environment in environments:
+        environment.close()
+    asked.clear()
     train, val = paired('train'), paired('val')
     assert train[0]['gt'].shape == (3, 48, 48)
     assert val[1]['gt_path'] == '000/01'
+    assert len(asked) == len(set(asked)) == 2
 
 
 @pytest.mark.parametrize('start', ['fork', 'spawn'])
