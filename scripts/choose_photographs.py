@@ -160,7 +160,7 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-@ends_script
+@ends_script(restartable=True)
 def main(words: Sequence[str] | None = None) -> None:
     """Exit status: see `ends_script`."""
     args = arguments().parse_args(words)

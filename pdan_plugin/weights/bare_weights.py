@@ -11,7 +11,7 @@ from torch import nn
 from pdan_plugin.errors import RequestError
 from pdan_plugin.weights.recognition import TRIED, Recognised, recognise
 from pdan_plugin.weights.spandrel_network import INSTALL, find_spandrel, network_by_spandrel
-from pdan_plugin.weights.state_search import keys_in_words
+from pdan_plugin.weights.state_search import has_tensors, keys_in_words
 from pdan_plugin.weights.weights_file import read_content
 
 
@@ -34,10 +34,16 @@ def network_of_bare_weights(weights: Path, param_key: str | None = None) -> Bare
     installed.
 
     Raises:
-        RequestError: It is none of them; the message lists the families that were tried, and why it is not one whose
-            names it has.
+        RequestError: The file holds no weights. Or they are of none of these families; the message lists those that
+            were tried, and why it is not one whose names it has.
     """
     content = read_content(str(weights), param_key)
+    if not has_tensors(content):
+        raise RequestError(
+            f'{weights}: expected a dict of names and tensors (the weights of a network), found a '
+            f'{type(content).__name__} without any. '
+            'Save them with torch.save(network.state_dict(), FILE), or as safetensors.'
+        )
     found = recognise(content, str(weights))
     if isinstance(found, Recognised):
         return BareNetwork(found.options, found.network, tuple(f'{weights}: {note}' for note in found.notes))

@@ -19,20 +19,20 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from pdan_plugin.errors import RequestError, WorkError, refusing_unwritable
 from pdan_plugin.files.whole_files import written_whole
-from pdan_plugin.machine.accepted_sizes import windows_of
+from pdan_plugin.machine.accepted_sizes import accepted_sizes, windows_of
 from pdan_plugin.machine.cores import usable_cores
 from pdan_plugin.machine.tf32 import full_float32
+from pdan_plugin.weights.export_request import DEFAULT_OPSET, OPSETS
 from pdan_plugin.weights.float16_network import float16_network
 from pdan_plugin.weights.padded_network import PaddedNetwork, padded_if_needed
 from pdan_plugin.weights.trained_network import NetworkRecord
 from pdan_plugin.weights.weights_file import in_float16
 
 PACKAGES = ('onnx', 'onnxruntime', 'onnxscript')
-DEFAULT_OPSET = 18
-OPSETS = range(18, 24)
 INPUT, OUTPUT = 'input', 'output'
 
 # (batch, height, width): one size to trace, others to compare, with odd sizes and with one taller than wide
@@ -87,7 +87,7 @@ def export_onnx(
     require_packages()
     if opset not in OPSETS:
         raise RequestError(f'--opset {opset}: expected {OPSETS.start} to {OPSETS.stop - 1}.')
-    channels = int(record.options.get('num_in_ch', record.options.get('in_chans', 3)))
+    channels = _channels(network, record)
     network = padded_if_needed(network, channels)
     is_free = size is None
     if is_free and isinstance(network, PaddedNetwork) and windows_of(network):
@@ -133,6 +133,18 @@ def export_onnx(
             tell(f'{tuple(batch.shape)}: differs from torch by at most {difference:.2g} grey levels')
             worst = max(worst, difference)
     return worst
+
+
+def _channels(network: nn.Module, record: NetworkRecord) -> int:
+    """The channels of the input: of the options, else those that the network takes; 3 if it takes no trial."""
+    for name in ('num_in_ch', 'in_chans'):
+        if name in record.options:
+            return int(record.options[name])
+    try:
+        with torch.no_grad():
+            return accepted_sizes(network, network).channels
+    except (RequestError, MemoryError):  # the reference run reports the error
+        return 3
 
 
 def require_packages() -> None:
@@ -207,9 +219,12 @@ def _scale(record: NetworkRecord, pictures: Sequence[Tensor], outputs: Sequence[
 
 def _traced(network: nn.Module, example: Tensor, record: NetworkRecord, opset: int, *, is_free: bool) -> Any:
     """The model as onnx's ModelProto, with named free sizes, or with the example's."""
-    free = {axis: torch.export.Dim(name) for axis, name in ((0, 'batch'), (2, 'height'), (3, 'width'))}
+    # torch 2.8 proves the extension's sizes only above the multiple; the model itself takes smaller pictures, too
+    smallest = network.multiple + 1 if isinstance(network, PaddedNetwork) else 0
+    sides = {axis: torch.export.Dim(name, min=smallest) for axis, name in ((2, 'height'), (3, 'width'))}
+    free = {0: torch.export.Dim('batch'), **sides}
     try:
-        with torch.no_grad(), _quiet():
+        with torch.no_grad(), _NoConversionsToTheSameType(), _quiet():
             program = torch.onnx.export(
                 network, (example,), dynamo=True, dynamic_shapes=(free,) if is_free else None, opset_version=opset,
                 input_names=[INPUT], output_names=[OUTPUT], verbose=False,
@@ -228,6 +243,20 @@ def _traced(network: nn.Module, example: Tensor, record: NetworkRecord, opset: i
             f'{written}.'
         )
     return model
+
+
+class _NoConversionsToTheSameType(TorchFunctionMode):
+    """Leaves out `x.type_as(y)` where x has y's type, as SwinIR writes it for its mean.
+
+    The exporter of torch 2.8 leaves it out too, but then gives the weight the name of the result, and fails.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is Tensor.type_as and (args[0].dtype, args[0].device) == (args[1].dtype, args[1].device):
+            return args[0]
+        return func(*args, **(kwargs or {}))
 
 
 def _sum_in_float32(model: Any) -> None:

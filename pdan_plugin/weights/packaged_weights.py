@@ -16,7 +16,7 @@ def packaged_weights() -> dict[str, Path]:
     return {path.stem: path for path in sorted(FOLDER.glob('*.safetensors'))}
 
 
-def find_weights(asked: Path | None) -> tuple[Path, bool]:
+def find_weights_file(asked: Path | None) -> tuple[Path, bool]:
     """The weights file to use, and whether it comes from the package.
 
     Args:
@@ -30,10 +30,13 @@ def find_weights(asked: Path | None) -> tuple[Path, bool]:
     """
     packaged = packaged_weights()
     name = DEFAULT if asked is None else str(asked)
-    if asked is not None and (asked.is_file() or len(asked.parts) > 1 or asked.suffix):
+    if asked is not None and (asked.is_file() or len(asked.parts) > 1):
         return asked, False
-    if name not in packaged:
-        raise RequestError(
-            f'{name}: no such weights file, and no weights of this name in the package{did_you_mean(name, packaged)}'
-        )
-    return packaged[name], True
+    if name in packaged:
+        return packaged[name], True
+    path = Path(name)
+    if path.exists() or (path.suffix and path.stem not in packaged):  # pdan_small.pth is meant as pdan_small
+        return path, False
+    raise RequestError(
+        f'{name}: no such weights file, and no weights of this name in the package{did_you_mean(name, packaged)}'
+    )

@@ -25,11 +25,13 @@ class PaddedNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h, w = x.shape[-2:]
         extended = x.index_select(-2, self._reflected(h, x)).index_select(-1, self._reflected(w, x))
-        return self.network(extended)[..., : self.scale * h, : self.scale * w]
+        result = self.network(extended)
+        rows, columns = (torch.arange(self.scale * side, device=x.device) for side in (h, w))
+        return result.index_select(-2, rows).index_select(-1, columns)
 
     def _reflected(self, side: int, x: Tensor) -> Tensor:
         """The rows (or columns) of the picture that the extended picture has."""
-        length = self.multiple * ((side + self.multiple - 1) // self.multiple)
+        length = self.multiple * torch.sym_max(1, (side + self.multiple - 1) // self.multiple)
         period = (2 * torch.arange(side, device=x.device).amax(dim=0)).clamp(min=1)
         positions = torch.remainder(torch.arange(length, device=x.device), period)
         return torch.minimum(positions, period - positions)

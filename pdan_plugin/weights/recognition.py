@@ -79,7 +79,7 @@ def _fitting(family: Family, state: State) -> Recognised:
         shown = family.options(family.renamed(state))
     except KeyError as error:
         raise NotThisFamily(f'has no tensor {error.args[0]}') from error
-    except (IndexError, ZeroDivisionError) as error:
+    except (IndexError, TypeError, ValueError, ZeroDivisionError) as error:  # of another number of axes
         raise NotThisFamily('its tensors have other shapes') from error
     options = {'type': family.name, **usual_values(shown)}
     network = _loaded(options, state)
@@ -94,9 +94,15 @@ def _loaded(options: Mapping[str, Any], state: State) -> nn.Module:
     except RequestError as error:
         raise NotThisFamily(str(error)) from error
     except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines()[1:]] or [str(error)]
+        lines = [_shortened(line.strip()) for line in str(error).splitlines()[1:]] or [str(error)]
         raise NotThisFamily(some_of(lines, 2, between='; ')) from error
     return network.eval().requires_grad_(False)
+
+
+def _shortened(line: str) -> str:
+    """A line of torch's error; of a long list of names the first ones. A network may have thousands."""
+    head, colon, names = line.partition(' key(s) in state_dict: ')
+    return f'{head}{colon}{some_of(names.rstrip(". ").split(", "), 3)}' if colon else line
 
 
 def _in_its_range(found: Recognised) -> Recognised:

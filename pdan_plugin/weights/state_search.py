@@ -17,6 +17,7 @@ from pdan_plugin.weights.bare_state import bare_name, unwrapped_name
 from pdan_plugin.weights.run_log import log_line
 
 _DEEPEST = 4  # levels of sections in a file
+_COUNTERS = ('total_ops', 'total_params')  # which the profiler thop leaves in each layer: no weights
 CHOOSE = 'Choose with --param-key KEY (in an option file path: param_key_g: KEY).'
 
 
@@ -101,6 +102,11 @@ def states_behind(content: Any, name: str) -> Iterator[tuple[str, dict[str, Tens
                 yield _Found(section, prefix, weights, (0, 0)).label, weights
 
 
+def has_tensors(content: Any) -> bool:
+    """Whether a file's content holds tensors under names, in any section."""
+    return next(_sections(content), None) is not None
+
+
 def choose_part(content: Any, key: str, source: str) -> Any:
     """The part of a file's content under a key: a section, nested sections joined by dots, or a prefix of names.
 
@@ -136,9 +142,10 @@ def _part(content: Any, key: str) -> Any:
 def _sections(content: Any, key: str = '', depth: int = 0) -> Iterator[_Section]:
     if not isinstance(content, Mapping) or not all(isinstance(name, str) for name in content) or depth > _DEEPEST:
         return
-    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    values = {name: value for name, value in content.items() if name.rpartition('.')[2] not in _COUNTERS}
+    tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
     if tensors:
-        yield _Section(key, tensors, len(tensors) == len(content))
+        yield _Section(key, tensors, len(tensors) == len(values))
     for name, value in content.items():
         yield from _sections(value, f'{key}.{name}' if key else name, depth + 1)
 

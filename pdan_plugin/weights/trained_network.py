@@ -21,7 +21,7 @@ from pdan_plugin.option_schema.option_file import read_option_file
 from pdan_plugin.plugins import load_plugins
 from pdan_plugin.processes.command_start import need_toolbox
 from pdan_plugin.weights.bare_weights import network_of_bare_weights, spandrel_network
-from pdan_plugin.weights.packaged_weights import find_weights
+from pdan_plugin.weights.packaged_weights import find_weights_file
 from pdan_plugin.weights.run_log import log_line
 from pdan_plugin.weights.spandrel_network import TYPE as SPANDREL
 from pdan_plugin.weights.weights_file import (
@@ -79,7 +79,8 @@ def load_trained_network(
 ) -> nn.Module:
     """The network in eval mode on ``device`` in float32, with the moving-average weights if the file has them.
 
-    A deblurring branch, which only training needs, is not built. :func:`network_record` finds the network's options.
+    A deblurring branch, which only training needs, is not built. The network's options are those of ``option_file``; if
+    that is None, :func:`network_record` finds them.
     Files of other trainers are read too; ``param_key`` chooses the weights in a file that holds several. If the network
     was recognised by its tensors, the log reports it.
 
@@ -103,7 +104,7 @@ def load_recorded_network(
     param_key: str | None = None,
 ) -> tuple[nn.Module, NetworkRecord]:
     """:func:`load_trained_network`, and the record of the network as it was built."""
-    file, _ = find_weights(Path(weights))
+    file, _ = find_weights_file(Path(weights))
     with torch.random.fork_rng(devices=[]):  # the first weights of a network are random, and are replaced at once
         record, network = _record_and_network(file, None if option_file is None else Path(option_file), param_key)
         if network is None:
@@ -120,21 +121,21 @@ def load_recorded_network(
     return network.eval().requires_grad_(False).to(device), replace(record, param_key=param_key)
 
 
-def network_record(weights: Path, option_file: Path | None = None, *, param_key: str | None = None) -> NetworkRecord:
+def network_record(weights: Path) -> NetworkRecord:
     """Finds the network that a weights file belongs to, for inference: without a deblurring branch.
 
     Loads the plugins of its training, because one of them may register the network, unless it is one of this package.
 
-    ``network_g`` is read from ``option_file``; if that is None, from the metadata that :func:`save_trained_network`
-    wrote into a safetensors file, else from the option file in the experiment folder (``experiments/NAME/*.yml`` beside
-    ``experiments/NAME/models/``). If there is none of them, the network is recognised by the names and shapes of its
-    tensors (:func:`~pdan_plugin.weights.bare_weights.network_of_bare_weights`).
+    ``network_g`` is read from the metadata that :func:`save_trained_network` wrote into a safetensors file, else from
+    the option file in the experiment folder (``experiments/NAME/*.yml`` beside ``experiments/NAME/models/``). If there
+    is none of them, the network is recognised by the names and shapes of its tensors
+    (:func:`~pdan_plugin.weights.bare_weights.network_of_bare_weights`).
 
     Raises:
         RequestError: there is no such weights file, its network is not recognised, ``network_g`` is missing in the
             option file, a plugin does not load, or the metadata cannot be read. The message names the file.
     """
-    return _record_and_network(weights, option_file, param_key)[0]
+    return _record_and_network(weights, None, None)[0]
 
 
 def _record_and_network(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from pdan_plugin.errors import RequestError, refusing_unwritable
+from pdan_plugin.files.other_contents import HEAD, what_else
 from pdan_plugin.files.torch_files import SAVED_ANEW, loading_reason, refuse_code
 from pdan_plugin.files.whole_files import write_whole
 from pdan_plugin.weights.run_log import log_line
@@ -185,10 +187,14 @@ def _opened(path: str) -> Iterator[Any]:
 
 def _read(path: str) -> Any:
     refuse_what_is_no_file(path)
+    if _is_torchscript(path):
+        raise RequestError(f'{path} holds a program (TorchScript), not only weights, and is not loaded. {SAVED_ANEW}')
     try:
         content = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:
         refuse_code(path, error, SAVED_ANEW)
+        if (what := _what_else(path)) is not None:
+            raise RequestError(f'{path} cannot be read as a weights file: it is {what}.') from error
         raise RequestError(
             f'{path} cannot be read as a weights file: it has another format, or is damaged ({loading_reason(error)}). '
             'Give a state dict saved with torch.save, or safetensors. If the file was copied or downloaded, do that '
@@ -196,7 +202,30 @@ def _read(path: str) -> Any:
         ) from error
     if isinstance(content, dict) and {'optimizers', 'iter'} <= set(content):
         raise RequestError(f'{path} is a training state (path: resume_state), not a file of weights.')
+    if isinstance(content, dict):  # an average that was not kept may be null
+        return {key: value for key, value in content.items() if value is not None}
     return content
+
+
+def _is_torchscript(path: str) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith('/constants.pkl') for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return False
+
+
+def _what_else(path: str) -> str | None:
+    with open(path, 'rb') as file:
+        head = file.read(HEAD)
+    if head.startswith(b'PK'):  # torch's own files are such archives, and may be truncated
+        try:
+            with zipfile.ZipFile(path) as archive:
+                if any(name.endswith('/data.pkl') for name in archive.namelist()):
+                    return None
+        except (zipfile.BadZipFile, OSError):
+            return None
+    return what_else(head)
 
 
 def _chosen(content: Any, param_key: str, path: str) -> Any:

@@ -90,8 +90,10 @@ def test_the_arguments_are_read_from_the_tensors(bare, kind, arguments):
             {f'net_g._orig_mod.{name}': value for name, value in state.items()}
             | {'net_d.conv0.weight': torch.zeros(4, 3, 3, 3)}
         ),
+        lambda state: {'n_averaged': torch.tensor(5)} | {f'module.{name}': value for name, value in state.items()},
+        lambda state: state | {'total_ops': torch.zeros(1), 'body.0.total_params': torch.zeros(1)},
     ],
-    ids=['params', 'params_ema', 'lightning', 'beside a discriminator'],
+    ids=['params', 'params_ema', 'lightning', 'beside a discriminator', 'averaged', 'counted'],
 )
 @pytest.mark.parametrize(('kind', 'arguments'), [CASES[0], CASES[7], CASES[9]], ids=['PDAN', 'EDSR', 'SRVGG'])
 def test_weights_lie_in_any_section_behind_any_prefix(bare, kind, arguments, nested):
@@ -202,6 +204,56 @@ def test_weights_that_nearly_fit_say_what_does_not(bare, change, words):
 
     with pytest.raises(RequestError, match=words):
         load_trained_network(bare(built(*CASES[0]), changed))
+
+
+@pytest.mark.usefixtures('without_spandrel')
+@pytest.mark.parametrize(
+    'names',
+    [
+        ['body.0.weight', 'body.2.weight', 'tail.weight'],
+        [
+            'conv_first.weight',
+            'body.0.conv1.weight',
+            'body.0.conv2.weight',
+            'conv_after_body.weight',
+            'conv_last.weight',
+        ],
+    ],
+    ids=['as SRVGG', 'as EDSR'],
+)
+@pytest.mark.parametrize('shape', [(), (3,), (3, 3), (3, 3, 3, 3), (0, 3, 3, 3)], ids=str)
+def test_the_names_of_a_family_with_other_shapes_are_not_it(bare, names, shape):
+    state = {name: torch.zeros(shape) for name in names}
+    with pytest.raises(RequestError, match=r'lone\.pth is not in an experiment folder.*It is none of'):
+        load_trained_network(bare(torch.nn.Identity(), lambda _: state))
+
+
+@pytest.mark.usefixtures('without_spandrel')
+def test_of_many_missing_tensors_the_first_are_named(bare):
+    def changed(state):
+        return {name: value for name, value in state.items() if not name.startswith('body.1.blocks')}
+
+    with pytest.raises(
+        RequestError, match=r'Missing key\(s\) in state_dict: "body\.1\.\S+, "body\.1\.\S+, "body\.1\.\S+ and \d+ more'
+    ):
+        load_trained_network(bare(built(*CASES[0]), changed))
+
+
+@pytest.mark.parametrize(
+    ('content', 'found'),
+    [([torch.zeros(3)], 'a list'), (torch.zeros(3), 'a Tensor'), ({}, 'a dict'), ({'epoch': 3}, 'a dict')],
+    ids=['list', 'tensor', 'empty', 'numbers'],
+)
+def test_a_file_without_named_tensors_says_what_it_holds(bare, content, found):
+    with pytest.raises(RequestError, match=f'names and tensors.*found {found} without any.*state_dict'):
+        load_trained_network(bare(torch.nn.Identity(), lambda _: content))
+
+
+@pytest.mark.filterwarnings('ignore::FutureWarning', 'error::UserWarning')
+def test_a_program_is_refused_as_one(tmp_path):
+    torch.jit.script(torch.nn.Conv2d(3, 3, 1)).save(str(tmp_path / 'traced.pt'))
+    with pytest.raises(RequestError, match=r'traced\.pt holds a program \(TorchScript\).*state_dict'):
+        load_trained_network(tmp_path / 'traced.pt')
 
 
 def test_the_option_file_beside_the_weights_counts_more(bare, tmp_path):

@@ -205,6 +205,18 @@ def test_the_export_extends_to_the_multiple_that_restore_finds():
     assert padded.multiple == network_shape(network, network).multiple == 12
 
 
+@pytest.mark.parametrize('channels', [1, 4])
+def test_channels_that_no_option_tells_are_found(channels, tmp_path):
+    """Other projects call them `in_channels`, `img_channel` or `in_nc`."""
+    network = nn.Conv2d(channels, channels, 3, padding=1).eval().requires_grad_(False)
+    record = NetworkRecord({'type': 'Convolution', 'in_nc': channels}, tmp_path)
+    export_onnx(network, record, tmp_path / 'it.onnx', tell=lambda line: None)
+    batch = torch.rand(2, channels, 9, 7)
+    session = onnxruntime.InferenceSession(str(tmp_path / 'it.onnx'), providers=['CPUExecutionProvider'])
+    found = session.run(None, {'input': batch.numpy()})[0]
+    np.testing.assert_allclose(found, network(batch).numpy(), atol=1e-5)
+
+
 class Random(nn.Module):
     """Computes something else each time."""
 

@@ -1,5 +1,7 @@
 """The weights in the package restore a picture without being asked for, and better than bicubic."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -8,9 +10,10 @@ from safetensors import safe_open
 from skimage import data
 
 from pdan_plugin.commands import main as cli
+from pdan_plugin.errors import RequestError
 from pdan_plugin.restoration import load_trained_network
 from pdan_plugin.synthesis.bicubic import downsample_uint8, imresize
-from pdan_plugin.weights.packaged_weights import DEFAULT, find_weights, packaged_weights
+from pdan_plugin.weights.packaged_weights import DEFAULT, find_weights_file, packaged_weights
 
 
 @pytest.mark.parametrize('name', packaged_weights())
@@ -24,6 +27,20 @@ def test_weights_are_small_and_know_their_network(name):
     assert parameters <= most[0]
     assert path.stat().st_size <= most[1]
     assert all(each.dtype == torch.float32 for each in network.parameters())
+
+
+def test_a_word_is_a_file_then_a_name_then_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    packaged = packaged_weights()[DEFAULT]
+    (tmp_path / DEFAULT).mkdir()  # of an experiment, perhaps
+    assert find_weights_file(Path(DEFAULT)) == (packaged, True)
+    (tmp_path / 'mine').mkdir()
+    with pytest.raises(RequestError, match='mine is a folder'):
+        load_trained_network('mine')
+    with pytest.raises(RequestError, match=rf"{DEFAULT}\.pth: no such.*did you mean '{DEFAULT}'"):
+        find_weights_file(Path(f'{DEFAULT}.pth'))
+    (tmp_path / f'{DEFAULT}.pth').touch()
+    assert find_weights_file(Path(f'{DEFAULT}.pth')) == (Path(f'{DEFAULT}.pth'), False)
 
 
 def test_a_picture_is_restored_without_naming_weights(tmp_path, capsys):
@@ -43,15 +60,15 @@ def test_a_picture_is_restored_without_naming_weights(tmp_path, capsys):
 
 def test_a_file_of_the_name_comes_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    path, is_packaged = find_weights(packaged_weights()[DEFAULT].parent / f'{DEFAULT}.safetensors')
+    path, is_packaged = find_weights_file(packaged_weights()[DEFAULT].parent / f'{DEFAULT}.safetensors')
     assert path.is_file()
     assert not is_packaged
     named = type(path)(DEFAULT)
     named.mkdir()
-    assert find_weights(named) == (packaged_weights()[DEFAULT], True)  # a folder is no weights file
+    assert find_weights_file(named) == (packaged_weights()[DEFAULT], True)  # a folder is no weights file
     named.rmdir()
     named.write_bytes(b'own weights')
-    assert find_weights(named) == (named, False)
+    assert find_weights_file(named) == (named, False)
 
 
 def test_weights_that_are_not_there_are_told_with_those_that_are(tmp_path, capsys):

@@ -36,7 +36,8 @@ def safmn(spandrel, tmp_path):
 
 def test_restore_takes_any_file_that_spandrel_knows(spandrel, safmn, tmp_path, capsys):
     cv2.imwrite(str(tmp_path / 'photo.jpg'), PHOTO)
-    assert main(['restore', str(tmp_path / 'photo.jpg'), '-o', str(tmp_path / 'out'), '-w', str(safmn)]) == 0
+    words = ['restore', str(tmp_path / 'photo.jpg'), '-o', str(tmp_path / 'out'), '-w', str(safmn)]
+    assert main([*words, '--precision', 'fp32']) == 0
     assert 'SAFMN, recognised by spandrel' in capsys.readouterr().out
     x = torch.from_numpy(cv2.imread(str(tmp_path / 'photo.jpg'))[..., ::-1].astype(np.float32) / 255)
     expected = spandrel.ModelLoader().load_from_file(safmn)(x.permute(2, 0, 1)[None])[0].permute(1, 2, 0)

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pickle
+import zipfile
 
 import pytest
 import torch
@@ -70,6 +71,34 @@ def test_any_form_is_read_for_use(saved, content):
 def test_other_files_are_refused_by_name(saved, content, complaint):
     with pytest.raises(RequestError, match=rf'net_g\.pth.*{complaint}'):
         read_weights(saved(content))
+
+
+OTHER_FILES = {
+    'git lfs pull': b'version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n',
+    'it is a web page': b'\n<!DOCTYPE html><html><title>Virus scan warning</title></html>',
+    'it is a gzip archive; unpack it': b'\x1f\x8b\x08' + bytes(50),
+    'another format, or is damaged': b'PK\x03\x04 torch writes such archives',
+}
+
+
+@pytest.mark.parametrize('said', OTHER_FILES)
+def test_a_file_that_is_something_else_is_named(tmp_path, said):
+    (tmp_path / 'net.pth').write_bytes(OTHER_FILES[said])
+    with pytest.raises(RequestError, match=rf'net\.pth cannot be read as a weights file: .*{said}'):
+        read_weights(str(tmp_path / 'net.pth'))
+
+
+def test_weights_in_an_archive_are_not_called_damaged(tmp_path):
+    with zipfile.ZipFile(tmp_path / 'net.pth', 'w') as archive:
+        archive.writestr('weights/net_g.pth', b'weights')
+    with pytest.raises(RequestError, match='it is a zip archive; unpack it'):
+        read_weights(str(tmp_path / 'net.pth'))
+
+
+def test_an_average_that_is_null_is_none(saved):
+    path = saved({'params': WEIGHTS, 'params_ema': None})
+    for weights in (read_weights(path, 'params_ema'), read_any_weights(path)[0]):
+        assert weights.keys() == WEIGHTS.keys()
 
 
 @pytest.mark.parametrize('content', [b'', b'PK\x03\x04 half a file', b'text'])

@@ -38,9 +38,9 @@ class Family:
         name: Its name in the arch registry.
         names: Names of tensors that all weights of the family have. The first one also shows where the weights begin:
             what stands before it in a name is the prefix of a wrapper.
-        options: The arguments of the constructor, in the types of JSON, as records of them are compared. Those that the
-            tensors do not show are :class:`Assumed`. May raise :class:`NotThisFamily`, and a KeyError for a missing
-            tensor.
+        options: Returns the arguments of the constructor, in the types of JSON, so that they compare equal to stored
+            ones. Those that the tensors do not show are :class:`Assumed`. May raise :class:`NotThisFamily`, and a
+            KeyError for a missing tensor.
         renamed: The weights under the names that ``names`` and ``options`` know.
     """
 
@@ -56,16 +56,16 @@ def count(state: State, before: str, after: str) -> int:
     return len({match[1] for name in state if (match := pattern.fullmatch(name))})
 
 
-def shuffle_scale(state: State, num_feat: int, prefix: str = 'upsample') -> int:
+def shuffle_scale(state: State, num_feat: int) -> int:
     """The scale of a pixel-shuffle tail: a power of two in steps of two, or 3 in one step.
 
     Raises:
         NotThisFamily: The convolutions are not those of such a tail.
     """
-    steps = [state[f'{prefix}.{2 * step}.weight'] for step in range(count(state, f'{prefix}.', '.weight'))]
+    steps = [state[f'upsample.{2 * step}.weight'] for step in range(count(state, 'upsample.', '.weight'))]
     factors = [math.isqrt(step.shape[0] // num_feat) for step in steps]
     if any(factor not in (2, 3) for factor in factors):
-        raise NotThisFamily(f'{prefix} enlarges by {factors}, not by steps of 2 or one step of 3')
+        raise NotThisFamily(f'upsample enlarges by {factors}, not by steps of 2 or one step of 3')
     return math.prod(factors)
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 from pdan_plugin.weights.families.family import Assumed, Family, NotThisFamily, State
 
+_WEIGHT = re.compile(r'body\.(\d+)\.weight')
+
 
 def _options(state: State) -> dict[str, Any]:
-    convolutions = sorted(
-        int(name.split('.')[1]) for name, value in state.items() if name.endswith('.weight') and value.dim() == 4
-    )
+    found = {int(match[1]): value for name, value in state.items() if (match := _WEIGHT.fullmatch(name))}
+    convolutions = sorted(number for number, value in found.items() if value.dim() == 4)
     num_feat, num_in_ch = state['body.0.weight'].shape[:2]
     last = state[f'body.{convolutions[-1]}.weight'].shape[0]
     upscale = math.isqrt(last // num_in_ch)

@@ -50,7 +50,7 @@ def _img_size(state: State, window_size: int) -> int:
     """The side of the pictures in training: the masks of its windows are among the weights."""
     if 'absolute_pos_embed' in state:
         pixels = state['absolute_pos_embed'].shape[1]
-    elif (masks := [value for name, value in state.items() if name.endswith('.attn_mask')]) != []:
+    elif masks := [value for name, value in state.items() if name.endswith('.attn_mask')]:
         pixels = masks[0].shape[0] * window_size**2
     else:  # nothing depends on it
         return 8 * window_size
