@@ -318,6 +318,7 @@ def endless(work):
                 os.kill(process, signal.SIGKILL)
 
 
+@pytest.mark.long  # the launcher's way to hand requests on: tests/commands/test_main.py
 def test_stopped_twice_no_worker_is_left_and_its_state_goes_on(work, endless):
     """With workers of its own, the launcher hands both requests on."""
     script = endless('stopped', '--nproc', '1', stdout=subprocess.PIPE, text=True)
