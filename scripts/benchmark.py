@@ -5,6 +5,7 @@
     python scripts/benchmark.py train --profile   where the time of a step goes
     python scripts/benchmark.py train --picture curves.png
                                                   plot of the losses in bfloat16 and float32
+    python scripts/benchmark.py host-tail         average and optimizer at the end of a step, against older forms
     python scripts/benchmark.py validation        two processes against one
     python scripts/benchmark.py loss              HPEM against L1 and against a full sort
     python scripts/benchmark.py loader            training samples per second, against the toolbox's data set
@@ -15,6 +16,8 @@
     python scripts/benchmark.py synthesis         a blurred pair from its sub-frames, against plain numpy
     python scripts/benchmark.py overlap           restoring files, against the slowest of its stages alone
     python scripts/benchmark.py infer             the full PDAN in bfloat16, against the toolbox's RCAN of its size
+    python scripts/benchmark.py infer --weights pdan_small
+                                                  a trained network in this project, ONNX Runtime and OpenVINO
     python scripts/benchmark.py start             help, mistakes and a first picture, against `import torch`
 
 ``ratio`` is how many times faster this project is. The machine may be busy: after warm-up rounds, each round times
@@ -31,19 +34,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault(
-    'KINETO_LOG_LEVEL', '99'
-)  # otherwise torch's profiler, also used to measure memory, logs every start
+# otherwise torch's profiler, also used to measure memory, logs every start
+os.environ.setdefault('KINETO_LOG_LEVEL', '99')
+# as the `basicsr` command, see `wait_without_taking_cores`; importing that would import torch
+if 'OMP_WAIT_POLICY' not in os.environ:
+    os.environ.setdefault('GOMP_SPINCOUNT', '2000')
 
 import torch
 
 from benchmarks import (
+    host_tail,
     infer,
     loader,
     loader_endurance,
     loss,
     loss_curves,
     overlap,
+    programs,
     start,
     step_profile,
     synthesis,
@@ -57,7 +64,6 @@ from pdan_plugin.processes.command_start import print_any_name
 
 # A benchmark's result, the function that formats it, and the command to suggest next.
 Answer = tuple[dict[str, Any], Callable[[Any], str], str]
-_AGREEMENT_PICTURES = 3
 
 _count, _positive, _width = whole_number(0), whole_number(1), whole_number(16, multiple_of=16)
 
@@ -77,6 +83,11 @@ def run_train(arguments: argparse.Namespace, described: dict[str, Any]) -> Answe
         return result, step_profile.table, 'train --picture curves.png'
     result = training.benchmark_training(arguments.features, arguments.rounds, device)
     return result, training.table, 'train --profile'
+
+
+def run_host_tail(arguments: argparse.Namespace, described: dict[str, Any]) -> Answer:
+    result = host_tail.benchmark_host_tail(arguments.rounds, chosen_device(arguments.device))
+    return result, host_tail.table, 'train --profile'
 
 
 def run_validation(arguments: argparse.Namespace, described: dict[str, Any]) -> Answer:
@@ -106,11 +117,11 @@ def run_overlap(arguments: argparse.Namespace, described: dict[str, Any]) -> Ans
 
 def run_infer(arguments: argparse.Namespace, described: dict[str, Any]) -> Answer:
     device = chosen_device(arguments.device)
-    result: dict[str, Any] = {'agreement': None}
-    if arguments.weights is not None:  # first, so that a wrong file is reported at once
-        result['agreement'] = infer.measure_agreement(arguments.weights, arguments.opt, _AGREEMENT_PICTURES, device)
-    result |= infer.benchmark_infer(arguments.rounds, arguments.features, device, compiled=arguments.compile)
-    return result, infer.table, 'train'
+    if arguments.weights is not None:
+        result = programs.benchmark_programs(arguments.weights, arguments.opt, arguments.rounds, device)
+        return result, programs.table, 'infer'
+    result = infer.benchmark_infer(arguments.rounds, arguments.features, device, compiled=arguments.compile)
+    return result, infer.table, 'infer --weights pdan_small'
 
 
 def run_start(arguments: argparse.Namespace, described: dict[str, Any]) -> Answer:
@@ -142,6 +153,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     train.add_argument('--iterations', type=_positive, metavar='N', help='iterations of --picture (default: 500)')
     train.add_argument('--rounds', type=_positive, metavar='N', help='timed rounds, without --picture (default: 10)')
     train.set_defaults(run=run_train)
+    of_tail = names.add_parser('host-tail', help='average and optimizer at the end of a step, against older forms')
+    of_tail.add_argument('--device', choices=['auto', 'cpu', 'cuda'], default='auto', help='default: auto')
+    of_tail.add_argument('--rounds', type=_positive, default=20, metavar='N', help='timed rounds (default: 20)')
+    of_tail.set_defaults(run=run_host_tail)
     of_validation = names.add_parser('validation', help='two processes against one')
     of_validation.add_argument('--features', type=_width, default=32, metavar='N', help='RCAN width (default: 32)')
     of_validation.add_argument('--rounds', type=_positive, default=5, metavar='N', help='timed rounds (default: 5)')
@@ -166,13 +181,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     of_synthesis.add_argument('--rounds', type=_positive, default=7, metavar='N', help='timed rounds (default: 7)')
     of_synthesis.set_defaults(run=run_synthesis, device='cpu')
     of_infer = names.add_parser('infer', help="the full PDAN in bfloat16, against the toolbox's RCAN of its size")
-    of_infer.add_argument(
-        '--features', type=_width, default=128, metavar='N', help='width of both networks (default: 128)'
-    )
+    of_infer.add_argument('--features', type=_width, metavar='N', help='width of both networks (default: 128)')
     of_infer.add_argument('--device', choices=['auto', 'cpu', 'cuda'], default='auto', help='default: auto')
     of_infer.add_argument('--rounds', type=_positive, default=3, metavar='N', help='timed rounds (default: 3)')
     of_infer.add_argument('--compile', action='store_true', help='time the compiled PDAN as well')
-    of_infer.add_argument('--weights', type=Path, metavar='FILE', help='also: how far bf16 is from fp32 with these')
+    of_infer.add_argument(
+        '--weights',
+        type=Path,
+        metavar='FILE',
+        help='instead: a trained network, such as pdan_small, in this project, plain torch, ONNX Runtime and OpenVINO; '
+        'and how far bf16 is from fp32',
+    )
     of_infer.add_argument('-opt', type=Path, metavar='FILE', help='for --weights (default: from the experiment folder)')
     of_infer.set_defaults(run=run_infer)
     of_start = names.add_parser(
@@ -187,15 +206,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         '--sleep', type=_positive, nargs='+', default=[25, 80], metavar='MS', help="the network's time (default: 25 80)"
     )
     of_overlap.set_defaults(run=run_overlap, device='cpu')
-    for each in (train, of_validation, of_loss, of_loader, of_synthesis, of_infer, of_start, of_overlap):
+    for each in (train, of_tail, of_validation, of_loss, of_loader, of_synthesis, of_infer, of_start, of_overlap):
         each.add_argument('--json', action='store_true', help='print one JSON object')
     given = parser.parse_args(arguments)
     if given.name == 'train':
         _settle_rounds(train, given)
     if given.name == 'loader':
         _settle_loader(of_loader, given)
-    if given.name == 'infer' and given.opt is not None and given.weights is None:
-        of_infer.error('-opt is for --weights')
+    if given.name == 'infer':
+        _settle_infer(of_infer, given)
 
     try:
         device = chosen_device(given.device)
@@ -239,6 +258,15 @@ def _settle_loader(parser: argparse.ArgumentParser, given: argparse.Namespace) -
     if given.folder is not None and not given.folder.is_dir():
         parser.error(f'--folder {given.folder}: no such folder')
     given.rounds, given.workers, given.folder = given.rounds or 10, given.workers or [0, 4], given.folder or Path()
+
+
+def _settle_infer(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    """Reject options without effect: -opt is for --weights, --features and --compile for the networks without."""
+    if given.opt is not None and given.weights is None:
+        parser.error('-opt is for --weights')
+    if given.weights is not None and (given.features is not None or given.compile):
+        parser.error('--features and --compile are for the full PDAN, without --weights')
+    given.features = given.features or 128
 
 
 def _described(given: argparse.Namespace, device: torch.device) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from acceptance import correctness, runs, speed
+from acceptance import correctness, fused, guarded_steps, runs, speed
 from acceptance.checks import Result, Setting, run_checks
 from benchmarks.timing import header, machine
 from pdan_plugin.commands.argument_types import number
@@ -29,7 +29,7 @@ from pdan_plugin.commands.script_end import ends_script
 from pdan_plugin.errors import RequestError, WorkError
 from pdan_plugin.files.json_files import write_json
 
-CHECKS = [*correctness.checks(), *runs.checks(), *speed.checks()]
+CHECKS = [*correctness.checks(), *fused.checks(), *guarded_steps.checks(), *runs.checks(), *speed.checks()]
 _MARKS = {'passed': 'ok', 'failed': 'FAILED', 'error': 'ERROR', 'left out': '-'}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+
+from benchmarks.timing import release_memory
 
 Status = Literal['passed', 'failed', 'error', 'left out']
 
@@ -38,6 +39,10 @@ class Outcome:
     figures: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
+class NotRun(Exception):
+    """A check cannot be made here; the message says why."""
+
+
 @dataclass(frozen=True)
 class Check:
     """One check.
@@ -45,7 +50,7 @@ class Check:
     Attributes:
         name: Unique, for `--only` and the table.
         criterion: What must hold, in words.
-        run: Raises, or returns an outcome.
+        run: Raises, or returns an outcome. `NotRun` leaves it out.
         needs_cuda: Whether it is left out on other devices.
     """
 
@@ -96,11 +101,11 @@ def _run(check: Check, setting: Setting, *, time_is_up: bool) -> Result:
         outcome = check.run(setting)
         status: Status = 'passed' if outcome.is_met else 'failed'
         measured, figures = outcome.measured, outcome.figures
+    except NotRun as reason:
+        status, measured, figures = 'left out', str(reason), {}
     except Exception as error:  # any failure is this check's result
         status, figures = 'error', {}
         text = str(error).strip()
         measured = f'{type(error).__name__}: {text.splitlines()[0] if text else "no message"}'
-    gc.collect()
-    if setting.device.type == 'cuda':
-        torch.cuda.empty_cache()
+    release_memory(setting.device)
     return Result(check.name, check.criterion, status, measured, round(time.monotonic() - started, 2), figures)

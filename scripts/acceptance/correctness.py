@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +13,11 @@ from benchmarks.pictures import large_frames, training_batch
 from pdan_plugin.archs.fast_layers import gated_residual
 from pdan_plugin.archs.pdan_arch import PDAN
 from pdan_plugin.losses.hpem_loss import HPEMLoss
+from pdan_plugin.machine.accelerators import free_cached_memory, synchronize
+from pdan_plugin.machine.cuda_graphs import recorder_for
+from pdan_plugin.machine.size_graphs import SizeGraphs
 from pdan_plugin.machine.tf32 import full_float32
-from pdan_plugin.restoration.inference_network import inference_network
+from pdan_plugin.restoration.inference_network import Restoring, inference_network
 from pdan_plugin.restoration.restorer import Restorer
 from pdan_plugin.synthesis.bicubic import downsample_uint8
 from pdan_plugin.weights.packaged_weights import packaged_weights
@@ -33,7 +35,8 @@ def checks() -> list[Check]:
         Check('gates', 'the fast gate equals the plain one, forward and backward, in all dtypes and layouts', _gates),
         Check('bf16', 'pdan_small: at least 99.9% of values within a grey level of fp32, PSNR within 0.01 dB', _bf16),
         Check('tiles', 'pdan_small in tiles: at most one grey level from the whole picture', _tiles),
-        Check('graph', 'a CUDA graph of the network: the bits of the eager call', _graph, needs_cuda=True),
+        Check('graph', 'restore with CUDA graphs: at most one grey level from without, every size that came again is '
+              'replayed, also batches; networks that wait for the device run without', _graph, needs_cuda=True),
     ]  # fmt: skip
 
 
@@ -159,30 +162,65 @@ def _tiles(setting: Setting) -> Outcome:
     return Outcome(levels <= 1, f'{levels} grey level(s)', {'grey_levels': levels})
 
 
+class _Waiting(nn.Module):
+    """A network that waits for the device: it reads a value, or synchronises, which no recording shows beforehand."""
+
+    def __init__(self, network: nn.Module, device: torch.device, *, reads_value: bool) -> None:
+        super().__init__()
+        self.network, self.device, self.reads_value = network, device, reads_value
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.reads_value:
+            x = x + 0 * x.mean().item()
+        else:
+            synchronize(self.device)
+        return self.network(x)
+
+
 def _graph(setting: Setting) -> Outcome:
-    restore = inference_network(small_pdan(setting), setting.device, precision='bf16')
-    pictures = [torch.rand(1, 3, 90, 160, device=setting.device) for _ in range(2)]
-    replay = graphed(restore, pictures[0])
-    unlike = sum(int((replay(each) != restore(each)).sum()) for each in pictures)
-    return Outcome(unlike == 0, f'{unlike} values differ', {'values_that_differ': unlike})
+    network = load_trained_network(packaged_weights()['pdan_small'])
+    *_, frame = large_frames(1)
+    small = downsample_uint8(frame, 4)
+    sizes = ((24, 32), (17, 40)) if setting.is_small else ((90, 160), (60, 100))
+    pictures = [small[number : number + height, :width] for number in range(5) for height, width in sizes]
+    levels, counts, notes = 0, [], []
+    for precision in ('fp32', 'bf16'):
+        plain = Restorer(network, setting.device, precision=precision)
+        graphed = Restorer(network, setting.device, precision=precision, cuda_graphs=True)
+        for picture in pictures:
+            results = [each.restore_picture(picture).astype(int) for each in (plain, graphed)]
+            levels = max(levels, int(abs(results[0] - results[1]).max()))
+        for _ in range(4):
+            together = [wait() for wait in graphed.begin_pictures(pictures[::2])]
+        for picture, result in zip(pictures[::2], together, strict=True):
+            levels = max(levels, int(abs(plain.restore_picture(picture).astype(int) - result).max()))
+        counts.append(0 if graphed.graphs is None else graphed.graphs.checked)
+        notes += graphed.notes
+    for reads_value in (True, False):
+        waiting = Restorer(_Waiting(network, setting.device, reads_value=reads_value), setting.device, cuda_graphs=True)
+        plain = Restorer(network, setting.device)
+        for picture in pictures[::2]:
+            results = [each.restore_picture(picture).astype(int) for each in (plain, waiting)]
+            levels = max(levels, int(abs(results[0] - results[1]).max()))
+        free_cached_memory(setting.device)  # possible only if the failed recording has ended
+        notes += waiting.notes
+    words = f'{levels} grey level(s); {" and ".join(map(str, counts))} recordings; {" | ".join(notes) or "no notes"}'
+    return Outcome(levels <= 1 and counts == [3, 3], words, {'grey_levels': levels, 'recordings': counts})
 
 
-def graphed(restore: Any, example: Tensor) -> Any:
-    """A CUDA graph of ``restore`` for pictures of the example's size: (b, c, h, w) -> its result, a copy."""
-    static = example.clone()
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):  # libraries choose their algorithms, and allocate their workspaces
-            restore(static)
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        result = restore(static)
+def graphed(restore: Restoring, example: Tensor) -> SizeGraphs:
+    """The network with its work for pictures of the example's size recorded, as in `basicsr restore`.
 
-    def replay(picture: Tensor) -> Tensor:
-        static.copy_(picture)
-        graph.replay()
-        return result.clone()
-
-    return replay
+    Raises:
+        RuntimeError: It was not recorded.
+    """
+    recorder = recorder_for(example.device)
+    notes: list[str] = []
+    if recorder is None:
+        raise RuntimeError(f'{example.device} has no graphs')
+    graphs = SizeGraphs(restore, recorder, note=notes.append)
+    for _ in range(3):
+        graphs(example)
+    if not graphs.checked:
+        raise RuntimeError(' '.join(notes) or 'it was not recorded')
+    return graphs

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,12 @@ from torch.utils._pytree import tree_leaves
 from acceptance.checks import Check, Outcome, Setting
 from acceptance.speed import timed
 from benchmarks.contenders import ours, pdan
+from benchmarks.full_network import full_pdan
 from benchmarks.pictures import large_frames, training_batch, write_validation_pictures
+from benchmarks.timing import memory_of
 from pdan_plugin.errors import RequestError
 from pdan_plugin.media.pyav import import_av
+from pdan_plugin.option_schema.network_section import build_network
 from pdan_plugin.restoration.inference_network import inference_network
 from pdan_plugin.restoration.restorer import Restorer
 from pdan_plugin.synthesis.bicubic import downsample_uint8
@@ -32,13 +36,13 @@ from pdan_plugin.weights.packaged_weights import packaged_weights
 from pdan_plugin.weights.trained_network import load_trained_network
 
 _PACKAGE_FOLDER = Path(__file__).parents[2]
-_PORT = '29613'
 
 
 def checks() -> list[Check]:
     return [
         Check('out of memory', 'whole pictures do not fit: tiles do, at most one grey level from a run with memory',
               _out_of_memory, needs_cuda=True),
+        Check('tile memory', 'the estimate of `--tile auto`: at least the peak, at most 1.5 times it', _tile_memory),
         Check('overflow', 'fp16: steps that overflow change no weight, later steps are taken', _overflow),
         Check('resume', 'stopped at half: random state equal, moments within 1% of a run without stop', _resume),
         Check('one rank', '`--nproc 1` (nccl on CUDA): exit status 0, no process is left', _one_rank),
@@ -67,6 +71,24 @@ def _out_of_memory(setting: Setting) -> Outcome:
     return Outcome(ran_out and levels <= 1, words, {'grey_levels': levels, 'notes': restorer.notes})
 
 
+def _tile_memory(setting: Setting) -> Outcome:
+    networks = {'pdan_small': load_trained_network(packaged_weights()['pdan_small'])}
+    if not setting.is_small:
+        networks['full PDAN'] = build_network(full_pdan(), 'network_g')
+    sizes = ((48, 64),) if setting.is_small else ((180, 320), (720, 1280))
+    shares: dict[str, float] = {}
+    for name, network in networks.items():
+        for height, width in sizes:
+            restorer = Restorer(network, setting.device, precision=_precision(setting), tile='auto')
+            picture = np.zeros((height, width, 3), np.uint8)
+            restorer.restore_picture(picture)
+            peak = memory_of(partial(restorer.restore_picture, picture), setting.device)
+            shares[f'{name}, {width}x{height}'] = restorer.memory_needed(height, width) / peak
+            del restorer
+    words = ', '.join(f'{name} {share:.2f} times' for name, share in shares.items())
+    return Outcome(setting.is_small or all(1 <= share <= 1.5 for share in shares.values()), words, shares)
+
+
 def _overflow(setting: Setting) -> Outcome:
     side = ours(pdan(16), 'fp32', setting.device)
     model = side.model
@@ -84,6 +106,7 @@ def _overflow(setting: Setting) -> Outcome:
     for iteration in range(1, steps + 1):
         before, skipped = weights(), model.guard.skipped
         side.step(iteration, batch)
+        model.settle_last_step()
         unchanged = all(torch.equal(one, other) for one, other in zip(before, weights(), strict=True))
         if model.guard.skipped > skipped:
             skipped_well = skipped_well and unchanged

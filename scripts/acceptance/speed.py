@@ -12,22 +12,24 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from acceptance.checks import Check, Outcome, Setting
 from acceptance.correctness import graphed
+from acceptance.fused import launched, plain_form
 from benchmarks.contenders import Contender, ours, pdan, stock
 from benchmarks.full_network import bf16_matrix_rate, full_pdan
 from benchmarks.pictures import LR_SIZE, training_batch
-from benchmarks.timing import memory_of
+from benchmarks.timing import memory_of, release_memory
 from pdan_plugin.archs.fast_layers import spatial_mean
 from pdan_plugin.archs.pdan_arch import AttentionBlock
 from pdan_plugin.losses.hpem_loss import HPEMLoss
+from pdan_plugin.machine.accelerators import synchronize
 from pdan_plugin.machine.network_size import multiply_accumulates
 from pdan_plugin.machine.step_memory import step_memory
 from pdan_plugin.option_schema.network_section import build_network
 from pdan_plugin.restoration.inference_network import inference_network
+from pdan_plugin.training.fused_optimizers import step_unless
 
 _EAGER = 'bf16+channels_last'
 
@@ -35,6 +37,12 @@ _EAGER = 'bf16+channels_last'
 def checks() -> list[Check]:
     return [
         Check('block', 'channels-last is not slower than contiguous, nor compiled than eager', _block),
+        Check(
+            'fused speed',
+            "the fused block's kernels take at most 0.9 of the plain block's time, and it is not slower by the clock",
+            _fused,
+            needs_cuda=True,
+        ),
         Check('step', "full PDAN, batch 16: at least 4 times the stock toolbox's fp32 step", _step),
         Check('step memory', 'its peak memory: at most 1.3 times the estimate of `basicsr check`', _step_memory),
         Check('gap', 'the device idles in at most 15% of an eager step', _gap, needs_cuda=True),
@@ -48,17 +56,12 @@ def timed(setting: Setting, call: Callable[[], object]) -> float:
     """Median seconds of a call, device work included: of 10, of 3 in small settings; 2 calls before are not counted."""
     times: list[float] = []
     for _ in range(2 + (3 if setting.is_small else 10)):
-        _wait(setting)
+        synchronize(setting.device)
         started = time.perf_counter()
         call()
-        _wait(setting)
+        synchronize(setting.device)
         times.append(time.perf_counter() - started)
     return statistics.median(times[2:])
-
-
-def _wait(setting: Setting) -> None:
-    if setting.device.type == 'cuda':
-        torch.cuda.synchronize(setting.device)
 
 
 def _kernels(setting: Setting, call: Callable[[], object]) -> tuple[int, float]:
@@ -66,7 +69,7 @@ def _kernels(setting: Setting, call: Callable[[], object]) -> tuple[int, float]:
     on_cuda = setting.device.type == 'cuda'
     with profile(activities=[ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * on_cuda]) as profiler:
         call()
-        _wait(setting)
+        synchronize(setting.device)
     if on_cuda:
         events = [each for each in profiler.events() or [] if str(each.device_type).endswith('CUDA')]
         return len(events), sum(each.device_time_total for each in events) / 1e6
@@ -75,37 +78,59 @@ def _kernels(setting: Setting, call: Callable[[], object]) -> tuple[int, float]:
 
 
 def _block(setting: Setting) -> Outcome:
-    width, batch = (16, 1) if setting.is_small else (128, 16)
     figures: dict[str, dict[str, float]] = {}
-    for name, layout, compiled in (
-        ('contiguous', torch.contiguous_format, False),
-        ('channels-last', torch.channels_last, False),
-        ('channels-last, compiled', torch.channels_last, True),
-    ):
-        if compiled and setting.is_small:
-            continue  # compiling takes longer than a test may
-        block = AttentionBlock(width, 16, 'rsca').to(setting.device, memory_format=layout)  # pyright: ignore[reportCallIssue]
-        if compiled:
-            block.compile()
-        features = torch.randn(batch, width, LR_SIZE, LR_SIZE, device=setting.device).to(memory_format=layout)
-        features.requires_grad_()
-
-        def forward_and_backward(block: AttentionBlock = block, features: Tensor = features) -> None:
-            with torch.autocast(setting.device.type, torch.bfloat16):
-                result = block(features)
-            result.backward(torch.ones_like(result))
-
-        seconds = timed(setting, forward_and_backward)
-        count, in_kernels = _kernels(setting, forward_and_backward)
-        figures[name] = {'seconds': seconds, 'kernels': count, 'kernel_seconds': in_kernels}
+    with plain_form():
+        for name, layout, compiled in (
+            ('contiguous', torch.contiguous_format, False),
+            ('channels-last', torch.channels_last, False),
+            ('channels-last, compiled', torch.channels_last, True),
+        ):
+            if compiled and setting.is_small:
+                continue  # compiling takes longer than a test may
+            figures[name] = _cost_of_a_block(setting, layout, compiled=compiled)
     in_order = [each['seconds'] for each in figures.values()]
     # a tenth for the noise of the measurement
     met = setting.is_small or all(later <= 1.1 * earlier for earlier, later in pairwise(in_order))
-    words = ', '.join(
+    return Outcome(met, _costs_in_words(figures), figures)
+
+
+def _fused(setting: Setting) -> Outcome:
+    figures: dict[str, dict[str, float]] = {}
+    with plain_form():
+        figures['plain'] = _cost_of_a_block(setting, torch.channels_last)
+    with launched() as names:
+        figures['fused'] = _cost_of_a_block(setting, torch.channels_last)
+    if not names:
+        return Outcome(False, 'the plain form was used; a warning before names the cause', figures)
+    plain, fused = figures['plain'], figures['fused']
+    met = fused['kernel_seconds'] <= 0.9 * plain['kernel_seconds'] and fused['seconds'] <= 1.1 * plain['seconds']
+    return Outcome(met, _costs_in_words(figures), figures)
+
+
+def _cost_of_a_block(setting: Setting, layout: torch.memory_format, *, compiled: bool = False) -> dict[str, float]:
+    """Of an attention block in bf16, forward and backward."""
+    width, batch = (16, 1) if setting.is_small else (128, 16)
+    block = AttentionBlock(width, 16, 'rsca').to(setting.device, memory_format=layout)  # pyright: ignore[reportCallIssue]
+    if compiled:
+        block.compile()
+    features = torch.randn(batch, width, LR_SIZE, LR_SIZE, dtype=torch.bfloat16, device=setting.device)
+    features = features.to(memory_format=layout).requires_grad_()
+
+    def forward_and_backward() -> None:
+        with torch.autocast(setting.device.type, torch.bfloat16):
+            result = block(features)
+        result.backward(torch.ones_like(result))
+
+    seconds = timed(setting, forward_and_backward)
+    count, in_kernels = _kernels(setting, forward_and_backward)
+    return {'seconds': seconds, 'kernels': count, 'kernel_seconds': in_kernels}
+
+
+def _costs_in_words(figures: dict[str, dict[str, float]]) -> str:
+    return ', '.join(
         f'{name} {each["seconds"] * 1e3:.2f} ms, {each["kernels"]:.0f} kernels of {each["kernel_seconds"] * 1e3:.2f} ms'
         for name, each in figures.items()
     )
-    return Outcome(met, words, figures)
 
 
 def _options(setting: Setting, *, deblur_branch: bool = False) -> dict[str, Any]:
@@ -143,11 +168,11 @@ def _step(setting: Setting) -> Outcome:
         started = time.perf_counter()
         step = _stepping(build(), batch)
         step()
-        _wait(setting)
+        synchronize(setting.device)
         first = time.perf_counter() - started
         seconds[name] = {'step': timed(setting, step), 'set-up and first step': first}
         del step
-        _free(setting)
+        release_memory(setting.device)
     torch.compiler.reset()
     ratio = seconds['stock fp32']['step'] / min(seconds[each]['step'] for each in settings)
     words = ', '.join(f'{name} {each["step"] * 1e3:.1f} ms' for name, each in seconds.items())
@@ -191,10 +216,12 @@ def _host_tail(setting: Setting) -> Outcome:
     model = side.model
     parameters = list(model.net_g.parameters())
     loss = torch.zeros((), device=setting.device)
+    flag = torch.zeros((), device=setting.device)
+    check = model.guard.find if setting.device.type == 'cuda' else model.guard.admits
     parts = {
-        'guard': timed(setting, lambda: model.guard.admits(parameters, loss)),
-        'Adam': timed(setting, model.optimizer_g.step),
-        'averaging': timed(setting, lambda: model.model_ema(0.999)),
+        'guard': timed(setting, lambda: check(parameters, loss)),
+        'Adam': timed(setting, lambda: step_unless(flag, model.optimizer_g)),
+        'averaging': timed(setting, lambda: model.model_ema(0.999, flag)),
     }
     share = sum(parts.values()) / whole
     words = ', '.join(f'{name} {seconds * 1e3:.2f} ms' for name, seconds in parts.items())
@@ -217,8 +244,10 @@ def _frame(setting: Setting) -> Outcome:
     if setting.device.type == 'cuda':
         replay = graphed(restore, picture)
         seconds['bf16 graph'] = timed(setting, lambda: replay(picture))
-    full = inference_network(network, setting.device)
-    seconds['fp32 eager'] = timed(setting, lambda: full(picture))
+    for layout in (torch.channels_last, torch.contiguous_format):
+        full = inference_network(network, setting.device, layout=layout)
+        name = str(layout).removeprefix('torch.').replace('_', ' ')
+        seconds[f'fp32 {name}'] = timed(setting, lambda full=full: full(picture))
     best = min(seconds[name] for name in seconds if name.startswith('bf16'))
     figures: dict[str, Any] = {'seconds': seconds, 'multiply_accumulates': counted.value}
     words = ', '.join(f'{name} {each * 1e3:.1f} ms' for name, each in seconds.items())
@@ -245,8 +274,3 @@ def _parts(setting: Setting) -> Outcome:
     ratio = seconds['HPEM'] / seconds['L1']
     words = ', '.join(f'{name} {each * 1e3:.3f} ms' for name, each in seconds.items())
     return Outcome(setting.is_small or ratio <= 3, f'{ratio:.1f} times; {words}', seconds)
-
-
-def _free(setting: Setting) -> None:
-    if setting.device.type == 'cuda':
-        torch.cuda.empty_cache()

@@ -11,7 +11,7 @@ import torch
 from basicsr.models import build_model
 
 from benchmarks.pictures import SCALE
-from benchmarks.timing import Candidate
+from benchmarks.timing import Candidate, medians, memory_of, times_in_turn
 from pdan_plugin.toolbox_fixes import stock_toolbox
 
 # A setting's name is made of these words, joined by '+'. Each word sets these train options.
@@ -74,6 +74,31 @@ class Contender:
             self.step(iteration, batches[iteration % len(batches)])
 
         return Candidate(call, self.context)
+
+
+def measured_steps(
+    sides: Mapping[str, Contender],
+    batches: list[dict[str, Any]],
+    rounds: int,
+    device: torch.device,
+    description: str,
+) -> dict[str, Any]:
+    """Times the steps of contenders in turn: ``seconds`` and ``samples_per_second`` by name, ``step_memory`` (bytes of
+    tensors at a step's peak, beyond weights, averages and the optimizer's state), and all ``times``."""
+    candidates = {name: side.candidate(batches) for name, side in sides.items()}
+    times = times_in_turn(candidates, rounds, device=device, description=description)
+    seconds = medians(times)
+    memory = {}
+    for name, side in sides.items():
+        side.model.optimizer_g.zero_grad()  # so that the gradients count as the step's memory
+        with side.context():
+            memory[name] = memory_of(candidates[name].call, device)
+    return {
+        'seconds': seconds,
+        'samples_per_second': {name: len(batches[0]['lq']) / each for name, each in seconds.items()},
+        'step_memory': memory,
+        'times': times,
+    }
 
 
 def stock(network: Mapping[str, Any], device: torch.device, seed: int = 0) -> Contender:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
-from benchmarks.contenders import Contender, ours, stock
+from benchmarks.contenders import Contender, measured_steps, ours, stock
 from benchmarks.pictures import LR_SIZE, training_batch
-from benchmarks.timing import Candidate, medians, memory_of, times_in_turn
+from benchmarks.timing import Candidate, medians, release_memory, times_in_turn
 from pdan_plugin.machine.network_size import multiply_accumulates
 from pdan_plugin.machine.sizes import memory_in_words
 from pdan_plugin.machine.working_memory import is_out_of_memory, may_be_unsupported
@@ -54,17 +53,11 @@ def measure_full_network(device: torch.device, rounds: int) -> dict[str, Any]:
         SETTING: ours(full_pdan(), SETTING, device),
         f'{SETTING}, with deblurring branch': ours(full_pdan(deblur_branch=True), SETTING, device),
     }
-    candidates = {name: side.candidate(batches) for name, side in sides.items()}
-    times = times_in_turn(candidates, rounds, device=device, description='full PDAN')
-    seconds = medians(times)
-    memory = {}
-    for name, side in sides.items():
-        side.model.optimizer_g.zero_grad()
-        with side.context():
-            memory[name] = memory_of(candidates[name].call, device)
-    del sides, candidates
+    measured = measured_steps(sides, batches, rounds, device, 'full PDAN')
+    seconds = measured['seconds']
+    del sides
     torch.compiler.reset()
-    _free()
+    release_memory(device)
 
     counted = multiply_accumulates(build_network(full_pdan(), 'network_g'), (BATCH, 3, LR_SIZE, LR_SIZE))
     assert counted is not None, 'PDAN takes any picture'
@@ -72,10 +65,7 @@ def measure_full_network(device: torch.device, rounds: int) -> dict[str, Any]:
     rate = bf16_matrix_rate(device, rounds)
     return {
         'ratio': seconds['stock toolbox, fp32'] / seconds[SETTING],
-        'seconds': seconds,
-        'samples_per_second': {name: BATCH / each for name, each in seconds.items()},
-        'step_memory': memory,
-        'times': times,
+        **measured,
         'multiply_accumulates': counted.value,
         'operations_per_second': reached,
         'card_operations_per_second': rate,
@@ -122,7 +112,7 @@ def largest_that_fits(fits: Callable[[int], bool], limit: int) -> int:
 
 
 def _largest_batch(device: torch.device, *, checkpointing: bool) -> int:
-    _free()
+    release_memory(device)
     side = ours(full_pdan(checkpointing=checkpointing), _SEARCH_SETTING, device)
     crops = training_batch(BATCH, seed=0, number=0)
 
@@ -135,7 +125,7 @@ def _largest_batch(device: torch.device, *, checkpointing: bool) -> int:
         model.lq = model.gt = model.output = None
         model.losses.clear()
         model.optimizer_g.zero_grad()
-        _free()
+        release_memory(device)
         return done
 
     return largest_that_fits(fits, _LARGEST_TRIED)
@@ -157,11 +147,6 @@ def _trains(side: Contender, batch: Mapping[str, Any]) -> bool:
             raise
         return False  # until here the exception keeps the step's tensors alive
     return True
-
-
-def _free() -> None:
-    gc.collect()
-    torch.cuda.empty_cache()
 
 
 def table(measured: Mapping[str, Any] | None) -> str:

@@ -67,7 +67,7 @@ def benchmark_infer(
     counted = multiply_accumulates(pdan, (1, 3, *size))
     assert counted is not None, 'PDAN takes any picture'
     del pdan
-    picture = _picture(size)[0].to(device)
+    picture = first_picture(size).to(device)
 
     def run_stock() -> Tensor:
         with torch.no_grad():  # as the toolbox's tester
@@ -137,6 +137,11 @@ def measure_agreement(weights: Path, option_file: Path | None, pictures: int, de
     }
 
 
+def first_picture(size: tuple[int, int]) -> Tensor:
+    """(1, 3, h, w) float32 RGB in [0, 1], of photographs."""
+    return _picture(size)[0]
+
+
 def _picture(size: tuple[int, int], number: int = 0) -> tuple[Tensor, Tensor]:
     """(1, 3, h, w) and (1, 3, 4h, 4w), float32 RGB in [0, 1]: a picture of photographs, the first a smaller second."""
     *_, frame = large_frames(number + 1)
@@ -186,14 +191,14 @@ def table(result: Mapping[str, Any]) -> str:
     lines.append(
         f'  A picture takes {1000 * result["seconds"][OURS]:.1f} ms, {result["ratio"]:.2f} times as fast as stock.'
     )
-    agreement = result.get('agreement')
-    if agreement is None:
-        lines.append('  bf16 against fp32: not measured; it takes trained weights (--weights FILE).')
-    else:
-        lines.append(
-            f'  bf16 against fp32, {agreement["pictures"]} pictures: '
-            f'{agreement["within_one_level"]["mean"]:.4%} of values within one grey level (lowest picture: '
-            f'{agreement["within_one_level"]["lowest"]:.4%}), PSNR {agreement["psnr"]["bf16"]:.4f} dB for '
-            f'{agreement["psnr"]["fp32"]:.4f} (farthest: {agreement["psnr_difference"]["farthest"]:+.5f})'
-        )
+    lines.append('  bf16 against fp32: it takes trained weights (--weights FILE).')
     return '\n'.join(lines)
+
+
+def agreement_line(agreement: Mapping[str, Any]) -> str:
+    return (
+        f'  bf16 against fp32, {agreement["pictures"]} pictures: '
+        f'{agreement["within_one_level"]["mean"]:.4%} of values within one grey level (lowest picture: '
+        f'{agreement["within_one_level"]["lowest"]:.4%}), PSNR {agreement["psnr"]["bf16"]:.4f} dB for '
+        f'{agreement["psnr"]["fp32"]:.4f} (farthest: {agreement["psnr_difference"]["farthest"]:+.5f})'
+    )

@@ -33,7 +33,13 @@ STOCK, STOCK_ON_BMP, OURS_ON_PNG, OURS, OURS_DEGRADED = (
 # Samples per call: enough for a precise time, few enough for short rounds.
 _SAMPLES = {STOCK: 12, STOCK_ON_BMP: 24, OURS_ON_PNG: 12, OURS: 256, OURS_DEGRADED: 256}
 # Every degradation on every sample, the slowest case.
-_DEGRADATION = {'resize': ['area', 'bilinear'], 'noise_sigma': [1, 10], 'poisson': True, 'jpeg_quality': [40, 95]}
+_DEGRADATION = {
+    'motion_blur': [1, 5],
+    'resize': ['area', 'bilinear'],
+    'noise_sigma': [1, 10],
+    'poisson': True,
+    'jpeg_quality': [40, 95],
+}
 _STORES = ('train_sharp.lmdb', 'train_blur_bicubic_x4.lmdb', 'train_sharp_bicubic_x4.lmdb')
 
 

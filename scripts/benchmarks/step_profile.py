@@ -40,6 +40,7 @@ GROUPS = (
     GUARD,
     OTHER,
 )
+_FUSED_BLOCK = ('_GatedBranch', '_BiasedReLU')  # pdan_plugin.archs.fused_block, forward and backward
 _COMPILED_NAMES = ('cpp_fused', 'triton_', 'CompiledFxGraph', 'CompiledFunction', 'Torch-Compiled')
 
 
@@ -103,28 +104,29 @@ def record(side: Contender, step: Callable[[], object], device: torch.device) ->
 @contextmanager
 def _named_parts(model: Any) -> Iterator[None]:
     """Names two parts of a step for the profiler, which names only the optimizer's by itself."""
-    averaged, admitted = model.model_ema, model.guard.admits
-
-    def model_ema(*args: Any, **kwargs: Any) -> None:
-        with record_function('EMA'):
-            averaged(*args, **kwargs)
-
-    def admits(*args: Any, **kwargs: Any) -> bool:
-        with record_function('gradient guard'):
-            return admitted(*args, **kwargs)
-
-    model.model_ema, model.guard.admits = model_ema, admits
+    named = ((model, 'model_ema', 'EMA'), (model.guard, 'admits', GUARD), (model.guard, 'find', GUARD))
+    for owner, method, name in named:
+        setattr(owner, method, _recorded(getattr(owner, method), name))
     try:
         yield
     finally:
-        del model.model_ema, model.guard.admits
+        for owner, method, _ in named:
+            delattr(owner, method)
+
+
+def _recorded(call: Callable[..., Any], name: str) -> Callable[..., Any]:
+    def recorded(*args: Any, **kwargs: Any) -> Any:
+        with record_function(name):
+            return call(*args, **kwargs)
+
+    return recorded
 
 
 def _group(event: Any) -> str:
     names = list(_names_outward(event))
     if any(name == 'EMA' or name.startswith('Optimizer.') for name in names):
         return UPDATE
-    if 'gradient guard' in names:
+    if GUARD in names:
         return GUARD
     if any(part in event.name for part in _COMPILED_NAMES):
         return PIXEL_SHUFFLE if 'pixel_' in event.name else COMPILED
@@ -137,6 +139,8 @@ def _group(event: Any) -> str:
         return PIXEL_SHUFFLE
     if event.name == 'aten::copy_':
         return COPIES
+    if event.name.startswith(_FUSED_BLOCK):
+        return ELEMENTWISE
     if event.name.startswith('aten::'):
         return ELEMENTWISE
     return OTHER

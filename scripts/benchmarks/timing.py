@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import platform
 import statistics
@@ -17,10 +18,11 @@ from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.machine.cores import about_processor, processor_name, usable_cores
+from pdan_plugin.machine.accelerators import free_cached_memory, synchronize
+from pdan_plugin.machine.cores import processor_name, usable_cores
+from pdan_plugin.machine.precision import bf16_instructions
 
-# CPU instructions that make bfloat16 fast; without any of them it is slower than float32.
-_BF16_INSTRUCTIONS = ('amx_bf16', 'avx512_bf16', 'bf16')
+CPU = torch.device('cpu')
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,9 @@ def times_in_turn(
     rounds: int,
     warm_up: int = 3,
     *,
-    device: torch.device | None = None,
+    device: torch.device = CPU,
     description: str | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Seconds of every call. Each round calls each candidate once, so that all of them see the same disturbances.
 
@@ -50,8 +53,9 @@ def times_in_turn(
         candidates: By name, in the order of the calls.
         rounds: Number of timed calls of each candidate.
         warm_up: Number of rounds before, not timed, for compilation and first allocations.
-        device: The device of the calls; a CUDA device is synchronised before the clock is read.
+        device: The device of the calls; it is synchronised before the clock is read.
         description: Text of the progress bar, which is shown only on a terminal.
+        clock: Seconds; `time.thread_time` for work of one thread on a machine that others use.
     """
     times: dict[str, list[float]] = {name: [] for name in candidates}
     total = (warm_up + rounds) * len(candidates)
@@ -59,11 +63,11 @@ def times_in_turn(
         for round_number in range(warm_up + rounds):
             for name, candidate in candidates.items():
                 with candidate.context():
-                    _wait_for(device)
-                    start = time.perf_counter()
+                    synchronize(device)
+                    start = clock()
                     candidate.call()
-                    _wait_for(device)
-                    seconds = time.perf_counter() - start
+                    synchronize(device)
+                    seconds = clock() - start
                 if round_number >= warm_up:
                     times[name].append(seconds)
                 bar.update()
@@ -74,6 +78,12 @@ def medians(times: Mapping[str, list[float]]) -> dict[str, float]:
     return {name: statistics.median(each) for name, each in times.items()}
 
 
+def release_memory(device: torch.device) -> None:
+    """Frees what is no longer used, also what torch keeps for later."""
+    gc.collect()
+    free_cached_memory(device)
+
+
 def memory_of(call: Callable[[], object], device: torch.device) -> int:
     """Peak bytes of the tensors that a call allocates.
 
@@ -81,11 +91,11 @@ def memory_of(call: Callable[[], object], device: torch.device) -> int:
     counted, because torch allocates it.
     """
     if device.type == 'cuda':
-        torch.cuda.synchronize(device)
+        synchronize(device)
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
         call()
-        torch.cuda.synchronize(device)
+        synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         call()
@@ -119,7 +129,7 @@ def machine(device: torch.device, *, processes: int = 1, threads: int | None = N
     return {
         'processor': processor_name(),
         'cores': usable_cores(),
-        'bf16_instructions': _bf16_instructions(),
+        'bf16_instructions': bf16_instructions(),
         'card': torch.cuda.get_device_name(device) if device.type == 'cuda' else None,
         'processes': processes,
         'threads': torch.get_num_threads() if threads is None else threads,
@@ -145,13 +155,3 @@ def header(described: Mapping[str, Any]) -> str:
         f'         {threads}; torch {described["torch"]}, BasicSR {described["basicsr"]}, '
         f'Python {described["python"]}{load}'
     )
-
-
-def _wait_for(device: torch.device | None) -> None:
-    if device is not None and device.type == 'cuda':
-        torch.cuda.synchronize(device)
-
-
-def _bf16_instructions() -> list[str]:
-    flags = (about_processor('flags') or about_processor('Features')).split()
-    return [name for name in _BF16_INSTRUCTIONS if name in flags]

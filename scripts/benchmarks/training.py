@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
-from benchmarks.contenders import SETTINGS, Contender, ours, pdan, rcan, stock
+from benchmarks.contenders import SETTINGS, measured_steps, ours, pdan, rcan, stock
 from benchmarks.full_network import measure_full_network
 from benchmarks.full_network import table as full_network_table
 from benchmarks.pictures import LR_SIZE, training_batch
-from benchmarks.timing import medians, memory_of, times_in_turn
+from benchmarks.timing import release_memory
 from pdan_plugin.machine.sizes import memory_in_words
 
 BATCH = 4
@@ -40,7 +39,7 @@ def benchmark_training(
         by_width[str(width)] = compare_at(width, rounds, device, settings)
         # compiled code keeps its networks alive and slows down later calls
         torch.compiler.reset()
-        _free(device)
+        release_memory(device)
     return {
         'benchmark': 'train',
         'ratio': min(each['ratio'] for each in by_width.values()),
@@ -58,15 +57,14 @@ def compare_at(
     """Times RCAN of a width, stock and then ours in each setting; then PDAN against RCAN in the fastest setting.
 
     Returns:
-        ``seconds``, ``samples_per_second``, ``ratios`` (to stock) and ``step_memory`` (bytes of tensors at a step's
-        peak, beyond weights, averages and the optimizer's state) by setting, ``times`` (all of them), ``best_setting``,
-        ``ratio`` (of that one); ``pdan``: the same of RCAN, PDAN and PDAN with its branch in that setting, and
-        ``to_rcan`` (PDAN's time divided by RCAN's).
+        :func:`~benchmarks.contenders.measured_steps` by setting, ``ratios`` (to stock), ``best_setting``, ``ratio`` (of
+        that one); ``pdan``: the same of RCAN, PDAN and PDAN with its branch in that setting, and ``to_rcan`` (PDAN's
+        time divided by RCAN's).
     """
     batches = [training_batch(batch_size, seed=0, number=number) for number in range(8)]
     sides = {STOCK: stock(rcan(width), device)}
     sides.update((setting, ours(rcan(width), setting, device)) for setting in settings)
-    compared = _measure(sides, batches, rounds, device, f'RCAN, {width} features')
+    compared = measured_steps(sides, batches, rounds, device, f'RCAN, {width} features')
     compared['ratios'] = {
         name: compared['seconds'][STOCK] / seconds for name, seconds in compared['seconds'].items() if name != STOCK
     }
@@ -76,39 +74,10 @@ def compare_at(
         'PDAN': ours(pdan(width), best, device),
         _WITH_BRANCH: ours(pdan(width, deblur_branch=True), best, device),
     }
-    _free(device)
-    of_pdan = _measure(sides, batches, _PDAN_ROUNDS * rounds, device, f'PDAN, {width} features')
+    release_memory(device)
+    of_pdan = measured_steps(sides, batches, _PDAN_ROUNDS * rounds, device, f'PDAN, {width} features')
     of_pdan['to_rcan'] = of_pdan['seconds']['PDAN'] / of_pdan['seconds']['RCAN']
     return {**compared, 'best_setting': best, 'ratio': compared['ratios'][best], 'pdan': of_pdan}
-
-
-def _measure(
-    sides: Mapping[str, Contender],
-    batches: list[dict[str, Any]],
-    rounds: int,
-    device: torch.device,
-    description: str,
-) -> dict[str, Any]:
-    candidates = {name: side.candidate(batches) for name, side in sides.items()}
-    times = times_in_turn(candidates, rounds, device=device, description=description)
-    seconds = medians(times)
-    memory = {}
-    for name, side in sides.items():
-        side.model.optimizer_g.zero_grad()  # so that the gradients count as the step's memory
-        with side.context():
-            memory[name] = memory_of(candidates[name].call, device)
-    return {
-        'seconds': seconds,
-        'samples_per_second': {name: len(batches[0]['lq']) / each for name, each in seconds.items()},
-        'step_memory': memory,
-        'times': times,
-    }
-
-
-def _free(device: torch.device) -> None:
-    gc.collect()
-    if device.type == 'cuda':
-        torch.cuda.empty_cache()
 
 
 def table(result: Mapping[str, Any]) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 
 from pdan_plugin.errors import RequestError, failing_unwritable
 from pdan_plugin.files.json_files import json_numbers, write_json
-from pdan_plugin.report.scored_run import mean, read_run
+from pdan_plugin.models.scores_record import mean_of
+from pdan_plugin.report.scored_run import read_run
 
 FOLDER = 'runs'
 SCORE_AGAIN = 'score_again'  # this key marks a run to be scored again; it keeps its old scores until then
@@ -91,12 +92,12 @@ def scores_of_test(folder: Path) -> dict[str, Any]:
     return {
         'dataset': data.name,
         'images': len(data.images),
-        'mean': {metric: mean(image.values[metric] for image in data.images) for metric in data.metrics},
+        'mean': {metric: mean_of(image.values[metric] for image in data.images) for metric in data.metrics},
         'clips': {
-            clip: {metric: mean(image.values[metric] for image in images) for metric in data.metrics}
+            clip: {metric: mean_of(image.values[metric] for image in images) for metric in data.metrics}
             for clip, images in clips.items()
         },
-        'seconds_per_image': mean(image.seconds for image in data.images if not math.isnan(image.seconds)),
+        'seconds_per_image': mean_of(image.seconds for image in data.images if not math.isnan(image.seconds)),
         'parameters': run.record['parameters'],
         'network': run.record['network'],
         'machine': run.record['machine'],
