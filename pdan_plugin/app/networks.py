@@ -9,7 +9,7 @@ from pdan_plugin.errors import RequestError
 from pdan_plugin.machine.devices import choose_device
 from pdan_plugin.machine.precision import choose_precision
 from pdan_plugin.restoration.restorer import Restorer
-from pdan_plugin.weights.packaged_weights import find_weights, packaged_weights
+from pdan_plugin.weights.packaged_weights import find_weights_file, packaged_weights
 from pdan_plugin.weights.trained_network import load_recorded_network
 
 
@@ -33,7 +33,7 @@ class Networks:
         self._precision = choose_precision(precision, self._device)
         self._files: dict[str, Path] = {}
         for asked in weights:
-            path, is_packaged = find_weights(asked)
+            path, is_packaged = find_weights_file(asked)
             name = path.stem if is_packaged else path.name
             if not path.is_file():
                 raise RequestError(f'-w {asked}: no such file')
@@ -59,7 +59,7 @@ class Networks:
         if self._loaded is None or self._loaded[0] != name:
             self._loaded = None  # frees the other network first
             network, _ = load_recorded_network(self._files[name], None, self._device)
-            restorer = Restorer(network, self._device, precision=self._precision, tile='auto')
+            restorer = Restorer(network, self._device, precision=self._precision, tile='auto', cuda_graphs=True)
             if restorer.channels != 3:
                 raise RequestError(f'{name}: the network takes {restorer.channels} channels; pictures have 3')
             self._loaded = name, restorer

@@ -110,9 +110,8 @@ def build_page(work: Work) -> Any:
                 _show_error(str(error))
                 yield *unchanged, *ready, _as_text(str(error))
 
-        def end(request: gr.Request) -> str:
+        def end(request: gr.Request) -> None:
             work.stop(str(request.session_hash))
-            return 'Stopping'
 
         results = [slider, video, download]
         source.change(
@@ -128,7 +127,9 @@ def build_page(work: Work) -> Any:
             show_progress_on=slider,
             scroll_to_output=True,
         )
-        stop.click(end, None, status, api_visibility='private', queue=False)
+        # the status is shown first: an answer that comes after 'Stopped.' would replace it
+        stopping = stop.click(lambda: 'Stopping', None, status, api_visibility='private', queue=False)
+        stopping.then(end, api_visibility='private', queue=False)
         page.unload(_left(work))
     return page.queue(max_size=_WAITING)
 

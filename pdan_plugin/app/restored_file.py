@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +12,10 @@ from PIL import Image
 
 from pdan_plugin.app.limits import Upload
 from pdan_plugin.errors import RequestError
-from pdan_plugin.media.picture_files import read_as_shown, read_picture
-from pdan_plugin.media.picture_writing import write_picture
-from pdan_plugin.media.transparency import restore_layers
-from pdan_plugin.media.video import restore_video
+from pdan_plugin.media.picture_files import read_as_shown
 from pdan_plugin.media.video_source import first_frame
 from pdan_plugin.restoration.jobs import make_plan
-from pdan_plugin.restoration.picture_jobs import refuse_too_large_result
+from pdan_plugin.restoration.one_file import restore_job
 from pdan_plugin.restoration.restorer import Restorer
 
 MOST_SHOWN = 2400  # pixels of the longer side in the comparison; the file itself is whole
@@ -60,26 +57,17 @@ def restore_file(restorer: Restorer, upload: Upload, folder: Path, on_progress: 
     """
     job = make_plan(upload.path, folder).jobs[0]
     target = job.target.with_name(f'{upload.path.stem}_x{restorer.scale}{job.target.suffix}')
-    if not upload.is_video:
-        picture = read_picture(upload.path)
-        height, width = picture.colour.shape[:2]
-        restorer.check_memory(height, width)
-        refuse_too_large_result(picture, restorer.scale, (height * restorer.scale, width * restorer.scale))
-        write_picture(target, restore_layers(restorer, picture, on_progress))
-        before, after = read_as_shown(upload.path), read_as_shown(target)
-        notes = picture.notes
-    else:
 
-        def on_frame(done: int, total: int) -> None:
-            if done > upload.most_frames:
-                raise RequestError(f'{upload.path.name}: the video is longer than this page takes')
-            on_progress(done, max(done, total or upload.frames))
+    def on_frame(done: int, total: int) -> None:
+        if done > upload.most_frames:
+            raise RequestError(f'{upload.path.name}: the video is longer than this page takes')
+        on_progress(done, max(done, total or upload.frames))
 
-        restorer.check_memory(*upload.size)
-        outcome = restore_video(restorer, upload.path, target, on_frame)
-        before, after = first_frame(upload.path), first_frame(target)
-        notes = (*outcome.notes, *outcome.problems)
-    return RestoredFile(target, upload.is_video, *_of_one_size(before, after), notes=tuple(dict.fromkeys(notes)))
+    outcome = restore_job(restorer, replace(job, target=target), on_frame if upload.is_video else on_progress)
+    shown = first_frame if upload.is_video else read_as_shown
+    before, after = _of_one_size(shown(upload.path), shown(target))
+    notes = tuple(dict.fromkeys((*outcome.notes, *outcome.problems)))
+    return RestoredFile(target, upload.is_video, before, after, notes)
 
 
 def _of_one_size(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 from importlib.util import find_spec
-from pathlib import Path
 
-from pdan_plugin.commands.argument_types import memory_size, number, whole_number
+from pdan_plugin.commands.argument_types import file_path, memory_size, number, whole_number
 from pdan_plugin.errors import RequestError
+from pdan_plugin.weights.packaged_weights import find_weights_file
 
 LOCAL = '127.0.0.1'
 
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '-w',
         '--weights',
-        type=Path,
+        type=file_path,
         nargs='+',
         default=[],
         metavar='FILE',
@@ -66,14 +66,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--open', action='store_true', help='open the page in the browser')
 
 
-def check_arguments(_arguments: argparse.Namespace) -> None:
-    """Checks that Gradio is installed, before anything slow is imported.
+def check_arguments(arguments: argparse.Namespace) -> None:
+    """Checks that Gradio is installed and that the weights exist, before anything slow is imported.
 
     Raises:
-        RequestError: It is not.
+        RequestError: They are not.
     """
     if find_spec('gradio') is None:
         raise RequestError("the page needs Gradio: pip install 'pdan-plugin[app]'")
+    for asked in arguments.weights:
+        if not find_weights_file(asked)[0].is_file():
+            raise RequestError(f'-w {asked}: no such file')
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -3,8 +3,31 @@
 from __future__ import annotations
 
 import math
+import os
 from argparse import ArgumentTypeError
 from collections.abc import Callable
+from pathlib import Path
+
+from pdan_plugin.errors import RequestError
+
+
+def file_path(word: str) -> Path:
+    """A path. An empty one, as of a shell variable that is not set, would mean the working folder."""
+    if not word:
+        raise ArgumentTypeError("'': expected a path; the folder that you are in is .")
+    return Path(word)
+
+
+def refuse_absent(complaint: str, *paths: str | os.PathLike[str], name: str = '') -> None:
+    """Raises a RequestError for the first path that does not exist.
+
+    Args:
+        complaint: That it is missing, and what to give instead.
+        name: Of the argument, if the path alone does not show which one it is.
+    """
+    for path in paths:
+        if not os.path.exists(path):  # also false for a name that is too long
+            raise RequestError(f'{name} {path}: {complaint}'.lstrip())
 
 
 def whole_number(least: int, most: int | None = None, *, multiple_of: int = 1) -> Callable[[str], int]:

@@ -97,19 +97,15 @@ def _seconds(text: str) -> float:
 
 def _read(file: Path) -> np.ndarray:
     """The picture, (h, w, 3) uint8 RGB."""
-    import cv2
-    import numpy as np
+    from pdan_plugin.media.picture_files import PictureFileError, read_picture
 
-    flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
-    try:  # read here, because OpenCV crashes for a path that is not UTF-8
-        picture = cv2.imdecode(np.fromfile(file, np.uint8), flags)
-    except (OSError, cv2.error) as error:
-        raise RequestError(f'{file}: cannot be read as a picture: {error}') from error
-    if picture is None:
-        raise RequestError(f'{file}: cannot be read as a picture')
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-        raise RequestError(f'{file}: is {picture.dtype} of shape {picture.shape}, expected 8-bit colour')
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    try:
+        picture = read_picture(file)
+    except (OSError, PictureFileError) as error:
+        raise RequestError(f'{file}: cannot be read as a picture ({error})') from error
+    if picture.bits != 8 or picture.is_grey or picture.alpha is not None:
+        raise RequestError(f'{file}: is grey, transparent or of {picture.bits} bits; expected 8-bit colour')
+    return picture.colour
 
 
 def _is_same_file(one: Path, other: Path) -> bool:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pdan_plugin.commands.argument_types import picture_size
-
-if TYPE_CHECKING:
-    from torch import nn
 
 RCAN = {'type': 'RCAN', 'num_in_ch': 3, 'num_out_ch': 3, 'num_group': 10, 'num_block': 20}
 EDSR = {
@@ -48,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints the table and returns the exit status."""
     import torch
 
+    from pdan_plugin.machine.network_size import count_parameters, multiply_accumulates
     from pdan_plugin.option_schema.network_section import build_network
 
     width, height = arguments.size
@@ -55,7 +53,10 @@ def run(arguments: argparse.Namespace) -> int:
     rows: dict[str, tuple[int, int]] = {}
     for name, (options, call) in NETWORKS.items():
         with torch.device('meta'):
-            rows[name] = _measure(build_network(options, name), width, height, **call)
+            network = build_network(options, name)
+        counted = multiply_accumulates(network, (1, 3, height, width), **call)
+        assert counted is not None, 'each of them takes any picture'
+        rows[name] = count_parameters(network), counted.value
     if arguments.json:
         print(json.dumps({name: {'parameters': p, 'macs': m} for name, (p, m) in rows.items()}))
         return 0
@@ -63,13 +64,3 @@ def run(arguments: argparse.Namespace) -> int:
     for name, (parameters, macs) in rows.items():
         print(f'{name:<16}{parameters:>14,}{parameters / 1e6:>9.2f}M{macs / 1e12:>21.4f}T')
     return 0
-
-
-def _measure(network: nn.Module, width: int, height: int, **call: bool) -> tuple[int, int]:
-    """(parameters, multiply-accumulates of one forward pass)."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter:
-        network(torch.empty(1, 3, height, width, device='meta'), **call)
-    return sum(parameter.numel() for parameter in network.parameters()), counter.get_total_flops() // 2

@@ -12,9 +12,9 @@ from basicsr.utils.registry import MODEL_REGISTRY
 from pdan_plugin.commands.trial import as_request
 from pdan_plugin.errors import RequestError
 from pdan_plugin.machine.compiler_check import require_compiler
-from pdan_plugin.machine.devices import training_device
+from pdan_plugin.machine.devices import require_process_per_gpu, training_device
 from pdan_plugin.machine.precision import require_precision
-from pdan_plugin.option_schema.constructors import find_registered
+from pdan_plugin.option_schema.constructors import find_registered, is_restoration_model
 
 
 def check_engine(opt: Mapping[str, Any], path: str, *, is_train: bool, devices: int, distributed: bool) -> None:
@@ -32,8 +32,7 @@ def check_engine(opt: Mapping[str, Any], path: str, *, is_train: bool, devices: 
         RequestError: The device does not compute in a precision, a precision or compiling needs one process per GPU, or
             the compiler is missing.
     """
-    model, restoration = (find_registered(MODEL_REGISTRY, name) for name in (opt['model_type'], 'RestorationModel'))
-    if model is None or restoration is None or not issubclass(model, restoration):
+    if not is_restoration_model(find_registered(MODEL_REGISTRY, opt['model_type'])):
         return
     device = training_device(devices)
     sections = {key: opt.get(key) or {} for key in (('train', 'val') if is_train else ('val',))}
@@ -42,13 +41,8 @@ def check_engine(opt: Mapping[str, Any], path: str, *, is_train: bool, devices: 
             require_precision(device, section.get('precision', 'fp32'))
     if not is_train:
         return
-    precision = opt['train'].get('precision', 'fp32')
-    alone = [f'precision: {precision}'] * (precision != 'fp32') + ['compile: true'] * bool(opt['train'].get('compile'))
-    if alone and devices > 1 and not distributed:
-        raise RequestError(
-            f'{path}: train.{alone[0]} on {devices} GPUs needs one process per GPU: add '
-            f'--nproc {devices} to the command, or set num_gpu: 1'
-        )
+    with as_request(path):
+        require_process_per_gpu(opt['train'], devices, distributed)
     if opt['train'].get('compile'):
         with as_request(f'{path}: train.compile: true'):
             require_compiler(on_gpu=device.type in ('cuda', 'xpu'))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from pathlib import Path
 
-from pdan_plugin.commands.argument_types import whole_number
+from pdan_plugin.commands.argument_types import file_path, refuse_absent, whole_number
 from pdan_plugin.errors import RequestError, WorkError
 
 CONTINUES = True
@@ -38,11 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         'folders',
         nargs='+',
-        type=Path,
+        type=file_path,
         metavar='FOLDER',
         help='results/NAME of basicsr test, or a folder of PNGs; two or more',
     )
-    parser.add_argument('-o', '--output', type=Path, required=True, metavar='FOLDER', help='a new folder')
+    parser.add_argument('-o', '--output', type=file_path, required=True, metavar='FOLDER', help='a new folder')
     parser.add_argument(
         '--sharpness',
         choices=SHARPNESS,
@@ -54,20 +53,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kind.add_argument('--mean', action='store_true', help='write the plain mean')
     parser.add_argument(
         '--gt',
-        type=Path,
+        type=file_path,
         metavar='FOLDER_OR_STORE',
         help=f'ground truth: score every model and every merge, and write {SCORES} in the output folder',
     )
 
 
 def check_arguments(arguments: argparse.Namespace) -> None:
-    """Checks which arguments go together.
+    """Checks which arguments go together, and that the folders exist.
 
     Raises:
         RequestError: They do not.
     """
     if arguments.mean and arguments.gt is None and (arguments.sharpness or arguments.grid):
         raise RequestError('--mean uses no weights: leave out --sharpness and --grid, or give --gt to score all merges')
+    refuse_absent(
+        'no such folder; give results/NAME, which basicsr test writes with val.save_img: true, or a folder of PNGs',
+        *arguments.folders,
+    )
+    if arguments.gt is not None:
+        refuse_absent('no such folder or store', arguments.gt, name='--gt')
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+import os
+
+from pdan_plugin.commands.argument_types import file_path
+from pdan_plugin.errors import RequestError
+from pdan_plugin.option_schema.shipped_options import find_option_file
+from pdan_plugin.weights.export_request import check_export
 
 DESCRIPTION = """\
 Writes a trained network for other programs: as an ONNX model, or as safetensors with the network's description.
@@ -23,15 +28,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         'weights',
-        type=Path,
+        type=file_path,
         metavar='WEIGHTS',
         help='trained weights: .pth, .safetensors, or pdan_small, which comes with this package',
     )
     parser.add_argument(
-        '-opt', type=Path, metavar='FILE', help='the option file of the training (default: the one in its folder)'
+        '-opt', type=file_path, metavar='FILE', help='the option file of the training (default: the one in its folder)'
     )
     parser.add_argument(
-        '-o', '--output', type=Path, required=True, metavar='FILE', help='FILE.onnx or FILE.safetensors'
+        '-o', '--output', type=file_path, required=True, metavar='FILE', help='FILE.onnx or FILE.safetensors'
     )
     parser.add_argument(
         '--param-key', metavar='KEY', help='which weights of a file with several (default: the average, if it has one)'
@@ -45,6 +50,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=('HEIGHT', 'WIDTH'),
         help='an ONNX model for one picture of this size (default: pictures of any size)',
     )
+
+
+def check_arguments(arguments: argparse.Namespace) -> None:
+    """Checks the request without reading a file, before anything slow is imported.
+
+    Raises:
+        RequestError: See `check_export`; or there is no such option file.
+    """
+    check_export(arguments.weights, arguments.output, opset=arguments.opset, size=arguments.size)
+    if arguments.opt is not None and not os.path.exists(find_option_file(arguments.opt)):
+        raise RequestError(f'-opt {arguments.opt}: no such option file; `basicsr options` lists those of the package')
 
 
 def run(arguments: argparse.Namespace) -> int:

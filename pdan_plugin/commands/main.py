@@ -28,8 +28,10 @@ from pdan_plugin.commands.subcommand_parser import SubcommandParser
 from pdan_plugin.errors import RequestError, WorkError
 from pdan_plugin.processes.command_start import (
     compute_on_the_cpu_what_a_gpu_lacks,
+    compute_on_the_granted_cores,
     print_any_name,
     print_refusal,
+    wait_without_taking_cores,
 )
 
 # subcommand (with _ for -, the name of its module): its purpose
@@ -67,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status. An error in the arguments exits with status 2."""
     print_any_name()
     compute_on_the_cpu_what_a_gpu_lacks()
+    wait_without_taking_cores()
+    compute_on_the_granted_cores()
     words = list(sys.argv[1:] if argv is None else argv)
     arguments = _parser().parse_args(words)
     arguments.words = words

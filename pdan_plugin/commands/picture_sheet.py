@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pdan_plugin.commands.argument_types import whole_number
+from pdan_plugin.commands.argument_types import file_path, refuse_absent, whole_number
 from pdan_plugin.errors import RequestError
 
 DESCRIPTION = """\
@@ -21,8 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments; results are parsed to (name, folder)."""
     parser.description = DESCRIPTION
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument('--lr', type=Path, required=True, help='input frames: a store (.lmdb) or a folder of clips')
-    parser.add_argument('--gt', type=Path, required=True, help='ground truth: a store or a folder of clips')
+    parser.add_argument(
+        '--lr', type=file_path, required=True, help='input frames: a store (.lmdb) or a folder of clips'
+    )
+    parser.add_argument('--gt', type=file_path, required=True, help='ground truth: a store or a folder of clips')
     parser.add_argument(
         '--results',
         type=_named_folder,
@@ -31,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='NAME=FOLDER',
         help='restored frames, one column for each',
     )
-    parser.add_argument('-o', '--output', type=Path, required=True, metavar='PNG', help='the sheet')
+    parser.add_argument('-o', '--output', type=file_path, required=True, metavar='PNG', help='the sheet')
     parser.add_argument('--frames', nargs='+', metavar='CLIP/FRAME', help='frames to show (default: spread over all)')
     parser.add_argument(
         '--rows', type=whole_number(1), default=6, help='how many to show without --frames (default: %(default)s)'
@@ -48,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_arguments(arguments: argparse.Namespace) -> None:
-    """Checks the output, and which arguments go together.
+    """Checks the output, which arguments go together, and that the frames exist.
 
     Raises:
         RequestError: They cannot be used.
@@ -59,6 +61,8 @@ def check_arguments(arguments: argparse.Namespace) -> None:
         raise RequestError('--results: two results have the same name')
     if arguments.require_gain is not None and not arguments.results:
         raise RequestError('--require-gain needs a result to compare with bicubic (--results NAME=FOLDER)')
+    refuse_absent('no such folder; give a store (.lmdb) or a folder of clips', arguments.lr, name='--lr')
+    refuse_absent('no such folder; give a store (.lmdb) or a folder of clips', arguments.gt, name='--gt')
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from basicsr.utils.registry import MODEL_REGISTRY
@@ -16,6 +16,7 @@ from torch import nn
 
 from pdan_plugin.commands.data_check import DataFacts, check_data
 from pdan_plugin.commands.device_check import check_engine, check_loggers, check_prefetching
+from pdan_plugin.commands.metric_check import check_metrics
 from pdan_plugin.commands.missing_weights import check_weights
 from pdan_plugin.commands.step_check import check_step
 from pdan_plugin.commands.trial import as_request, toolbox_silent
@@ -24,7 +25,7 @@ from pdan_plugin.machine.devices import device_count
 from pdan_plugin.metrics.preparation import prepare_metrics
 from pdan_plugin.models.distinct_results import require_distinct_tables
 from pdan_plugin.option_schema.completion import complete_datasets, run_name
-from pdan_plugin.option_schema.constructors import find_registered
+from pdan_plugin.option_schema.constructors import find_registered, is_restoration_model
 from pdan_plugin.option_schema.network_section import build_network
 from pdan_plugin.restoration.restorer import Restorer
 
@@ -39,6 +40,7 @@ class RunFacts:
         world_size: Number of workers.
         iterations: In training, iterations per epoch (whole batches).
         devices: GPUs per worker; 0 is the CPU.
+        networks: Its networks with their first weights, on the CPU, by the keys of their sections.
     """
 
     data: list[DataFacts]
@@ -46,6 +48,7 @@ class RunFacts:
     world_size: int
     iterations: int
     devices: int
+    networks: dict[str, nn.Module] = field(default_factory=dict)
 
 
 def check_run(
@@ -91,6 +94,7 @@ def check_run(
             )
             for word, values in opt['datasets'].items()
         ]
+        check_metrics((opt.get('val') or {}).get('metrics') or {}, data, path)
         networks = {}
         for key, values in opt.items():
             if key.startswith('network_') and (is_train or key == 'network_g'):
@@ -100,7 +104,7 @@ def check_run(
             _try_restorer(opt, networks['network_g'], path, on_gpu=devices > 0)
         check_step(opt, networks, data, path, is_train=is_train)
         if not is_train:
-            return RunFacts(data, 1, world_size, 0, min(devices, 1))
+            return RunFacts(data, 1, world_size, 0, min(devices, 1), networks)
         values = opt['datasets']['train']
         parts = int(opt['train'].get('accumulation_steps') or 1)
         batch_size = int(values['batch_size_per_gpu']) * (1 if distributed else max(1, devices)) * parts
@@ -108,7 +112,8 @@ def check_run(
         with as_request(path):
             iterations = iterations_per_epoch(samples, values.get('dataset_enlarge_ratio', 1), batch_size, world_size)
     check_prefetching(values, path, devices=devices)
-    return RunFacts(data, batch_size, world_size, iterations, min(devices, 1) if distributed else devices)
+    per_worker = min(devices, 1) if distributed else devices
+    return RunFacts(data, batch_size, world_size, iterations, per_worker, networks)
 
 
 def _try_restorer(opt: Mapping[str, Any], network: nn.Module, path: str, *, on_gpu: bool) -> None:
@@ -117,8 +122,7 @@ def _try_restorer(opt: Mapping[str, Any], network: nn.Module, path: str, *, on_g
     Other models than RestorationModel are skipped: they do not read these options.
     """
     val = opt.get('val') or {}
-    model, restoration = (find_registered(MODEL_REGISTRY, name) for name in (opt['model_type'], 'RestorationModel'))
-    if model is None or restoration is None or not issubclass(model, restoration):
+    if not is_restoration_model(find_registered(MODEL_REGISTRY, opt['model_type'])):
         return
     if val.get('tile') is None and val.get('local_pooling') is None and not val.get('self_ensemble'):
         return

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
 
-from pdan_plugin.commands.argument_types import whole_number
+from pdan_plugin.commands.argument_types import refuse_absent, whole_number
 
 DESCRIPTION = """\
 Makes the folders that training reads from your own pictures.
@@ -16,6 +18,9 @@ TARGET gets train/ and val/, each with gt/ and lq/: PNG pictures of the same nam
 bicubic. A part of the pairs is held out for validation. The command may be interrupted: the same command continues.
 Then train with a copy of the option file own_pairs, which reads datasets/own_pairs.
 """
+
+
+_TARGET, _SCALE = 'datasets/own_pairs', 4  # of the option file own_pairs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,6 +64,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--workers', type=whole_number(1), metavar='N', help='threads (default: the cores, 8 at most)')
 
 
+def check_arguments(arguments: argparse.Namespace) -> None:
+    """Checks that the folders exist, before anything slow is imported.
+
+    Raises:
+        RequestError: One does not.
+    """
+    refuse_absent('does not exist; expected a folder of pictures', arguments.gt, name='GT')
+    if arguments.lq is not None:
+        refuse_absent('does not exist; expected a folder of pictures', arguments.lq, name='LQ')
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Makes the folders and returns the exit status.
 
@@ -77,5 +93,21 @@ def run(arguments: argparse.Namespace) -> int:
         sub_images=arguments.sub_images,
         workers=arguments.workers,
     )
-    print('Next: basicsr check -opt options/own_pairs.yml', flush=True)
+    print(f'Next: {_next_command(arguments.target, arguments.scale)}', flush=True)
     return 0
+
+
+def _next_command(target: str, scale: int) -> str:
+    """The shipped option file is for datasets/own_pairs at scale 4, and so is its network."""
+    words = [
+        f'datasets:{phase}:dataroot_{kind}={os.path.join(target, phase, kind)}'
+        for phase in ('train', 'val')
+        for kind in ('gt', 'lq')
+    ]
+    if scale != _SCALE:
+        return (
+            'basicsr options own_pairs > my.yml, and in my.yml set '
+            f'scale: {scale}, a network_g that enlarges {scale} times, and {" ".join(words)}'
+        )
+    is_usual = os.path.normpath(target) == os.path.normpath(_TARGET)
+    return shlex.join(['basicsr', 'check', '-opt', 'own_pairs', *([] if is_usual else ['--force_yml', *words])])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pdan_plugin.commands.argument_types import whole_number
+from pdan_plugin.commands.argument_types import refuse_absent, whole_number
 
 CONTINUES = True
 
@@ -66,6 +66,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             'for every crop'
         ),
     )
+
+
+def check_arguments(arguments: argparse.Namespace) -> None:
+    """Checks that the source exists, before anything slow is imported.
+
+    Raises:
+        RequestError: It does not.
+    """
+    refuse_absent("no such folder (expected the folder with REDS's train/ and val/ or its zips)", arguments.source)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from pdan_plugin.commands.argument_types import number, picture_size, share, whole_number
+from pdan_plugin.commands.argument_types import file_path, number, picture_size, refuse_absent, share, whole_number
 from pdan_plugin.errors import RequestError
 from pdan_plugin.machine.cores import usable_cores
 
@@ -28,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument('photos', metavar='PHOTOS', help='a folder of photographs, or the word skimage')
-    parser.add_argument('target', metavar='TARGET', type=Path, help='the folder to render into')
+    parser.add_argument('target', metavar='TARGET', type=file_path, help='the folder to render into')
     number_of_clips = whole_number(0, 1000)  # three digits name a clip in REDS
     parser.add_argument('--clips', type=number_of_clips, default=14, help='training clips (default: %(default)s)')
     parser.add_argument('--val-clips', type=number_of_clips, default=4, help='validation clips (default: %(default)s)')
@@ -58,7 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'frames have it too, so a network does not learn to remove it (default: %(default)s)',
     )
     for name, meaning in (
-        ('stills', "clips of still pictures: no motion, no softness, exactly the photographs' pixels"),
+        ('stills', "clips of still pictures: no motion, exactly the photographs' pixels"),
+        ('soft-stills', 'of these still pictures, those with --softness and --defocus'),
         ('still-camera', 'of the other clips, those with a resting camera and moving objects'),
         ('sharp', 'of the other clips, those without --softness and --defocus'),
         ('dark', 'clips with 0.1 to 0.4 times the light'),
@@ -77,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_arguments(arguments: argparse.Namespace) -> None:
-    """Checks which arguments go together.
+    """Checks which arguments go together, and that the photographs exist.
 
     Raises:
         RequestError: They do not.
@@ -86,6 +86,11 @@ def check_arguments(arguments: argparse.Namespace) -> None:
         raise RequestError('there is nothing to render: --clips 0 --val-clips 0')
     if arguments.dark + arguments.bright > 1:
         raise RequestError(f'--dark {arguments.dark} and --bright {arguments.bright} are above 1 together')
+    if arguments.photos != 'skimage':
+        refuse_absent(
+            'no such folder. Give a folder of photographs, or the word skimage for those of scikit-image.',
+            arguments.photos,
+        )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -107,7 +112,14 @@ def run(arguments: argparse.Namespace) -> int:
             seed=arguments.seed,
             softness=arguments.softness,
             defocus=arguments.defocus,
-            shares=Shares(arguments.stills, arguments.still_camera, arguments.sharp, arguments.dark, arguments.bright),
+            shares=Shares(
+                stills=arguments.stills,
+                soft_stills=arguments.soft_stills,
+                still_camera=arguments.still_camera,
+                sharp=arguments.sharp,
+                dark=arguments.dark,
+                bright=arguments.bright,
+            ),
         ),
         workers=arguments.workers,
     )

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from pathlib import Path
 
-from pdan_plugin.commands.argument_types import whole_number
+from pdan_plugin.commands.argument_types import file_path, refuse_absent, whole_number
 from pdan_plugin.errors import RequestError, WorkError
 
 DESCRIPTION = """\
@@ -27,10 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
-        'runs', type=Path, nargs='+', metavar='RUN', help='result folders of basicsr test: results/NAME'
+        'runs', type=file_path, nargs='+', metavar='RUN', help='result folders of basicsr test: results/NAME'
     )
     parser.add_argument(
-        '-o', '--output', type=Path, metavar='FILE', help='the page (default with one run: RUN/report.html) or figure'
+        '-o',
+        '--output',
+        type=file_path,
+        metavar='FILE',
+        help='the page (default with one run: RUN/report.html) or figure',
     )
     parser.add_argument('--metric', help='metric that selects frames (default: psnr, or the first that all runs have)')
     parser.add_argument(
@@ -50,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_arguments(arguments: argparse.Namespace) -> None:
-    """Checks which arguments go together.
+    """Checks which arguments go together, and that the runs exist.
 
     Raises:
         RequestError: They do not.
@@ -63,6 +66,7 @@ def check_arguments(arguments: argparse.Namespace) -> None:
         raise RequestError('--frames belongs to the page; a figure shows one image (--image)')
     elif arguments.output is None:
         raise RequestError('--figure needs an output file: -o figure.png')
+    refuse_absent('no such folder; give a folder that basicsr test wrote: results/NAME', *arguments.runs)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
 
-from pdan_plugin.commands.argument_types import frame_range, memory_size, number, result_size, whole_number
+from pdan_plugin.commands.argument_types import file_path, frame_range, memory_size, number, result_size, whole_number
 from pdan_plugin.errors import RequestError
 from pdan_plugin.media.frame_range import FrameRange
 from pdan_plugin.media.picture_format import FORMATS, PictureFormat
@@ -14,25 +13,25 @@ from pdan_plugin.media.result_settings import ResultSettings
 from pdan_plugin.media.result_size import ResultSize
 from pdan_plugin.media.video_coding import CODECS, VideoCoding
 from pdan_plugin.option_schema.shipped_options import find_option_file
-from pdan_plugin.weights.packaged_weights import DEFAULT, find_weights, packaged_weights
+from pdan_plugin.weights.packaged_weights import DEFAULT, find_weights_file, packaged_weights
 
 PREPARES_TOOLBOX = False  # this package's own networks work without it; `network_section` prepares it for others
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments. Sizes are parsed to bytes, the tile to a number or 'auto'."""
-    parser.add_argument('input', type=Path, metavar='INPUT', help='a picture, a video, or a folder of both')
+    parser.add_argument('input', type=file_path, metavar='INPUT', help='a picture, a video, or a folder of both')
     parser.add_argument(
         '-o',
         '--output',
-        type=Path,
+        type=file_path,
         required=True,
         help='where to write the results: a folder; for one picture or video also a file',
     )
     parser.add_argument(
         '-w',
         '--weights',
-        type=Path,
+        type=file_path,
         metavar='FILE',
         help='the trained weights: net_g_ITER.pth, .safetensors, or the name of weights in this package '
         f'({", ".join(packaged_weights())}; default: {DEFAULT})',
@@ -40,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '-opt',
         dest='option_file',
-        type=Path,
+        type=file_path,
         metavar='FILE',
         help='the option file the weights were trained with (default: found beside or inside the weights)',
     )
@@ -91,6 +90,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='N',
         help='replace the means that the network takes over the whole picture by means over windows of N pixels of the '
         'input, about the size of the crops it was trained on (default: off)',
+    )
+    parser.add_argument(
+        '--no-cuda-graphs',
+        dest='cuda_graphs',
+        action='store_false',
+        help='on an NVIDIA GPU, launch each operation of the network on its own (default: for sizes that come again, '
+        'they are recorded and replayed together, if the results are the same)',
     )
     parser.add_argument(
         '--device',
@@ -184,7 +190,7 @@ def check_arguments(arguments: argparse.Namespace) -> None:
     _result_settings(arguments).check()
     if not os.path.exists(arguments.input):  # also false for a name that is too long
         raise RequestError(f'{arguments.input}: no such picture, video or folder.')
-    weights, _ = find_weights(arguments.weights)
+    weights, _ = find_weights_file(arguments.weights)
     if not os.path.exists(weights):
         raise RequestError(f'{weights}: no such weights file.')
     if arguments.option_file is not None and not os.path.exists(find_option_file(arguments.option_file)):
@@ -213,6 +219,7 @@ def run(arguments: argparse.Namespace) -> int:
         memory=arguments.memory,
         self_ensemble=arguments.self_ensemble,
         local_pooling=arguments.local_pooling,
+        cuda_graphs=arguments.cuda_graphs,
         device=arguments.device,
         devices=arguments.devices,
         overwrite=arguments.overwrite,

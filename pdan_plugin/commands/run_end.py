@@ -11,10 +11,10 @@ from typing import Any
 
 from pdan_plugin.commands.option_arguments import toolbox_flags
 from pdan_plugin.errors import RequestError, WorkError
+from pdan_plugin.models.scores_record import RECORD
 from pdan_plugin.option_schema.completion import run_name
 from pdan_plugin.processes.launchers import Group
 from pdan_plugin.report.page import write_report
-from pdan_plugin.report.scored_run import RECORD
 from pdan_plugin.report.training_curves import draw_curves
 from pdan_plugin.training.history import FILE_NAME
 from pdan_plugin.training.interruption import RunStopped

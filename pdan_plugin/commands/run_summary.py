@@ -13,12 +13,10 @@ from pdan_plugin.commands.data_check import size_in_words
 from pdan_plugin.commands.memory_summary import batch_and_parts, memory_lines
 from pdan_plugin.commands.preflight import RunFacts, check_run
 from pdan_plugin.commands.step_check import degraded_crop
-from pdan_plugin.commands.trial import toolbox_silent
 from pdan_plugin.errors import RequestError
 from pdan_plugin.machine import network_size
 from pdan_plugin.machine.precision import slowness
 from pdan_plugin.option_schema.completion import is_training
-from pdan_plugin.option_schema.network_section import build_network
 from pdan_plugin.weights.weights_file import read_weights
 
 
@@ -71,12 +69,7 @@ def summarize(
 
 
 def _network_lines(opt: Mapping[str, Any], facts: RunFacts, is_train: bool) -> list[str]:
-    with toolbox_silent():
-        networks = {
-            key: build_network(values, key)
-            for key, values in opt.items()
-            if key.startswith('network_') and (is_train or key == 'network_g')
-        }
+    networks = facts.networks
     parameters = {key: network_size.count_parameters(network) for key, network in networks.items()}
     lines = [f'  {key}: {opt[key]["type"]}, {count:,} parameters' for key, count in parameters.items()]
     if (branch := getattr(networks['network_g'], 'deblur_branch', None)) is not None:

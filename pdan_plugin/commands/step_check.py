@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from pdan_plugin.commands.data_check import DataFacts
 from pdan_plugin.commands.trial import as_request
 from pdan_plugin.errors import RequestError
+from pdan_plugin.machine.accepted_sizes import accepted_sizes, trial_batch
 from pdan_plugin.models.sharded_validation import ShardedValidationModel
 from pdan_plugin.option_schema.constructors import find_registered, is_own
-from pdan_plugin.restoration.receptive_field import network_shape
 
 _PIXEL_LOSSES = ('pixel_opt', 'deblur_opt', 'dual_opt')
 _PICTURE = (1, 3, 16, 16)  # for a loss, where the output's shape is not known
@@ -131,9 +131,7 @@ def _try_validation(opt: Mapping[str, Any], model: Any, network: nn.Module, fact
     assert lq is not None
     if issubclass(model, ShardedValidationModel):
         if len(lq) == 3:
-            evaluated = copy.deepcopy(network).eval()
-            with torch.no_grad():
-                network_shape(evaluated, evaluated)
+            _require_fitting_output(network, lq, gt)
         return
 
     def step(device: str, small: bool) -> tuple[int, ...]:
@@ -154,6 +152,22 @@ def _try_validation(opt: Mapping[str, Any], model: Any, network: nn.Module, fact
             f'{model.__name__} gives it whole pictures, here of {lq[-1]}x{lq[-2]}, and it fails: {error}. Use '
             'model_type: RestorationModel, which extends a picture to a size that the network accepts'
         ) from error
+
+
+def _require_fitting_output(network: nn.Module, lq: Sequence[int], gt: Sequence[int] | None) -> None:
+    """Restores a small picture with the channels of these, and compares the result's channels and scale with theirs."""
+    evaluated = copy.deepcopy(network).eval()
+    with torch.no_grad():
+        batch = trial_batch(lq[0], accepted_sizes(evaluated, evaluated, [lq[0]]).multiple)
+        output = evaluated(batch)
+    if gt is None:
+        return
+    scale = gt[-1] // lq[-1]
+    if output.shape[1:] != (gt[0], *(scale * side for side in batch.shape[-2:])):
+        raise RequestError(
+            f'an output of shape {tuple(output.shape)} for an input of {tuple(batch.shape)}, but the ground truth has '
+            f'{gt[0]} channel(s) and is {scale} times as large; give a network or data of that scale'
+        )
 
 
 def _cheapest(step: Callable[[str, bool], tuple[int, ...]], ways: Sequence[tuple[str, bool]]) -> tuple[int, ...]:

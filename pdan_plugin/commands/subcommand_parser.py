@@ -1,4 +1,7 @@
-"""The parser of a subcommand, which imports the subcommand's module only when it parses."""
+"""The parser of a subcommand, which imports the subcommand's module only when it parses.
+
+`main.py` lists the subcommands for `basicsr --help`; each module describes its own arguments.
+"""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pdan_plugin.commands.argument_types import number, whole_number
+from pdan_plugin.commands.argument_types import number, refuse_absent, whole_number
 from pdan_plugin.commands.subcommand_parser import SubcommandParser
 from pdan_plugin.errors import RequestError
 
@@ -110,7 +110,7 @@ def add_arguments(parser: SubcommandParser) -> None:
 
 
 def check_arguments(arguments: argparse.Namespace) -> None:
-    """Checks which arguments go together.
+    """Checks which arguments go together, and that the source exists.
 
     Raises:
         RequestError: They do not.
@@ -126,6 +126,11 @@ def check_arguments(arguments: argparse.Namespace) -> None:
     if getattr(arguments, 'phases', 1) > stride:
         raise RequestError(
             f'phases must lie between 1 and the stride ({stride}), got {arguments.phases}: more would repeat the first'
+        )
+    if 'source' in given:
+        refuse_absent(
+            "no such file or folder; give a video, or a folder of videos, of numbered frames or of REDS's train_orig",
+            arguments.source,
         )
 
 

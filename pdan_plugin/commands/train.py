@@ -1,4 +1,4 @@
-"""`basicsr train`: runs the toolbox's trainer with checked options."""
+"""`basicsr train`: its arguments. `pipeline.py` checks the options and runs the toolbox's trainer."""
 
 from __future__ import annotations
 

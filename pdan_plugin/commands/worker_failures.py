@@ -34,6 +34,8 @@ def worker_failure(error: RuntimeError) -> WorkError | None:
     text = str(error)
     if 'DataLoader worker' not in text:
         return None
+    if error.__cause__ is not None:  # 'exited unexpectedly', while the system's signal arrived
+        text = f'{text}\n{error.__cause__}'
     for words, cause, advice in _CAUSES:
         if any(word in text for word in words):
             size = _size_of_shared_memory() if words[0] == 'shared memory' else ''

@@ -34,7 +34,10 @@ def gaussian_series(picture: NDArray[np.floating]) -> Series:
 
 def motion_series(picture: NDArray[np.floating], direction: str) -> Series:
     """(h, w) blurred by each of ``MOTIONS`` 'across' or 'down', and cropped by ``MARGIN`` on every side."""
-    return [_cut(cv2.blur(picture, (length, 1) if direction == 'across' else (1, length))) for length in MOTIONS]
+    return [
+        _cut(cv2.blur(picture, (length, 1) if direction == 'across' else (1, length)) if length > 1 else picture)
+        for length in MOTIONS
+    ]
 
 
 SERIES: dict[str, Callable[[NDArray[np.floating]], Series]] = {

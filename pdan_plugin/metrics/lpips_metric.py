@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.files.digests import file_digest
+from pdan_plugin.machine.cores import let_forked_processes_compute
 
 # The files of torchvision; the end of each name is the start of the file's SHA-256.
 _BACKBONES = {
@@ -109,6 +110,7 @@ def load_lpips(net: str = 'alex', weights: str | None = None, device: str = 'cpu
     """
     if net not in _BACKBONES:
         raise RequestError(f'net: {net!r}; expected one of {", ".join(_BACKBONES)}')
+    let_forked_processes_compute()
     file = _weights_file(net, weights)
     key = (net, file.resolve(), str(device))
     with _lock:

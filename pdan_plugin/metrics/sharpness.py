@@ -11,6 +11,8 @@ cannot be compared. All functions here
 All functions except Vollath's also count noise, ringing and upsampling grids as sharpness. Use them only to compare
 pictures that are equally clean.
 
+The HPEM loss does not use them: it ranks pixels by their errors (`losses/hpem_loss.py`).
+
 Functions published for scan lines (Brenner, Vollath) are averaged over rows and columns. So rotated or transposed
 pictures score the same (SMD2: only transposed ones). I is the luminance, x the column, y the row; mean() is over x and
 y.

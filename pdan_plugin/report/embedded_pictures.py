@@ -82,6 +82,6 @@ def webp(picture: np.ndarray, quality: int) -> bytes:
     return file.getvalue()
 
 
-def data_uri(file: bytes, kind: str = 'image/webp') -> str:
-    """Encodes a file as a data URI."""
-    return f'data:{kind};base64,{base64.b64encode(file).decode()}'
+def data_uri(file: bytes) -> str:
+    """Encodes a WebP file as a data URI."""
+    return f'data:image/webp;base64,{base64.b64encode(file).decode()}'

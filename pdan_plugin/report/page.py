@@ -47,9 +47,8 @@ def write_report(
     if output.is_dir():
         raise RequestError(f'{output} is a folder; give a file name')
     read = read_runs(runs)
-    with opened_whole(
-        output
-    ) as file:  # opened first, so that a folder that cannot be written to is reported before the work
+    # opened first, so that a folder that cannot be written to is reported before the work
+    with opened_whole(output) as file:
         content = page_content(read, frames=frames, metric=metric)
         content['made'] = datetime.datetime.now().astimezone().strftime('%Y-%m-%d %H:%M %Z')
         title = ', '.join(run.label for run in read)

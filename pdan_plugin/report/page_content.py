@@ -13,16 +13,16 @@ from basicsr.metrics import calculate_metric
 from tqdm import tqdm
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.models.scores_record import SECONDS, mean_of
 from pdan_plugin.report.detail_box import absolute_error, cut, telling_box
 from pdan_plugin.report.embedded_pictures import ERROR_RANGE, data_uri, encode_alike, encode_detail, encode_error
 from pdan_plugin.report.frame_choice import choose_frames
 from pdan_plugin.report.frame_pictures import Frame, FrameReader
 from pdan_plugin.report.score_notes import score_notes
-from pdan_plugin.report.scored_run import DatasetScores, ScoredRun, mean, metric_options
+from pdan_plugin.report.scored_run import DatasetScores, ScoredRun, metric_options
 from pdan_plugin.report.training_curves import draw_curves
 from pdan_plugin.training.history import FILE_NAME
 
-SECONDS = 'seconds'
 _PICTURE_BYTES = 3_000_000  # for all frames together; base64 adds a third
 _LEAST_FRAME_BYTES = 60_000
 
@@ -171,7 +171,7 @@ def _tables(scores: list[DatasetScores], metrics: list[str], images: dict[str, t
             columns.append(
                 [
                     _as_json(
-                        mean(row.seconds if column == SECONDS else row.values.get(column, math.nan) for row in run)
+                        mean_of(row.seconds if column == SECONDS else row.values.get(column, math.nan) for row in run)
                     )
                     for run in there
                 ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from pdan_plugin.report.scored_run import DatasetScores, mean, metric_options
+from pdan_plugin.models.scores_record import mean_of
+from pdan_plugin.report.scored_run import DatasetScores, metric_options
 
 
 def score_notes(runs: Mapping[str, DatasetScores], asked: str | None) -> list[str]:
@@ -48,5 +49,5 @@ def _not_finite(label: str, scores: DatasetScores, metric: str) -> str | None:
     counts = [f'infinite on {endless}'] if endless else []
     counts += [f'no number on {none}'] if none else []
     perfect = ' (infinite PSNR: equal to the ground truth)' if endless and 'psnr' in metric.lower() else ''
-    rest = f'; the mean of the other {len(finite)} is {mean(finite):.6g}' if finite else ''
+    rest = f'; the mean of the other {len(finite)} is {mean_of(finite):.6g}' if finite else ''
     return f'{label}: {metric} is {" and ".join(counts)} of {len(values)} images{perfect}, and so is its mean{rest}.'

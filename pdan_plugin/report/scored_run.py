@@ -8,15 +8,14 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.models.scores_record import FIRST_COLUMNS, RECORD, SECONDS
 
-RECORD = 'test.json'
-_FIRST_COLUMNS, _LAST_COLUMN = ('image', 'clip', 'frame'), 'seconds'
 _RESULTS = ('better', 'mean', 'not_finite', 'mean_of_finite')
 
 
@@ -120,15 +119,6 @@ def read_run(folder: Path) -> ScoredRun:
     return ScoredRun(folder, record, datasets)
 
 
-def mean(values: Iterable[float]) -> float:
-    """The mean; nan if there are no values."""
-    values = list(values)
-    try:
-        return math.fsum(values) / len(values) if values else math.nan
-    except (OverflowError, ValueError):  # infinities of both signs
-        return math.nan
-
-
 def metric_options(record: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a metric: its record without the results."""
     return {name: value for name, value in record.items() if name not in _RESULTS}
@@ -148,7 +138,7 @@ def _read_dataset(folder: Path, name: str, section: dict[str, Any]) -> DatasetSc
 
 
 def _read_images(path: Path, metrics: list[str]) -> list[ImageScores]:
-    wanted = [*_FIRST_COLUMNS, *metrics, _LAST_COLUMN]
+    wanted = [*FIRST_COLUMNS, *metrics, SECONDS]
     try:
         with path.open(encoding='utf-8', newline='') as file:
             rows = csv.reader(file)
@@ -168,9 +158,9 @@ def _read_images(path: Path, metrics: list[str]) -> list[ImageScores]:
         try:
             images.append(
                 ImageScores(
-                    *(line[column] for column in _FIRST_COLUMNS),
+                    *(line[column] for column in FIRST_COLUMNS),
                     values={metric: _number(line[metric]) for metric in metrics},
-                    seconds=_number(line[_LAST_COLUMN]),
+                    seconds=_number(line[SECONDS]),
                 )
             )
         except ValueError as error:

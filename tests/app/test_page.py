@@ -30,7 +30,7 @@ def address(tmp_path_factory):
     pytest.importorskip('gradio', reason="pip install 'pdan-plugin[app]'")
     folder, port = tmp_path_factory.mktemp('app'), free_port()
     environment = os.environ | {'PYTHONPATH': str(REPOSITORY), 'TMPDIR': str(folder), 'OMP_NUM_THREADS': '2'}
-    words = ['app', '--port', str(port), '--megapixels', '0.05', '--seconds', '4']
+    words = ['app', '--port', str(port), '--megapixels', '0.05', '--seconds', '20']
     process = subprocess.Popen(
         [sys.executable, '-m', 'pdan_plugin', *words], stdout=subprocess.PIPE, text=True, env=environment, cwd=folder
     )
@@ -135,11 +135,11 @@ def test_what_cannot_be_restored_is_a_message_and_the_page_goes_on(page, picture
 
 
 def test_a_video_is_stopped_and_then_restored(page, tmp_path):
-    upload(page, make_interlaced(tmp_path / 'long.mp4', ['prog'] * 60, step=1))
+    upload(page, make_interlaced(tmp_path / 'long.mp4', ['prog'] * 450, step=0))
     status(page, 'Video, 64 × 48 pixels, about')
     page.wait_for_function('!document.querySelector("#start").disabled')
     page.click('#start')
-    page.wait_for_function('document.body.innerText.includes("Restoring: frame")', timeout=WAIT)
+    page.wait_for_function('document.querySelector("#status").innerText.includes(" s left")', timeout=WAIT)
     page.click('#stop')
     status(page, 'Stopped.')
     page.wait_for_function('!document.querySelector("#start").disabled')

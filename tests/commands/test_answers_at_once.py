@@ -65,6 +65,22 @@ MISTAKES = [
     ['export', 'pdan_small'],
     ['export', 'pdan_small', '-o', 'small.onnx', '--size', '64'],
     ['complexity', '--size', '320'],
+    # files and folders that do not exist, and the empty word of a shell variable that is not set
+    ['restore', '', '-o', 'out'],
+    ['restore', '.', '-o', ''],
+    ['export', 'absent.pth', '-o', 'small.onnx'],
+    ['export', 'pdan_small', '-o', 'small.pth'],
+    ['export', 'pdan_small', '-o', 'small.onnx', '--opset', '5'],
+    ['export', 'pdan_small', '-o', 'small.onnx', '-opt', 'absent.yml'],
+    ['report', 'absent'],
+    ['ensemble', 'absent', 'other', '-o', 'out'],
+    ['picture-sheet', '--lr', 'absent', '--gt', 'gt', '-o', 'sheet.png'],
+    ['prepare-reds', 'absent', 'out'],
+    ['prepare-pairs', 'absent', 'out'],
+    ['prepare-pairs', '.', 'out', '--lq', 'absent'],
+    ['synthesize', 'absent', 'out'],
+    ['render-clips', 'absent', 'out'],
+    ['app', '-w', 'absent.pth'],
 ]
 # answers several command lines in one new Python: (words, exit status, slow modules that were imported) of each
 ANSWERING = """
@@ -103,6 +119,8 @@ def test_mistakes_in_the_arguments_import_nothing_slow(tmp_path):
     for words, status, slow, output in answers(MISTAKES, tmp_path):
         assert (status, slow) == (2, []), (words, output)
         assert 'Traceback' not in output
+        if absent := [word for word in words if 'absent' in word]:
+            assert absent[0] in output
     assert not list(tmp_path.iterdir())
 
 

@@ -111,3 +111,16 @@ def test_scripts_print_the_name_of_what_is_missing(tmp_path, outputs, monkeypatc
     assert r'caf\udce9' in written()[1]
     print(LATIN_1, CHINESE)  # on standard output too
     assert r'caf\udce9 \u7167\u7247' in written()[0]
+
+
+@pytest.mark.parametrize('closed', ['stdout', 'stderr'])
+def test_a_closed_stream_is_no_error(tmp_path, outputs, monkeypatch, closed):
+    """As with `2>&-`, or in a service: Python has None in its place."""
+    Image.fromarray(data.astronaut()[:20, :30]).save(tmp_path / 'photo.png')
+    (tmp_path / 'bad.png').write_text('no picture')
+    weights = make_weights(tmp_path, 'repeating')
+    outputs('utf-8')
+    monkeypatch.setattr('sys.' + closed, None)
+    assert cli.main(['restore', str(tmp_path / 'photo.png'), '-o', str(tmp_path / 'out'), '-w', str(weights)]) == 0
+    assert cli.main(['restore', str(tmp_path / 'bad.png'), '-o', str(tmp_path / 'out'), '-w', str(weights)]) == 1
+    assert (tmp_path / 'out/photo.png').is_file()

@@ -265,6 +265,7 @@ if 'RANK' in os.environ:
 """
 
 
+@pytest.mark.long  # two workers: the stopped runs below; the failure of one: tests/processes/test_process_group.py
 def test_workers_of_one_machine_train_and_hand_their_failure_on(folder):
     (folder / 'threads_at_the_end.py').write_text(THREADS_AT_THE_END)
     write_options(folder, train_options() | {'plugins': ['threads_at_the_end']})

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 from child_processes import PYTHON_PATH
 from PIL import Image
 from small_run import changed, dataset, train_options, write_options, write_pictures
+from warm_processes import run_python
 
 from pdan_plugin.commands.data_check import check_data
 from pdan_plugin.commands.worker_failures import worker_failure
@@ -115,12 +117,8 @@ def test_stray_files_in_the_other_lists(folder):
 def test_what_is_left_out_is_reported(folder):
     leave_stray_files(folder / 'gt', folder / 'lq')
     write_options(folder, {**train_options(), 'num_gpu': 0})
-    environment = {**os.environ, 'PYTHONPATH': PYTHON_PATH, 'OMP_NUM_THREADS': '1'}
     for verb in ('check', 'train'):
-        finished = subprocess.run(
-            [sys.executable, '-m', 'pdan_plugin', verb, '-opt', 'small.yml'],
-            capture_output=True, text=True, timeout=600, env=environment,
-        )  # fmt: skip
+        finished = run_python('-m', 'pdan_plugin', verb, '-opt', 'small.yml', cwd=folder)
         assert finished.returncode == 0, finished.stderr
         said = finished.stdout + finished.stderr
         for name in ('gt', 'lq'):
@@ -176,6 +174,14 @@ def test_all_of_them_are_listed(folder):
         'lq/003.png: 25x24, but gt/003.png: 128x96; expected 100x96 at scale: 4',
         'gt/005.png: empty (0 bytes), expected an image; create or copy the file again',
     ]
+
+
+def test_a_pipe_is_named_and_not_waited_for(folder):
+    (folder / 'gt/003.png').unlink()
+    os.mkfifo(folder / 'gt/003.png')
+    # what waits for a reader gives it something, so that a check that reads the pipe fails instead of hanging
+    threading.Thread(target=(folder / 'gt/003.png').write_bytes, args=(b'no picture',), daemon=True).start()
+    assert 'gt/003.png: is a pipe, a socket or a device, expected a picture' in refusal(options())
 
 
 def test_a_picture_smaller_than_a_crop_is_named(folder):
@@ -266,6 +272,13 @@ def test_what_torch_says_of_workers_is_explained(text):
     assert '\n' not in failure
 
 
+def test_the_signal_that_ended_a_worker_is_found_behind_torchs_error():
+    signal = RuntimeError('DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that ...')
+    with pytest.raises(RuntimeError) as raised:
+        raise RuntimeError('DataLoader worker (pid(s) 7) exited unexpectedly') from signal
+    assert 'the shared memory, through which workers pass batches, is full' in str(worker_failure(raised.value))
+
+
 def test_other_errors_of_a_run_stay():
     assert worker_failure(RuntimeError('shared memory of a kernel is too small')) is None
     assert worker_failure(RuntimeError('Caught RuntimeError in DataLoader worker process 0.\na bug')) is None
@@ -283,7 +296,8 @@ def test_a_small_shared_memory_ends_the_run_with_the_cause_and_the_option(folder
         env={**os.environ, 'PYTHONPATH': PYTHON_PATH, 'OMP_NUM_THREADS': '1'},
     )  # fmt: skip
     assert finished.returncode == 1
-    said = finished.stderr.strip().splitlines()[-1]
+    # torch's handler of the signal prints a line of each worker, also later, and a NUL
+    said = next(line for line in finished.stderr.replace('\0', '').splitlines() if line.startswith('basicsr train:'))
     assert said.startswith('basicsr train: a data loader worker failed: the shared memory')
     assert '/dev/shm has 1.0 MiB' in said
     assert 'Lower datasets.train.num_worker_per_gpu' in said

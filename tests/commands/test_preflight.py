@@ -1,6 +1,7 @@
 """What would keep a run from starting is found before anything is written."""
 
 import json
+import re
 import sys
 
 import pytest
@@ -11,6 +12,7 @@ from torch._inductor import config as inductor_config
 
 from pdan_plugin.commands import preflight
 from pdan_plugin.errors import RequestError
+from pdan_plugin.metrics import lpips_metric
 
 
 @pytest.fixture(autouse=True)
@@ -186,6 +188,56 @@ def test_bf16_on_a_gpu_without_it_is_refused_with_fp16_named(monkeypatch, sectio
     assert 'use fp16 or fp32' in text
 
 
+@pytest.mark.parametrize(
+    ('metric', 'told'),
+    [
+        ({'type': 'calculate_psnr', 'crop_border': '4'}, 'pictures of 128x96 cannot be scored: TypeError'),
+        (
+            {'type': 'calculate_psnr', 'crop_border': 48},
+            'pictures of 128x96 have no value; crop_border: 48 leaves nothing',
+        ),
+        (
+            {'type': 'calculate_psnr', 'crop_border': -4},
+            'pictures of 128x96 have no value; crop_border: -4 leaves nothing',
+        ),
+        ({'type': 'calculate_ssim', 'crop_border': 4, 'input_order': 'CWH'}, 'Wrong input_order CWH'),
+        (
+            {'type': 'calculate_niqe', 'crop_border': 4},
+            'pictures of 128x96 have no value; crop_border: 4 leaves nothing of them, or they are too small for it',
+        ),
+    ],
+)
+def test_metrics_that_cannot_score_the_pictures_are_told_before_the_run(metric, told):
+    """They would end the run, or count for nothing, at the first validation."""
+    text = refusal(changed(train_options(), 'val.metrics.mine', metric))
+    assert text.startswith('my.yml: val.metrics.mine: ')
+    assert told in text
+
+
+@pytest.mark.parametrize(
+    ('metric', 'data', 'told'),
+    [
+        ({'crop_border': 4}, {}, None),
+        ({'crop_border': 40, 'device': 'cuda:1'}, {}, 'LPIPS needs at least 32x32 pixels, found 48x16'),
+        ({'crop_border': 4}, {'color': 'y'}, 'LPIPS compares colour pictures'),
+    ],
+)
+def test_pictures_that_lpips_cannot_compare_are_told_before_the_run(monkeypatch, metric, data, told):
+    """A mock: its network is replaced by the mean difference of the two pictures."""
+    monkeypatch.setattr(lpips_metric, 'load_lpips', lambda *_: lambda first, second: (first - second).abs().mean())
+    options = changed(train_options(), 'val.metrics.mine', {'type': 'calculate_lpips', **metric})
+    options['datasets']['val'] |= data
+    if told is None:
+        check(options)
+        return
+    if data:
+        options['datasets']['train'] |= data
+        options['network_g'] = GREY
+    text = refusal(options)
+    assert text.startswith('my.yml: val.metrics.mine: pictures of 128x96 cannot be scored: ')
+    assert told in text
+
+
 def test_metrics_are_tried_on_the_cpu(monkeypatch):
     """Their device is the run's: a context on the first GPU for the command and for every rank would stay there."""
     seen = []
@@ -281,6 +333,34 @@ def test_pictures_that_no_window_divides_need_a_model_that_extends_them(tmp_path
     assert 'RestorationModel' in text
     for model in ('SwinIRModel', 'RestorationModel'):
         check({**options, 'model_type': model}, is_train=is_train)
+
+
+GREY = {'type': 'ECBSR', 'num_in_ch': 1, 'num_out_ch': 1, 'num_block': 1, 'num_channel': 8, 'with_idt': False,
+        'act_type': 'prelu', 'scale': 4}  # fmt: skip
+UNSCALED = {'type': 'RIDNet', 'in_channels': 3, 'mid_channels': 16, 'out_channels': 3, 'num_block': 1}
+TO_GREY = {'type': 'MSRResNet', 'num_in_ch': 1, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 1, 'upscale': 4}
+
+
+@pytest.mark.parametrize('tile', [None, 16])
+@pytest.mark.parametrize(
+    ('network', 'color', 'told'),
+    [
+        (UNSCALED, 'rgb', r'an output of shape \(1, 3, 17, 19\) .* ground truth has 3 channel\(s\) and is 4 times'),
+        (GREY, 'rgb', r'expected input\[1, 3, .* to have 1 channels'),
+        (GREY, 'y', None),
+        (TO_GREY, 'y', r'an output of shape \(1, 3, 68, 76\) .* ground truth has 1 channel\(s\)'),
+    ],
+)
+def test_a_test_with_a_network_of_another_scale_or_channels_is_refused(network, color, told, tile):
+    options = {**test_options(), 'path': {}, 'model_type': 'RestorationModel', 'network_g': network}
+    options['datasets']['test_1']['color'] = color
+    options['val']['tile'] = tile
+    if told is None:
+        check(options, is_train=False)
+    else:
+        text = refusal(options, is_train=False)
+        assert 'my.yml: network_g: it cannot restore the pictures of ' in text
+        assert re.search(told, text)
 
 
 def test_a_network_of_another_scale_or_shape_is_refused():
