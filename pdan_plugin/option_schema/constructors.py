@@ -6,7 +6,9 @@ annotation, else from the default).
 
 from __future__ import annotations
 
+import datetime
 import inspect
+import math
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping
@@ -48,12 +50,19 @@ def describe(value: Any) -> str:
 
 
 def number_hint(value: Any) -> str:
-    """A hint on how to write a number that was read as text; empty if the text is not a number."""
+    """A hint on how to write a number that was read as text; empty if the value is no text of a number."""
     try:
-        number = float(value)
-    except (TypeError, ValueError):
+        number = float(value) if isinstance(value, str) else math.nan
+    except ValueError:
+        return ''
+    if math.isnan(number):
         return ''
     return f'; write it without quotes: {int(number) if number.is_integer() and abs(number) < 1e15 else number}'
+
+
+def is_restoration_model(model: Any) -> bool:
+    """Whether a class is RestorationModel or based on it, and so reads its options; false for None."""
+    return any(each.__name__ == 'RestorationModel' and is_own(each) for each in getattr(model, '__mro__', ()))
 
 
 def is_own(target: Any) -> bool:
@@ -175,7 +184,10 @@ def takes_null(target: Callable[..., Any], parameter: inspect.Parameter) -> bool
 
 def wrong_value(value: Any, expected: str) -> str:
     """The error text for a value of the wrong kind, with a hint if a number was written as text."""
-    return f'found {describe(value)}; expected {expected}{number_hint(value) if "number" in expected else ""}'
+    hint = number_hint(value) if 'number' in expected else ''
+    if expected == 'text' and isinstance(value, (int, float, datetime.date)):  # also true and false, and a time
+        hint = '; YAML reads it as something else: write it in quotes'
+    return f'found {describe(value)}; expected {expected}{hint}'
 
 
 def type_hints(target: Callable[..., Any]) -> dict[str, Any]:

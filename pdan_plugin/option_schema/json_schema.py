@@ -1,8 +1,8 @@
 """The JSON Schema of an option file, with which editors complete and check it while it is written.
 
 It comes from what the check uses: the sections, the signatures of what is registered, and the keys that the source of
-each model and data set reads. What depends on several values, such as a crop size that the scale must divide, only the
-check knows.
+each model and data set reads. Only the check knows what depends on several values, such as a crop size that the scale
+must divide.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from basicsr.utils.registry import (
 )
 
 from pdan_plugin.option_schema import sections
-from pdan_plugin.option_schema.constructors import is_own
+from pdan_plugin.option_schema.constructors import is_own, is_restoration_model
 from pdan_plugin.option_schema.inheritance import EXTENDS, WITHOUT
 from pdan_plugin.option_schema.key_descriptions import expected_value, first_sentence
 from pdan_plugin.option_schema.keyword_schemas import (
@@ -63,8 +63,8 @@ def json_schema() -> JsonSchema:
     """The schema (JSON Schema, draft 7) of an option file with what is registered now.
 
     It marks every key that nothing reads, as ``--strict`` does. In a section that a class of another project reads, any
-    key passes. A name that is not registered passes, for a plugin may have it, unless it nearly is a registered one. A
-    file that extends another one need not be complete. A null passes wherever the key may be left out.
+    key passes. A name that is not registered passes, because a plugin may have it; a near-misspelling of a registered
+    name does not. A file that extends another one need not be complete. A null passes wherever the key may be left out.
     """
     known = sorted({name for registered in _models() for name in spellings(registered)})
     return {
@@ -174,13 +174,13 @@ def _keys(schema: type[sections.Options]) -> dict[str, JsonSchema]:
 
 
 def _closed(properties: Mapping[str, JsonSchema], *, is_open: bool = False, **further: Any) -> JsonSchema:
-    """A section, or null, with no other keys; with ``is_open`` any other."""
+    """A section or null. Other keys are rejected; with ``is_open`` they pass."""
     end = {} if is_open else {'additionalProperties': False}
     return {'type': ['object', 'null'], 'properties': dict(properties), **further, **end}
 
 
 def _spelled(properties: Mapping[str, JsonSchema], *, is_open: bool) -> JsonSchema:
-    """A section, or null, whose reader is not known: no near-misspellings of keys; with ``is_open`` any keys."""
+    """A section of an unknown reader, or null. Near-misspellings of keys are rejected; with ``is_open`` they pass."""
     names: JsonSchema = {'anyOf': [{'enum': sorted(properties)}, {'not': {'pattern': near_miss_pattern(properties)}}]}
     return {'type': ['object', 'null'], 'properties': dict(properties), **({} if is_open else {'propertyNames': names})}
 
@@ -221,8 +221,7 @@ def _optimizer(model: Any) -> JsonSchema:
 def _scheduler(model: Any) -> JsonSchema:
     if model is not None and not is_own(model.setup_schedulers):
         return {}
-    restoration = dict(iter(MODEL_REGISTRY)).get('RestorationModel')
-    if model is None or (restoration is not None and issubclass(model, restoration)):
+    if model is None or is_restoration_model(model):
         return reference('scheduler')
     return {'allOf': [reference('scheduler'), {'properties': {'type': {'enum': sorted(SCHEDULERS)}}}]}
 
@@ -237,7 +236,10 @@ def _path(keys: Iterable[str]) -> dict[str, JsonSchema]:
 
 
 def _model(model: Any) -> JsonSchema:
-    """A file with a known model. Its sections that other models read may be null: so they are not inherited."""
+    """A file with a known model.
+
+    Networks, losses and optimizers that the model does not read may only be null, which removes inherited ones.
+    """
     is_open = not is_own(model)
     top, train = keys_of_section(sections.Top, '', model), keys_of_section(sections.Train, 'train', model)
     val = keys_of_section(sections.Val, 'val', model)
@@ -279,7 +281,7 @@ def _any_model() -> JsonSchema:
         train |= keys_of_section(sections.Train, 'train', model)
         val |= keys_of_section(sections.Val, 'val', model)
         path |= keys_of_paths(model)
-    weights = {key: {} for key in path - set(sections.Paths.model_fields)}
+    weights = {key: {} for key in sorted(path - set(sections.Paths.model_fields))}
     body = {
         **_top(top),
         'train': _spelled(_train(None, train), is_open=is_open),

@@ -13,14 +13,13 @@ from typing import Any
 import torch
 from basicsr.models.base_model import BaseModel
 from basicsr.models.lr_scheduler import CosineAnnealingRestartLR, MultiStepRestartLR
-from basicsr.utils.registry import MODEL_REGISTRY
 
 from pdan_plugin.option_schema.constructors import (
     Problem,
     check_keywords,
-    find_registered,
     is_number,
     is_own,
+    is_restoration_model,
     wrong_value,
 )
 from pdan_plugin.option_schema.spelling import did_you_mean
@@ -109,8 +108,7 @@ def check_scheduler(values: Any, key: str, model: Any) -> list[Problem]:
     if name is None:
         return [Problem(f'{key}.type', 'missing; it must be given')]
     keywords = {word: value for word, value in values.items() if word != 'type'}
-    restoration = find_registered(MODEL_REGISTRY, 'RestorationModel')
-    has_plateau = model is None or (restoration is not None and issubclass(model, restoration))
+    has_plateau = model is None or is_restoration_model(model)
     if name == 'ReduceLROnPlateau' and has_plateau:
         return _check_plateau(keywords, key)
     if name not in SCHEDULERS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from pdan_plugin.errors import RequestError
 from pdan_plugin.option_schema.constructors import Problem
 from pdan_plugin.option_schema.shipped_options import unreadable
 
+_NO_NAMES = ('tag:yaml.org,2002:bool', 'tag:yaml.org,2002:null')  # on, off, yes, no and ~, which as keys are words
 _FLOAT_1_2 = re.compile(r'^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$')
 
 
@@ -32,6 +34,8 @@ class _OptionLoader(yaml.SafeLoader):
         for key_node, value_node in node.value:
             if key_node.tag == 'tag:yaml.org,2002:merge':
                 continue
+            if key_node.tag in _NO_NAMES and isinstance(key_node, yaml.ScalarNode):
+                key_node.tag = 'tag:yaml.org,2002:str'
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, str) and key in first_seen:
                 first, first_value = first_seen[key]
@@ -76,22 +80,37 @@ def read_mapping(path: Path, named_by: str = '') -> tuple[str, dict[str, Any], l
     """
     source = f'{path}{named_by}'
     try:
-        text = path.read_text(encoding='utf-8')
+        content = path.read_bytes()
+        # PowerShell redirects into UTF-16
+        text = content.decode('utf-16' if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else 'utf-8')
+        text = text.replace('\r\n', '\n').replace('\r', '\n')
     except OSError as error:
         reason = f'cannot read the option file ({error.strerror})' if named_by else unreadable(path, error)
         raise RequestError(f'{source}: {reason}') from error
     except UnicodeDecodeError as error:
-        raise RequestError(f'{source}: is not UTF-8 text ({error}); an option file is YAML') from error
+        raise RequestError(f'{source}: is not UTF-8 text ({error}); save it as UTF-8') from error
     repeated: list[tuple[str, int, int]] = []
     options = parse(text, source, repeated)
     if not isinstance(options, dict):
         found = 'nothing' if options is None else type(options).__name__
         raise RequestError(f'{source}: expected a mapping of options at the top, found {found}')
+    _write_keys_as_text(options)
     warnings = [
         Problem(key, f'written twice with one value (lines {first} and {line}); keep one of them', is_warning=True)
         for key, first, line in repeated
     ]
     return text, options, warnings
+
+
+def _write_keys_as_text(options: dict[Any, Any]) -> None:
+    """Makes text of keys that are numbers or dates, in place; keywords of networks and losses may be any."""
+    places = [options, *(options.get(word) for word in ('train', 'val', 'path', 'logger', 'dist_params', 'datasets'))]
+    datasets = options.get('datasets')
+    places += datasets.values() if isinstance(datasets, dict) else ()
+    places += [options['val'].get('metrics')] if isinstance(options.get('val'), dict) else []
+    for section in places:
+        for key in [key for key in section if not isinstance(key, str)] if isinstance(section, dict) else ():
+            section[str(key)] = section.pop(key)
 
 
 def parse(text: str, source: str, repeated: list[tuple[str, int, int]] | None = None) -> Any:

@@ -119,6 +119,11 @@ NoiseRange = Annotated[
     _kind('grey levels from 0 to 255, or two such as [0, 10]', _range_within(0, 255, whole=False), _ends),
     _range_schema(_NUMBER | {'minimum': 0, 'maximum': 255}),
 ]
+MotionRange = Annotated[
+    tuple[float, float],
+    _kind('LR pixels from 0 to 32, or two such as [0, 4]', _range_within(0, 32, whole=False), _ends),
+    _range_schema(_NUMBER | {'minimum': 0, 'maximum': 32}),
+]
 Resampling = Literal['bicubic', 'area', 'bilinear']
 
 
@@ -329,8 +334,11 @@ class TrainDataSet(DataSet):
     batch_size_per_gpu: Positive  # type: ignore[assignment]
 
 
+# One of these must be there.
+DEGRADATIONS = ('motion_blur', 'resize', 'noise_sigma', 'jpeg_quality')
 # The key -> the key without which it does nothing.
 DEGRADATION_NEEDS = {
+    'motion_prob': 'motion_blur',
     'resize_prob': 'resize',
     'noise_prob': 'noise_sigma',
     'poisson': 'noise_sigma',
@@ -343,6 +351,10 @@ class Degradation(Options):
 
     model_config = ConfigDict(extra='ignore', frozen=True)
 
+    motion_blur: MotionRange | None = None
+    """Length of a motion blur, in LR pixels; two numbers are a range. Its direction is drawn, and how much it bends."""
+    motion_prob: Probability = 1.0
+    """Probability that motion blur is added."""
     resize: Annotated[list[Resampling], Field(min_length=1)] | None = None
     """Resampling methods that compute the LR picture; one is drawn for each sample."""
     resize_prob: Probability = 1.0
@@ -360,9 +372,11 @@ class Degradation(Options):
 
     @model_validator(mode='after')
     def _something_is_degraded(self) -> Degradation:
-        if self.resize is None and self.noise_sigma is None and self.jpeg_quality is None:
+        if all(getattr(self, key) is None for key in DEGRADATIONS):
             raise PydanticCustomError(
-                'together', 'degrades nothing; give noise_sigma, jpeg_quality or resize, or remove the section'
+                'together',
+                'degrades nothing; give one or more of {keys}, or remove the section',
+                {'keys': ', '.join(DEGRADATIONS)},
             )
         for given, needed in DEGRADATION_NEEDS.items():
             if given in self.model_fields_set and getattr(self, given) and getattr(self, needed) is None:

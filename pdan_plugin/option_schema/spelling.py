@@ -34,9 +34,9 @@ def _without_labels(word: str) -> str:
     return re.sub(r'\d+|(?<=_)[a-z](?![a-z])', '', word.lower())
 
 
-def did_you_mean(word: str, candidates: Collection[str], cutoff: float = 0.6) -> str:
+def did_you_mean(word: str, candidates: Collection[str]) -> str:
     """The end of an error about an unknown word: the closest known word, or all known words."""
-    close = nearest(word, candidates, cutoff)
+    close = nearest(word, candidates)
     if close:
         return f"; did you mean '{close}'?"
     return f'; known are: {", ".join(sorted(candidates))}' if candidates else ''

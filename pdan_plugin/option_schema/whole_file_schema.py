@@ -17,7 +17,7 @@ def whole_data_set(*, is_training: bool) -> JsonSchema:
     schema = sections.TrainDataSet if is_training else sections.DataSet
     own = {name: owner for name, owner in registered_in(DATASET_REGISTRY).items() if is_own(owner)}
     degrades: JsonSchema = {
-        'anyOf': [{'type': 'null'}, *(due([key]) for key in ('resize', 'noise_sigma', 'jpeg_quality'))],
+        'anyOf': [{'type': 'null'}, *(due([key]) for key in sections.DEGRADATIONS)],
         'allOf': [
             {
                 'if': {'required': [given], 'properties': {given: {'not': {'enum': [0, False, None]}}}},

@@ -96,6 +96,7 @@ class TestShipped:
         shipped = json.loads(SHIPPED.read_text(encoding='utf-8'))
         if shipped['$comment'] == schema['$comment']:
             assert shipped == schema
+            assert SHIPPED.read_text(encoding='utf-8') == done.stdout  # in the same order: a set has none
         else:  # another torch has other optimizers, another BasicSR other networks
             for name in ('keys', 'keys of train', 'keys of val', 'keys of a data set', 'degradation', 'logger'):
                 assert shipped['definitions'][name] == schema['definitions'][name]

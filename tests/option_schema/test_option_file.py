@@ -77,6 +77,38 @@ def test_what_is_no_option_file_is_refused(written, text, said):
     assert str(path) in str(refused.value)
 
 
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16', 'utf-16-be'])
+def test_texts_of_other_systems(tmp_path, encoding):
+    """PowerShell redirects into UTF-16 with a mark of its byte order; Windows ends a line with two characters."""
+    text = '# 训练\r\nname: réseau\r\n'
+    mark = b'\xfe\xff' if encoding == 'utf-16-be' else b''  # Python writes the others' marks itself
+    (tmp_path / 'options.yml').write_bytes(mark + text.encode(encoding))
+    assert load_option_file(tmp_path / 'options.yml').options == {'name': 'réseau'}
+
+
+def test_a_file_in_another_encoding_gets_advice(tmp_path):
+    (tmp_path / 'options.yml').write_bytes('# 训练\nname: a\n'.encode('gbk'))
+    with pytest.raises(RequestError, match=r'options\.yml: is not UTF-8 text .*; save it as UTF-8'):
+        read_option_file(tmp_path / 'options.yml')
+
+
+def test_keys_are_text_in_the_sections_that_the_toolbox_knows(written):
+    """YAML reads on, off, yes, no and ~ as no text; a network may have numbers for keys."""
+    options = read_option_file(
+        written(
+            'on: 1\n~: 2\n3: 4\ntrain: {off: 1, 5: 6}\ndatasets: {train: {7: 8}}\nnetwork_g: {channels: {16: 512}}\n'
+        )
+    )
+    assert options == {
+        'on': 1,
+        '~': 2,
+        '3': 4,
+        'train': {'off': 1, '5': 6},
+        'datasets': {'train': {'7': 8}},
+        'network_g': {'channels': {16: 512}},
+    }
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(RequestError, match=r'nowhere\.yml: cannot read'):
         read_option_file(tmp_path / 'nowhere.yml')

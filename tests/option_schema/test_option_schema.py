@@ -1,5 +1,6 @@
 """Option files are checked whole: what the toolbox understands passes, what nothing reads is told with its spelling."""
 
+import datetime
 from pathlib import Path
 
 import pytest
@@ -206,7 +207,8 @@ def test_a_wrong_word_is_told_with_its_key_and_the_nearest_spelling(key, value, 
         ('network_g', 'EDSR', 'expected a section'),
         ('num_gpu', 'all', "expected a whole number of GPUs (0: the CPU) or 'auto'"),
         ('plugins', 'hat', 'expected a list of names'),
-        ('name', 3, 'expected text'),
+        ('name', 3, 'found 3; expected text; YAML reads it as something else: write it in quotes'),
+        ('name', datetime.date(2024, 1, 1), 'expected text; YAML reads it as something else: write it in quotes'),
         ('path.strict_load_g', 'no', 'path.strict_load_g'),
         ('path.pretrain_network_g', 3, 'path.pretrain_network_g: found 3; expected text'),
         ('val.save_img', 1, 'val.save_img'),
@@ -220,6 +222,7 @@ def test_a_wrong_value_is_told_with_what_was_expected(key, value, told):
     text = refusal(changed(train_options(), key, value))
     assert f'my.yml: {key}' in text
     assert told in text
+    assert ('without quotes' in text) == ('without quotes' in told)  # the advice is for texts
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,13 @@
 """A whole number is an integer wherever it is read, however it is written; what is no whole number is refused."""
 
 import copy
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY
-from child_processes import PYTHON_PATH
 from small_run import changed, train_options, write_options, write_pictures
 from torch import nn
+from warm_processes import run_python
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.option_schema.check import check_options
@@ -63,12 +60,8 @@ def test_a_run_with_floats_in_every_key_ends_as_it_should(tmp_path):
     """manual_seed, batch sizes, workers, tiles, intervals: through check and through a whole run."""
     write_pictures(tmp_path)
     write_options(tmp_path, with_floats(options_with_every_section()))
-    environment = {**os.environ, 'PYTHONPATH': PYTHON_PATH, 'OMP_NUM_THREADS': '1'}
     for verb in ('check', 'train'):
-        finished = subprocess.run(
-            [sys.executable, '-m', 'pdan_plugin', verb, '-opt', 'small.yml'],
-            cwd=tmp_path, capture_output=True, text=True, timeout=600, env=environment,
-        )  # fmt: skip
+        finished = run_python('-m', 'pdan_plugin', verb, '-opt', 'small.yml', cwd=tmp_path)
         assert finished.returncode == 0, finished.stderr
     models = tmp_path / 'experiments' / 'small' / 'models'
     assert sorted(path.name for path in models.iterdir()) == ['net_g_2.pth', 'net_g_4.pth', 'net_g_latest.pth']
