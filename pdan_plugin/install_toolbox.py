@@ -25,8 +25,8 @@ from pathlib import Path
 TOOLBOX = 'basicsr==1.4.2'
 # what its setup.py imports, with the lower bounds of this package
 BUILD_REQUIREMENTS = {
-    'torch': 'torch>=2.6',
-    'torchvision': 'torchvision>=0.21',
+    'torch': 'torch>=2.8',
+    'torchvision': 'torchvision>=0.23',
     'setuptools': 'setuptools',
     'wheel': 'wheel',
     'Cython': 'cython',

@@ -14,7 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import ModuleType
 from typing import Any
 
@@ -107,6 +107,8 @@ def _import(name: str, announced: Sequence[str]) -> ModuleType:
         if not f'{name}.'.startswith(f'{error.name}.'):  # the module is there, but lacks something
             raise
     close = nearest(name, announced)
+    if name.endswith('.py') and Path(name).is_file():
+        close = '.'.join(PurePath(name).with_suffix('').parts)
     guess = f"did you mean '{close}'?" if close else f'installed plugins: {", ".join(announced) or "none"}.'
     raise RequestError(
         f'plugins: there is no installed plugin or module {name!r}; {guess} '
@@ -142,6 +144,10 @@ def _place(error: BaseException) -> str:
 
 
 def _advice(error: BaseException) -> str:
+    if isinstance(error, ModuleNotFoundError) and (error.name or '').partition('.')[0] == 'basicsr':
+        return (
+            'It was written for another BasicSR; in 1.4.2 networks are in basicsr.archs and losses in basicsr.losses.'
+        )
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f'Install what it needs: {error.name}.'
     if isinstance(error, AssertionError) and 'already registered' in str(error):

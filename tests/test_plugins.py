@@ -75,6 +75,15 @@ def test_an_unknown_name_is_told_with_the_nearest_one(install):
         assert repr(name) in str(refused.value)
 
 
+@pytest.mark.parametrize('name', ['mine/archs.py', './mine/archs.py'])
+def test_a_path_of_a_file_is_told_as_a_module(tmp_path, monkeypatch, name):
+    (tmp_path / 'mine').mkdir()
+    (tmp_path / 'mine/archs.py').write_text('')
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RequestError, match=r"did you mean 'mine\.archs'\?"):
+        load_plugins([name])
+
+
 @pytest.mark.parametrize(
     ('package', 'module', 'cause'),
     [
@@ -111,6 +120,7 @@ def test_what_is_no_list_is_named_with_its_file():
     [
         ('import no_such_package', "No module named 'no_such_package'", 'Install what it needs: no_such_package'),
         ('x = 1\nraise TypeError("too old")', 'TypeError: too old (at {site}/broken_nets.py:2)', 'to its authors'),
+        ('import basicsr.models.archs', "No module named 'basicsr.models.archs'", 'written for another BasicSR'),
         (registering('RCAN'), "named 'RCAN' was already registered", 'uninstall one of the two'),
         ('raise SystemExit(3)', 'SystemExit: 3', 'to its authors'),
     ],
