@@ -12,7 +12,7 @@ import numpy, torch
 import cv2, lmdb, tifffile, torchvision  # what the package imports: they may do what they want
 import PIL.Image
 
-def state():
+def state():  # the finders of .extern: an old setuptools adds them when it is imported
     return {
         'threads of torch': [torch.get_num_threads(), torch.get_num_interop_threads()],
         'threads of OpenCV': cv2.getNumThreads(),
@@ -27,7 +27,8 @@ def state():
         'log of tifffile': [logging.getLogger('tifffile').level, repr(logging.getLogger('tifffile').filters)],
         'signals': [repr(signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)],
         'start of processes': multiprocessing.get_start_method(allow_none=True),
-        'hooks': [repr(sys.excepthook), repr(sys.displayhook), len(sys.meta_path)],
+        'hooks': [repr(sys.excepthook), repr(sys.displayhook)],
+        'finders': [repr(type(finder)) for finder in sys.meta_path if '.extern' not in type(finder).__module__],
         'printed numbers': repr(numpy.get_printoptions()),
     }
 """

@@ -97,14 +97,14 @@ def chainner(model, image, tile, overlap=16):
 
 def test_chainner_s_tiling_gives_the_whole_picture(pdan_small, monkeypatch):
     """Also where the memory holds only a part of the picture."""
-    x = picture(56, 72)
+    x = picture(112, 144)
     with torch.no_grad():
         whole = pdan_small.model(x).clamp(0, 1)
-    monkeypatch.setattr('pdan_plugin.restoration.restorer.free_memory', lambda device: 56 * 56 * 9000)
+    monkeypatch.setattr('pdan_plugin.restoration.memory_budget.free_memory', lambda device: 30 * 2**20)
     calls = []
     pdan_small.model.conv_first.register_forward_hook(lambda layer, inputs, output: calls.append(output.shape))
     tiled = chainner(pdan_small, x, 48)
-    assert not any(shape[-2] >= 56 and shape[-1] >= 72 for shape in calls)  # no call had the whole picture
+    assert not any(shape[-2] >= 112 and shape[-1] >= 144 for shape in calls)  # no call had the whole picture
     assert (tiled - whole).abs().max() <= 1 / 255
 
 
@@ -117,9 +117,12 @@ def test_tiles_that_a_program_cuts_would_show_seams(loader, tmp_path, monkeypatc
     torch.save(network.state_dict(), tmp_path / 'strong.pth')
     model, x = loader.load_from_file(tmp_path / 'strong.pth'), picture(72, 120)
     whole = chainner(model, x, 48)
-    monkeypatch.setattr('pdan_plugin.restoration.restorer.free_memory', lambda device: 64 * 64 * 2000)
+    monkeypatch.setattr('pdan_plugin.restoration.memory_budget.free_memory', lambda device: 1.9 * 2**20)
     model = loader.load_from_file(tmp_path / 'strong.pth')
+    calls = []
+    model.model.conv_first.register_forward_hook(lambda layer, inputs, output: calls.append(output.shape))
     inside = (chainner(model, x, 48) - whole).abs().max()
+    assert not any(shape[-2] >= 72 and shape[-1] >= 120 for shape in calls)  # no call had the whole picture
     model.tiling = spandrel.ModelTiling.SUPPORTED
     monkeypatch.undo()
     cut = (chainner(model, x, 48) - whole).abs().max()
