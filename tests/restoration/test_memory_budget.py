@@ -23,6 +23,9 @@ from pdan_plugin.machine.memory import process_memory
 from pdan_plugin.restoration.restorer import Restorer
 torch.set_num_threads(1)
 torch.manual_seed(0)
+library = ctypes.CDLL(None)
+if hasattr(library, 'mallopt') and sys.argv[5] == 'returns every block':  # glibc
+    assert library.mallopt(-3, 2**17)  # M_MMAP_THRESHOLD; before the network, whose making leaves gaps in the heap
 name, precision, height, width = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 if name == 'pdan_small':
     network = load_network('pdan_small')
@@ -38,12 +41,12 @@ else:
 restorer = Restorer(network, 'cpu', precision=precision, tile='auto', memory=2**50)
 picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 estimate = restorer.memory_needed(height, width)
-restorer.restore_picture(picture[:32, :32])
+if sys.argv[5] == 'heap':
+    restorer.restore_picture(picture[:32, :32])  # a picture of the full size would leave its own gaps
+else:
+    restorer.restore_picture(picture)  # reads the parts of libraries that the work needs
 gc.collect()
-library = ctypes.CDLL(None)
-if hasattr(library, 'malloc_trim'):  # glibc
-    if sys.argv[5] == 'returns every block':
-        assert library.mallopt(-3, 2**17)  # M_MMAP_THRESHOLD
+if hasattr(library, 'malloc_trim'):
     library.malloc_trim(0)  # else what was freed before is used again, and not counted
 open('/proc/self/clear_refs', 'w').write('5')
 before, files = process_memory('VmRSS'), process_memory('RssFile')
@@ -53,30 +56,36 @@ print(estimate / (process_memory('VmHWM') - before - read - result.nbytes))
 """
 
 
+NETWORKS = [
+    ('pdan_small', 'fp32', (100, 160)),
+    ('pdan_small', 'fp32', (180, 320)),
+    ('pdan_small', 'fp32', (360, 640)),
+    ('pdan_small', 'bf16', (180, 320)),
+    ('RCAN', 'fp32', (180, 320)),
+    ('SwinIR', 'fp32', (128, 192)),
+]
+FULL = ('full PDAN', 'fp32', (96, 128))  # not in bf16, which a processor without its instructions computes for minutes
+
+
 @pytest.mark.long
 @pytest.mark.skipif(not sys.platform.startswith('linux'), reason='the peak of resident memory is read from Linux')
-@pytest.mark.parametrize(
-    ('name', 'precision', 'size'),
-    [
-        ('pdan_small', 'fp32', (100, 160)),
-        ('pdan_small', 'fp32', (180, 320)),
-        ('pdan_small', 'fp32', (360, 640)),
-        ('RCAN', 'fp32', (180, 320)),
-        ('SwinIR', 'fp32', (128, 192)),
-        ('full PDAN', 'bf16', (128, 192)),
-    ],
-)
-@pytest.mark.parametrize(('allocator', 'least', 'most'), [('heap', 0.95, 9), ('returns every block', 0.95, 1.9)])
-def test_the_estimate_suffices_and_is_less_than_twice_the_truth(
-    name, precision, size, allocator, least, most, tmp_path
-):
-    """Blocks that the allocator returns at once show what the work needs; the estimate is compared with that.
+@pytest.mark.parametrize(('name', 'precision', 'size'), [*NETWORKS, FULL])
+def test_the_estimate_suffices_and_is_less_than_twice_the_truth(name, precision, size, tmp_path):
+    """Blocks that the allocator returns at once show what the work needs."""
+    done = run_python('-c', PEAK, name, precision, *size, 'returns every block', cwd=tmp_path)
+    assert 0.95 <= float(done.stdout) <= 1.9, done.stdout
 
-    glibc's heap loses memory to gaps, more or less by chance and differently on each machine. The estimate must suffice
-    there too.
+
+@pytest.mark.long
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='the peak of resident memory is read from Linux')
+@pytest.mark.parametrize(('name', 'precision', 'size'), NETWORKS)
+def test_the_estimate_suffices_in_a_heap_with_gaps(name, precision, size, tmp_path):
+    """glibc's heap loses memory to gaps, more or less by chance and differently on each machine.
+
+    Not with the full PDAN: making its weights leaves gaps of 200 MB, more than its work on a small picture needs.
     """
-    done = run_python('-c', PEAK, name, precision, *size, allocator, cwd=tmp_path)
-    assert least <= float(done.stdout) <= most, done.stdout
+    done = run_python('-c', PEAK, name, precision, *size, 'heap', cwd=tmp_path)
+    assert 0.95 <= float(done.stdout) <= 9, done.stdout
 
 
 class Squares:
