@@ -64,8 +64,8 @@ def _problem(pair: Pair, values: Mapping[str, Any], *, crops: bool) -> str | Non
     if gt is None or lq is None or gt_size is None or lq_size is None:
         return None
     due = (lq_size[0] * scale, lq_size[1] * scale) if isinstance(scale, int) else gt_size
-    found = f'{lq[0]}: {size_in_words(lq_size)}, but {gt[0]}: {size_in_words(gt_size)}; expected {size_in_words(due)} at '
-    found += f'scale: {scale}'
+    sizes = f'{lq[0]}: {size_in_words(lq_size)}, but {gt[0]}: {size_in_words(gt_size)}'
+    found = f'{sizes}; expected {size_in_words(due)} at scale: {scale}'
     if are_exchanged(gt_size, lq_size, scale):
         return f'{found}; {EXCHANGED}'
     least = (values.get('gt_size') or 0) if values['phase'] == 'train' else 0
