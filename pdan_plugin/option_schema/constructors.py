@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pdan_plugin.option_schema.keys_read import OWN_PACKAGES
 from pdan_plugin.option_schema.passed_on import PassedOn, passed_on
-from pdan_plugin.option_schema.spelling import did_you_mean, misspelt, nearest
+from pdan_plugin.option_schema.spelling import did_you_mean, longer_name, misspelt, nearest
 
 if TYPE_CHECKING:
     from basicsr.utils.registry import Registry
@@ -85,7 +85,8 @@ def unknown_name(registry: Registry, kind: str, name: Any) -> str:
     """The error text for a name that is not registered, with the closest name and a hint at missing plugins."""
     if not isinstance(name, str):
         return f'found {describe(name)}; expected the name of a registered {kind}'
-    close = nearest(name, registered_names(registry))
+    names = registered_names(registry)
+    close = nearest(name, names) or longer_name(name, names)
     guess = f"; did you mean '{close}'?" if close else ';'
     return (
         f"no {kind} named '{name}' is registered{guess} if it belongs to a plugin, install that plugin or list it "

@@ -16,6 +16,12 @@ def nearest(word: str, candidates: Iterable[str], cutoff: float = 0.6) -> str | 
     return by_lower[(swapped or close)[0]] if close else None
 
 
+def longer_name(word: str, candidates: Iterable[str]) -> str | None:
+    """The shortest candidate of which a word of two letters or more is a part, ignoring case: psnr, calculate_psnr."""
+    longer = [each for each in candidates if len(word) >= 2 and word.lower() in each.lower()]
+    return min(longer, key=len, default=None)
+
+
 def misspelt(word: str, candidates: Iterable[str]) -> str | None:
     """The candidate that a word is a near-misspelling of; None if there is none.
 

@@ -177,6 +177,8 @@ def test_the_toolbox_s_other_models_pass_with_all_their_words(text, tmp_path):
         ('train.pixel_opt.los_weight', 1.0, "train.pixel_opt.los_weight: L1Loss has no such keyword; did you mean "
                                             "'loss_weight'?"),
         ('train.pixel_opt.type', 'L1Los', "no loss named 'L1Los' is registered; did you mean 'L1Loss'?"),
+        ('train.pixel_opt.type', 'L1', "no loss named 'L1' is registered; did you mean 'L1Loss'?"),
+        ('val.metrics.psnr.type', 'psnr', "no metric named 'psnr' is registered; did you mean 'calculate_psnr'?"),
         ('train.optim_g.beta', [0.9, 0.99], "did you mean 'betas'?"),
         ('train.optim_g.type', 'Adm', "did you mean 'Adam'?"),
         ('train.scheduler.type', 'MultistepLR', "did you mean 'MultiStepLR'?"),
