@@ -107,7 +107,9 @@ def check_data(
 def _require_path(root: Any, key: str) -> None:
     if not isinstance(root, (str, Path)) or os.path.exists(os.path.expanduser(root)):
         return
-    if 'quickstart' in str(root):
+    if '$' in str(root):
+        advice = 'environment variables are not replaced in option files: write the path, or start with ~ for your home'
+    elif 'quickstart' in str(root):
         advice = '`basicsr quickstart` creates it'
     elif _SMALL_SET.search(str(root)):
         advice = '`bash scripts/prepare_small_set.sh PHOTOS VIDEOS` creates it'

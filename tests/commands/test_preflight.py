@@ -54,6 +54,7 @@ def test_a_run_that_can_start_is_described_and_its_options_left_as_they_are():
         ('datasets/quickstart/train_sharp.lmdb', '`basicsr quickstart` creates it'),
         ('datasets/small_video/val_sharp.lmdb', '`bash scripts/prepare_small_set.sh PHOTOS VIDEOS` creates it'),
         ('pictures/gt', 'give the right path'),
+        ('${DATA}/gt', 'environment variables are not replaced in option files'),
     ],
 )
 def test_missing_data_are_told_with_the_command_that_makes_them(root, advice):
