@@ -134,9 +134,24 @@ def parse(text: str, source: str, repeated: list[tuple[str, int, int]] | None = 
             repeated += loader.repeated
         return value
     except yaml.YAMLError as error:
-        raise RequestError(f'{source}: not readable as YAML: {error}') from error
+        raise RequestError(f'{source}: not readable as YAML: {error}{_remedy(error, text)}') from error
     except RecursionError as error:
         raise RequestError(f'{source}: an anchor contains itself; remove that reference') from error
+
+
+def _remedy(error: yaml.YAMLError, text: str) -> str:
+    """A last line with what to change, for the slips that the parser's own words do not explain; else empty."""
+    mark = getattr(error, 'problem_mark', None) or getattr(error, 'context_mark', None)
+    lines = text.splitlines()
+    near = lines[max(0, mark.line - 1) : mark.line + 1] if mark is not None else []
+    if any('\t' in line for line in near) and 'start any token' in str(error):
+        return '\nYAML allows no tab here; write spaces instead'
+    for line in near:
+        if (slip := re.match(r'\s*(\w+):([^\s:/\\].*)$', line)) and "could not find expected ':'" in str(error):
+            return f'\nWrite a space after the colon: {slip[1]}: {slip[2]}'
+    if 'unknown escape character' in str(error):
+        return '\nIn double quotes a backslash begins an escape; write / in paths, or use single quotes'
+    return ''
 
 
 def dump(options: Mapping[str, Any]) -> str:

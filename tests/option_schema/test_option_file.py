@@ -77,6 +77,21 @@ def test_what_is_no_option_file_is_refused(written, text, said):
     assert str(path) in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ('text', 'said'),
+    [
+        ('a:\n\tb: 1\n', 'write spaces instead'),
+        ('a:\t1\nb: 2\n', 'write spaces instead'),
+        ('a: 1\nscale:4\nb: 2\n', 'Write a space after the colon: scale: 4'),
+        ('a: "data\\gt"\n', 'write / in paths'),
+    ],
+)
+def test_usual_slips_are_told_with_the_remedy(written, text, said):
+    with pytest.raises(RequestError, match='not readable as YAML') as refused:
+        read_option_file(written(text))
+    assert said in str(refused.value).splitlines()[-1]
+
+
 @pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16', 'utf-16-be'])
 def test_texts_of_other_systems(tmp_path, encoding):
     """PowerShell redirects into UTF-16 with a mark of its byte order; Windows ends a line with two characters."""
