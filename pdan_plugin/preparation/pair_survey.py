@@ -12,6 +12,7 @@ from pathlib import Path
 from pdan_plugin.data.training_pictures import STRAY_FOLDERS
 from pdan_plugin.errors import RequestError, first_of
 from pdan_plugin.files.picture_endings import PICTURE_SUFFIXES
+from pdan_plugin.media.picture_files import is_picture_file
 
 VALIDATION_SHARE, MOST_VALIDATION = 0.1, 100
 
@@ -97,7 +98,10 @@ def refuse_names_of_parts(names: Sequence[str]) -> None:
 
 
 def _pictures(folder: Path, kind: str) -> dict[str, Path]:
-    """Path below the folder without ending -> file. Hidden files and folders of thumbnails are left out."""
+    """Path below the folder without ending -> file, of all pictures that `basicsr restore` finds in a folder.
+
+    Hidden files and folders of thumbnails are left out.
+    """
     if not folder.is_dir():
         found = 'is a file' if folder.exists() else 'does not exist'
         raise RequestError(f'{kind} {folder}: {found}; expected a folder of pictures')
@@ -106,7 +110,7 @@ def _pictures(folder: Path, kind: str) -> dict[str, Path]:
         folders[:] = sorted(name for name in folders if not name.startswith('.') and name not in STRAY_FOLDERS)
         for name in sorted(names):
             path = Path(parent, name)
-            if not name.startswith('.') and path.suffix.lower() in PICTURE_SUFFIXES:
+            if not name.startswith('.') and is_picture_file(path):
                 found_files[path.relative_to(folder).with_suffix('').as_posix()].append(path)
     twice = [f'{paths[0]} and {paths[1].name}' for paths in found_files.values() if len(paths) > 1]
     if twice:

@@ -291,6 +291,18 @@ def test_the_record_names_what_is_held_out(photos, tmp_path):
     assert record['scale'] == 4
 
 
+def test_pictures_of_other_endings_are_found_by_their_content(tmp_path):
+    names = ['a.png', 'b.tga', 'c.jp2', 'd', 'e.gif']
+    for number, name in enumerate(names):
+        form = {'d': 'PNG'}.get(name)
+        save(tmp_path / 'photos' / name, crop(number), format=form)
+    (tmp_path / 'photos' / 'notes.txt').write_text('no picture')
+    prepare_pairs(tmp_path / 'photos', tmp_path / 'out', validation=1)
+    made = {path.stem for phase in ('train', 'val') for path in (tmp_path / 'out' / phase / 'gt').iterdir()}
+    assert made == {'a', 'b', 'c', 'd', 'e'}
+    assert np.array_equal(read(next((tmp_path / 'out').glob('*/gt/b.png'))), crop(1))
+
+
 def test_held_out_pairs_are_spread():
     names = [f'{number:03d}' for number in range(200)]
     assert held_out(names, None) == names[5::10]
