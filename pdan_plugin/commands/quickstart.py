@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pdan_plugin.commands.script_end import DONE
-from pdan_plugin.errors import refusing_unwritable
+from pdan_plugin.errors import RequestError, refusing_unwritable
 
 CONTINUES = True
 
@@ -67,6 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     skimage_photographs()  # reports first what is missing
     folder = arguments.folder or Path(SHORT_FOLDER if arguments.short else '.')
+    if folder.exists() and not folder.is_dir():
+        raise RequestError(f'--folder {folder}: is a file; expected a folder, which is made if needed')
     with refusing_unwritable(folder):
         folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()

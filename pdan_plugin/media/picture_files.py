@@ -93,6 +93,8 @@ def read_as_shown(path: Path) -> NDArray[np.uint8]:
 
 def refuse_what_is_no_file(path: Path) -> None:
     """Raises a PictureFileError for a pipe, socket or device, because reading might block forever."""
+    if path.is_dir():
+        raise PictureFileError('is a folder; give a file in it')
     if path.exists() and not path.is_file():
         raise PictureFileError('is a pipe, a socket or a device; only files are restored')
 

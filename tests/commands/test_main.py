@@ -431,3 +431,9 @@ class TestOtherCommandsOfTheName:
         assert done.returncode == 2
         assert str(folder / 'basicsr') in done.stderr
         assert 'Traceback' not in done.stderr
+
+
+def test_quickstart_in_a_file_is_a_wrong_request(folder, capsys):
+    (folder / 'notes.txt').write_text('mine')
+    assert cli.main(['quickstart', '--folder', 'notes.txt']) == 2
+    assert '--folder notes.txt: is a file; expected a folder' in capsys.readouterr().err

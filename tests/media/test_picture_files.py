@@ -195,3 +195,8 @@ def test_an_ending_that_cannot_hold_the_picture_is_told(tmp_path):
     with pytest.raises(ValueError, match='transparency'):
         write_picture(tmp_path / 'out.jpg', cut_out)
     assert not (tmp_path / 'out.jpg').exists()
+
+
+def test_a_folder_is_told_as_one(tmp_path):
+    with pytest.raises(PictureFileError, match='is a folder; give a file in it'):
+        read_picture(tmp_path)
