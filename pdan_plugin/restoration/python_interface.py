@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 import numpy as np
 import torch
@@ -158,6 +158,12 @@ class Restorer:
         )
         self.scale, self.channels = self._engine.scale, self._engine.channels
         self._one_at_a_time = threading.RLock()  # a callback may use this restorer, too
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            'a Restorer holds a network and its device, and is neither copied nor sent to another process; make one in '
+            'each process. Several threads may share one'
+        )
 
     def __repr__(self) -> str:
         name = self.options.get('type', 'network')

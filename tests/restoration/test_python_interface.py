@@ -1,5 +1,7 @@
 """The Python interface: what goes in comes out of the same kind, and what is in doubt is refused."""
 
+import copy
+import pickle
 import threading
 from fractions import Fraction
 
@@ -279,6 +281,12 @@ def test_several_threads_may_use_one_restorer(pdan_small):
         thread.join()
     assert len(found) == 4
     assert all((result == expected).all() for result in found.values())
+
+
+@pytest.mark.parametrize('sent', [pickle.dumps, copy.deepcopy])
+def test_a_restorer_is_not_sent_to_another_process(twice, sent):
+    with pytest.raises(TypeError, match='make one in each process'):
+        sent(twice)
 
 
 @pytest.mark.parametrize(
