@@ -14,11 +14,15 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, TypeVar, cast
 
 import numpy as np
-from isal import isal_zlib
 from numpy.typing import NDArray
 
 from pdan_plugin.machine.cores import usable_cores
 from pdan_plugin.media.picture import PictureFileError
+
+try:
+    from isal import isal_zlib as deflate
+except ImportError:  # a processor that it is not built for
+    deflate = zlib
 
 SIGNATURE = b'\x89PNG\r\n\x1a\n'
 
@@ -30,7 +34,7 @@ _EXIF_TEXTS = (b'Raw profile type exif', b'Raw profile type APP1')  # before PNG
 _LARGEST_TEXT = 1 << 28  # bytes after decompression; a few kilobytes can hold more than any memory
 
 _METRE = 0.0254  # metres per inch
-_LEVEL = 1  # of ISA-L: a third of the time of zlib's fastest way, and files as small; its higher levels save under 1%
+_LEVEL = 1  # of ISA-L: a third of the time of zlib, and files as small; its higher levels save under 1%
 _LEFT, _UP, _MEAN = _FILTERS = 1, 2, 3
 _PLACES, _TRIED_ROWS = 5, 8  # of a picture, from which its filter is chosen
 _TRIED = 1 << 17  # bytes of these rows; wide pictures are tried by fewer rows
@@ -43,7 +47,7 @@ _PALETTE = 3
 # the first column and row of each pass of an interlaced picture, and the steps to the next [8.2]
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _PIECE = 1 << 20  # bytes decompressed at a time
-_Damaged = cast('type[Exception]', isal_zlib.error)  # annotated there as an instance
+_Damaged = cast('type[Exception]', deflate.error)  # annotated there as an instance
 
 Chunk = tuple[bytes, bytes]
 _Result = TypeVar('_Result')
@@ -121,7 +125,7 @@ def read_png(content: bytes) -> PngFile:
 
 def refuse_missing_rows(png: PngFile) -> None:
     """Raises a PictureFileError if the compressed pixels end before the last row, as decoders of 8 bits do not."""
-    stream = isal_zlib.decompressobj()
+    stream = deflate.decompressobj()
     found, expected = 0, 0
     try:
         for kind, whole, _ in _chunks(png.pixels):
@@ -184,10 +188,10 @@ def write_png(
             check()
         band, above = rows_of(start, start + rows), rows_of(start - 1, start) if start else first_row
         filtered = _filtered(band, above, step, number).data
-        packer = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, -isal_zlib.MAX_WBITS)
+        packer = deflate.compressobj(_LEVEL, deflate.DEFLATED, -deflate.MAX_WBITS)
         # the last part ends the stream, the others end at a whole byte
-        end = isal_zlib.Z_FINISH if start + rows >= height else isal_zlib.Z_SYNC_FLUSH
-        return packer.compress(filtered) + packer.flush(end), isal_zlib.adler32(filtered), filtered.nbytes
+        end = deflate.Z_FINISH if start + rows >= height else deflate.Z_SYNC_FLUSH
+        return packer.compress(filtered) + packer.flush(end), deflate.adler32(filtered), filtered.nbytes
 
     total, start_of_stream = 1, b'\x78\x01'
     for content, checksum, length in _in_threads(packed, range(0, height, rows)):
@@ -245,7 +249,7 @@ def _chunks(content: bytes) -> Iterator[tuple[bytes, memoryview, bool]]:
     while place + 12 <= len(content):
         length, kind = struct.unpack_from('>I4s', content, place)
         whole = view[place : place + 12 + length]
-        is_sound = len(whole) == 12 + length and isal_zlib.crc32(whole[4:-4]) == int.from_bytes(whole[-4:], 'big')
+        is_sound = len(whole) == 12 + length and deflate.crc32(whole[4:-4]) == int.from_bytes(whole[-4:], 'big')
         yield kind, whole, is_sound
         if kind == b'IEND':
             return
@@ -302,7 +306,7 @@ def _inflated(packed: bytes) -> bytes:
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack('>I', len(content)) + kind + content + struct.pack('>I', isal_zlib.crc32(kind + content))
+    return struct.pack('>I', len(content)) + kind + content + struct.pack('>I', deflate.crc32(kind + content))
 
 
 def _best_filter(rows_of: Callable[[int, int], NDArray[np.uint8]], height: int, step: int) -> int:

@@ -51,6 +51,24 @@ def test_8_bit_colour_and_grey_come_back_as_they_were(tmp_path, suffix):
     assert not list(tmp_path.glob('.*'))
 
 
+WITHOUT_ISAL = """
+import sys
+from pathlib import Path
+sys.modules['isal'] = None
+from pdan_plugin.media.picture_files import read_picture
+from pdan_plugin.media.picture_writing import write_picture
+write_picture(Path('out.png'), read_picture(Path('in.png')))
+assert not any(name.startswith('isal.') for name in sys.modules)
+"""
+
+
+def test_where_isal_is_not_built_zlib_compresses(tmp_path, python):
+    Image.fromarray(PHOTO).save(tmp_path / 'in.png')
+    done = python(WITHOUT_ISAL)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / 'out.png')), PHOTO)
+
+
 @pytest.mark.parametrize('suffix', ['.png', '.tif'])
 def test_16_bits_come_back_to_the_last_bit(tmp_path, suffix):
     with_alpha = np.dstack([deep(PHOTO), deep(RAMP)])
