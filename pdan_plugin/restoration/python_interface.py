@@ -29,7 +29,7 @@ from pdan_plugin.media.picture_files import Picture, PictureFileError, is_pictur
 from pdan_plugin.media.result_settings import ResultSettings
 from pdan_plugin.media.transparency import colour_to_restore, restore_layers
 from pdan_plugin.media.video_contents import is_video_file
-from pdan_plugin.media.video_frames import FrameReader, early_end
+from pdan_plugin.media.video_frames import FrameReader, early_end, unread_part
 from pdan_plugin.media.video_source import SourceVideo, VideoFileError, open_video, picture_stream, read_video_header
 from pdan_plugin.restoration.jobs import make_plan
 from pdan_plugin.restoration.one_file import restore_job
@@ -254,7 +254,8 @@ class Restorer:
 
         Raises:
             RequestError: The file cannot be read as a video, nor as a picture.
-            WorkError: After the last good frame, if the file ends early or the size of its pictures changes.
+            WorkError: After the last good frame, if the file ends early, the size of its pictures changes, or another
+                recording follows that is not read.
         """
         path = Path(source)
         if self.channels != 3:
@@ -311,7 +312,7 @@ class Restorer:
                 waiting.clear()
             if good is None:
                 raise WorkError(f'{path}: has no frame that can be decoded')
-            if reason := early_end(reader, video):
+            if reason := early_end(reader, video) or unread_part(reader):
                 raise WorkError(f'{path}: {reason}')
 
 

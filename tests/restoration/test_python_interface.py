@@ -396,6 +396,22 @@ def test_a_video_that_ends_early_gives_its_frames_and_then_says_so(twice, clip, 
     assert len(list(twice.restore_frames(tmp_path / 'out.mkv'))) == len(frames)
 
 
+def test_a_recording_behind_the_first_is_reported_after_its_frames(twice, tmp_path):
+    with av.open(str(tmp_path / 'joined.mp4'), 'w') as output:
+        stream = output.add_stream('mpeg4', rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, 'yuv420p'
+        for number in range(3):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 40 * number, np.uint8), format='rgb24')
+            output.mux(stream.encode(frame.reformat(format='yuv420p')))
+        output.mux(stream.encode(None))
+    content = (tmp_path / 'joined.mp4').read_bytes()
+    (tmp_path / 'joined.mp4').write_bytes(2 * content)
+    frames = []
+    with pytest.raises(WorkError, match=rf'joined\.mp4: {len(content):,} bytes of the file are left out'):
+        frames.extend(twice.restore_frames(tmp_path / 'joined.mp4'))
+    assert len(frames) == 3
+
+
 def test_a_video_becomes_a_video(twice, clip, tmp_path):
     counts = []
     done = twice.restore_file(clip, tmp_path, on_progress=lambda *count: counts.append(count))
