@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 from types import ModuleType
 from typing import Any
 
+from pdan_plugin.commands.suggesting_parser import SuggestingParser
 
-class SubcommandParser(argparse.ArgumentParser):
+
+class SubcommandParser(SuggestingParser):
     """A parser whose arguments come from the module of its subcommand.
 
     Args:
@@ -35,9 +36,17 @@ class SubcommandParser(argparse.ArgumentParser):
             self._module = importlib.import_module(self._name)
             self._module.add_arguments(self)
             self.set_defaults(subcommand=self._module)
-        if not self.intermixes or self._intermixing:
+        if self._intermixing:
             return super().parse_known_args(args, namespace)
-        self._intermixing = True  # the method below calls this one
+        parsed, unknown = (
+            self._parse_intermixed(args, namespace) if self.intermixes else super().parse_known_args(args, namespace)
+        )
+        if unknown:  # the parser above would name neither this subcommand nor its options
+            self.error(f'unrecognized arguments: {" ".join(unknown)}')
+        return parsed, unknown
+
+    def _parse_intermixed(self, args: Any, namespace: Any) -> Any:
+        self._intermixing = True  # the method below calls `parse_known_args`
         try:
             return self.parse_known_intermixed_args(args, namespace)
         finally:
