@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from basicsr.utils.registry import DATASET_REGISTRY
 
-from pdan_plugin.commands.picture_check import Size, check_pictures, size_in_words
+from pdan_plugin.commands.picture_check import EXCHANGED, Size, are_exchanged, check_pictures, size_in_words
 from pdan_plugin.commands.trial import as_request
 from pdan_plugin.errors import RequestError
 from pdan_plugin.models.distinct_results import require_distinct_results
@@ -91,13 +91,18 @@ def check_data(
             sizes = check_pictures(dataset, values)
         return DataFacts(values['phase'], values['type'], samples, None, None, sizes)
     with as_request(f'{path}: {key}: the first sample cannot be read'):
-        sample = dataset[0]
+        try:
+            sample = dataset[0]
+        except Exception:
+            check_pictures(dataset, values)  # its message names the option: gt_size, scale, or roots that are exchanged
+            raise
     lq, gt = (tuple(sample[name].shape) if torch.is_tensor(sample.get(name)) else None for name in ('lq', 'gt'))
     if lq and gt and scale and gt[-2:] != tuple(round(side * scale) for side in lq[-2:]):
         raise RequestError(
             f'{path}: {key}: the first sample is {size_in_words(lq)} in lq and {size_in_words(gt)} in gt '
             f'({sample.get("lq_path")}); expected gt {scale} times as large as lq, by scale: {scale}. Set scale: (and '
             "network_g's upscale) to the scale of the data, or give data of that scale"
+            f'{"; " + EXCHANGED if are_exchanged(gt, lq, scale) else ""}'
         )
     with as_request(f'{path}: {key}'):
         sizes = check_pictures(dataset, values)

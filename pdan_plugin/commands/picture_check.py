@@ -17,6 +17,8 @@ from pdan_plugin.preparation.bounded_work import in_order
 _THREADS = 8  # they wait for the disk more than for a core
 _SIZE = re.compile(r' \((\d+),(\d+)(?:,\d+)?\)')
 
+EXCHANGED = 'dataroot_gt and dataroot_lq seem to be exchanged'
+
 Size = tuple[int, int]
 Read = Callable[[], Size | None]  # None: not known
 Named = tuple[str, Read]
@@ -69,22 +71,33 @@ def _seen(pair: Pair, values: Mapping[str, Any], *, crops: bool) -> tuple[Size |
         RequestError: One of the two cannot be read.
     """
     gt, lq = pair
+    scale = values.get('scale')
     gt_size, lq_size = (None if each is None else each[1]() for each in pair)
     if gt is None or lq is None or gt_size is None or lq_size is None:
         return gt_size, None
+    due = (lq_size[0] * scale, lq_size[1] * scale) if isinstance(scale, int) else gt_size
+    sizes = f'{lq[0]}: {size_in_words(lq_size)}, but {gt[0]}: {size_in_words(gt_size)}'
+    found = f'{sizes}; expected {size_in_words(due)} at scale: {scale}'
+    if are_exchanged(gt_size, lq_size, scale):
+        return gt_size, f'{found}; {EXCHANGED}'
     least = (values.get('gt_size') or 0) if values['phase'] == 'train' else 0
     if min(gt_size) < least:
-        return gt_size, f'{gt[0]}: {size_in_words(gt_size)}, smaller than gt_size: {least}'
-    scale = values.get('scale')
-    if not isinstance(scale, int):
-        return gt_size, None
-    due = (lq_size[0] * scale, lq_size[1] * scale)
+        fitting = _fitting(min(gt_size), scale)
+        return gt_size, f'{gt[0]}: {size_in_words(gt_size)}, smaller than gt_size: {least}{fitting}'
     if gt_size == due or (crops and gt_size[0] >= due[0] and gt_size[1] >= due[1]):
         return due, None
-    return gt_size, (
-        f'{lq[0]}: {size_in_words(lq_size)}, but {gt[0]}: {size_in_words(gt_size)}; expected {size_in_words(due)} at '
-        f'scale: {scale}'
-    )
+    return gt_size, found
+
+
+def are_exchanged(gt: Sequence[int], lq: Sequence[int], scale: Any) -> bool:
+    """Whether the picture of shape (..., h, w) in ``lq`` is ``scale`` times as large as the one in ``gt``."""
+    return isinstance(scale, int) and scale > 1 and tuple(lq[-2:]) == (gt[-2] * scale, gt[-1] * scale)
+
+
+def _fitting(side: int, scale: Any) -> str:
+    """The end of a message: the largest ``gt_size`` for a picture; empty if there is none."""
+    fitting = side - side % scale if isinstance(scale, int) and scale > 0 else 0
+    return f'; gt_size: {fitting} would fit' if fitting else ''
 
 
 def _pairs(dataset: Any) -> Iterator[Pair]:

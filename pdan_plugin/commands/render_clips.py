@@ -58,9 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for name, meaning in (
         ('stills', "clips of still pictures: no motion, exactly the photographs' pixels"),
-        ('soft-stills', 'of these still pictures, those with --softness and --defocus'),
-        ('still-camera', 'of the other clips, those with a resting camera and moving objects'),
-        ('sharp', 'of the other clips, those without --softness and --defocus'),
+        ('soft-stills', 'these still pictures, those with --softness and --defocus'),
+        ('still-camera', 'the other clips, those with a resting camera and moving objects'),
+        ('sharp', 'the other clips, those without --softness and --defocus'),
         ('dark', 'clips with 0.1 to 0.4 times the light'),
         ('bright', 'clips with 1.4 to 2.5 times the light, which loses highlights'),
     ):

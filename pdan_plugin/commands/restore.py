@@ -6,6 +6,7 @@ import argparse
 import os
 
 from pdan_plugin.commands.argument_types import file_path, frame_range, memory_size, number, result_size, whole_number
+from pdan_plugin.commands.subcommand_parser import SubcommandParser
 from pdan_plugin.errors import RequestError
 from pdan_plugin.media.frame_range import FrameRange
 from pdan_plugin.media.picture_format import FORMATS, PictureFormat
@@ -20,6 +21,8 @@ PREPARES_TOOLBOX = False  # this package's own networks work without it; `networ
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments. Sizes are parsed to bytes, the tile to a number or 'auto'."""
+    if isinstance(parser, SubcommandParser):
+        parser.advice_on_more = '; INPUT is one file or one folder: give the folder of the files'
     parser.add_argument('input', type=file_path, metavar='INPUT', help='a picture, a video, or a folder of both')
     parser.add_argument(
         '-o',

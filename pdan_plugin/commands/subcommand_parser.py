@@ -22,11 +22,13 @@ class SubcommandParser(SuggestingParser):
     Attributes:
         intermixes: Whether options may stand between the positional arguments, some of which may be left out
             (``SOURCE --option TARGET``). ``add_arguments`` sets it.
+        advice_on_more: The end of the error about too many positional arguments. ``add_arguments`` may set it.
     """
 
     def __init__(self, *args: Any, module: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.intermixes = False
+        self.advice_on_more = ''
         self._name = module
         self._module: ModuleType | None = None
         self._intermixing = False
@@ -42,7 +44,8 @@ class SubcommandParser(SuggestingParser):
             self._parse_intermixed(args, namespace) if self.intermixes else super().parse_known_args(args, namespace)
         )
         if unknown:  # the parser above would name neither this subcommand nor its options
-            self.error(f'unrecognized arguments: {" ".join(unknown)}')
+            advice = '' if any(word.startswith('-') for word in unknown) else self.advice_on_more
+            self.error(f'unrecognized arguments: {" ".join(unknown)}{advice}')
         return parsed, unknown
 
     def _parse_intermixed(self, args: Any, namespace: Any) -> Any:

@@ -19,6 +19,7 @@ from pdan_plugin.errors import RequestError, first_of, refusing_unwritable, some
 from pdan_plugin.machine.cores import one_thread, usable_cores
 from pdan_plugin.machine.sizes import disk_in_words
 from pdan_plugin.preparation.disk_room import refuse_too_little_room
+from pdan_plugin.preparation.next_command import tell_next
 from pdan_plugin.preparation.sample_stores import Sample, SampleStores, keys_there, room_needed, store_paths
 from pdan_plugin.preparation.source_clips import SourceClip
 from pdan_plugin.preparation.source_survey import find_clips
@@ -36,7 +37,11 @@ from pdan_plugin.preparation.synthesis_workers import Fault, Outcome, Work, outc
 from pdan_plugin.synthesis.camera_response import Response, response
 from pdan_plugin.synthesis.frame_interpolation import Interpolator, interpolator
 
-NEXT_COMMAND = 'basicsr check -opt pdan_phase3'
+_OPTIONS_OF_STORES = {
+    'train_sharp': 'datasets:train:sources:1:dataroot_gt',
+    'train_blur_bicubic_x4': 'datasets:train:sources:1:dataroot_lq',
+    'train_sharp_bicubic_x4': 'datasets:train:sources:1:dataroot_lq_sharp',
+}
 
 _SECONDS_BETWEEN_COMMITS = 15.0
 _WORKERS_OF_A_DEVICE = 4  # they share one graphics card: some use it while the others sum and encode
@@ -101,8 +106,16 @@ def synthesize_blur(
         _make(runs, settings, camera, place, progress, workers)
     paths = list(store_paths(place, settings.split).values())
     tell_stores(paths)
-    print(f'Next: {NEXT_COMMAND}' if shard is None else f'Next, when all shards are made: {merge_command(target)}')
+    if shard is None:
+        tell_training(paths)
+    else:
+        print(f'Next, when all shards are made: {merge_command(target)}')
     return paths
+
+
+def tell_training(stores: Sequence[Path]) -> None:
+    """Prints the next command: the check of the phase that trains on the stores."""
+    tell_next('pdan_phase3', 'datasets/synthesised', _OPTIONS_OF_STORES, stores)
 
 
 def shard_folder(target: Path, shard: tuple[int, int]) -> Path:

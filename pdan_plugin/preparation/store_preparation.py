@@ -17,11 +17,18 @@ from pdan_plugin.machine.cores import usable_cores
 from pdan_plugin.machine.sizes import disk_in_words
 from pdan_plugin.preparation.bounded_work import in_order
 from pdan_plugin.preparation.disk_room import free_room, refuse_too_little_room
+from pdan_plugin.preparation.next_command import tell_next
 from pdan_plugin.preparation.reds_survey import FoundSet, share_of_reds, survey
 from pdan_plugin.preparation.store_tasks import StoreTask
 from pdan_plugin.preparation.sub_images import SubImages
 
-NEXT_COMMAND = 'basicsr check -opt pdan_phase1'
+_OPTIONS_OF_STORES = {
+    'train_sharp': 'datasets:train:dataroot_gt',
+    'train_blur_bicubic_x4': 'datasets:train:dataroot_lq',
+    'train_sharp_bicubic_x4': 'datasets:train:dataroot_lq_sharp',
+    'val_sharp': 'datasets:val:dataroot_gt',
+    'val_blur_bicubic_x4': 'datasets:val:dataroot_lq',
+}
 # val300 is part of val, and `frames: val300` selects it from val's stores: it gets its own stores only on request.
 SPLITS_BY_DEFAULT = ('train', 'val')
 
@@ -85,8 +92,9 @@ def prepare_reds(
     for task in tasks:
         size = (task.store / 'data.mdb').stat().st_size
         print(f'{task.store}: {len(FrameStore(task.store).keys)} frames, {disk_in_words(size)}')
-    print(f'Next: {NEXT_COMMAND}')
-    return [task.store for task in tasks]
+    stores = [task.store for task in tasks]
+    tell_next('pdan_phase1', 'datasets/REDS', _OPTIONS_OF_STORES, stores)
+    return stores
 
 
 def _surveyed(source: Path, splits: Sequence[str] | None, workers: int, from_zip: bool) -> list[dict[Kind, FoundSet]]:

@@ -15,7 +15,7 @@ from pdan_plugin.data.frame_store_writer import Record, bytes_on_disk, read_chec
 from pdan_plugin.data.reds_layout import KINDS, Kind
 from pdan_plugin.errors import RequestError, WorkError, refusing_unwritable, some_of
 from pdan_plugin.machine.sizes import disk_in_words
-from pdan_plugin.preparation.blur_synthesis import NEXT_COMMAND, shard_folder, tell_stores
+from pdan_plugin.preparation.blur_synthesis import shard_folder, tell_stores, tell_training
 from pdan_plugin.preparation.disk_room import refuse_too_little_room
 from pdan_plugin.preparation.sample_stores import Encoded, Sample, SampleStores, keys_there, store_paths
 from pdan_plugin.preparation.synthesis_record import (
@@ -74,7 +74,7 @@ def merge_shards(target: str | Path) -> list[Path]:
     paths = list(store_paths(target, split).values())
     tell_stores(paths)
     print(f'The shards are still there: {target / "shard_*"} may be removed')
-    print(f'Next: {NEXT_COMMAND}')
+    tell_training(paths)
     return paths
 
 

@@ -100,7 +100,10 @@ def read_run(folder: Path) -> ScoredRun:
     if not folder.is_dir():
         raise RequestError(f'{folder}: no such folder; give a folder that basicsr test wrote: results/NAME')
     if not path.is_file():
-        raise RequestError(f'{path}: no such file; basicsr test writes it after a data set. Run the test again')
+        raise RequestError(
+            f'{path}: no such file; basicsr test writes it after a data set, with model_type: RestorationModel or '
+            'one of its kind. Run the test again, with this model_type instead of SRModel'
+        )
     try:
         record = json.loads(path.read_text(encoding='utf-8'))
         record.setdefault('name', folder.resolve().name)

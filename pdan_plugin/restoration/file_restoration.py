@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import shlex
 import struct
 import sys
@@ -166,7 +167,9 @@ def restore_path(
     summary.notes += [note for each in restorers for note in each.notes]
     summary.report(target)
     if not self_ensemble and not summary.failures:
-        words: list[Any] = ['basicsr', 'restore', source, '-o', _beside(target)]
+        # a name such as -a.png would be read as an option
+        named = os.path.join('.', source) if str(source).startswith('-') else source
+        words: list[Any] = ['basicsr', 'restore', named, '-o', _beside(target)]
         words += ['-w', asked] if asked is not None else []
         words += ['-opt', option_file] if option_file is not None else []
         words += ['--param-key', param_key] if param_key is not None else []

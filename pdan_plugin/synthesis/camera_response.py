@@ -161,7 +161,11 @@ def response(name: str) -> Response:
     try:
         table = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise RequestError(f'Camera response {name}: not a readable .npy file ({error}); expected {_FORMS}.') from error
+        # NumPy takes any other file for pickled objects, and advises to run what they hold
+        reason = 'it has another format, or holds Python objects' if 'pickle' in str(error) else error
+        raise RequestError(
+            f'Camera response {name}: not a readable .npy file ({reason}); expected {_FORMS}.'
+        ) from error
     if not isinstance(table, np.ndarray) or table.dtype.kind not in 'fiu':
         raise RequestError(f'Camera response {name}: does not hold one table of numbers; expected {_FORMS}.')
     if table.shape == (LEVELS, 1, 3):

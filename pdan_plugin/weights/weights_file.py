@@ -22,6 +22,7 @@ from pdan_plugin.weights.run_log import log_line
 from pdan_plugin.weights.state_search import choose_part, find_weights, keys_in_words
 
 _HEADER_LENGTH = 8  # bytes at the start of a safetensors file: the length of its JSON header, little-endian
+_PICTURES = (b'\x89PNG', b'\xff\xd8\xff', b'GIF8', b'RIFF', b'II*\0', b'MM\0*')
 _OWN_KEYS = ('params', 'params_ema')  # of the toolbox's files
 FLOAT16_MAX = torch.finfo(torch.float16).max
 
@@ -218,6 +219,10 @@ def _is_torchscript(path: str) -> bool:
 def _what_else(path: str) -> str | None:
     with open(path, 'rb') as file:
         head = file.read(HEAD)
+    if not head:
+        return 'empty (0 bytes)'
+    if head.startswith(_PICTURES):
+        return 'a picture'
     if head.startswith(b'PK'):  # torch's own files are such archives, and may be truncated
         try:
             with zipfile.ZipFile(path) as archive:

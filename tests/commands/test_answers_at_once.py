@@ -1,6 +1,7 @@
 """Help, and mistakes that the arguments alone show, are answered without what is slow to import."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -112,6 +113,29 @@ def test_help_imports_nothing_slow(tmp_path):
     for words, status, slow, output in answers(lines, tmp_path):
         assert (status or 0, slow) == (0, []), words
         assert output, words
+
+
+def test_no_help_repeats_a_word(tmp_path):
+    for words, _, _, output in answers([[command, '--help'] for command in COMMANDS], tmp_path):
+        assert not (twice := re.search(r'(?<!-)\b([a-z]+)\s+\1\b', output)), (words, twice)
+
+
+@pytest.mark.parametrize(
+    ('words', 'said'),
+    [
+        (['restore', 'a.png', 'b.png', '-o', 'out'], 'b.png; INPUT is one file or one folder: give the folder'),
+        (['restore', 'a.png', '-o', 'out', '--self-ensembel'], "--self-ensembel; did you mean '--self-ensemble'?"),
+        (['train', '-opt', 'a.yml', '--auto-resume'], "--auto-resume; did you mean '--auto_resume'?"),
+        (['check', '-opt', 'a.yml', '--focre_yml=scale=4'], "--focre_yml=scale=4; did you mean '--force_yml'?"),
+        (['options', 'pdan_phase1', 'pdan_phase2'], 'pdan_phase2'),
+        (['synthesize', 'clips', 'out', '--no-cut', '--wrkers', '1'], '--wrkers'),
+    ],
+)
+def test_words_that_no_argument_takes_are_told_with_the_subcommand(tmp_path, words, said):
+    ((_, status, _, output),) = answers([words], tmp_path)
+    assert status == 2
+    assert f'basicsr {words[0]}: error: unrecognized arguments: ' in output
+    assert said in output
 
 
 def test_mistakes_in_the_arguments_import_nothing_slow(tmp_path):

@@ -91,6 +91,21 @@ def test_pictures_of_another_scale_are_told_by_the_first_sample():
     assert 'expected gt 2 times as large as lq' in text
 
 
+def test_a_crop_larger_than_the_pictures_is_told_with_one_that_fits():
+    text = refusal(changed(train_options(), 'datasets.train.gt_size', 128))
+    assert 'my.yml: datasets.train: ' in text
+    assert 'gt/000.png: 128x96, smaller than gt_size: 128; gt_size: 96 would fit' in text
+
+
+@pytest.mark.parametrize('phase', ['train', 'val'])
+def test_exchanged_roots_are_told(phase):
+    options = train_options()
+    options['datasets'][phase] |= {'dataroot_gt': 'lq', 'dataroot_lq': 'gt'}
+    text = refusal(options)
+    assert f'my.yml: datasets.{phase}: ' in text
+    assert 'dataroot_gt and dataroot_lq seem to be exchanged' in text
+
+
 def test_an_option_the_data_set_misses_is_named():
     options = train_options()
     options['datasets']['val'] |= {'type': 'FFHQDataset', 'dataroot_gt': 'gt'}

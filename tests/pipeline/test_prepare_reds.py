@@ -1,6 +1,7 @@
 """scripts/prepare_reds.py on REDS-shaped trees: what it makes, what it prints, and that a kill costs nothing."""
 
 import random
+import shlex
 import shutil
 import zipfile
 from pathlib import Path
@@ -16,6 +17,8 @@ from reds_tree import contents, make_reds, stored, zip_reds
 from pdan_plugin.data.frame_store import FrameStore
 from pdan_plugin.data.frame_store_writer import read_checksums
 from pdan_plugin.data.reds_paired_dataset import REDSPairedDataset
+from pdan_plugin.option_schema.option_file import load_option_file
+from pdan_plugin.option_schema.shipped_options import find_option_file
 
 
 def picture(file: Path) -> np.ndarray:
@@ -43,6 +46,13 @@ class TestWhatItMakes:
         assert "train: 24 frames in 2 clips, 0.1% of REDS's 24000 (sizes unlike REDS's 1280x720: 92x64)" in said
         assert 'verified: every frame of 6 stores has the pixels its source had when it was stored' in said
         assert '\nNext: basicsr check -opt pdan_phase1\n' in said
+        (line,) = [each for each in said.splitlines() if each.startswith('It reads datasets/REDS. ')]
+        overrides = shlex.split(line.partition('--force_yml')[2])
+        options = load_option_file(find_option_file('pdan_phase1'), overrides).options['datasets']
+        for split in ('train', 'val'):
+            assert options[split]['dataroot_gt'] == str(tmp_path / 'out' / f'{split}_sharp.lmdb')
+            assert options[split]['dataroot_lq'] == str(tmp_path / 'out' / f'{split}_blur_bicubic_x4.lmdb')
+        assert options['train']['dataroot_lq_sharp'] == str(tmp_path / 'out' / 'train_sharp_bicubic_x4.lmdb')
         dataset = REDSPairedDataset(
             {
                 'name': 'prepared',

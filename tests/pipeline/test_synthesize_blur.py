@@ -3,6 +3,7 @@
 import json
 import random
 import runpy
+import shlex
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from video_files import interlaced_view, make_interlaced, view
 from pdan_plugin.data.frame_store import FrameStore
 from pdan_plugin.data.frame_store_writer import FrameStoreWriter, read_checksums
 from pdan_plugin.data.reds_paired_dataset import REDSPairedDataset
+from pdan_plugin.option_schema.option_file import load_option_file
+from pdan_plugin.option_schema.shipped_options import find_option_file
 from pdan_plugin.preparation.synthesis_record import Progress
 from pdan_plugin.synthesis.bicubic import downsample_uint8
 from pdan_plugin.synthesis.camera_response import response
@@ -177,6 +180,11 @@ class TestWhatItMakes:
         assert f'{source}: the last 2 of its 7 frames fill no window' in said
         assert f'{source}: 67x50 is cut at the right and the bottom to 64x48' in said
         assert 'Next: basicsr check -opt pdan_phase3' in said
+        (line,) = [each for each in said.splitlines() if each.startswith('It reads datasets/synthesised. ')]
+        overrides = shlex.split(line.partition('--force_yml')[2])
+        options = load_option_file(find_option_file('pdan_phase3'), overrides).options['datasets']['train']
+        assert options['sources'][0]['dataroot_gt'] == 'datasets/REDS/train_sharp.lmdb'
+        assert options['sources'][1]['dataroot_gt'] == str(tmp_path / 'out' / SHARP)
         store = FrameStore(tmp_path / 'out' / SHARP)
         assert (store.keys, store.codec) == (['my_clip_1/00000002'], 'png')
         np.testing.assert_array_equal(store.read('my_clip_1/00000002'), data.coffee()[:48, 2:66])

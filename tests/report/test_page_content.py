@@ -51,6 +51,11 @@ def test_the_input_is_scored_as_the_results_are(runs, truth):
     assert values['soft'] < values['sharp']
 
 
+def test_a_folder_without_a_record_is_told_which_models_write_it(tmp_path):
+    with pytest.raises(RequestError, match=r'test\.json: no such file; .* model_type: RestorationModel'):
+        read_runs([tmp_path])
+
+
 def test_frames_are_the_worst_the_best_and_where_runs_differ():
     images = list('abcdef')
     one = dict(zip(images, (1.0, 2.0, 3.0, 4.0, 5.0, math.nan), strict=True))

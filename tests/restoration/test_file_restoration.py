@@ -222,6 +222,14 @@ def test_the_next_command_is_the_one_given(weights, photo, tmp_path, capsys):
     assert names_in(tmp_path / 'my results_ensemble') == ['a.png', 'restore.json']
 
 
+def test_the_next_command_takes_a_name_that_looks_like_an_option(photo, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(photo).save('-a.png')
+    assert cli.main(['restore', '-o', 'b.png', '--', '-a.png']) == 0
+    assert cli.main(shlex.split(capsys.readouterr().out.splitlines()[-1])[1:]) == 0
+    assert Path('b_ensemble.png').is_file()
+
+
 def test_results_inside_the_input_are_no_input(weights, source):
     for _ in range(2):
         assert restore_path(source, source / 'out', weights) == 1

@@ -105,5 +105,6 @@ class TestRife:
             ('text.pth', 'not weights of the RIFE network'),
             ('other.pth', 'do not match, such as'),
         ):
-            with pytest.raises(RequestError, match=message):
+            with pytest.raises(RequestError, match=message) as refused:
                 interpolator('rife', weights=tmp_path / name)
+            assert 'set to `False`' not in str(refused.value)  # torch's advice would run what the file holds

@@ -9,8 +9,10 @@ import torch
 from safetensors import safe_open
 from skimage import data
 
+from pdan_plugin.archs.pdan_arch import PDAN
 from pdan_plugin.commands import main as cli
 from pdan_plugin.errors import RequestError
+from pdan_plugin.option_schema.option_file import read_option_file
 from pdan_plugin.restoration import load_trained_network
 from pdan_plugin.synthesis.bicubic import downsample_uint8, imresize
 from pdan_plugin.weights.packaged_weights import DEFAULT, find_weights_file, packaged_weights
@@ -41,6 +43,13 @@ def test_a_word_is_a_file_then_a_name_then_a_folder(tmp_path, monkeypatch):
         find_weights_file(Path(f'{DEFAULT}.pth'))
     (tmp_path / f'{DEFAULT}.pth').touch()
     assert find_weights_file(Path(f'{DEFAULT}.pth')) == (Path(f'{DEFAULT}.pth'), False)
+
+
+def test_the_option_file_for_own_pictures_starts_from_them():
+    """Its network is that of the weights, as docs/own_pairs.md says."""
+    values = read_option_file(Path(__file__).parents[2] / 'options/own_pairs.yml')['network_g']
+    own = {key: values[key] for key in values if key != 'type'}
+    PDAN(**own).load_state_dict(load_trained_network(packaged_weights()['pdan_small']).state_dict())
 
 
 def test_a_picture_is_restored_without_naming_weights(tmp_path, capsys):

@@ -77,6 +77,8 @@ OTHER_FILES = {
     'git lfs pull': b'version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n',
     'it is a web page': b'\n<!DOCTYPE html><html><title>Virus scan warning</title></html>',
     'it is a gzip archive; unpack it': b'\x1f\x8b\x08' + bytes(50),
+    'it is empty': b'',
+    'it is a picture': b'\x89PNG\r\n\x1a\n' + bytes(50),
     'another format, or is damaged': b'PK\x03\x04 torch writes such archives',
 }
 
