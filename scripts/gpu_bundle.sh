@@ -26,7 +26,7 @@ fetch() {
     --python-version "$version" --implementation cp "${platforms[@]}" "$@"
 }
 fetch pydantic  # with what it requires
-fetch --no-deps addict yapf platformdirs future lmdb av tifffile
+fetch --no-deps addict yapf platformdirs future lmdb av tifffile isal
 
 echo '== BasicSR, built from its source package'
 python -m pip install --disable-pip-version-check --quiet setuptools wheel cython

@@ -6,14 +6,14 @@ import copy
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from basicsr.utils.registry import DATASET_REGISTRY
 
-from pdan_plugin.commands.picture_check import EXCHANGED, are_exchanged, check_pictures, size_in_words
+from pdan_plugin.commands.picture_check import EXCHANGED, Size, are_exchanged, check_pictures, size_in_words
 from pdan_plugin.commands.trial import as_request
 from pdan_plugin.errors import RequestError
 from pdan_plugin.models.distinct_results import require_distinct_results
@@ -26,13 +26,18 @@ _STORE = re.compile(r'(train|val|val300)_(sharp|blur_bicubic_x4|sharp_bicubic_x4
 
 @dataclass(frozen=True)
 class DataFacts:
-    """Facts of a built data set: its length, and the picture shapes of its first sample (None: no such picture)."""
+    """Facts of a built data set: its length, and the picture shapes of its first sample (None: no such picture).
+
+    Attributes:
+        gt_sizes: (height, width) of the ground truth -> the first picture that has it; empty if they are not known.
+    """
 
     phase: str
     kind: str
     samples: int
     lq_shape: tuple[int, ...] | None
     gt_shape: tuple[int, ...] | None
+    gt_sizes: Mapping[Size, str] = field(default_factory=dict)
 
 
 def check_data(
@@ -83,8 +88,8 @@ def check_data(
     if 'num_frame' in values and values['phase'] != 'train':
         # a sample of a video data set is a whole clip, too much to read here
         with as_request(f'{path}: {key}'):
-            check_pictures(dataset, values)
-        return DataFacts(values['phase'], values['type'], samples, None, None)
+            sizes = check_pictures(dataset, values)
+        return DataFacts(values['phase'], values['type'], samples, None, None, sizes)
     with as_request(f'{path}: {key}: the first sample cannot be read'):
         try:
             sample = dataset[0]
@@ -100,8 +105,8 @@ def check_data(
             f'{"; " + EXCHANGED if are_exchanged(gt, lq, scale) else ""}'
         )
     with as_request(f'{path}: {key}'):
-        check_pictures(dataset, values)
-    return DataFacts(values['phase'], values['type'], samples, lq, gt)
+        sizes = check_pictures(dataset, values)
+    return DataFacts(values['phase'], values['type'], samples, lq, gt, sizes)
 
 
 def _require_path(root: Any, key: str) -> None:

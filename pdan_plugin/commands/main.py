@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from pdan_plugin import __version__, prepare_toolbox
 from pdan_plugin.commands.script_end import FAILED, INTERRUPTED, WRONG_REQUEST
 from pdan_plugin.commands.subcommand_parser import SubcommandParser
+from pdan_plugin.commands.suggesting_parser import SuggestingParser
 from pdan_plugin.errors import RequestError, WorkError
 from pdan_plugin.processes.command_start import (
     compute_on_the_cpu_what_a_gpu_lacks,
@@ -119,7 +120,7 @@ def _reader_has_left() -> bool:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = SuggestingParser(
         prog='basicsr', description='BasicSR with its plugins: train, test and use networks that restore pictures.'
     )
     parser.add_argument('--version', action='version', version=f'pdan-plugin {__version__}')

@@ -25,11 +25,14 @@ Named = tuple[str, Read]
 Pair = tuple[Named | None, Named | None]  # gt and lq
 
 
-def check_pictures(dataset: Any, values: Mapping[str, Any]) -> None:
+def check_pictures(dataset: Any, values: Mapping[str, Any]) -> dict[Size, str]:
     """Reads the size of every picture of a data set of the toolbox or of this package, from its first bytes.
 
     Data sets of other plugins are skipped: their files need not be pictures. A data set with a method
-    ``check_frames`` is asked to check itself.
+    ``check_frames`` is asked to check itself, and may return what this function does.
+
+    Returns:
+        (height, width) of the ground truth, as far as it is known -> the name of the first picture that has it.
 
     Args:
         dataset: The built data set.
@@ -39,21 +42,30 @@ def check_pictures(dataset: Any, values: Mapping[str, Any]) -> None:
         RequestError: Pictures cannot be read, or sizes do not match; lists them.
     """
     if hasattr(dataset, 'check_frames'):
-        dataset.check_frames()
-        return
+        return dict(dataset.check_frames() or {})
     if not is_own(type(dataset)):
-        return
+        return {}
     crops = isinstance(dataset, PairedImageDataset) and values['phase'] != 'train'
-    results = in_order(lambda pair: _problem(pair, values, crops=crops), _pairs(dataset), _THREADS)
-    problems = [str(problem) for _, problem in results if problem is not None]
+    problems: list[str] = []
+    found: dict[Size, str] = {}
+    for (gt, _), seen in in_order(lambda pair: _seen(pair, values, crops=crops), _pairs(dataset), _THREADS):
+        size, problem = (None, str(seen)) if isinstance(seen, RequestError) else seen
+        if problem is not None:
+            problems.append(problem)
+        elif size is not None and gt is not None:
+            found.setdefault(size, gt[0])
     if problems:
         count = 'one picture' if len(problems) == 1 else f'{len(problems)} pictures'
         lines = '\n'.join(first_of(problems))
         raise RequestError(f'{count} cannot be used; replace or remove them:\n{lines}')
+    return found
 
 
-def _problem(pair: Pair, values: Mapping[str, Any], *, crops: bool) -> str | None:
-    """What is wrong with a pair, named; None if nothing is. ``crops``: the data set crops gt to what lq shows of it.
+def _seen(pair: Pair, values: Mapping[str, Any], *, crops: bool) -> tuple[Size | None, str | None]:
+    """The size of gt, if it is known, and what is wrong with a pair, named, if anything is.
+
+    Args:
+        crops: Whether the data set crops gt to what lq shows of it.
 
     Raises:
         RequestError: One of the two cannot be read.
@@ -62,18 +74,19 @@ def _problem(pair: Pair, values: Mapping[str, Any], *, crops: bool) -> str | Non
     scale = values.get('scale')
     gt_size, lq_size = (None if each is None else each[1]() for each in pair)
     if gt is None or lq is None or gt_size is None or lq_size is None:
-        return None
+        return gt_size, None
     due = (lq_size[0] * scale, lq_size[1] * scale) if isinstance(scale, int) else gt_size
     sizes = f'{lq[0]}: {size_in_words(lq_size)}, but {gt[0]}: {size_in_words(gt_size)}'
     found = f'{sizes}; expected {size_in_words(due)} at scale: {scale}'
     if are_exchanged(gt_size, lq_size, scale):
-        return f'{found}; {EXCHANGED}'
+        return gt_size, f'{found}; {EXCHANGED}'
     least = (values.get('gt_size') or 0) if values['phase'] == 'train' else 0
     if min(gt_size) < least:
-        return f'{gt[0]}: {size_in_words(gt_size)}, smaller than gt_size: {least}{_fitting(min(gt_size), scale)}'
+        fitting = _fitting(min(gt_size), scale)
+        return gt_size, f'{gt[0]}: {size_in_words(gt_size)}, smaller than gt_size: {least}{fitting}'
     if gt_size == due or (crops and gt_size[0] >= due[0] and gt_size[1] >= due[1]):
-        return None
-    return found
+        return due, None
+    return gt_size, found
 
 
 def are_exchanged(gt: Sequence[int], lq: Sequence[int], scale: Any) -> bool:

@@ -5,16 +5,14 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
-from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-from pdan_plugin.option_schema.spelling import nearest
+from pdan_plugin.commands.suggesting_parser import SuggestingParser
 
 
-class SubcommandParser(argparse.ArgumentParser):
+class SubcommandParser(SuggestingParser):
     """A parser whose arguments come from the module of its subcommand.
 
     Args:
@@ -42,22 +40,17 @@ class SubcommandParser(argparse.ArgumentParser):
             self.set_defaults(subcommand=self._module)
         if self._intermixing:
             return super().parse_known_args(args, namespace)
-        if not self.intermixes:
-            found, unknown = super().parse_known_args(args, namespace)
-        else:
-            self._intermixing = True  # the method below calls this one
-            try:
-                found, unknown = self.parse_known_intermixed_args(args, namespace)
-            finally:
-                self._intermixing = False
-        if unknown:  # told here, with this subcommand's usage, rather than with that of the whole command
-            self.error(f'unrecognized arguments: {" ".join(unknown)}{self._advice(unknown)}')
-        return found, unknown
+        parsed, unknown = (
+            self._parse_intermixed(args, namespace) if self.intermixes else super().parse_known_args(args, namespace)
+        )
+        if unknown:  # the parser above would name neither this subcommand nor its options
+            advice = '' if any(word.startswith('-') for word in unknown) else self.advice_on_more
+            self.error(f'unrecognized arguments: {" ".join(unknown)}{advice}')
+        return parsed, unknown
 
-    def _advice(self, unknown: Sequence[str]) -> str:
-        options = [word for action in self._actions for word in action.option_strings]
-        for word in unknown:
-            close = nearest(word.partition('=')[0], options, 0.75) if word.startswith('--') else None
-            if close is not None:
-                return f"; did you mean '{close}'?"
-        return '' if any(word.startswith('-') for word in unknown) else self.advice_on_more
+    def _parse_intermixed(self, args: Any, namespace: Any) -> Any:
+        self._intermixing = True  # the method below calls `parse_known_args`
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._intermixing = False

@@ -104,11 +104,15 @@ class PairedFrames:
             )
         return lq[0], lq[1]
 
-    def check_sizes(self, gt_size: int, *, of_all: bool = False) -> None:
+    def check_sizes(self, gt_size: int, *, of_all: bool = False) -> dict[tuple[int, int], str]:
         """Check every frame of a store, which lists its sizes, but only the first of a folder, to open one file.
 
         With ``of_all`` every frame of a folder is opened too.
+
+        Returns:
+            (height, width) of the ground truth -> the first frame that has it.
         """
+        found: dict[tuple[int, int], str] = {}
         for key in self.keys if of_all or isinstance(self._gt, FrameStore) else self.keys[:1]:
             height, width = self.checked_lq_size(key)
             if min(height, width) * self._scale < gt_size:
@@ -116,6 +120,8 @@ class PairedFrames:
                     f'{self._label}: gt_size {gt_size} is larger than frame {key} of {self.gt_root} '
                     f'({width * self._scale}x{height * self._scale})'
                 )
+            found.setdefault((height * self._scale, width * self._scale), f'{self.gt_root}, frame {key}')
+        return found
 
     def _check_same_keys(self, other: Frames, root: str, frames: str) -> None:
         keys = self._chosen(other, frames)

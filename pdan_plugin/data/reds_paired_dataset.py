@@ -94,14 +94,19 @@ class REDSPairedDataset(Dataset[dict[str, Any]]):
         """(``lq_path``, its data root) of every sample in order; no picture is read."""
         return [(f'{source.lq_root}/{key}', source.lq_root) for source in self._sources for key in source.keys]
 
-    def check_frames(self) -> None:
+    def check_frames(self) -> dict[tuple[int, int], str]:
         """Opens every frame that is in a folder, for the check before a run; stores list their sizes.
+
+        Returns:
+            (height, width) of the ground truth -> the first frame that has it.
 
         Raises:
             RequestError: A frame cannot be read, or its sizes do not fit.
         """
+        found: dict[tuple[int, int], str] = {}
         for source in self._sources:
-            source.check_sizes(self._gt_size if self._train else 1, of_all=True)
+            found = source.check_sizes(self._gt_size if self._train else 1, of_all=True) | found
+        return found
 
     def training_sampler(self, num_replicas: int, rank: int, ratio: float) -> EnlargedSampler:
         """The sampler for the trainer: the toolbox's, or one that keeps the sources' weights."""

@@ -12,6 +12,10 @@ class PictureFileError(ValueError):
     """A file cannot be restored as a picture. The message gives the reason, not the file's name."""
 
 
+class AnimatedPictureError(PictureFileError):
+    """A file has several pictures that are shown one after the other."""
+
+
 @dataclass(frozen=True)
 class Picture:
     """An upright picture.

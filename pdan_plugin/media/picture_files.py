@@ -19,7 +19,7 @@ from PIL import Image
 from pdan_plugin.files.picture_endings import PICTURE_SUFFIXES
 from pdan_plugin.media import picture_png, picture_tiff
 from pdan_plugin.media.orientation import is_sideways, upright
-from pdan_plugin.media.picture import Picture, PictureFileError, PictureHeader
+from pdan_plugin.media.picture import AnimatedPictureError, Picture, PictureFileError, PictureHeader
 from pdan_plugin.media.picture_jpeg import what_follows_jpeg
 from pdan_plugin.media.picture_metadata import coding_of_avif, kept_exif, kept_xmp, stored_bits
 from pdan_plugin.media.picture_pillow import opened_by_pillow, refuse_what_memory_cannot_hold
@@ -159,7 +159,7 @@ def _orientation(path: Path) -> int:
 
 def _png_picture(png: picture_png.PngFile) -> Picture:
     if png.frames > 1:
-        raise PictureFileError(f'has {png.frames} animated frames; save each as a separate file')
+        raise AnimatedPictureError(f'has {png.frames} animated frames; save each as a separate file')
     with opened_by_pillow(io.BytesIO(png.pixels), ['PNG']) as image:
         refuse_what_memory_cannot_hold(image.height, image.width)
         picture_png.refuse_missing_rows(png)
@@ -181,7 +181,7 @@ def _other_picture(content: bytes) -> Picture:
         _refuse_other_media(image)
         frames = getattr(image, 'n_frames', 1)
         if frames > 1 and image.format not in _ONE_PICTURE:
-            raise PictureFileError(f'has {frames} animated frames; save each as a separate file')
+            raise AnimatedPictureError(f'has {frames} animated frames; save each as a separate file')
         refuse_what_memory_cannot_hold(image.height, image.width)
         bits = stored_bits(content, image)
         image.load()

@@ -6,9 +6,11 @@ import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pdan_plugin.media.deinterlacing import Deinterlacer, TimedFrame
+from pdan_plugin.media.joined_recordings import second_recording
 from pdan_plugin.media.pyav import exact, frame_duration, import_av, packets_of, times_may_jump
 from pdan_plugin.media.timeline import Timeline
 
@@ -38,7 +40,8 @@ class FrameReader:
         latest: The end of the last packet of any stream, in seconds.
         broke_off: Why reading stopped before the end of the file; None if it did not.
         new_stream: The time in seconds at which a stream begins that the file did not announce; None if none does.
-        unread: Bytes of the file that FFmpeg skipped, counted for FLV alone.
+        unread: Bytes of the file that FFmpeg skipped: holes of an FLV, and a second recording behind the first.
+        joint: The place in the file where that recording begins; None if there is none.
         timeline: The jumps in the times of the file.
         deinterlacer: The number of interlaced frames.
     """
@@ -52,6 +55,7 @@ class FrameReader:
     broke_off: str | None = None
     new_stream: Fraction | None = None
     unread: int = 0
+    joint: int | None = None
     deinterlacer: Deinterlacer = field(default_factory=Deinterlacer)
     _expected: list[int] = field(default_factory=list)
     _last: int | None = None
@@ -64,6 +68,7 @@ class FrameReader:
         time_base = self.stream.time_base or Fraction(1, 1000)
         self._regular = max(1, round(1 / (self.rate * time_base)))
         self.timeline = Timeline(times_may_jump(self.container))
+        self.joint = second_recording(Path(self.container.name), self.container.format.name)
         self._is_avi, self._is_flv = (self.container.format.name == name for name in ('avi', 'flv'))
 
     def __iter__(self) -> Iterator[Packet | TimedFrame]:
@@ -86,6 +91,8 @@ class FrameReader:
                 packet = None
             if packet is None:
                 break
+            if self.joint is not None and (packet.pos or 0) >= self.joint:
+                continue
             self._note_hole(packet)
             has_jumped = self.timeline.continue_times(packet)
             if packet.stream.index != self.stream.index:
@@ -98,8 +105,10 @@ class FrameReader:
                 self.stream.codec_context.flush_buffers()
             yield from self._decoded(av, packet)
         size = self.container.size
-        if self._read_up_to is not None and size is not None and size - self._read_up_to > _HOLE:
+        if self._is_flv and self._read_up_to is not None and size is not None and size - self._read_up_to > _HOLE:
             self.unread += size - self._read_up_to
+        if self.joint is not None and size is not None:
+            self.unread += size - self.joint
         yield from self._decoded(av, None)
         yield from self._missing(None)
 
@@ -170,6 +179,21 @@ class FrameReader:
         self.latest = max(self.latest, seconds)
 
 
+def unread_part(reader: FrameReader) -> str | None:
+    """What of a file that has been read to its end was left out; None if nothing was."""
+    if reader.joint is not None:
+        return (
+            f'{reader.unread:,} bytes of the file are left out: another recording, behind the first; split the file at '
+            f'byte {reader.joint:,}'
+        )
+    if reader.unread:
+        return (
+            f'{reader.unread:,} bytes of the file cannot be read, such as another recording behind the first; split '
+            'the file'
+        )
+    return None
+
+
 def early_end(reader: FrameReader, video: SourceVideo) -> str | None:
     """What is missing at the end of a video that has been read; None if nothing is.
 
@@ -184,6 +208,8 @@ def early_end(reader: FrameReader, video: SourceVideo) -> str | None:
         counted_from = 0 if 'matroska' in container.format.name else start
         ends.append((latest, counted_from + Fraction(container.duration, import_av().time_base)))
     tolerance = max(Fraction(1, 10), 2 / video.rate)
+    if reader.joint is not None:
+        ends = ends[:0]  # the header may count both recordings
     lengths = [expected - start for found, expected in ends if expected - found > tolerance]
     if (not lengths or reader.timeline.jumps) and not reader.broke_off:
         return None

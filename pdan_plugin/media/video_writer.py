@@ -15,7 +15,7 @@ from pdan_plugin.media.deinterlacing import TimedFrame
 from pdan_plugin.media.encoded_pictures import EncodedPictures
 from pdan_plugin.media.pyav import import_av
 from pdan_plugin.media.video_containers import Refused, carry_over, is_cover, notes_on_refused, sound_for_other_suffix
-from pdan_plugin.media.video_frames import FrameReader, early_end
+from pdan_plugin.media.video_frames import FrameReader, early_end, unread_part
 from pdan_plugin.media.video_part import VideoPart
 from pdan_plugin.media.video_source import SourceVideo, VideoFileError
 
@@ -151,11 +151,8 @@ class VideoWriter:
 
     def _report_unread(self) -> None:
         reader = self._reader
-        if reader.unread:
-            self.outcome.problems.append(
-                f'{reader.unread:,} bytes of the file cannot be read, such as another recording behind the first; '
-                'split the file'
-            )
+        left_out = unread_part(reader)
+        self.outcome.problems += [] if left_out is None else [left_out]
         if reader.new_stream is not None:
             text = (
                 f'at {self._seconds(reader.new_stream)} a stream begins that the file did not announce; it is left out'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import threading
 import warnings
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from pdan_plugin.errors import RequestError
 from pdan_plugin.files.digests import file_digest
 from pdan_plugin.machine.cores import let_forked_processes_compute
+from pdan_plugin.metrics.noted_once import note_once
 
 # The files of torchvision; the end of each name is the start of the file's SHA-256.
 _BACKBONES = {
@@ -59,7 +61,8 @@ def calculate_lpips(
     loaded once per process. `prepare` loads them before the first picture.
 
     Args:
-        img: (h, w, 3), or (3, h, w), BGR, [0, 255]; at least 32 x 32 pixels inside the border.
+        img: (h, w, 3), or (3, h, w), BGR, [0, 255]. With less than 32 x 32 pixels inside the border there is no value:
+            nan, which the log reports.
         img2: The same shape.
         crop_border: Pixels to leave out at each border.
         input_order: 'HWC' or 'CHW'.
@@ -80,14 +83,23 @@ def calculate_lpips(
     pair = [reorder_image(each, input_order=input_order) for each in (img, img2)]
     if crop_border != 0:
         pair = [each[crop_border:-crop_border, crop_border:-crop_border] for each in pair]
-    if min(pair[0].shape[:2]) < _SMALLEST:
-        height, width, _ = pair[0].shape
-        raise RequestError(f'LPIPS needs at least {_SMALLEST}x{_SMALLEST} pixels, found {width}x{height}')
+    try:
+        refuse_small(*pair[0].shape[:2])
+    except RequestError as error:
+        note_once(f'{error}; scored as nan')
+        return math.nan
     network = load_lpips(net, weights, device)
     # one pair at a time: it already uses the whole processor, and its activations need memory
     with _lock, torch.inference_mode():
         distance = network(*(_as_input(each).to(device) for each in pair))
     return float(distance)
+
+
+def refuse_small(height: int, width: int, crop_border: int = 0, **kwargs: Any) -> None:
+    """Raises a RequestError if pictures of this size have no value."""
+    height, width = (max(0, side - 2 * crop_border) for side in (height, width))
+    if min(height, width) < _SMALLEST:
+        raise RequestError(f'LPIPS needs at least {_SMALLEST}x{_SMALLEST} pixels, found {width}x{height}')
 
 
 def prepare(net: str = 'alex', weights: str | None = None, device: str = 'cpu', **kwargs: Any) -> None:
@@ -100,6 +112,7 @@ def prepare(net: str = 'alex', weights: str | None = None, device: str = 'cpu', 
 
 
 calculate_lpips.prepare = prepare  # pyright: ignore[reportFunctionMemberAccess]
+calculate_lpips.refuse_small = refuse_small  # pyright: ignore[reportFunctionMemberAccess]
 
 
 def load_lpips(net: str = 'alex', weights: str | None = None, device: str = 'cpu') -> nn.Module:

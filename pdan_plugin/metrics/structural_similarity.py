@@ -11,10 +11,10 @@ from typing import Any
 import cv2
 import numpy as np
 from basicsr.metrics.metric_util import reorder_image, to_y_channel
-from basicsr.utils import get_root_logger
 from numpy.typing import NDArray
 
 from pdan_plugin.machine.cores import cores_of_this_rank
+from pdan_plugin.metrics.noted_once import note_once
 
 _SIDE, _SIGMA = 11, 1.5
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
@@ -62,21 +62,15 @@ def calculate_ssim(
     smaller = min(height, width, _SIDE)
     if smaller < 1:
         size = _size(img, input_order)
-        _note(f'SSIM: crop_border {crop_border} leaves nothing of a picture of {size}; scored as nan')
+        note_once(f'SSIM: crop_border {crop_border} leaves nothing of a picture of {size}; scored as nan')
         return math.nan
     side = smaller - 1 + smaller % 2
     if side < _SIDE:
-        _note(
+        note_once(
             f'SSIM: windows of {side}x{side} pixels for pictures of {width}x{height} after the crop, which windows of '
             f'{_SIDE}x{_SIDE} do not fit'
         )
     return _sum_of_index(pictures[0], pictures[1], side) / ((height - side + 1) * (width - side + 1) * channels)
-
-
-@functools.cache
-def _note(text: str) -> None:
-    """A warning in the log, once for each text."""
-    get_root_logger().warning(text)
 
 
 def _size(picture: NDArray, input_order: str) -> str:

@@ -19,6 +19,14 @@ from torch import Tensor
 
 from pdan_plugin.errors import RequestError, WorkError
 
+# why an image has no value, and what to do
+_OF_NETWORK = (
+    'the network computes',
+    'so it has no result; with val.precision: fp16 use bf16 or fp32, which have a larger range, else its weights are '
+    'damaged',
+)
+_OF_TRUTH = ('its ground truth has', 'so it has no score; expected values from 0 to 1: create or copy its file again')
+
 
 class BackgroundScoring:
     """Scores images in threads. An error in a thread is raised in the calling thread, with the image's name.
@@ -70,11 +78,14 @@ class BackgroundScoring:
             path: The picture file to write; None writes none.
 
         Raises:
-            RequestError, WorkError, RuntimeError: An earlier image could not be scored or written, or this one has
-                values that are not finite.
+            RequestError, WorkError, RuntimeError: An earlier image could not be scored or written, or this one or its
+                ground truth has values that are not finite.
         """
         if not math.isfinite(float(output.sum(dtype=torch.float32))):
-            self._scores[index] = self._without_value(name)
+            self._scores[index] = self._without_value(name, _OF_NETWORK)
+            return
+        if gt is not None and not np.isfinite(gt.numpy().sum(dtype=np.float32)):
+            self._scores[index] = self._without_value(name, _OF_TRUTH)
             return
         picture = shown_as_bytes(output)
         if self._executor is None:
@@ -99,14 +110,11 @@ class BackgroundScoring:
         self._take_turn()
         return self._scores
 
-    def _without_value(self, name: str) -> dict[str, float]:
+    def _without_value(self, name: str, why: tuple[str, str]) -> dict[str, float]:
         """The scores of an image whose NaNs would be shown as black, and scored as that."""
-        text = f'{name}: the network computes values that are not finite (NaN or infinite)'
+        text = f'{name}: {why[0]} values that are not finite (NaN or infinite)'
         if not self._passes_over:
-            raise WorkError(
-                f'{text}, so it has no result; with val.precision: fp16 use bf16 or fp32, which have a larger range, '
-                'else its weights are damaged'
-            )
+            raise WorkError(f'{text}, {why[1]}')
         get_root_logger().warning(f'{text}; scored as nan, and not written.')
         return dict.fromkeys(self._metrics_opt, math.nan)
 

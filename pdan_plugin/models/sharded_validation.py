@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.machine.accelerators import synchronize
+from pdan_plugin.machine.accepted_sizes import smallest_tried
 from pdan_plugin.machine.algorithm_search import searching_algorithms
 from pdan_plugin.machine.cores import cores_of_this_rank
 from pdan_plugin.machine.overlap import ReadAhead
@@ -83,6 +84,7 @@ class ShardedValidationModel(SRModel):
         by_tiles = val_opt.get('tile') is not None or self._local_pooling is not None
         self._restores_in_parts = bool(val_opt.get('self_ensemble')) or by_tiles
         self._multiple: int | None = None  # sides of pictures that the network accepts are multiples of this
+        self._takes_pictures = True  # one by one
         self._restorer: Restorer | None = None
         self._validated_at: dict[str, int | str] = {}
         self._record: ScoresRecord | None = None
@@ -106,18 +108,29 @@ class ShardedValidationModel(SRModel):
     def test(self) -> None:
         """Sets ``output`` (b, c, h, w), float32, from ``lq``. Uses the averaged network if there is one."""
         with torch.compiler.set_stance('force_eager'):  # otherwise each picture size would be compiled again
-            if self._needs_restorer():
-                restorer = self._restorer or self._new_restorer()
-                self.output = restorer(self.lq)
-                return
-            # Not through DistributedDataParallel: its buffer broadcast waits for all ranks, and ranks may have
-            # different numbers of images.
-            network = self._validated_network()
-            was_training = network.training
-            network.eval()
+            if not self._needs_restorer():
+                try:
+                    self.output = self._restored_whole(self.lq)
+                    return
+                except Exception:  # a network of another project may raise any
+                    if not self._takes_pictures or min(self.lq.shape[-2:]) >= smallest_tried(1):
+                        raise  # else it may be smaller than the network accepts
+            restorer = self._restorer or self._new_restorer()
+            if self.is_validating:
+                self._restorer = restorer
+            self.output = restorer(self.lq)
+
+    def _restored_whole(self, batch: Tensor) -> Tensor:
+        # Not through DistributedDataParallel: its buffer broadcast waits for all ranks, and ranks may have
+        # different numbers of images.
+        network = self._validated_network()
+        was_training = network.training
+        network.eval()
+        try:
             # not inference_mode: a network may cache a tensor here and use it in training
             with torch.no_grad(), full_float32(), autocast(self.device, self.validation_precision):
-                self.output = network(self.lq).float()
+                return network(batch).float()
+        finally:
             network.train(was_training)
 
     def _needs_restorer(self) -> bool:
@@ -130,7 +143,7 @@ class ShardedValidationModel(SRModel):
                 with torch.no_grad():
                     self._multiple = network_shape(lambda batch: network(batch.to(self.device)), network).multiple
             except RequestError:  # it takes no picture alone, for example a clip
-                self._multiple = 1
+                self._multiple, self._takes_pictures = 1, False
             network.train(was_training)
         return self._restores_in_parts or self._multiple != 1
 
@@ -260,13 +273,11 @@ class ShardedValidationModel(SRModel):
     @contextmanager
     def _restoring_as_now(self) -> Iterator[None]:
         """Inside the block, `test` uses one restorer with the current weights."""
-        if not self._needs_restorer():
-            yield
-            return
-        self._restorer = self._new_restorer()
+        if self._needs_restorer():
+            self._restorer = self._new_restorer()
         try:
             yield
-            for note in self._restorer.notes:
+            for note in [] if self._restorer is None else self._restorer.notes:
                 get_root_logger().info(note)
         finally:
             self._restorer = None

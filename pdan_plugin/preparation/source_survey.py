@@ -17,6 +17,7 @@ from pdan_plugin.data.reds_layout import CLIPS, Kind, find_set, published_split
 from pdan_plugin.errors import RequestError, first_of, some_of
 from pdan_plugin.machine.cores import usable_cores
 from pdan_plugin.media.video_contents import has_video_content, is_video_file
+from pdan_plugin.media.video_frames import unread_part
 from pdan_plugin.media.video_source import describe_video, open_video, refuse_other_form
 from pdan_plugin.preparation.bounded_work import in_order
 from pdan_plugin.preparation.source_clips import (
@@ -197,6 +198,8 @@ def _video(path: Path, progress: tqdm, say: Callable[[str], None]) -> Video:
     if breaks:
         listed = ', '.join(map(str, sorted(breaks)))
         say(f'{path}: its times jump at frame {listed}: joined recordings; no window crosses a joint')
+    if left_out := unread_part(reader):
+        say(f'{path}: {left_out}')
     if reader.broke_off:
         say(f'{path}: reading ends after {frames} frames ({reader.broke_off})')
     if video.frames > 0 and video.frames != frames and not jumps:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar
@@ -24,9 +24,12 @@ from pdan_plugin.machine.devices import choose_device
 from pdan_plugin.machine.precision import choose_precision, slowness
 from pdan_plugin.media.decoded_frames import DecodedFrame, decoded_frames
 from pdan_plugin.media.deinterlacing import TimedFrame
-from pdan_plugin.media.picture_files import PictureFileError
+from pdan_plugin.media.picture import AnimatedPictureError
+from pdan_plugin.media.picture_files import Picture, PictureFileError, is_picture_file, read_picture
 from pdan_plugin.media.result_settings import ResultSettings
-from pdan_plugin.media.video_frames import FrameReader, early_end
+from pdan_plugin.media.transparency import colour_to_restore, restore_layers
+from pdan_plugin.media.video_contents import is_video_file
+from pdan_plugin.media.video_frames import FrameReader, early_end, unread_part
 from pdan_plugin.media.video_source import SourceVideo, VideoFileError, open_video, picture_stream, read_video_header
 from pdan_plugin.restoration.jobs import make_plan
 from pdan_plugin.restoration.one_file import restore_job
@@ -249,14 +252,16 @@ class Restorer:
     ) -> Iterator[RestoredFrame]:
         """Yields the restored frames of a video in the order of time. One frame is in memory at a time.
 
-        Frames are progressive and upright. A frame that cannot be decoded is a repetition of the last good one.
+        Frames are progressive and upright. A frame that cannot be decoded is a repetition of the last good one. A
+        picture that is not animated is one frame, read as `restore_file` reads it, without its transparency.
 
         Args:
             on_progress: Called with (frames done, frames in total or 0 if unknown).
 
         Raises:
-            RequestError: The file cannot be read as a video.
-            WorkError: After the last good frame, if the file ends early or the size of its pictures changes.
+            RequestError: The file cannot be read as a video, nor as a picture.
+            WorkError: After the last good frame, if the file ends early, the size of its pictures changes, or another
+                recording follows that is not read.
         """
         path = Path(source)
         if self.channels != 3:
@@ -264,12 +269,22 @@ class Restorer:
         try:
             if not path.is_file():
                 raise VideoFileError('no such video')
+            if (picture := _still_picture(path)) is not None:
+                return self._one_frame(picture, on_progress)
             video = read_video_header(path)
-        except VideoFileError as error:
+        except (PictureFileError, VideoFileError) as error:
             raise RequestError(f'{path}: {error}') from error
         if video.video is None:
             raise RequestError(f'{path}: {video.problem}')
         return self._frames(path, video.video, on_progress)
+
+    def _one_frame(self, picture: Picture, on_progress: OnProgress | None) -> Iterator[RestoredFrame]:
+        opaque = replace(picture, colour=colour_to_restore(picture), alpha=None)
+        with self._one_at_a_time:
+            pixels = restore_layers(self._engine, opaque).colour
+        if on_progress is not None:
+            on_progress(1, 1)
+        yield RestoredFrame(pixels, 0.0, 0.0)
 
     def _frames(self, path: Path, video: SourceVideo, on_progress: OnProgress | None) -> Iterator[RestoredFrame]:
         good: NDArray[Any] | None = None
@@ -303,8 +318,24 @@ class Restorer:
                 waiting.clear()
             if good is None:
                 raise WorkError(f'{path}: has no frame that can be decoded')
-            if reason := early_end(reader, video):
+            if reason := early_end(reader, video) or unread_part(reader):
                 raise WorkError(f'{path}: {reason}')
+
+
+def _still_picture(path: Path) -> Picture | None:
+    """The picture in a file; None for a video, an animation, or what is neither.
+
+    FFmpeg reads pictures too, but neither turns them upright nor reports that they are damaged.
+
+    Raises:
+        PictureFileError, OSError: See :func:`~pdan_plugin.media.picture_files.read_picture`.
+    """
+    if is_video_file(path) or not is_picture_file(path):
+        return None
+    try:
+        return read_picture(path)
+    except AnimatedPictureError:
+        return None
 
 
 def load_network(

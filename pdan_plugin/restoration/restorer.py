@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pdan_plugin.errors import RequestError, WorkError
 from pdan_plugin.machine.accelerators import free_cached_memory
+from pdan_plugin.machine.accepted_sizes import least_size, smallest_tried
 from pdan_plugin.machine.algorithm_search import searching_algorithms
 from pdan_plugin.machine.cuda_graphs import recorder_for
 from pdan_plugin.machine.size_graphs import SizeGraphs
@@ -51,7 +52,8 @@ class Restorer:
     """Restores pictures of any size with one network.
 
     If the network accepts only multiples of a size, the picture is extended by reflection at the right and the bottom,
-    and the result is cropped. The multiple is found by running the network on small inputs.
+    and the result is cropped. The multiple is found by running the network on small inputs. A picture that is smaller
+    than the network accepts is extended, too.
 
     Args:
         network: Any arch that maps a picture (1, c, h, w) to one of the same size or larger.
@@ -127,6 +129,7 @@ class Restorer:
             measure_reach=self._measure_reach,
             note=self._note,
         )
+        self._least = 0  # the smallest side that the network accepts, once a picture was too small
         self._is_alone = False  # whether memory ran out with several pictures at once
         recorder = recorder_for(self.device) if cuda_graphs and not compiled else None
         self.graphs: SizeGraphs | None = None
@@ -176,11 +179,11 @@ class Restorer:
             RequestError: The memory does not suffice, even with the smallest tiles.
         """
         picture_sizes = (self.scale**2 + 1) * height * width * self.channels
-        self._tiles.side(self._multiple_above(height), self._multiple_above(width), picture_sizes)
+        self._tiles.side(self._extended(height), self._extended(width), picture_sizes)
 
     def memory_needed(self, height: int, width: int) -> int:
         """The estimated bytes of the work on a whole picture (h, w), beside the weights and the pictures."""
-        return self._budget.of_whole(self._multiple_above(height) * self._multiple_above(width))
+        return self._budget.of_whole(self._extended(height) * self._extended(width))
 
     def restore_picture(self, picture: NDArray, on_tile: OnTile | None = None) -> NDArray:
         """(h, w, c) RGB, uint8 or uint16 -> (s * h, s * w, c) of the same type, clipped and rounded (half to even).
@@ -240,7 +243,7 @@ class Restorer:
         Small pictures leave a GPU waiting for the next operation, so there some form a batch, as far as memory allows.
         A CPU is as fast with one. Pictures that are restored in tiles or with a self-ensemble are alone.
         """
-        height, width = (self._multiple_above(size) for size in (height, width))
+        height, width = (self._extended(size) for size in (height, width))
         if len(self._forms) > 1 or self._tiles.side(height, width, 0) is not None:
             return 1
         return self._parts_at_once(height, width)
@@ -248,17 +251,19 @@ class Restorer:
     def begin_pictures(self, pictures: Sequence[NDArray], on_tile: OnTile | None = None) -> list[Callable[[], NDArray]]:
         """:meth:`begin_picture` for several pictures of one shape and type, at most :meth:`pictures_at_once`."""
         if len(pictures) > 1:
-            height, width = (self._multiple_above(size) for size in pictures[0].shape[:2])
+            height, width = (self._extended(size) for size in pictures[0].shape[:2])
             (tile,) = tile_layout(height, width, max(height, width), 0).tiles()
             parts = [to_network(part_of(picture, tile), self.device) for picture in pictures]
             shape = [size * self.scale for size in pictures[0].shape[:2]]
             try:
                 results = restored_together(self.graphs or self._restore, parts, len(parts))
                 return [from_network(each[0, :, : shape[0], : shape[1]], pictures[0].dtype) for each in results]
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
+            except Exception as error:  # a network of another project may raise any
+                is_short_of_memory = is_out_of_memory(error)
+                if not is_short_of_memory and not self._is_too_small(min(height, width)):
                     raise
-            self._restore_alone(len(pictures))
+            if is_short_of_memory:
+                self._restore_alone(len(pictures))
         return [self.begin_picture(picture, on_tile) for picture in pictures]
 
     def _parts_at_once(self, height: int, width: int) -> int:
@@ -298,15 +303,25 @@ class Restorer:
         self, read: Read, height: int, width: int, on_tile: OnTile | None, picture_sizes: int
     ) -> Iterator[Piece]:
         """The finished pieces of a picture; after running out of memory all are yielded again, from smaller tiles."""
-        height, width = (self._multiple_above(size) for size in (height, width))
         while True:
-            layout = self._tiles.layout(height, width, picture_sizes)
+            extended = self._extended(height), self._extended(width)
+            layout = self._tiles.layout(*extended, picture_sizes)
             try:
                 yield from self._attempt(layout, read, on_tile)
                 return
-            except (MemoryError, RuntimeError) as error:
+            except (RequestError, WorkError):
+                raise
+            except Exception as error:  # a network of another project may raise any
                 if not is_out_of_memory(error):
-                    raise
+                    side = min(min(tile.size) for tile in layout.tiles())
+                    if not self._is_too_small(side):
+                        raise
+                    if min(extended) >= self._least:
+                        raise RequestError(
+                            f'the network takes no tiles of {side} pixels ({error}); expected tiles of at least '
+                            f'{2 * self._least}, or whole pictures.'
+                        ) from error
+                    continue  # with a picture that is extended further
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
                 unsupported = may_be_unsupported(error)
             # outside the except block: there the error still holds the tensors of the pass
@@ -378,8 +393,18 @@ class Restorer:
             )
         return reach
 
-    def _multiple_above(self, size: int) -> int:
-        return math.ceil(size / self._shape.multiple) * self._shape.multiple
+    def _extended(self, size: int) -> int:
+        """The side of a picture as the network accepts it."""
+        return math.ceil(max(size, self._least) / self._shape.multiple) * self._shape.multiple
+
+    def _is_too_small(self, side: int) -> bool:
+        """Whether the network, which has failed, does not accept this side. Measures its smallest side if need be."""
+        if side >= smallest_tried(self._shape.multiple):
+            return False
+        if not self._least:
+            with self._uncompiled(True), _measuring('the accepted sizes'):
+                self._least = least_size(self._restore, self.channels, self._shape.multiple)
+        return side < self._least
 
     def _uncompiled(self, wanted: bool) -> AbstractContextManager:
         return torch.compiler.set_stance('force_eager') if self._compiled and wanted else nullcontext()

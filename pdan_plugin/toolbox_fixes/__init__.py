@@ -27,6 +27,7 @@ _SUBJECTS = (
     'network_wrapping',
     'schedulers',
     'image_io',
+    'undefined_results',
     'lmdb_backend',
     'image_lists',
     'degradations',

@@ -46,6 +46,7 @@ NEEDED: dict[str, tuple[bool, bool]] = {
     'unreadable_images_are_named': (True, True),
     'shown_tensors_stay_as_they_are': (True, True),
     'images_are_written_under_any_name': (True, True),
+    'undefined_results_are_named': (True, True),
     'lmdb_stores_are_shared': (True, True),
     'bytes_know_their_source': (True, True),
     'nested_folders': (True, True),

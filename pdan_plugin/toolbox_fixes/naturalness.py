@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 from basicsr.metrics import niqe as niqe_module
-from basicsr.utils import get_root_logger
 from numpy.typing import NDArray
 
 from pdan_plugin.machine.cores import let_forked_processes_compute
+from pdan_plugin.metrics.noted_once import note_once
 from pdan_plugin.toolbox_fixes.patching import fix, probe, replace
 
 
@@ -39,21 +39,15 @@ def niqe_without_a_value_is_nan() -> None:
         let_forked_processes_compute()  # it makes the picture smaller with torch
         block = f'{block_size_w}x{block_size_h}'
         if (height // block_size_h) * (width // block_size_w) < 2:
-            _note(f'NIQE: a picture of {width}x{height} pixels has less than two blocks of {block}; scored as nan')
+            note_once(f'NIQE: a picture of {width}x{height} pixels has less than two blocks of {block}; scored as nan')
             return math.nan
         try:
             return published(img, mu_pris_param, cov_pris_param, gaussian_window, block_size_h, block_size_w)
         except np.linalg.LinAlgError:
-            _note(f'NIQE: a picture has less than two blocks of {block} that are not flat; scored as nan')
+            note_once(f'NIQE: a picture has less than two blocks of {block} that are not flat; scored as nan')
             return math.nan
 
     replace(niqe_module, 'niqe', niqe)
-
-
-@functools.cache
-def _note(text: str) -> None:
-    """A warning in the log, once for each text."""
-    get_root_logger().warning(text)
 
 
 @probe

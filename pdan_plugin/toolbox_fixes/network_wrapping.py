@@ -152,6 +152,7 @@ def _last_validation_is_at_the_end() -> bool:
     seen: list[int] = []
     model: Any = SimpleNamespace(
         opt={'dist': False, 'is_train': True, 'train': {'total_iter': 6}},
+        feed_data=lambda data: None,
         nondist_validation=lambda dataloader, current_iter, *args: seen.append(current_iter),
     )
     BaseModel.validation(model, None, 7, None)
@@ -161,7 +162,9 @@ def _last_validation_is_at_the_end() -> bool:
 @probe
 def _waits_after_validation() -> bool:
     model: Any = SimpleNamespace(
-        opt={'dist': True, 'is_train': True, 'train': {'total_iter': 6}}, dist_validation=lambda *args: None
+        opt={'dist': True, 'is_train': True, 'train': {'total_iter': 6}},
+        feed_data=lambda data: None,
+        dist_validation=lambda *args: None,
     )
     with pretended_second_rank() as waits:
         BaseModel.validation(model, None, 1, None)

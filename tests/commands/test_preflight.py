@@ -1,18 +1,21 @@
 """What would keep a run from starting is found before anything is written."""
 
 import json
+import logging
 import re
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from basicsr.utils.registry import METRIC_REGISTRY
+from PIL import Image
 from small_run import changed, test_options, train_options, without, write_pictures
 from torch._inductor import config as inductor_config
 
 from pdan_plugin.commands import preflight
 from pdan_plugin.errors import RequestError
-from pdan_plugin.metrics import lpips_metric
+from pdan_plugin.metrics import lpips_metric, noted_once
 
 
 @pytest.fixture(autouse=True)
@@ -252,6 +255,35 @@ def test_pictures_that_lpips_cannot_compare_are_told_before_the_run(monkeypatch,
     text = refusal(options)
     assert text.startswith('my.yml: val.metrics.mine: pictures of 128x96 cannot be scored: ')
     assert told in text
+
+
+@pytest.mark.parametrize('kind', ['PairedImageDataset', 'REDSPairedDataset'])
+@pytest.mark.parametrize(
+    ('metric', 'size'),
+    [
+        ({'type': 'calculate_lpips', 'crop_border': 4}, (40, 36)),
+        ({'type': 'calculate_psnr', 'crop_border': 4}, (8, 16)),
+        ({'type': 'calculate_ssim', 'crop_border': 4}, (8, 16)),
+    ],
+)
+def test_a_picture_after_the_first_that_has_no_score_is_named(monkeypatch, caplog, kind, metric, size):
+    """A mock: LPIPS's network is replaced by the mean difference of the two pictures."""
+    monkeypatch.setattr(lpips_metric, 'load_lpips', lambda *_: lambda first, second: (first - second).abs().mean())
+    monkeypatch.setattr(logging.getLogger('basicsr'), 'handlers', [caplog.handler])
+    noted_once.forget_notes()
+    options = changed(train_options(), 'val.metrics', {'mine': metric})
+    options['datasets']['val'] |= {'type': kind}
+    last = sorted(Path('gt').rglob('*.png'))[-1]
+    for root, scale in (('gt', 1), ('lq', 4)):
+        Image.new('RGB', (size[1] // scale, size[0] // scale)).save(root / last.relative_to('gt'))
+    options['datasets']['train']['gt_size'] = 8
+    check(options)
+    told = [text for text in map(logging.LogRecord.getMessage, caplog.records) if 'val.metrics' in text]
+    assert len(told) == 1
+    assert told[0].startswith('my.yml: val.metrics.mine: ')
+    assert last.stem in told[0]
+    assert f'{size[1]}x{size[0]}, is too small for it and will be scored as nan' in told[0]
+    assert not noted_once._told  # the run itself notes it
 
 
 def test_metrics_are_tried_on_the_cpu(monkeypatch):

@@ -8,6 +8,7 @@ import pytest
 from repeating_network import Repeating
 from video_files import HEIGHT, WIDTH, add_tones, view, write_tones
 
+from pdan_plugin.media.mp4_boxes import boxes
 from pdan_plugin.media.video import restore_video
 from pdan_plugin.media.video_contents import is_video_file
 from pdan_plugin.media.video_source import VideoFileError, read_video_header
@@ -95,6 +96,70 @@ def test_a_recording_behind_an_flv_is_reported(tmp_path):
     assert [problem.partition(' ')[2] for problem in outcome.problems] == [
         'bytes of the file cannot be read, such as another recording behind the first; split the file'
     ]
+
+
+JOINED = {
+    '.mp4': ('mp4', None),
+    'index first.mp4': ('mp4', {'movflags': '+faststart'}),
+    'fragments.mp4': ('mp4', {'movflags': 'frag_keyframe+empty_moov+default_base_moof'}),
+    '.mov': ('mov', None),
+    '.wmv': ('asf', None),
+}
+
+
+@pytest.mark.parametrize('ending', JOINED)
+def test_a_recording_behind_the_first_is_reported(tmp_path, ending):
+    """`cat a.mp4 b.mp4`: FFmpeg reads the first by its index, and knows of nothing behind it."""
+    kind, options = JOINED[ending]
+    codec = 'mpeg4' if kind == 'asf' else 'libx264'
+    path = write(tmp_path / f'in{ending}', kind, codec, options=options, sound='aac' if kind == 'mp4' else None)
+    assert restored(path, tmp_path / 'one.mp4')[0].problems == []
+    first = path.stat().st_size
+    other = write(tmp_path / f'other{ending}', kind, codec, frames=COUNT + 3, options=options)
+    path.write_bytes(path.read_bytes() + other.read_bytes())
+    outcome, times, _ = restored(path, tmp_path / 'two.mp4')
+    assert len(times) == COUNT
+    assert outcome.problems == [
+        f'{other.stat().st_size:,} bytes of the file are left out: another recording, behind the first; split the file '
+        f'at byte {first:,}'
+    ]
+
+
+def test_a_recording_behind_an_older_quicktime_file_is_reported(tmp_path):
+    """Without the box that names the format: its pictures, then its index."""
+    path = write(tmp_path / 'in.mov', 'mov')
+    content = path.read_bytes().replace(b'ftyp', b'free', 1)
+    path.write_bytes(content)
+    assert restored(path, tmp_path / 'one.mp4')[0].problems == []
+    path.write_bytes(content + content)
+    (problem,) = restored(path, tmp_path / 'two.mp4')[0].problems
+    assert problem.startswith(f'{len(content):,} bytes of the file are left out')
+    assert problem.endswith(f'at byte {len(content):,}')
+
+
+@pytest.mark.parametrize('flags', ['frag_keyframe+empty_moov+default_base_moof', 'frag_keyframe', '+faststart', ''])
+def test_an_mp4_of_one_recording_has_nothing_behind_it(tmp_path, flags):
+    """Fragments, whose head may come again; unused space and other programs' boxes."""
+    path = write(tmp_path / 'in.mp4', 'mp4', options={'movflags': flags} if flags else None)
+    content = path.read_bytes()
+    for box in (b'free', b'uuid', b'udta', b'mfra'):
+        content += (8 + 6000).to_bytes(4, 'big') + box + bytes(6000)
+    path.write_bytes(content)
+    outcome, times, _ = restored(path, tmp_path / 'out.mp4')
+    assert (outcome.problems, len(times)) == ([], COUNT)
+
+
+def test_fragments_with_the_head_of_the_file_before_each_are_one_recording(tmp_path):
+    path = write(
+        tmp_path / 'in.mp4', 'mp4', 'mpeg4', options={'movflags': 'frag_every_frame+empty_moov+default_base_moof'}
+    )
+    with path.open('rb') as file:
+        fragments = [box.place for box in boxes(file) if box.kind == b'moof']
+    content = path.read_bytes()
+    head, middle = content[: fragments[0]], fragments[COUNT // 2]
+    path.write_bytes(content[:middle] + head + content[middle:] + head)
+    outcome, times, _ = restored(path, tmp_path / 'out.mp4')
+    assert (outcome.problems, len(times)) == ([], COUNT)
 
 
 def test_a_file_that_cannot_be_opened_says_what_it_is(tmp_path):

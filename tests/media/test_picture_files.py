@@ -23,16 +23,18 @@ def deep(values):
     return values.astype(np.uint16) * np.uint16(257) ^ np.uint16(5)
 
 
-def png_16(colour_type, pixels, *chunks):
-    """A 16-bit PNG made by hand, for kinds that no library at hand writes."""
-
+def png_of(parts):
     def chunk(kind, content):
         return struct.pack('>I', len(content)) + kind + content + struct.pack('>I', zlib.crc32(kind + content))
 
+    return b'\x89PNG\r\n\x1a\n' + b''.join(chunk(*part) for part in parts)
+
+
+def png_16(colour_type, pixels, *chunks):
+    """A 16-bit PNG made by hand, for kinds that no library at hand writes."""
     rows = b''.join(b'\0' + row.astype('>u2').tobytes() for row in pixels)
     header = struct.pack('>IIBBBBB', pixels.shape[1], pixels.shape[0], 16, colour_type, 0, 0, 0)
-    parts = [(b'IHDR', header), *chunks, (b'IDAT', zlib.compress(rows)), (b'IEND', b'')]
-    return b'\x89PNG\r\n\x1a\n' + b''.join(chunk(*part) for part in parts)
+    return png_of([(b'IHDR', header), *chunks, (b'IDAT', zlib.compress(rows)), (b'IEND', b'')])
 
 
 @pytest.mark.parametrize('suffix', ['.png', '.bmp', '.tif', '.webp'])
@@ -47,6 +49,24 @@ def test_8_bit_colour_and_grey_come_back_as_they_were(tmp_path, suffix):
         again = np.asarray(Image.open(tmp_path / f'out{suffix}').convert('RGB'))
         np.testing.assert_array_equal(again, array if array.ndim == 3 else np.dstack([array] * 3))
     assert not list(tmp_path.glob('.*'))
+
+
+WITHOUT_ISAL = """
+import sys
+from pathlib import Path
+sys.modules['isal'] = None
+from pdan_plugin.media.picture_files import read_picture
+from pdan_plugin.media.picture_writing import write_picture
+write_picture(Path('out.png'), read_picture(Path('in.png')))
+assert not any(name.startswith('isal.') for name in sys.modules)
+"""
+
+
+def test_where_isal_is_not_built_zlib_compresses(tmp_path, python):
+    Image.fromarray(PHOTO).save(tmp_path / 'in.png')
+    done = python(WITHOUT_ISAL)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / 'out.png')), PHOTO)
 
 
 @pytest.mark.parametrize('suffix', ['.png', '.tif'])
@@ -160,7 +180,15 @@ def deep_png():
     return cv2.imencode('.png', deep(PHOTO))[1].tobytes()
 
 
+def half_a_png():
+    """Its compressed pixels end at half its rows, and other bytes follow them."""
+    header = struct.pack('>IIBBBBB', 64, 64, 8, 0, 0, 0, 0)
+    rows = zlib.compress(b'\0' * (65 * 32)) + b'and more'
+    return png_of([(b'IHDR', header), (b'IDAT', rows), (b'IEND', b'')])
+
+
 BAD = {
+    'half.png': (half_a_png, '50% of its pixels are there'),
     'nothing.png': (lambda: b'', 'is empty'),
     'text.png': (lambda: b'Dear reader,\n' * 40, 'cannot be decoded as a picture'),
     'cut.png': (lambda: whole('PNG')[:-900], 'truncated or damaged'),

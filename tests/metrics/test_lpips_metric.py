@@ -1,5 +1,7 @@
 """LPIPS is the lpips package's own number on the same weights, or a refusal that says what is missing."""
 
+import logging
+import math
 import os
 import pickle
 import re
@@ -15,7 +17,7 @@ from basicsr.metrics import calculate_metric
 from skimage import data
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.metrics import lpips_metric
+from pdan_plugin.metrics import lpips_metric, noted_once
 from pdan_plugin.metrics.preparation import prepare_metrics
 
 lpips = pytest.importorskip('lpips', reason='pip install lpips')
@@ -129,12 +131,25 @@ def test_the_package_missing_is_told(weights, monkeypatch):
         lpips_metric.prepare(weights=str(weights))
 
 
+def test_a_picture_too_small_for_the_network_is_scored_as_nan_with_one_note(weights, caplog, monkeypatch):
+    """It ended the validation, and all samples behind it had no score."""
+    noted_once.forget_notes()
+    monkeypatch.setattr(logging.getLogger('basicsr'), 'handlers', [caplog.handler])
+    colour = np.zeros((40, 44, 3), np.uint8)
+    for border in (8, 8, 30):
+        assert math.isnan(lpips_metric.calculate_lpips(colour, colour, crop_border=border, weights=str(weights)))
+    assert [record.getMessage() for record in caplog.records] == [
+        'LPIPS needs at least 32x32 pixels, found 28x24; scored as nan',
+        'LPIPS needs at least 32x32 pixels, found 0x0; scored as nan',
+    ]
+    assert lpips_metric.calculate_lpips(colour, colour, crop_border=4, weights=str(weights)) == 0
+
+
 def test_pictures_that_cannot_be_compared_are_refused(weights):
     colour = np.zeros((40, 40, 3), np.uint8)
     for first, second, border in (
         (colour[..., :1], colour[..., :1], 0),
         (colour, colour[1:], 0),
-        (colour, colour, 8),
     ):
         with pytest.raises(RequestError, match='LPIPS'):
             lpips_metric.calculate_lpips(first, second, crop_border=border, weights=str(weights))

@@ -16,6 +16,7 @@ from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 import pdan_plugin.metrics.structural_similarity as fixed
+from pdan_plugin.metrics import noted_once
 
 
 @pytest.fixture(scope='module')
@@ -121,7 +122,7 @@ def test_a_picture_smaller_than_the_window_has_a_smaller_window(pair, size, side
 
 
 def test_a_score_that_is_not_comparable_is_reported_once(pair, caplog):
-    fixed._note.cache_clear()
+    noted_once.forget_notes()
     small = [each[:8, :20] for each in pair]
     with caplog.at_level(logging.WARNING, logger='basicsr'):
         logging.getLogger('basicsr').addHandler(caplog.handler)

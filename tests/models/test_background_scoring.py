@@ -68,6 +68,21 @@ def test_an_image_without_values_has_no_score(tmp_path, caplog, threads, value):
         scoring.add(0, 'clip_1', output, gt, None)
 
 
+@pytest.mark.parametrize('threads', [0, 2])
+def test_a_ground_truth_without_values_gives_no_score(threads):
+    """It was compared as black."""
+    output, gt = batches(1)
+    gt[0, 0, 1, 2] = float('nan')
+    with BackgroundScoring(threads, METRICS, passes_over=True) as scoring:
+        scoring.add(0, 'clip_1', output, gt, None)
+        assert all(math.isnan(score) for score in scoring.scores()[0].values())
+    with (
+        BackgroundScoring(threads, METRICS) as scoring,
+        pytest.raises(WorkError, match=r'clip_1: its ground truth has values that are not finite.* from 0 to 1'),
+    ):
+        scoring.add(0, 'clip_1', output, gt, None)
+
+
 @pytest.fixture
 def metric(monkeypatch):
     """metric(function): a registered metric, for the test's duration."""

@@ -11,6 +11,7 @@ from basicsr.models import build_model
 from basicsr.utils import get_root_logger
 from gloo_ranks import answers_of_ranks
 from small_run import changed, train_options, without
+from trained_models import seeded, take
 
 from pdan_plugin.archs.drn_arch import DRN
 from pdan_plugin.errors import RequestError
@@ -29,19 +30,6 @@ def drn_opt(model_opt):
         return model_opt('DualRegressionModel', 'DRN', network_opt=NARROW, **DUAL | words)
 
     return make
-
-
-def take(model, batch, iterations):
-    for iteration in iterations:
-        model.update_learning_rate(iteration)
-        model.feed_data(batch)
-        model.optimize_parameters(iteration)
-    return model
-
-
-def seeded(opt):
-    torch.manual_seed(0)
-    return build_model(opt)
 
 
 def batch_of(count, seed=5):

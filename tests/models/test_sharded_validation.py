@@ -11,6 +11,7 @@ from basicsr.models import build_model
 from basicsr.models.swinir_model import SwinIRModel
 from gloo_ranks import answers_of_ranks
 from torch import nn
+from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from pdan_plugin.models import sharded_validation
@@ -73,6 +74,34 @@ def test_the_toolboxs_suffix_is_kept(model_opt, tmp_path):
     opt['val']['suffix'] = 'x4'
     validate(opt)
     assert os.path.exists(tmp_path / 'visualization/held-out/000_00000000_x4.png')
+
+
+class Reflecting(nn.Module):
+    """A blur that extends its input by reflection, which takes at least ten pixels."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x):
+        return functional.avg_pool2d(functional.pad(x, [9] * 4, mode='reflect'), 19, stride=1) + 0 * self.conv(x)
+
+
+def test_a_picture_below_the_least_size_of_the_network_is_extended(model_opt):
+    """As `basicsr restore` does; the pictures beside it are not."""
+    model = build_model(model_opt('RestorationModel', 'EDSR', is_train=False))
+    model.net_g = Reflecting()
+    small = torch.rand(1, 3, 6, 7)
+    rows, columns = [0, 1, 2, 3, 4, 5, 4, 3, 2, 1], [0, 1, 2, 3, 4, 5, 6, 5, 4, 3]
+    for picture, extended in ((small, small[:, :, rows][..., columns]), (torch.rand(1, 3, 10, 12),) * 2):
+        model.lq = picture
+        model.test()
+        expected = model.net_g(extended)[..., : picture.shape[-2], : picture.shape[-1]]
+        torch.testing.assert_close(model.output, expected)
+    model.net_g.conv = nn.Conv2d(4, 3, 1)  # which fails for another reason
+    model.lq = torch.rand(1, 3, 20, 20)
+    with pytest.raises(RuntimeError, match='to have 4 channels'):
+        model.test()
 
 
 @pytest.mark.parametrize('is_train', [True, False])

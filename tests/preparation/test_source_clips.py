@@ -299,6 +299,18 @@ class TestWhatIsNotThere:
         assert 'its header says 60' in said[0]
         assert 'lost inside the video' in said[0]
 
+    def test_a_recording_behind_the_first_is_told(self, tmp_path):
+        first = write_plain(tmp_path / 'a.mp4', [frame(number) for number in range(8)])
+        size = first.stat().st_size
+        said = []
+        find_clips(first, 'train', say=said.append)
+        assert said == []
+        first.write_bytes(first.read_bytes() * 2)
+        (clip,) = find_clips(first, 'train', say=said.append)
+        assert clip.frames == 8
+        (text,) = said
+        assert text.startswith(f'{first}: {size:,} bytes of the file are left out: another recording')
+
     def test_a_missing_part_of_reds_is_refused(self, tmp_path):
         frames = tmp_path / 'frames'
         for clip in ('000', '001'):

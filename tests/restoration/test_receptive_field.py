@@ -149,6 +149,13 @@ def test_tiles_begin_at_multiples_of_a_window_that_pads(side):
     assert np.abs(tiles.astype(int) - Restorer(network, 'cpu').restore_picture(picture)).max() <= 1
 
 
-def test_a_window_that_no_size_fits_is_told_with_the_network_s_words():
-    with pytest.raises(RequestError, match=r'Windowed failed on every size tried.*Its last error was: shape'):
+@pytest.mark.parametrize('side', [24, 48, 96, 128, 192, 224, 256])
+def test_windows_without_a_name(side):
+    network = Windowed(side, ('side', side))
+    assert network_shape(network, network) == NetworkShape(3, 1, side, 0)
+
+
+def test_a_window_that_no_size_fits_is_told_with_the_network_s_words_and_what_to_do():
+    told = r'Windowed failed on every size tried.*Its last error was: shape.* up to 256.* window_size = NUMBER'
+    with pytest.raises(RequestError, match=told):
         network_shape(network := Windowed(17, ('side', 17)), network)

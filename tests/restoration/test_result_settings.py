@@ -7,6 +7,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from folder_contents import names_in
 from PIL import Image
 from repeating_network import make_weights
 from skimage import data
@@ -57,10 +58,6 @@ def clip(tmp_path_factory):
 
 def larger(pixels, times=4):
     return pixels.repeat(times, axis=0).repeat(times, axis=1)
-
-
-def names(folder):
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob('*') if path.is_file())
 
 
 @pytest.mark.parametrize(
@@ -183,7 +180,7 @@ def test_another_setting_is_not_taken_for_done(weights, photo, clip, tmp_path):
         restore_path(folder, out, weights, local_pooling=96)
     # another format has other names
     assert restore_path(folder / 'photo.png', out, weights, results=ResultSettings(picture=PictureFormat('webp'))) == 0
-    assert names(out) == ['clip.mp4', 'photo.png', 'photo.webp', 'restore.json']
+    assert names_in(out) == ['clip.mp4', 'photo.png', 'photo.webp', 'restore.json']
     assert restore_path(folder, out, weights, results=settings['scale'], overwrite=True) == 0
     assert Image.open(out / 'photo.png').size == (60, 80)
     before = (out / 'photo.png').stat().st_mtime_ns
@@ -322,9 +319,9 @@ def test_a_dry_run_lists_what_a_run_writes_and_writes_nothing(weights, photo, cl
         ResultSize(height=150), PictureFormat('jpg'), VideoCoding('h265', 20, 'ultrafast'), suffix='_r'
     )
     out = tmp_path / 'out'
-    before = names(tmp_path)
+    before = names_in(tmp_path)
     assert restore_path(folder, out, weights, results=settings, dry_run=True) == 0
-    assert names(tmp_path) == before
+    assert names_in(tmp_path) == before
     assert not out.exists()
     told = capsys.readouterr().out.splitlines()
     assert told == [
@@ -333,7 +330,7 @@ def test_a_dry_run_lists_what_a_run_writes_and_writes_nothing(weights, photo, cl
         'Dry run: 2 to restore; nothing was written.',
     ]
     assert restore_path(folder, out, weights, results=settings) == 0
-    assert names(out) == ['clip_r.mp4', 'restore.json', 'sub/photo_r.jpg']
+    assert names_in(out) == ['clip_r.mp4', 'restore.json', 'sub/photo_r.jpg']
     assert Image.open(out / 'sub/photo_r.jpg').size == (113, 150)
     assert frames_of(out / 'clip_r.mp4')[2][0].shape == (150, 200, 3)
     record = (out / 'restore.json').read_bytes()
@@ -357,7 +354,7 @@ def test_a_dry_run_says_what_will_fail(weights, photo, tmp_path, capsys):
         told = capsys.readouterr().err
         assert 'deep.png: .jpg holds 8 bits per channel, but the picture has 16' in told
         assert 'text.png: cannot be decoded' in told
-    assert names(tmp_path / 'out') == ['a.jpg', 'restore.json']
+    assert names_in(tmp_path / 'out') == ['a.jpg', 'restore.json']
 
 
 def test_wrong_requests_name_what_is_wrong_and_write_nothing(weights, photo, clip, tmp_path):
@@ -367,7 +364,7 @@ def test_wrong_requests_name_what_is_wrong_and_write_nothing(weights, photo, cli
     Image.fromarray(np.tile(PHOTO, (5, 5, 1))).save(folder / 'wide.png')
     Image.fromarray(PHOTO[..., 0].astype(np.uint16) * 257).save(tmp_path / 'deep.png')
     Image.fromarray(np.dstack([PHOTO, PHOTO[..., 0]])).save(tmp_path / 'glass.png')
-    before = names(tmp_path)
+    before = names_in(tmp_path)
     out = tmp_path / 'out'
     for source, target, settings, complaint in [
         (photo, out, ResultSettings(ResultSize(width=29)), r'--size 29x: .*photo\.png has 30x40 pixels'),
@@ -393,7 +390,7 @@ def test_wrong_requests_name_what_is_wrong_and_write_nothing(weights, photo, cli
         for dry_run in (False, True):
             with pytest.raises(RequestError, match=complaint):
                 restore_path(source, target, weights, results=settings, dry_run=dry_run)
-    assert names(tmp_path) == before
+    assert names_in(tmp_path) == before
     assert not out.exists()
 
 

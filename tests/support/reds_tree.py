@@ -7,6 +7,7 @@ import cv2
 import lmdb
 from skimage import data
 
+from pdan_plugin.data.frame_store import FrameStore
 from pdan_plugin.synthesis.bicubic import downsample_uint8
 
 SETS = (('sharp', ''), ('blur_bicubic', 'X4'), ('sharp_bicubic', 'X4'))
@@ -44,3 +45,9 @@ def stored(store: Path) -> dict[str, bytes]:
     with lmdb.open(str(store), readonly=True, lock=False) as environment, environment.begin() as transaction:
         found = {bytes(key).decode(): bytes(value) for key, value in transaction.cursor()}
     return found | {name: (store / name).read_bytes() for name in ('meta_info.txt', 'checksums.txt')}
+
+
+def contents(store: Path) -> dict[str, bytes]:
+    """The decoded pixels of a store by key."""
+    read = FrameStore(store)
+    return {key: read.read(key).tobytes() for key in read.keys}

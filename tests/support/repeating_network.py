@@ -19,6 +19,11 @@ class Repeating(nn.Module):
         return nn.functional.interpolate(x * self.gain, scale_factor=self.upscale, mode='nearest')
 
 
+def repeated(pixels, times=2):
+    """What the network gives for a picture (h, w, c)."""
+    return pixels.repeat(times, axis=0).repeat(times, axis=1)
+
+
 def make_weights(folder, name, gain=1.0, **options):
     models = folder / 'experiments' / name / 'models'
     models.mkdir(parents=True)

@@ -9,7 +9,7 @@ import pytest
 from basicsr.metrics import calculate_metric
 from skimage.data import astronaut
 
-from pdan_plugin.toolbox_fixes import naturalness
+from pdan_plugin.metrics import noted_once
 
 pytestmark = pytest.mark.filterwarnings('ignore::RuntimeWarning')  # of NumPy, about a covariance of no samples
 
@@ -20,7 +20,7 @@ def score(picture, **options):
 
 @pytest.fixture
 def log(caplog):
-    naturalness._note.cache_clear()
+    noted_once.forget_notes()
     logging.getLogger('basicsr').addHandler(caplog.handler)
     with caplog.at_level(logging.WARNING, logger='basicsr'):
         yield caplog
