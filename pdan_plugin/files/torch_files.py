@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from pdan_plugin.errors import RequestError
+from pdan_plugin.errors import RequestError, first_of
 from pdan_plugin.files.whole_files import opened_whole, remove_left_overs
 
 # in torch's errors: module and name of an object that does not belong in a state dict
@@ -55,6 +55,11 @@ def refuse_code(path: str, error: Exception, way_out: str) -> None:
         raise RequestError(
             f'{path} is not loaded: it holds Python objects ({named[1]}), which could run code when loaded. {way_out}'
         ) from error
+
+
+def reasons_in_short(error: Exception) -> str:
+    """The first lines of torch's error about weights that do not fit: a deep network has hundreds of them."""
+    return '\n'.join(first_of(str(error).splitlines(), 8))
 
 
 def loading_reason(error: Exception) -> str:

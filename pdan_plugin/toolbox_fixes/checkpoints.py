@@ -16,7 +16,7 @@ from basicsr.utils.dist_util import master_only
 from torch import nn
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.files.torch_files import save_atomically
+from pdan_plugin.files.torch_files import reasons_in_short, save_atomically
 from pdan_plugin.toolbox_fixes.patching import SILENT, fix, probe, replace, swapped
 from pdan_plugin.training.checkpoints import best_iterations, remove_older_checkpoints
 from pdan_plugin.weights.bare_state import bare_state_dict
@@ -132,7 +132,7 @@ def weights_have_one_reader() -> None:
             network.load_state_dict(weights, strict=strict)
         except RuntimeError as error:
             raise RequestError(
-                f'{load_path} does not fit {type(network).__name__}:\n{error}\n'
+                f'{load_path} does not fit {type(network).__name__}:\n{reasons_in_short(error)}\n'
                 'Give the weights of this network, or set strict_load to false for it in path: to load what fits.'
             ) from error
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from pdan_plugin import __version__
 from pdan_plugin.errors import RequestError
+from pdan_plugin.files.torch_files import reasons_in_short
 from pdan_plugin.option_schema.constructors import unknown_name
 from pdan_plugin.option_schema.network_section import build_network, find_network, own_network
 from pdan_plugin.option_schema.option_file import read_option_file
@@ -115,7 +116,7 @@ def load_recorded_network(
             network.load_state_dict(state)
         except RuntimeError as error:
             raise RequestError(
-                f'{file} does not fit network_g of {record.source}:\n{error}\n'
+                f'{file} does not fit network_g of {record.source}:\n{reasons_in_short(error)}\n'
                 'Give the option file the weights were trained with: -opt FILE.'
             ) from error
     return network.eval().requires_grad_(False).to(device), replace(record, param_key=param_key)

@@ -131,8 +131,10 @@ def test_weights_of_another_network_are_refused(experiment, tmp_path):
     other = tmp_path / 'other.yml'
     network = {'type': 'PDAN', 'num_feat': 32, 'num_group': 2, 'num_block': 1, 'fuse_levels': 2}
     other.write_text(yaml.safe_dump({'network_g': network}))
-    with pytest.raises(RequestError, match='does not fit'):
+    with pytest.raises(RequestError, match='does not fit') as refused:
         load_trained_network(weights, other)
+    assert len(str(refused.value).splitlines()) < 12  # not every tensor of a deep network
+    assert 'more like these\nGive the option file' in str(refused.value)
 
 
 def test_weights_that_carry_code_are_refused(tmp_path, experiment):
