@@ -1,4 +1,4 @@
-"""Times that jump, packet by packet; whole files are in test_video.py."""
+"""Times that jump, packet by packet; whole files are in test_joined_videos.py."""
 
 from fractions import Fraction
 from types import SimpleNamespace

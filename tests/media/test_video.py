@@ -2,107 +2,38 @@
 
 import struct
 import threading
-from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 import torch
+from gliding_videos import (
+    HEIGHT,
+    WIDTH,
+    break_packets,
+    make_video,
+    read,
+    restorer,
+    view,
+)
 from PIL import Image
 from repeating_network import Repeating, make_weights
-from skimage import data
 from video_files import (
-    add_tones,
     interlaced_view,
     make_interlaced,
-    make_unknown_sound,
     set_display_matrix,
-    write_tones,
 )
 from video_files import view as smooth_view
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.media.pyav import disposition_of
 from pdan_plugin.media.video import restore_video
-from pdan_plugin.media.video_containers import RefusedStream, best_suffix, sound_for_other_suffix
 from pdan_plugin.media.video_source import VideoFileError, read_video_header
 from pdan_plugin.media.video_writer import VideoWriter
 from pdan_plugin.restoration import restore_path
 from pdan_plugin.restoration.jobs import make_plan
 from pdan_plugin.restoration.restorer import Restorer
 from pdan_plugin.restoration.several_devices import SeveralDevices
-
-HEIGHT, WIDTH = 48, 64
-TICKS = Fraction(1, 600)
-PHOTO = np.ascontiguousarray(data.astronaut()[::4, ::4])  # 128 x 128
-
-
-def restorer(upscale=2):
-    return Restorer(Repeating(upscale).eval(), 'cpu')
-
-
-def view(number, height=HEIGHT, width=WIDTH):
-    """A window that glides over a photograph."""
-    return np.ascontiguousarray(PHOTO[number : number + height, 10 + number : 10 + number + width])
-
-
-def make_video(path, times, *, codec='mpeg4', sound=None, height=HEIGHT, width=WIDTH, pix_fmt='yuv420p', **tags):
-    """A video with a frame at each of ``times`` (in 600ths of a second), and with a tone."""
-    with av.open(str(path), 'w') as output:
-        options = {'flags': '+qscale', 'global_quality': '236'} if codec == 'mpeg4' else {}
-        stream = output.add_stream(codec, rate=20, options=options)
-        coding = stream.codec_context
-        coding.width, coding.height, coding.pix_fmt, coding.time_base = width, height, pix_fmt, TICKS
-        coding.gop_size, coding.max_b_frames = 1, 0  # each frame by itself: a broken one breaks no other
-        for name, value in tags.items():
-            setattr(coding, name, value)
-        tone = output.add_stream(sound, rate=16000, layout='mono') if sound else None
-        for number, time in enumerate(times):
-            frame = av.VideoFrame.from_ndarray(view(number, height, width), format='rgb24')
-            frame.pts, frame.time_base = time, TICKS
-            output.mux(stream.encode(frame))
-        output.mux(stream.encode(None))
-        if tone is not None:
-            _add_tone(output, tone, seconds=(times[-1] + 30) * TICKS)
-    return path
-
-
-def _add_tone(output, stream, seconds):
-    wave = (np.sin(np.arange(int(16000 * seconds)) * 0.2) * 8000).astype(np.int16)
-    fifo = av.AudioFifo()
-    frame = av.AudioFrame.from_ndarray(wave[None], format='s16', layout='mono')
-    frame.rate = 16000
-    resampler = av.AudioResampler(stream.codec_context.format, 'mono', 16000, frame_size=1024)
-    for part in [*resampler.resample(frame), *resampler.resample(None)]:
-        output.mux(stream.encode(part))
-    output.mux(stream.encode(None))
-    del fifo
-
-
-def read(path):
-    """Times in seconds, pictures and the packets of the sound."""
-    with av.open(str(path)) as container:
-        frames = list(container.decode(video=0))
-        times = [float(frame.pts * frame.time_base) for frame in frames]
-        pictures = [
-            np.rot90(frame.to_ndarray(format='rgb24'), round(frame.rotation / 90) % 4).astype(int) for frame in frames
-        ]
-    with av.open(str(path)) as container:
-        sound = [bytes(packet) for packet in container.demux(audio=0) if packet.size] if container.streams.audio else []
-    return times, pictures, sound
-
-
-def break_packets(path, which):
-    """Overwrites the contents of some pictures' packets."""
-    with av.open(str(path)) as container:
-        packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
-    content = bytearray(path.read_bytes())
-    for number in which:
-        start, size = packets[number]
-        content[start : start + size] = bytes(size)
-    path.write_bytes(content)
-
 
 REGULAR = [30 * number for number in range(12)]
 VARIABLE = [0, 30, 45, 120, 130, 200, 290]
@@ -252,15 +183,6 @@ def test_odd_sizes_and_ten_bits(tmp_path):
     assert np.abs(new[::2, ::2].astype(int) - old).mean() < 3 * 256
 
 
-def test_sound_that_mp4_cannot_hold_asks_for_mkv(tmp_path):
-    source = make_video(tmp_path / 'in.mkv', REGULAR[:3], sound='wavpack')
-    assert read_video_header(source).suffix == '.mkv'
-    with pytest.raises(RequestError, match=r'sound of .* ends in \.mkv'):
-        make_plan(source, tmp_path / 'out.mp4')
-    restore_video(restorer(), source, tmp_path / 'out.mkv')
-    assert read(tmp_path / 'out.mkv')[2] == read(source)[2]
-
-
 def test_a_folder_of_both(tmp_path, capsys):
     source = tmp_path / 'in'
     source.mkdir()
@@ -339,203 +261,6 @@ def test_an_interlaced_video_is_deinterlaced_and_told(tmp_path):
         expected = smooth_view(4 * number).astype(int)
         assert np.abs(picture - expected).mean() < 12
         assert np.abs(picture - interlaced_view(number, 'tff')).mean() > 12
-
-
-def make_recording(path, *, count=25, sound=True, codec='mp2', start=0.0, first=0, height=HEIGHT, width=WIDTH):
-    """A transport stream: ``count`` frames of 40 ms with B-frames, and a tone."""
-    with av.open(str(path), 'w', format='mpegts', options={'output_ts_offset': str(start)}) as output:
-        options = {'flags': '+qscale', 'global_quality': '236', 'bf': '2'}
-        stream = output.add_stream('mpeg2video', rate=25, options=options)
-        stream.width, stream.height, stream.pix_fmt = width, height, 'yuv420p'
-        tones = add_tones(output, 1, count * 0.04, codec=codec) if sound else []
-        for number in range(count):
-            output.mux(stream.encode(av.VideoFrame.from_ndarray(view(first + number, height, width), format='rgb24')))
-        output.mux(stream.encode(None))
-        write_tones(output, tones)
-    return path
-
-
-def joined(path, *parts):
-    path.write_bytes(b''.join(part.read_bytes() for part in parts))
-    return path
-
-
-@pytest.mark.parametrize('ending', ['.mp4', '.mkv'])
-@pytest.mark.parametrize('sound', [True, False])
-@pytest.mark.parametrize('start', [0, 300, 95442.5])  # of the second: the same clock, an hour later, and across a wrap
-def test_joined_recordings_play_one_after_the_other(tmp_path, start, sound, ending):
-    one = make_recording(tmp_path / 'one.ts', sound=sound)
-    two = make_recording(tmp_path / 'two.ts', sound=sound, start=start, first=25)
-    source = joined(tmp_path / 'in.ts', one, two)
-    outcome = restore_video(restorer(1), source, tmp_path / f'out{ending}')
-    assert (outcome.frames, outcome.problems) == (50, [])
-    assert any('its times jump at' in note for note in outcome.notes)
-    times, pictures, packets = read(tmp_path / f'out{ending}')
-    steps = np.diff(times)
-    assert len(times) == 50
-    assert np.delete(steps, 24) == pytest.approx(0.04, abs=0.0015)
-    assert 0.038 < steps[24] < 0.1  # the sound of the first may be a little longer than its pictures
-    for number in (0, 24, 25, 49):
-        assert np.abs(pictures[number] - view(number)).mean() < 12
-    if sound:
-        assert packets == read(one)[2] + read(two)[2]
-        with av.open(str(tmp_path / f'out{ending}')) as container:
-            shown = [float(packet.pts * packet.time_base) for packet in container.demux(audio=0) if packet.size]
-        assert (np.diff(shown) >= 0).all()
-        assert np.abs(np.array(shown[45:]) - (times[25] + 0.024 * np.arange(len(shown) - 45)))[0] < 0.3
-        assert shown[-1] == pytest.approx(times[-1], abs=0.15)
-
-
-def test_recordings_with_a_pause_and_four_clocks(tmp_path):
-    parts = [make_recording(tmp_path / f'{start}.ts', start=start, count=10) for start in (500, 0, 520, 90000)]
-    outcome = restore_video(restorer(1), joined(tmp_path / 'in.ts', *parts), tmp_path / 'out.mp4')
-    assert outcome.frames == 40
-    times = read(tmp_path / 'out.mp4')[0]
-    assert np.diff(times).max() < 0.11
-    assert times[-1] < 2
-
-
-@pytest.mark.parametrize('sound', [True, False])
-def test_a_size_that_changes_keeps_what_is_finished(tmp_path, sound):
-    one = make_recording(tmp_path / 'one.ts', sound=sound)
-    two = make_recording(tmp_path / 'two.ts', sound=sound, height=HEIGHT - 16)
-    outcome = restore_video(restorer(), joined(tmp_path / 'in.ts', one, two), tmp_path / 'out.mp4')
-    assert outcome.frames == 25
-    assert len(outcome.problems) == 1
-    assert 'changes its size from 64x48 to 64x32; cut the video where the size changes (at 1.' in outcome.problems[0]
-    assert len(read(tmp_path / 'out.mp4')[0]) == 25
-
-
-@pytest.mark.parametrize('ending', ['.mp4', '.mkv'])
-def test_damaged_sound_costs_its_packets_alone(tmp_path, ending):
-    source = make_recording(tmp_path / 'in.ts', codec='aac', count=50)
-    whole = read(source)[2]
-    content = bytearray(source.read_bytes())
-    for at in range(int(0.4 * len(content)) // 188 * 188, int(0.6 * len(content)), 188):
-        if content[at + 1] & 0x1F == 1 and content[at + 2] == 1:  # a packet of the second stream
-            content[at + 20 : at + 188] = bytes(168)
-    source.write_bytes(content)
-    outcome = restore_video(restorer(1), source, tmp_path / f'out{ending}')
-    assert outcome.frames == 50
-    reported = 'packets of audio stream 1 cannot be copied and are left out, the first at'
-    assert any(reported in each for each in outcome.problems)
-    times, _, sound = read(tmp_path / f'out{ending}')
-    assert len(times) == 50
-    assert len(whole) // 2 < len(sound) < len(whole)
-
-
-def make_with_tones(path, count=2, prepare=lambda streams: None):
-    with av.open(str(path), 'w') as output:
-        stream = output.add_stream('libx264', rate=20)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, 'yuv420p'
-        tones = add_tones(output, count, 0.5)
-        prepare(output.streams)
-        for number in range(10):
-            output.mux(stream.encode(av.VideoFrame.from_ndarray(view(number), format='rgb24')))
-        output.mux(stream.encode(None))
-        write_tones(output, tones)
-    return path
-
-
-@pytest.mark.parametrize('ending', ['.mp4', '.mkv'])
-def test_sound_that_no_result_holds_is_left_out_with_a_note(tmp_path, ending, capsys):
-    """As iPhones write it: a second track of a codec that FFmpeg does not know."""
-    source = make_with_tones(tmp_path / 'in.mp4')
-    first = read(source)[2]
-    make_unknown_sound(source, 1)
-    header = read_video_header(source)
-    assert header.suffix == '.mp4'  # no other container for a track that is left out
-    assert make_plan(source, tmp_path / f'out{ending}').jobs[0].target == tmp_path / f'out{ending}'
-    assert restore_path(source, tmp_path / f'out{ending}', make_weights(tmp_path, 'repeating')) == 0
-    assert 'Note: ' in (told := capsys.readouterr().out)
-    assert 'left out: audio stream 2 (unknown), which no result can hold' in told
-    with av.open(str(tmp_path / f'out{ending}')) as container:
-        assert [stream.type for stream in container.streams] == ['video', 'audio']
-    assert read(tmp_path / f'out{ending}')[2] == first
-
-
-def test_the_container_is_chosen_by_the_sound_that_is_kept(tmp_path):
-    """One track needs .mkv, another no result holds."""
-    refused = {'.mp4': [RefusedStream(1, 'audio', 'wavpack'), RefusedStream(2, 'audio', 'unknown')],
-               '.mkv': [RefusedStream(2, 'audio', 'unknown'), RefusedStream(3, 'subtitle', 'mov_text')]}  # fmt: skip
-    assert best_suffix(refused) == '.mkv'
-    assert [stream.index for stream in sound_for_other_suffix(refused, '.mp4')] == [1]
-    assert sound_for_other_suffix(refused, '.mkv') == []
-    assert best_suffix({'.mp4': [RefusedStream(1, 'audio', 'x')], '.mkv': [RefusedStream(1, 'audio', 'x')]}) == '.mp4'
-
-
-@pytest.mark.parametrize('ending', ['.mp4', '.mkv'])
-def test_dispositions_and_titles_are_kept(tmp_path, ending):
-    def prepare(streams):
-        streams[1].disposition, streams[2].disposition = 0, 0x1 | 0x8  # default, comment
-        streams[2].metadata['title'] = 'Director'
-
-    make_with_tones(tmp_path / 'in.mkv', prepare=prepare)
-    outcome = restore_video(restorer(1), tmp_path / 'in.mkv', tmp_path / f'out{ending}')
-    assert (outcome.notes, outcome.problems) == ([], [])
-    with av.open(str(tmp_path / f'out{ending}')) as after:
-        bits = [disposition_of(stream) & 0x9 for stream in after.streams]
-        assert bits[1:] == [0, 9]
-        assert ending == '.mp4' or after.streams[2].metadata['title'] == 'Director'
-
-
-needs_chapters = pytest.mark.skipif(
-    not hasattr(av.container.InputContainer, 'chapters'), reason='PyAV reads chapters from 16 on'
-)
-
-
-@needs_chapters
-@pytest.mark.parametrize('ending', ['.mp4', '.mkv'])
-def test_chapters_fonts_and_tags_are_kept_or_told(tmp_path, ending):
-    with av.open(str(tmp_path / 'in.mkv'), 'w') as output:
-        stream = output.add_stream('libx264', rate=20)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, 'yuv420p'
-        output.metadata.update({'title': 'Film', 'camera_owner': 'Ann'})
-        base = Fraction(1, 1000)
-        output.set_chapters([
-            {'id': 1, 'start': 0, 'end': 200, 'time_base': base, 'metadata': {'title': 'One'}},
-            {'id': 2, 'start': 200, 'end': 500, 'time_base': base, 'metadata': {'title': 'Two'}},
-        ])  # fmt: skip
-        output.add_attachment('letters.ttf', 'application/x-truetype-font', bytes(range(256)))
-        for number in range(10):
-            output.mux(stream.encode(av.VideoFrame.from_ndarray(view(number), format='rgb24')))
-        output.mux(stream.encode(None))
-    outcome = restore_video(restorer(1), tmp_path / 'in.mkv', tmp_path / f'out{ending}')
-    with av.open(str(tmp_path / f'out{ending}')) as after:
-        chapters = [
-            (round(chapter['start'] * Fraction(chapter['time_base']), 3),
-             round(chapter['end'] * Fraction(chapter['time_base']), 3), chapter['metadata']['title'])
-            for chapter in after.chapters()
-        ]  # fmt: skip
-        assert chapters == [(0, Fraction('0.2'), 'One'), (Fraction('0.2'), Fraction('0.5'), 'Two')]
-        assert {key.lower(): value for key, value in after.metadata.items()}['title'] == 'Film'
-        fonts = [stream.data for stream in after.streams if stream.type == 'attachment']
-    if ending == '.mkv':
-        assert fonts == [bytes(range(256))]
-        assert outcome.notes == []
-    else:
-        assert 'left out: the attached file letters.ttf, which .mp4 cannot hold; .mkv can' in outcome.notes
-        assert any(note.lower().startswith('left out: the tag camera_owner, which .mp4') for note in outcome.notes)
-        assert len(outcome.notes) == 2
-
-
-@pytest.mark.parametrize('ending', ['.mp4', '.mkv'])
-@pytest.mark.parametrize('codec', ['libx265', 'libx264'])
-def test_hdr10_metadata_is_kept(tmp_path, codec, ending):
-    display, light = 'G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)', '1000,400'
-    names = ('master-display', 'max-cll') if codec == 'libx265' else ('mastering-display', 'cll')
-    parameters = f'{names[0]}={display}:{names[1]}={light}'
-    options = {'x265-params': f'log-level=error:{parameters}'} if codec == 'libx265' else {'x264-params': parameters}
-    with av.open(str(tmp_path / 'in.mkv'), 'w') as output:
-        stream = output.add_stream(codec, rate=20, options=options)
-        stream.width, stream.height = WIDTH, HEIGHT
-        stream.pix_fmt = 'yuv420p10le' if codec == 'libx265' else 'yuv420p'
-        for number in range(3):
-            output.mux(stream.encode(av.VideoFrame.from_ndarray(view(number), format='rgb24')))
-        output.mux(stream.encode(None))
-    restore_video(restorer(1), tmp_path / 'in.mkv', tmp_path / f'out{ending}')
-    video = read_video_header(tmp_path / f'out{ending}').video
-    assert (video.mastering_display, video.content_light) == (display, light)
 
 
 def test_a_name_with_colons_is_a_file(tmp_path, monkeypatch):
