@@ -77,6 +77,7 @@ NEEDED: dict[str, tuple[bool, bool]] = {
     'workers_heed_their_parent_alone': (True, True),
     'log_lines_have_time_and_pace': (True, True),
     'progress_is_followed': (True, True),
+    'several_validation_sets_are_no_warning': (True, True),
     'runs_stop_when_asked': (True, True),
     'owed_validations_are_made': (True, True),
 }

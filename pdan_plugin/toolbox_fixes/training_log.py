@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import itertools
@@ -18,6 +19,12 @@ from pdan_plugin.machine.memory import peak_memory_text
 from pdan_plugin.toolbox_fixes.patching import fix, probe, replace, swapped
 from pdan_plugin.training import history, progress
 from pdan_plugin.training.training_log import TrainingLog
+
+_ONLY_SRMODEL = 'Multiple validation datasets are *only* supported by SRModel'
+
+
+class _Reached(Exception):
+    """Ends the simulated run."""
 
 
 @fix(
@@ -47,6 +54,35 @@ def progress_is_followed() -> None:
         replace(prefetcher, 'next', _ending_an_iteration(_timed(prefetcher.next, 'waiting')))
     for name in ('validation', 'save_network', 'save_training_state'):
         replace(BaseModel, name, _timed(getattr(BaseModel, name), 'set_aside'))
+
+
+@fix(
+    where='train.py:190',
+    upstream='none',
+    symptom='two validation sets: at each validation a warning that only SRModel supports them, though all models do',
+    behaves=lambda: _tells_no_limit_of_sets(),
+)
+def several_validation_sets_are_no_warning() -> None:
+    """Leaves that line out of the log of a run. `video_scores_are_on_the_device` mends the models that failed."""
+    train = importlib.import_module('basicsr.train')
+    replace(train, 'train_pipeline', _without_that_warning(train.train_pipeline))
+
+
+def _without_that_warning(published: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(published)
+    def train_pipeline(*args: Any, **kwargs: Any) -> None:
+        log = logging.getLogger('basicsr')
+        log.addFilter(_is_true)
+        try:
+            published(*args, **kwargs)
+        finally:
+            log.removeFilter(_is_true)
+
+    return train_pipeline
+
+
+def _is_true(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(_ONLY_SRMODEL)
 
 
 def _followed_run(published: Callable[..., None]) -> Callable[..., None]:
@@ -124,3 +160,24 @@ def _steps_are_followed() -> bool:
         BaseModel({'num_gpu': 0, 'is_train': True}).update_learning_rate(1)
         prefetch_dataloader.CPUPrefetcher([]).next()
         return run.iteration == 1 and run.waiting.seconds > 0
+
+
+@probe
+def _tells_no_limit_of_sets() -> bool:
+    """Logs the line where a run reads its options, and ends it there."""
+    train = importlib.import_module('basicsr.train')
+    log, lines = logging.getLogger('basicsr'), []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+
+    def parse_options(*args: Any, **kwargs: Any) -> Any:
+        log.warning(_ONLY_SRMODEL)
+        raise _Reached
+
+    with (
+        swapped(log, handlers=[handler], propagate=False),
+        swapped(train, parse_options=parse_options),
+        contextlib.suppress(_Reached),
+    ):
+        train.train_pipeline('.')
+    return not lines

@@ -10,6 +10,7 @@ import termios
 from pathlib import Path
 
 import pytest
+import yaml
 from basicsr.utils import logger as toolbox_logger
 from warm_processes import WarmPython
 
@@ -52,6 +53,18 @@ def test_a_line_keeps_its_form_and_tells_pace_and_memory(train_here, sr_options,
     for tag in steps:
         assert [event.step for event in events.Scalars(tag)] == [1, 2, 3]
     assert [event.value for event in events.Scalars('lr')] == pytest.approx([1e-3] * 3)
+
+
+def test_two_validation_sets_are_validated_without_a_warning(train_here, sr_options, tmp_path):
+    path = sr_options(train__total_iter=2, val__val_freq=1)
+    options = yaml.safe_load(path.read_text())
+    options['datasets']['val_2'] = options['datasets']['val'] | {'name': 'again'}
+    path.write_text(yaml.safe_dump(options, sort_keys=False))
+    train_here(path)
+    (log,) = (tmp_path / 'experiments' / 'small').glob('*.log')
+    text = log.read_text()
+    assert text.count('Validation whole') == text.count('Validation again') == 3
+    assert 'WARNING' not in text
 
 
 def test_a_resumed_run_has_each_iteration_once_in_its_history(train_here, sr_options, tmp_path):
