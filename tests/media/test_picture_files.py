@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms
+from png_files import png_16, png_of
 from skimage import data
 
 from pdan_plugin.media.picture_files import PictureFileError, read_picture
@@ -21,20 +22,6 @@ SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
 def deep(values):
     """uint16 whose low bytes matter."""
     return values.astype(np.uint16) * np.uint16(257) ^ np.uint16(5)
-
-
-def png_of(parts):
-    def chunk(kind, content):
-        return struct.pack('>I', len(content)) + kind + content + struct.pack('>I', zlib.crc32(kind + content))
-
-    return b'\x89PNG\r\n\x1a\n' + b''.join(chunk(*part) for part in parts)
-
-
-def png_16(colour_type, pixels, *chunks):
-    """A 16-bit PNG made by hand, for kinds that no library at hand writes."""
-    rows = b''.join(b'\0' + row.astype('>u2').tobytes() for row in pixels)
-    header = struct.pack('>IIBBBBB', pixels.shape[1], pixels.shape[0], 16, colour_type, 0, 0, 0)
-    return png_of([(b'IHDR', header), *chunks, (b'IDAT', zlib.compress(rows)), (b'IEND', b'')])
 
 
 @pytest.mark.parametrize('suffix', ['.png', '.bmp', '.tif', '.webp'])
