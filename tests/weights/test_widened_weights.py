@@ -5,7 +5,7 @@ import torch
 
 from pdan_plugin.archs.pdan_arch import PDAN
 from pdan_plugin.weights.trained_network import load_trained_network
-from scripts.widen_pdan import main, widened
+from widen_pdan import main, widened
 
 OPTIONS = {'num_feat': 8, 'num_group': 2, 'num_block': 1, 'squeeze_factor': 4, 'fuse_levels': 2}
 
