@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import gc
-import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
+from contextlib import nullcontext
 from typing import Literal
 
 import numpy as np
@@ -16,22 +14,13 @@ from torch import Tensor, nn
 
 from pdan_plugin.errors import RequestError, WorkError
 from pdan_plugin.machine.accelerators import free_cached_memory
-from pdan_plugin.machine.accepted_sizes import least_size, smallest_tried
 from pdan_plugin.machine.algorithm_search import searching_algorithms
 from pdan_plugin.machine.cuda_graphs import recorder_for
 from pdan_plugin.machine.size_graphs import SizeGraphs
-from pdan_plugin.machine.working_memory import (
-    WorkingMemory,
-    is_out_of_memory,
-    may_be_unsupported,
-    working_memory,
-)
-from pdan_plugin.restoration.inference_network import inference_network
-from pdan_plugin.restoration.local_pooling import LocalPooling
+from pdan_plugin.machine.working_memory import is_out_of_memory, may_be_unsupported
+from pdan_plugin.restoration.measured_network import UNSUPPORTED, MeasuredNetwork
 from pdan_plugin.restoration.memory_budget import MemoryBudget
-from pdan_plugin.restoration.memory_layout import in_faster_layout, layouts_differ
 from pdan_plugin.restoration.picture_transfer import from_network, part_of, to_network
-from pdan_plugin.restoration.receptive_field import Reach, measure_reach, network_shape
 from pdan_plugin.restoration.self_ensemble import GEOMETRIC_FORMS, GeometricForm
 from pdan_plugin.restoration.tile_runs import TileRuns, restored_together
 from pdan_plugin.restoration.tile_sizes import TileSizes
@@ -39,10 +28,6 @@ from pdan_plugin.restoration.tiling import Layout, Piece, Tile, gather, reflecte
 
 _MANY_TILES = 8  # of one size, from which on cuDNN's search for the fastest algorithms pays
 _BUSY_PIXELS = 2**18  # of the input, a quarter of a million: enough work for a GPU at a time
-_UNSUPPORTED = (
-    ' (cuDNN says so when memory is short, and when the GPU has no such convolution in this number format; with '
-    '--precision fp32 every GPU has it)'
-)
 
 Read = Callable[[Tile], Tensor]
 OnTile = Callable[[int, int], None]
@@ -100,45 +85,43 @@ class Restorer:
         _check_arguments(tile, overlap, memory, local_pooling)
         self.device = torch.device(device)
         self.notes: list[str] = []
-        self._network, self._compiled, self._is_float32 = network, compiled, precision == 'fp32'
-        self._precision = precision
         self._forms = GEOMETRIC_FORMS if self_ensemble else (GeometricForm(),)
-        self._restore = inference_network(network, self.device, precision=precision, compiled=compiled)
-        with self._uncompiled(True), _measuring('the accepted sizes'):
-            self._shape = network_shape(self._restore, network)
-        self.scale, self.channels = self._shape.scale, self._shape.channels
-        if layouts_differ(self.device, precision, compiled=compiled):
-            self._restore = in_faster_layout(
-                self._restore, network, self.device, channels=self.channels, multiple=self._shape.multiple
-            )
-        self._local = self._with_local_pooling(local_pooling)
-        self._window = 0 if self._local is None else local_pooling or 0
+        self._compiled = compiled
+        self._network = MeasuredNetwork(
+            network,
+            self.device,
+            precision=precision,
+            compiled=compiled,
+            local_pooling=local_pooling,
+            note=self._note,
+        )
+        shape = self._network.shape
+        self.scale, self.channels = shape.scale, shape.channels
         self._budget = MemoryBudget(
             self.device,
             memory,
-            self._measure_memory,
+            self._network.memory,
             of_result=4 * self.channels * self.scale**2,
             has_forms=self_ensemble,
         )
         self._tiles = TileSizes(
             tile,
             overlap,
-            multiple=self._shape.multiple,
-            window=self._window,
+            multiple=shape.multiple,
+            window=self._network.window,
             budget=self._budget,
-            measure_reach=self._measure_reach,
+            measure_reach=self._network.reach,
             note=self._note,
         )
-        self._least = 0  # the smallest side that the network accepts, once a picture was too small
         self._is_alone = False  # whether memory ran out with several pictures at once
         recorder = recorder_for(self.device) if cuda_graphs and not compiled else None
         self.graphs: SizeGraphs | None = None
         if recorder is not None:
-            self.graphs = SizeGraphs(self._restore, recorder, fits=self._may_be_recorded, note=self._note)
-        if isinstance(tile, int) and overlap is not None and tile < smallest_tile(overlap, self._shape.multiple):
+            self.graphs = SizeGraphs(self._network.restore, recorder, fits=self._may_be_recorded, note=self._note)
+        if isinstance(tile, int) and overlap is not None and tile < smallest_tile(overlap, shape.multiple):
             raise RequestError(
                 f'tile: {tile} leaves no room for an overlap of {overlap}; expected at least '
-                f'{smallest_tile(overlap, self._shape.multiple)}, or a smaller overlap.'
+                f'{smallest_tile(overlap, shape.multiple)}, or a smaller overlap.'
             )
 
     def __call__(self, batch: Tensor, on_tile: OnTile | None = None) -> Tensor:
@@ -179,11 +162,11 @@ class Restorer:
             RequestError: The memory does not suffice, even with the smallest tiles.
         """
         picture_sizes = (self.scale**2 + 1) * height * width * self.channels
-        self._tiles.side(self._extended(height), self._extended(width), picture_sizes)
+        self._tiles.side(self._network.extended(height), self._network.extended(width), picture_sizes)
 
     def memory_needed(self, height: int, width: int) -> int:
         """The estimated bytes of the work on a whole picture (h, w), beside the weights and the pictures."""
-        return self._budget.of_whole(self._extended(height) * self._extended(width))
+        return self._budget.of_whole(self._network.extended(height) * self._network.extended(width))
 
     def restore_picture(self, picture: NDArray, on_tile: OnTile | None = None) -> NDArray:
         """(h, w, c) RGB, uint8 or uint16 -> (s * h, s * w, c) of the same type, clipped and rounded (half to even).
@@ -243,7 +226,7 @@ class Restorer:
         Small pictures leave a GPU waiting for the next operation, so there some form a batch, as far as memory allows.
         A CPU is as fast with one. Pictures that are restored in tiles or with a self-ensemble are alone.
         """
-        height, width = (self._extended(size) for size in (height, width))
+        height, width = (self._network.extended(size) for size in (height, width))
         if len(self._forms) > 1 or self._tiles.side(height, width, 0) is not None:
             return 1
         return self._parts_at_once(height, width)
@@ -251,16 +234,16 @@ class Restorer:
     def begin_pictures(self, pictures: Sequence[NDArray], on_tile: OnTile | None = None) -> list[Callable[[], NDArray]]:
         """:meth:`begin_picture` for several pictures of one shape and type, at most :meth:`pictures_at_once`."""
         if len(pictures) > 1:
-            height, width = (self._extended(size) for size in pictures[0].shape[:2])
+            height, width = (self._network.extended(size) for size in pictures[0].shape[:2])
             (tile,) = tile_layout(height, width, max(height, width), 0).tiles()
             parts = [to_network(part_of(picture, tile), self.device) for picture in pictures]
             shape = [size * self.scale for size in pictures[0].shape[:2]]
             try:
-                results = restored_together(self.graphs or self._restore, parts, len(parts))
+                results = restored_together(self.graphs or self._network.restore, parts, len(parts))
                 return [from_network(each[0, :, : shape[0], : shape[1]], pictures[0].dtype) for each in results]
             except Exception as error:  # a network of another project may raise any
                 is_short_of_memory = is_out_of_memory(error)
-                if not is_short_of_memory and not self._is_too_small(min(height, width)):
+                if not is_short_of_memory and not self._network.least_if_below(min(height, width)):
                     raise
             if is_short_of_memory:
                 self._restore_alone(len(pictures))
@@ -280,31 +263,12 @@ class Restorer:
         self._note(f'Out of memory with {count} pictures at once; continued one by one.')
         self._free_memory()
 
-    def _with_local_pooling(self, size: int | None) -> LocalPooling | None:
-        if size is None:
-            return None
-        with self._uncompiled(True), _measuring('the poolings'):
-            exact = None if self._is_float32 else inference_network(self._network, self.device)
-            channels, multiple = self._shape.channels, self._shape.multiple
-            local = LocalPooling(self._restore, size, channels=channels, multiple=multiple, exact=exact)
-        name = type(self._network).__name__
-        if not local.count:
-            self._note(f'Local pooling has no effect: {name} has no pooling over the whole picture.')
-            return None
-        if local.left:
-            self._note(f'{local.left} of the {local.count} poolings of {name} stay global: their layers take no map.')
-        if self._compiled:
-            self._note('The network runs without torch.compile, because its poolings are replaced by local ones.')
-        self._shape = replace(self._shape, global_poolings=local.left)
-        self._restore = local.wrapped()
-        return local
-
     def _pieces(
         self, read: Read, height: int, width: int, on_tile: OnTile | None, picture_sizes: int
     ) -> Iterator[Piece]:
         """The finished pieces of a picture; after running out of memory all are yielded again, from smaller tiles."""
         while True:
-            extended = self._extended(height), self._extended(width)
+            extended = self._network.extended(height), self._network.extended(width)
             layout = self._tiles.layout(*extended, picture_sizes)
             try:
                 yield from self._attempt(layout, read, on_tile)
@@ -314,12 +278,13 @@ class Restorer:
             except Exception as error:  # a network of another project may raise any
                 if not is_out_of_memory(error):
                     side = min(min(tile.size) for tile in layout.tiles())
-                    if not self._is_too_small(side):
+                    least = self._network.least_if_below(side)
+                    if not least:
                         raise
-                    if min(extended) >= self._least:
+                    if min(extended) >= least:
                         raise RequestError(
                             f'the network takes no tiles of {side} pixels ({error}); expected tiles of at least '
-                            f'{2 * self._least}, or whole pictures.'
+                            f'{2 * least}, or whole pictures.'
                         ) from error
                     continue  # with a picture that is extended further
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -333,17 +298,17 @@ class Restorer:
                 self._shrink(layout, reason, unsupported=unsupported)
 
     def _attempt(self, layout: Layout, read: Read, on_tile: OnTile | None) -> Iterator[Piece]:
-        shares_pooling = layout.count > 1 and self._shape.global_poolings > 0
+        shares_pooling = layout.count > 1 and self._network.shape.global_poolings > 0
         if shares_pooling and self._compiled:
             self._note('Tiles run without torch.compile, because they share poolings over the whole picture.')
         with (
-            self._uncompiled(shares_pooling or self._local is not None),
+            self._network.uncompiled(shares_pooling or self._network.local is not None),
             searching_algorithms(True) if layout.count >= _MANY_TILES else nullcontext(),
         ):
             at_once = self._parts_at_once(*next(layout.tiles()).size) if len(self._forms) > 1 else 1
-            poolings = self._shape.global_poolings if shares_pooling else 0
+            poolings = self._network.shape.global_poolings if shares_pooling else 0
             # a replay calls no functions, so poolings could not be shared in it
-            restore = self._restore if shares_pooling else self.graphs or self._restore
+            restore = self._network.restore if shares_pooling else self.graphs or self._network.restore
             runs = TileRuns(restore, self._forms, poolings, at_once)
             yield from runs.pieces(layout, read, on_tile, self._tiles.grid if layout.count > 1 else 1)
         if not runs.has_settled:
@@ -352,23 +317,11 @@ class Restorer:
                 f'{runs.passes} passes: seams of more than a quarter of a grey level may be visible.'
             )
 
-    def _measure_memory(self, sides: Sequence[int], simulated: bool) -> WorkingMemory:
-        if simulated and any(hasattr(type(each), '__deepcopy__') for each in self._network.modules()):
-            raise WorkError('the network cannot be copied')  # it would keep what has no values
-        with self._uncompiled(True), _measuring('the bytes of a pixel'):
-            # a copy, because some networks keep tensors of their last input
-            restore = inference_network(self._network, self.device, precision=self._precision) if simulated else None
-            # on a small picture large windows would cover all of it, and take no memory
-            small = restore or self._restore
-            if self._local is not None:
-                small = self._local.wrapped(restore, size=min(self._window, 16))
-            return working_memory(small, self.device, self.channels, self._shape.multiple, sides, simulated=simulated)
-
     def _shrink(self, layout: Layout, reason: str, *, unsupported: bool) -> None:
         before = max(max(tile.size) for tile in layout.tiles())
         smaller = self._tiles.shrink(before)
         if smaller is None and unsupported:
-            raise WorkError(f'failed even with tiles of {before} pixels: {reason}{_UNSUPPORTED}')
+            raise WorkError(f'failed even with tiles of {before} pixels: {reason}{UNSUPPORTED}')
         if smaller is None:
             raise WorkError(f'out of memory even with tiles of {before} pixels: {reason}')
         self._note(f'Out of memory at {before} pixels; continued with tiles of at most {smaller}.')
@@ -378,53 +331,9 @@ class Restorer:
         gc.collect()
         free_cached_memory(self.device)
 
-    def _measure_reach(self) -> Reach:
-        # float32, because rounding to bfloat16 exceeds the tolerance
-        restore = self._restore
-        if not self._is_float32:
-            restore = inference_network(self._network, self.device)
-            restore = restore if self._local is None else self._local.wrapped(restore)
-        with self._uncompiled(True), _measuring('the overlaps of tiles'):
-            reach = measure_reach(restore, self._network, self._shape, self._window)
-        if not reach.is_bounded:
-            self._note(
-                'Every result pixel depends on the whole picture, in a way that tiles cannot share: seams may be '
-                'visible, and the result differs from that without tiles.'
-            )
-        return reach
-
-    def _extended(self, size: int) -> int:
-        """The side of a picture as the network accepts it."""
-        return math.ceil(max(size, self._least) / self._shape.multiple) * self._shape.multiple
-
-    def _is_too_small(self, side: int) -> bool:
-        """Whether the network, which has failed, does not accept this side. Measures its smallest side if need be."""
-        if side >= smallest_tried(self._shape.multiple):
-            return False
-        if not self._least:
-            with self._uncompiled(True), _measuring('the accepted sizes'):
-                self._least = least_size(self._restore, self.channels, self._shape.multiple)
-        return side < self._least
-
-    def _uncompiled(self, wanted: bool) -> AbstractContextManager:
-        return torch.compiler.set_stance('force_eager') if self._compiled and wanted else nullcontext()
-
     def _note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
-
-
-@contextmanager
-def _measuring(what: str) -> Iterator[None]:
-    """Running out of memory in the block becomes a WorkError."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        if may_be_unsupported(error):
-            raise WorkError(f'failed while {what} were measured on a small picture: {error}{_UNSUPPORTED}') from error
-        raise WorkError(f'out of memory while {what} were measured on a small picture: {error}') from error
 
 
 def _check_arguments(

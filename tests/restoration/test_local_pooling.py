@@ -234,7 +234,9 @@ def test_windows_in_bfloat16(picture):
     network = _with_strong_gates(PDAN(num_feat=8, num_group=1, num_block=1, squeeze_factor=4, fuse_levels=1), ('gate',))
     small = picture[:30, 40:80]
     restorers = [Restorer(network, 'cpu', local_pooling=12, precision=name) for name in ('fp32', 'bf16')]
-    assert all(each._local is not None and not each._local._by_pixel for each in restorers)  # the fast way in both
+    assert all(
+        each._network.local is not None and not each._network.local._by_pixel for each in restorers
+    )  # the fast way in both
     fine, coarse = (each.restore_picture(small) for each in restorers)
     assert np.abs(fine.astype(int) - coarse).max() <= 4
 

@@ -9,7 +9,7 @@ from pdan_plugin.machine.algorithm_search import searching_algorithms
 from pdan_plugin.media.picture import Picture
 from pdan_plugin.media.picture_writing import write_picture
 from pdan_plugin.restoration import memory_layout
-from pdan_plugin.restoration import restorer as restorer_module
+from pdan_plugin.restoration import measured_network
 from pdan_plugin.restoration.jobs import make_plan
 from pdan_plugin.restoration.memory_layout import layouts_differ
 from pdan_plugin.restoration.picture_jobs import PictureJobs
@@ -41,7 +41,7 @@ def times(monkeypatch):
     """times(channels-last, contiguous): seconds of a mock device. Returns the list of trials."""
     trials = []
     monkeypatch.setattr(memory_layout, '_chosen', {})
-    monkeypatch.setattr(restorer_module, 'layouts_differ', lambda device, precision, compiled: precision == 'fp32')
+    monkeypatch.setattr(measured_network, 'layouts_differ', lambda device, precision, compiled: precision == 'fp32')
 
     def set_times(*seconds):
         def seconds_of(calls, device):
