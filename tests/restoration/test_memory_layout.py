@@ -8,8 +8,7 @@ from torch import nn
 from pdan_plugin.machine.algorithm_search import searching_algorithms
 from pdan_plugin.media.picture import Picture
 from pdan_plugin.media.picture_writing import write_picture
-from pdan_plugin.restoration import memory_layout
-from pdan_plugin.restoration import measured_network
+from pdan_plugin.restoration import measured_network, memory_layout
 from pdan_plugin.restoration.jobs import make_plan
 from pdan_plugin.restoration.memory_layout import layouts_differ
 from pdan_plugin.restoration.picture_jobs import PictureJobs
