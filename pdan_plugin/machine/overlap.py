@@ -285,7 +285,7 @@ class WriteBehind:
     def __init__(self, behind: int) -> None:
         self._calls: deque[Callable[[], object]] = deque()
         self._change = threading.Condition()
-        self._behind, self._is_over, self._is_busy = behind, False, False
+        self._behind, self._is_over = behind, False
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name='writing behind', daemon=True)
 
