@@ -18,7 +18,7 @@ Writes a trained network for other programs: as an ONNX model, or as safetensors
 
 An ONNX model takes pictures of any size, float32 RGB in [0, 1]. A network that computes in windows, such as SwinIR,
 needs --size; its model takes one picture of that size. A model is kept only if onnxruntime computes the same as torch
-with it, at three sizes or at the one given. Safetensors can be used without the option file and the experiment folder.
+with it, at four sizes or at the one given. Safetensors can be used without the option file and the experiment folder.
 """
 
 
