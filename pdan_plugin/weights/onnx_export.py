@@ -35,7 +35,7 @@ from pdan_plugin.weights.weights_file import in_float16
 PACKAGES = ('onnx', 'onnxruntime', 'onnxscript')
 INPUT, OUTPUT = 'input', 'output'
 
-# (batch, height, width): one size to trace, others to compare, with odd sizes, with one taller than wide, and a tiny one
+# (batch, height, width): one size to trace, others to compare, with odd sizes, a size taller than wide, and a tiny one
 TRACED_SIZE = (2, 24, 40)
 CHECKED_SIZES = ((1, 32, 48), (1, 33, 47), (2, 45, 23), (1, 1, 2))
 # for values in [0, 1]: fp32 allows for sums in another order, fp16 for one grey level

@@ -1,5 +1,4 @@
-"""A network that accepts pictures of any size: extended to the multiple and the least size that it needs, and its result
-cropped."""
+"""A network that accepts any picture size: extended to the multiple and the least size it needs, the result cropped."""
 
 from __future__ import annotations
 
