@@ -187,9 +187,7 @@ def _unread(
         if is_foreign and is_named(word, reader.__module__.split('.')[0]):
             continue
         readers = [model for model, keys in models.items() if word in keys]
-        ignored = 'network' if not key and word.startswith('network_') else None
-        if key == 'train' and word.endswith('_opt'):
-            ignored = 'loss'
+        ignored = _ignored_part(word, values[word], key)
         close = None if readers else misspelt(word, candidates)
         by_model = f'; it is read by model_type {some_of(readers, 4)}' if readers else ''
         if may_read:
@@ -206,6 +204,22 @@ def _unread(
             text, is_warning = f'{unread}{by_model or "; it has no effect"}', True
         problems.append(Problem(dotted(key, word), text, is_warning))
     return problems
+
+
+def _ignored_part(word: str, value: Any, key: str) -> str | None:
+    """'network' or 'loss', if an unread key is one by its name, or by the type in its section or list of sections."""
+    if not key and word.startswith('network_'):
+        return 'network'
+    if key == 'train' and word.endswith('_opt'):
+        return 'loss'
+    if key not in ('', 'train'):
+        return None
+    entries = [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, Mapping)]
+    types = {str(each.get('type')).casefold() for each in entries}
+    for part, registry in (('network', ARCH_REGISTRY), ('loss', LOSS_REGISTRY)):
+        if types & {name.removesuffix('_basicsr').casefold() for name, _ in registry}:
+            return part
+    return None
 
 
 def _check_datasets(datasets: Any, is_train: bool) -> list[Problem]:

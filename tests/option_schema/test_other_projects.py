@@ -94,6 +94,10 @@ WRONG = [
     ('train.fft_opt', {'type': 'L1Loss'}, 'this loss would be ignored'),
     ('train.gan_opt', GAN, 'it is read by model_type SRGANModel'),
     ('network_d', {'type': 'UNetDiscriminatorSN', 'num_in_ch': 3}, 'this network would be ignored'),
+    ('train.pixel_loss', {'type': 'MSELoss'}, 'this loss would be ignored'),
+    ('train.losses', [{'type': 'l1loss', 'loss_weight': 1}], 'this loss would be ignored'),
+    ('losses', {'type': 'L1Loss'}, 'this loss would be ignored'),
+    ('generator', {'type': 'EDSR'}, 'this network would be ignored'),
     ('network_g.window', 8, 'EDSR has no such keyword'),
     ('train.pixel_opt.window', 8, 'L1Loss has no such keyword'),
     ('datasets.test0', {}, 'unknown phase'),
@@ -144,6 +148,21 @@ def test_a_null_that_says_something_stays():
 def test_a_required_key_that_is_null_is_missing(key):
     refused, _ = check(changed(train_options(), key, None))
     assert f'{key}: missing' in refused[0]
+
+
+def test_of_a_model_that_is_not_registered_only_its_name_and_misspellings_are_reported():
+    """NAFNet's and Restormer's models build AdamW and schedules of their own; the toolbox's do not."""
+    options = {**train_options(), 'model_type': 'ImageRestorationModel'}
+    options['train'] |= {
+        'optim_g': {'type': 'AdamW', 'lr': 1e-3, 'betas': [0.9, 0.9], 'weight_decay': 0},
+        'scheduler': {'type': 'TrueCosineAnnealingLR', 'T_max': 2, 'eta_min': 1e-7},
+    }
+    refused, warned = check(options)
+    assert [line.partition(': ')[0] for line in refused] == ['model_type']
+    assert warned == []
+    options['train']['optim_g']['type'], options['train']['scheduler']['type'] = 'AdmaW', 'MutliStepLR'
+    refused, _ = check(options)
+    assert [line.rpartition('did you mean ')[2] for line in refused[1:]] == ["'AdamW'?", "'MultiStepLR'?"]
 
 
 @pytest.fixture
