@@ -44,6 +44,7 @@ from pdan_plugin.option_schema.known_keys import (
 )
 from pdan_plugin.option_schema.optimization import check_optimizer, check_scheduler
 from pdan_plugin.option_schema.option_yaml import unshared
+from pdan_plugin.option_schema.perceptual_loss import check_perceptual_loss
 from pdan_plugin.option_schema.spelling import did_you_mean, misspelt
 from pdan_plugin.option_schema.unset_keys import leave_unset_out
 from pdan_plugin.option_schema.validation import check_values, dotted
@@ -329,6 +330,8 @@ def _check_train(train: Mapping[str, Any], model: Any) -> list[Problem]:
             named = isinstance(values, Mapping) and find_registered(LOSS_REGISTRY, values.get('type')) is not None
             if own or named or word in ('pixel_opt', 'perceptual_opt', 'gan_opt'):
                 problems += check_registered(LOSS_REGISTRY, 'loss', values, key)
+            if isinstance(values, Mapping) and named:
+                problems += check_perceptual_loss(find_registered(LOSS_REGISTRY, values.get('type')), values, key)
     return problems
 
 

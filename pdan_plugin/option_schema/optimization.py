@@ -69,7 +69,20 @@ def check_optimizer(values: Any, key: str, model: Any) -> list[Problem]:
             isinstance(betas, (list, tuple)) and len(betas) == 2 and all(is_number(beta) for beta in betas)
         ):
             problems.append(Problem(f'{key}.betas', wrong_value(betas, 'a list of two numbers, such as [0.9, 0.99]')))
+        if not problems:
+            problems += _tried(torch_class, {**keywords, 'lr': values['lr']}, key)
     return list(dict.fromkeys(problems))
+
+
+def _tried(torch_class: type, keywords: Mapping[str, Any], key: str) -> list[Problem]:
+    """Builds the optimizer for one number: torch knows which values are out of range."""
+    try:
+        torch_class([torch.nn.Parameter(torch.zeros(1))], **keywords)
+    except (TypeError, ValueError) as error:
+        return [Problem(key, f'{torch_class.__name__} of torch rejects it: {error}')]
+    except Exception:  # it needs another machine or more parameters
+        return []
+    return []
 
 
 def buildable_optimizers(model: Any) -> list[str]:

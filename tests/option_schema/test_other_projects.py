@@ -112,6 +112,46 @@ def test_what_would_train_something_else_is_refused(key, value, said, strict):
     assert said in refused[0]
 
 
+VGG = {'type': 'PerceptualLoss', 'layer_weights': {'conv5_4': 1, 'relu2_2': 0.1}}
+BATCH_NORM = {**VGG, 'vgg_type': 'vgg16_bn', 'layer_weights': {'bn5_3': 1}, 'criterion': 'fro'}
+
+
+@pytest.mark.parametrize(
+    ('changes', 'key', 'said'),
+    [
+        ({'criterion': 'l3'}, 'criterion', "expected 'l1' or 'fro'"),
+        ({'criterion': 'l2'}, 'criterion', "expected 'l1' or 'fro'"),  # of the toolbox it fails in torch
+        ({'vgg_type': 'vgg18'}, 'vgg_type', 'expected one of vgg11'),
+        ({'vgg_type': 'vgg16'}, 'layer_weights.conv5_4', 'vgg16 has no such layer'),
+        ({'layer_weights': {'conv54': 1}}, 'layer_weights.conv54', "did you mean 'conv5_4'"),
+        ({'layer_weights': {'conv5_4': '1'}}, 'layer_weights.conv5_4', 'without quotes'),
+        ({'layer_weights': ['conv5_4']}, 'layer_weights', 'such as {conv5_4: 1}'),
+    ],
+)
+def test_a_perceptual_loss_that_cannot_be_built_is_refused(changes, key, said):
+    """A run told it after it had loaded VGG."""
+    options = train_options()
+    for whole in (VGG, BATCH_NORM):
+        options['train']['perceptual_opt'] = whole
+        assert check(options, strict=True) == ([], [])
+    options['train']['perceptual_opt'] = {**VGG, **changes}
+    refused, _ = check(options)
+    assert [line.partition(': ')[0] for line in refused] == [f'train.perceptual_opt.{key}']
+    assert said in refused[0]
+
+
+@pytest.mark.parametrize(
+    ('key', 'value', 'said'),
+    [('betas', [0.9, 1.1], 'beta parameter at index 1: 1.1'), ('weight_decay', -1, 'weight_decay value: -1')],
+)
+def test_values_that_torch_s_optimizer_rejects_are_refused(key, value, said):
+    """`basicsr check` ended with a traceback."""
+    refused, _ = check(changed(train_options(), f'train.optim_g.{key}', value))
+    assert len(refused) == 1
+    assert refused[0].startswith('train.optim_g: Adam of torch rejects it: ')
+    assert said in refused[0]
+
+
 # (key, what its reader does without it); a null key says no more than no key
 UNSET = [
     'path.strict_load_g', 'path.resume_state', 'path.pretrain_network_g', 'train.ema_decay', 'train.warmup_iter',
@@ -133,6 +173,13 @@ def test_null_is_not_set(key):
     for word in key.split('.'):
         section = section.get(word) if section is not None else None
     assert section is None
+
+
+def test_a_null_list_of_an_optimizer_is_left_out():
+    """It stayed, and ended the run in torch's constructor."""
+    options = changed(train_options(), 'train.optim_g.betas', None)
+    leave_unset_out(options)
+    assert 'betas' not in options['train']['optim_g']
 
 
 def test_a_null_that_says_something_stays():
