@@ -11,11 +11,22 @@ from pathlib import Path
 from pdan_plugin.errors import RequestError
 
 
-def file_path(word: str) -> Path:
-    """A path. An empty one, as of a shell variable that is not set, would mean the working folder."""
+def path_word(word: str) -> str:
+    """A path as it was typed. An empty one, as of a shell variable that is not set, would mean the working folder; a
+    hyphen means standard input or output to other programs, and would be a folder or file of that name here."""
     if not word:
         raise ArgumentTypeError("'': expected a path; the folder that you are in is .")
-    return Path(word)
+    if word == '-':
+        raise ArgumentTypeError(
+            "'-': expected a path, because files are read and written here, not standard input and output; what is "
+            'named - is ./-'
+        )
+    return word
+
+
+def file_path(word: str) -> Path:
+    """A path, as of :func:`path_word`."""
+    return Path(path_word(word))
 
 
 def refuse_absent(complaint: str, *paths: str | os.PathLike[str], name: str = '') -> None:

@@ -9,6 +9,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pdan_plugin.commands.argument_types import file_path
 from pdan_plugin.errors import RequestError, refusing_unwritable
 
 if TYPE_CHECKING:
@@ -23,12 +24,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'exposed at most twice as long as the one before, from one without white areas to one without black areas, '
         "in the camera's least compressed format: JPEG losses make the curve wavy. The pictures are not aligned."
     )
-    parser.add_argument('pictures', metavar='PICTURES', nargs='+', type=Path, help='8-bit colour pictures of one size')
+    parser.add_argument(
+        'pictures', metavar='PICTURES', nargs='+', type=file_path, help='8-bit colour pictures of one size'
+    )
     parser.add_argument(
         '-o',
         '--output',
         metavar='FILE',
-        type=Path,
+        type=file_path,
         required=True,
         help='the table to write, STEM.npy; a plot of it goes to STEM.response.png',
     )

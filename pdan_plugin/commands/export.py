@@ -13,12 +13,13 @@ from pdan_plugin.weights.export_request import check_export
 DESCRIPTION = """\
 Writes a trained network for other programs: as an ONNX model, or as safetensors with the network's description.
 
-    basicsr export WEIGHTS [-opt FILE] -o FILE.onnx [--fp16] [--opset N] [--size H W]
-    basicsr export WEIGHTS [-opt FILE] -o FILE.safetensors [--fp16]
+    basicsr export WEIGHTS [-opt FILE] -o FILE.onnx [--fp16] [--opset N] [--size H W] [--overwrite]
+    basicsr export WEIGHTS [-opt FILE] -o FILE.safetensors [--fp16] [--overwrite]
 
 An ONNX model takes pictures of any size, float32 RGB in [0, 1]. A network that computes in windows, such as SwinIR,
 needs --size; its model takes one picture of that size. A model is kept only if onnxruntime computes the same as torch
-with it, at three sizes or at the one given. Safetensors can be used without the option file and the experiment folder.
+with it, at four sizes or at the one given. Safetensors can be used without the option file and the experiment folder.
+An earlier export at FILE is replaced; any other file only with --overwrite.
 """
 
 
@@ -50,6 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=('HEIGHT', 'WIDTH'),
         help='an ONNX model for one picture of this size (default: pictures of any size)',
     )
+    parser.add_argument(
+        '--overwrite', action='store_true', help='replace any file (default: an earlier export, and no other file)'
+    )
 
 
 def check_arguments(arguments: argparse.Namespace) -> None:
@@ -80,6 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         opset=arguments.opset,
         size=None if arguments.size is None else (arguments.size[0], arguments.size[1]),
         param_key=arguments.param_key,
+        overwrite=arguments.overwrite,
     )
     print(text)
     return 0

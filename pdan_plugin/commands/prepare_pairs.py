@@ -6,7 +6,7 @@ import argparse
 import os
 import shlex
 
-from pdan_plugin.commands.argument_types import refuse_absent, whole_number
+from pdan_plugin.commands.argument_types import path_word, refuse_absent, whole_number
 
 DESCRIPTION = """\
 Makes the folders that training reads from your own pictures.
@@ -27,10 +27,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the folders and how they are read."""
     parser.description = DESCRIPTION
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument('gt', metavar='GT', help='a folder of sharp pictures, read with its subfolders')
-    parser.add_argument('target', metavar='TARGET', help='the folder to make, such as datasets/own_pairs')
+    parser.add_argument('gt', type=path_word, metavar='GT', help='a folder of sharp pictures, read with its subfolders')
     parser.add_argument(
-        '--lq', metavar='FOLDER', help='the degraded pictures, with the names of the sharp ones (default: computed)'
+        'target', type=path_word, metavar='TARGET', help='the folder to make, such as datasets/own_pairs'
+    )
+    parser.add_argument(
+        '--lq',
+        type=path_word,
+        metavar='FOLDER',
+        help='the degraded pictures, with the names of the sharp ones (default: computed)',
     )
     parser.add_argument(
         '--scale',

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pdan_plugin.commands.argument_types import refuse_absent, whole_number
+from pdan_plugin.commands.argument_types import path_word, refuse_absent, whole_number
 
 CONTINUES = True
 
@@ -15,9 +15,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'Make LMDB stores from REDS. It may be interrupted at any moment: the same command continues where it stopped.'
     )
     parser.add_argument(
-        'source', metavar='SOURCE', help="the folder that holds REDS's train/ and val/, or its zips (read in place)"
+        'source',
+        type=path_word,
+        metavar='SOURCE',
+        help="the folder that holds REDS's train/ and val/, or its zips (read in place)",
     )
-    parser.add_argument('target', metavar='TARGET', help='the folder to make the stores in, such as datasets/REDS')
+    parser.add_argument(
+        'target', type=path_word, metavar='TARGET', help='the folder to make the stores in, such as datasets/REDS'
+    )
     parser.add_argument(
         '--splits',
         nargs='+',

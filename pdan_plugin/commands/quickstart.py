@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pdan_plugin.commands.argument_types import file_path
 from pdan_plugin.commands.script_end import DONE
 from pdan_plugin.errors import RequestError, refusing_unwritable
 
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         '--folder',
-        type=Path,
+        type=file_path,
         metavar='FOLDER',
         help=f'work in this folder, which is made if needed (default: the working folder; with --short {SHORT_FOLDER})',
     )

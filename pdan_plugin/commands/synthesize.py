@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from pdan_plugin.commands.argument_types import number, refuse_absent, whole_number
+from pdan_plugin.commands.argument_types import file_path, number, path_word, refuse_absent, whole_number
 from pdan_plugin.commands.subcommand_parser import SubcommandParser
 from pdan_plugin.errors import RequestError
 
@@ -47,14 +46,20 @@ def add_arguments(parser: SubcommandParser) -> None:
     parser.argument_default = argparse.SUPPRESS
     parser.usage = '%(prog)s SOURCE TARGET [options]   or   %(prog)s TARGET --merge'
     parser.intermixes = True
-    parser.add_argument('source', metavar='SOURCE', nargs='?', help='sharp clips; left out with --merge')
-    parser.add_argument('target', metavar='TARGET', help='the folder for the stores, such as datasets/synthesised')
+    parser.add_argument(
+        'source', type=path_word, metavar='SOURCE', nargs='?', help='sharp clips; left out with --merge'
+    )
+    parser.add_argument(
+        'target', type=path_word, metavar='TARGET', help='the folder for the stores, such as datasets/synthesised'
+    )
     parser.add_argument(
         '--interpolator',
         choices=INTERPOLATORS,
         help='interpolation method (default: flow)',
     )
-    parser.add_argument('--weights', type=Path, metavar='FILE', help="the interpolator's weights, if it needs a file")
+    parser.add_argument(
+        '--weights', type=file_path, metavar='FILE', help="the interpolator's weights, if it needs a file"
+    )
     parser.add_argument('--device', help="the interpolator's device, such as cuda (default: cpu)")
     parser.add_argument(
         '--factor',

@@ -28,6 +28,7 @@ _BEGINNINGS = (
     (b'Rar!', f'a RAR archive; {_UNPACK}'),
     (b'\x93NUMPY', 'a NumPy array'),
     (b'\x89HDF', 'HDF5'),
+    (b'GGUF', 'a GGUF model'),
 )
 _BRANDS = {
     **dict.fromkeys((b'heic', b'heix', b'heim', b'heis', b'hevc', b'hevx', b'mif1', b'msf1'), f'HEIC; {_PHOTOGRAPH}'),
@@ -44,4 +45,15 @@ def what_else(head: bytes) -> str | None:
         return 'XML, such as an SVG drawing; convert it to PNG'
     if head[4:8] == b'ftyp':
         return _BRANDS.get(head[8:12])
+    if head[257:262] == b'ustar':
+        return f'a tar archive; {_UNPACK}'
     return next((what for beginning, what in _BEGINNINGS if head.startswith(beginning)), None)
+
+
+def as_text(head: bytes) -> str | None:
+    """The first line of a text, by its first ``HEAD`` bytes, at most 60 characters of it; None for other files."""
+    text = head.decode('utf-8', errors='ignore').removeprefix('\ufeff')
+    if len(text.encode()) < len(head) - 6 or not all(letter.isprintable() or letter in '\t\r\n' for letter in text):
+        return None  # up to three bytes of a letter may be cut off, and three are the mark at the beginning
+    line = text.strip().partition('\n')[0].strip()
+    return line if len(line) <= 60 else f'{line[:57]}...'

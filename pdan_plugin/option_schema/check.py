@@ -44,6 +44,7 @@ from pdan_plugin.option_schema.known_keys import (
 )
 from pdan_plugin.option_schema.optimization import check_optimizer, check_scheduler
 from pdan_plugin.option_schema.option_yaml import unshared
+from pdan_plugin.option_schema.perceptual_loss import check_perceptual_loss
 from pdan_plugin.option_schema.spelling import did_you_mean, misspelt
 from pdan_plugin.option_schema.unset_keys import leave_unset_out
 from pdan_plugin.option_schema.validation import check_values, dotted
@@ -187,9 +188,7 @@ def _unread(
         if is_foreign and is_named(word, reader.__module__.split('.')[0]):
             continue
         readers = [model for model, keys in models.items() if word in keys]
-        ignored = 'network' if not key and word.startswith('network_') else None
-        if key == 'train' and word.endswith('_opt'):
-            ignored = 'loss'
+        ignored = _ignored_part(word, values[word], key)
         close = None if readers else misspelt(word, candidates)
         by_model = f'; it is read by model_type {some_of(readers, 4)}' if readers else ''
         if may_read:
@@ -206,6 +205,22 @@ def _unread(
             text, is_warning = f'{unread}{by_model or "; it has no effect"}', True
         problems.append(Problem(dotted(key, word), text, is_warning))
     return problems
+
+
+def _ignored_part(word: str, value: Any, key: str) -> str | None:
+    """'network' or 'loss', if an unread key is one by its name, or by the type in its section or list of sections."""
+    if not key and word.startswith('network_'):
+        return 'network'
+    if key == 'train' and word.endswith('_opt'):
+        return 'loss'
+    if key not in ('', 'train'):
+        return None
+    entries = [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, Mapping)]
+    types = {str(each.get('type')).casefold() for each in entries}
+    for part, registry in (('network', ARCH_REGISTRY), ('loss', LOSS_REGISTRY)):
+        if types & {name.removesuffix('_basicsr').casefold() for name, _ in registry}:
+            return part
+    return None
 
 
 def _check_datasets(datasets: Any, is_train: bool) -> list[Problem]:
@@ -315,6 +330,8 @@ def _check_train(train: Mapping[str, Any], model: Any) -> list[Problem]:
             named = isinstance(values, Mapping) and find_registered(LOSS_REGISTRY, values.get('type')) is not None
             if own or named or word in ('pixel_opt', 'perceptual_opt', 'gan_opt'):
                 problems += check_registered(LOSS_REGISTRY, 'loss', values, key)
+            if isinstance(values, Mapping) and named:
+                problems += check_perceptual_loss(find_registered(LOSS_REGISTRY, values.get('type')), values, key)
     return problems
 
 

@@ -251,7 +251,7 @@ def _fits(hint: Any, value: Any) -> bool:
     if issubclass(container, Mapping):
         return isinstance(value, Mapping)
     if container in (list, tuple) or container.__module__ == 'collections.abc':
-        return not isinstance(value, (str, bool, int, float, Mapping))
+        return value is not None and not isinstance(value, (str, bool, int, float, Mapping))
     return True
 
 

@@ -22,7 +22,7 @@ from pdan_plugin.option_schema.constructors import (
     is_restoration_model,
     wrong_value,
 )
-from pdan_plugin.option_schema.spelling import did_you_mean
+from pdan_plugin.option_schema.spelling import did_you_mean, misspelt
 from pdan_plugin.training.plateau_schedule import PlateauSchedule
 
 SCHEDULERS = {
@@ -42,14 +42,17 @@ def check_optimizer(values: Any, key: str, model: Any) -> list[Problem]:
     name = values.get('type')
     if name is None:
         return problems
-    owner = model if model is not None else BaseModel
-    if not _builds(owner, name):
+    if model is None:  # an unknown model may build more than the toolbox's
+        if name not in torch_optimizers() and misspelt(str(name), torch_optimizers()):
+            text = f'no optimizer named {name!r}{did_you_mean(str(name), torch_optimizers())}'
+            return [*problems, Problem(f'{key}.type', text)]
+    elif not _builds(model, name):
         buildable = buildable_optimizers(model)
         return [
             *problems,
             Problem(
                 f'{key}.type',
-                f'{owner.__name__} cannot build the optimizer {name!r}{did_you_mean(str(name), buildable)}',
+                f'{model.__name__} cannot build the optimizer {name!r}{did_you_mean(str(name), buildable)}',
             ),
         ]
     torch_class = torch_optimizers().get(name)
@@ -66,7 +69,20 @@ def check_optimizer(values: Any, key: str, model: Any) -> list[Problem]:
             isinstance(betas, (list, tuple)) and len(betas) == 2 and all(is_number(beta) for beta in betas)
         ):
             problems.append(Problem(f'{key}.betas', wrong_value(betas, 'a list of two numbers, such as [0.9, 0.99]')))
+        if not problems:
+            problems += _tried(torch_class, {**keywords, 'lr': values['lr']}, key)
     return list(dict.fromkeys(problems))
+
+
+def _tried(torch_class: type, keywords: Mapping[str, Any], key: str) -> list[Problem]:
+    """Builds the optimizer for one number: torch knows which values are out of range."""
+    try:
+        torch_class([torch.nn.Parameter(torch.zeros(1))], **keywords)
+    except (TypeError, ValueError) as error:
+        return [Problem(key, f'{torch_class.__name__} of torch rejects it: {error}')]
+    except Exception:  # it needs another machine or more parameters
+        return []
+    return []
 
 
 def buildable_optimizers(model: Any) -> list[str]:
@@ -113,6 +129,8 @@ def check_scheduler(values: Any, key: str, model: Any) -> list[Problem]:
         return _check_plateau(keywords, key)
     if name not in SCHEDULERS:
         if model is not None and not is_own(model.setup_schedulers):
+            return []
+        if model is None and not misspelt(str(name), SCHEDULERS):  # its model may have it
             return []
         if name == 'ReduceLROnPlateau' and model is not None:
             text = (

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 from pdan_plugin.machine.sizes import disk_in_words
+from pdan_plugin.weights.earlier_export import note_on_replacing
 from pdan_plugin.weights.export_request import DEFAULT_OPSET, check_export
 from pdan_plugin.weights.onnx_export import export_onnx, require_packages
 from pdan_plugin.weights.trained_network import load_recorded_network, save_trained_network
@@ -20,6 +21,7 @@ def export_network(
     opset: int | None = None,
     size: tuple[int, int] | None = None,
     param_key: str | None = None,
+    overwrite: bool = False,
 ) -> str:
     """Writes ``output``, FILE.onnx or FILE.safetensors, with :func:`~pdan_plugin.weights.onnx_export.export_onnx` or
     :func:`~pdan_plugin.weights.trained_network.save_trained_network`.
@@ -28,6 +30,7 @@ def export_network(
         weights: A file, or the name of weights that come with this package.
         size: (height, width) of the only pictures that an ONNX model takes; None for pictures of any size.
         param_key: See :func:`~pdan_plugin.weights.trained_network.load_trained_network`.
+        overwrite: Whether any file may be replaced. Without it an earlier export may be, and no other file.
 
     Returns:
         A text for the user: the file written, and the next command.
@@ -42,6 +45,9 @@ def export_network(
     network, record = load_recorded_network(weights, option_file, param_key=param_key)
     for note in record.notes:
         print(note)
+    replacing = None if overwrite else note_on_replacing(output, record)
+    if replacing is not None:
+        print(f'Note: {replacing}')
     if kind == '.safetensors':
         save_trained_network(network, record, output, float16=float16)
         return f'{_described(output)}\nNext: basicsr restore INPUT -o OUTPUT -w {shlex.quote(str(output))}'

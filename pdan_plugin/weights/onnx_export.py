@@ -35,9 +35,9 @@ from pdan_plugin.weights.weights_file import in_float16
 PACKAGES = ('onnx', 'onnxruntime', 'onnxscript')
 INPUT, OUTPUT = 'input', 'output'
 
-# (batch, height, width): one size to trace, others to compare, with odd sizes and with one taller than wide
+# (batch, height, width): one size to trace, others to compare, with odd sizes, a size taller than wide, and a tiny one
 TRACED_SIZE = (2, 24, 40)
-CHECKED_SIZES = ((1, 32, 48), (1, 33, 47), (2, 45, 23))
+CHECKED_SIZES = ((1, 32, 48), (1, 33, 47), (2, 45, 23), (1, 1, 2))
 # for values in [0, 1]: fp32 allows for sums in another order, fp16 for one grey level
 TOLERANCE = {'fp32': 0.1 / 255, 'fp16': 1 / 255}
 _ADVICE = (
@@ -65,7 +65,8 @@ def export_onnx(
     summed in float32 in any runtime. Input and output stay float32, so the two models are interchangeable. The metadata
     holds scale, color_order, value_range, precision, and the texts of ``record``.
 
-    A network that accepts only multiples of a size is exported with the extension of the picture inside. If it computes
+    A network that accepts only multiples of a size, or only pictures of at least some size, is exported with the
+    extension of the picture inside. If it computes
     in windows, as SwinIR does, ``size`` is required: it computes attention masks and its batch size from the input size
     with Python's numbers, and torch's exporter did not trace two blocks of a SwinIR for any size within two minutes.
 
@@ -97,7 +98,12 @@ def export_onnx(
         )
     if size is not None and min(size) < 1:
         raise RequestError(f'--size {size[0]} {size[1]}: expected a height and a width of at least 1 pixel.')
-    traced_size, checked_sizes = (TRACED_SIZE, CHECKED_SIZES) if size is None else ((1, *size), ((1, *size),))
+    if size is None:
+        b, *sides = TRACED_SIZE
+        traced_size = (b, *(max(side, _smallest_traced(network)) for side in sides))
+        checked_sizes = CHECKED_SIZES
+    else:
+        traced_size, checked_sizes = (1, *size), ((1, *size),)
     pictures = [_test_pictures(channels, *checked) for checked in checked_sizes]
     expected = [_reference(network, record, batch) for batch in pictures]
     scale = _scale(record, pictures, expected)
@@ -217,10 +223,14 @@ def _scale(record: NetworkRecord, pictures: Sequence[Tensor], outputs: Sequence[
     return scale
 
 
+def _smallest_traced(network: nn.Module) -> int:
+    """torch 2.8 proves the extension's sizes only above the least one; the model itself takes smaller pictures, too."""
+    return network.least + 1 if isinstance(network, PaddedNetwork) else 0
+
+
 def _traced(network: nn.Module, example: Tensor, record: NetworkRecord, opset: int, *, is_free: bool) -> Any:
     """The model as onnx's ModelProto, with named free sizes, or with the example's."""
-    # torch 2.8 proves the extension's sizes only above the multiple; the model itself takes smaller pictures, too
-    smallest = network.multiple + 1 if isinstance(network, PaddedNetwork) else 0
+    smallest = _smallest_traced(network)
     sides = {axis: torch.export.Dim(name, min=smallest) for axis, name in ((2, 'height'), (3, 'width'))}
     free = {0: torch.export.Dim('batch'), **sides}
     try:

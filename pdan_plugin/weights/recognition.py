@@ -13,6 +13,7 @@ from pdan_plugin.option_schema.network_section import build_network
 from pdan_plugin.weights.families import FAMILIES, Family, NotThisFamily, State
 from pdan_plugin.weights.families.family import Assumed, usual_values
 from pdan_plugin.weights.likeness import ALIKE, likeness
+from pdan_plugin.weights.plain_tensors import refuse_other_kinds
 from pdan_plugin.weights.state_search import CHOOSE, states_behind
 
 TRIED = ', '.join(family.name for family in FAMILIES)
@@ -48,7 +49,8 @@ def recognise(content: Any, source: str) -> Recognised | list[str]:
         The network; or, if it is none of the families, the reasons against those whose names the weights have.
 
     Raises:
-        RequestError: The file has weights of several networks; the message lists them.
+        RequestError: The file has weights of several networks; the message lists them. Or they are no numbers of the
+            network's kind (:func:`~.plain_tensors.refuse_other_kinds`).
     """
     found: dict[str, Recognised] = {}
     reasons: list[str] = []
@@ -57,7 +59,7 @@ def recognise(content: Any, source: str) -> Recognised | list[str]:
             if not family.renamed(state).keys() >= set(family.names):
                 continue
             try:
-                found[label] = _fitting(family, state)
+                found[label] = _fitting(family, state, source)
             except NotThisFamily as error:
                 reasons.append(f'{family.name}{f" ({label})" if label else ""}: {error}')
     networks = {repr(each.options): each for each in found.values()}
@@ -66,14 +68,15 @@ def recognise(content: Any, source: str) -> Recognised | list[str]:
         raise RequestError(f'{source} has the weights of several networks: {kinds}. {CHOOSE}')
     if not networks:
         return reasons
-    return _in_its_range(next(iter(networks.values())))
+    return _in_its_range(next(iter(networks.values())), source)
 
 
-def _fitting(family: Family, state: State) -> Recognised:
+def _fitting(family: Family, state: State, source: str) -> Recognised:
     """The network that the tensors show.
 
     Raises:
         NotThisFamily: The tensors are not those of such a network.
+        RequestError: They are, but quantised or packed.
     """
     try:
         shown = family.options(family.renamed(state))
@@ -82,17 +85,19 @@ def _fitting(family: Family, state: State) -> Recognised:
     except (IndexError, TypeError, ValueError, ZeroDivisionError) as error:  # of another number of axes
         raise NotThisFamily('its tensors have other shapes') from error
     options = {'type': family.name, **usual_values(shown)}
-    network = _loaded(options, state)
+    network = _loaded(options, state, source)
     assumed = {name: value for name, value in shown.items() if isinstance(value, Assumed)}
     return Recognised(options, assumed, network)
 
 
-def _loaded(options: Mapping[str, Any], state: State) -> nn.Module:
+def _loaded(options: Mapping[str, Any], state: State, source: str) -> nn.Module:
     try:
         network = build_network(options, 'network_g')
-        network.load_state_dict(dict(state))
     except RequestError as error:
         raise NotThisFamily(str(error)) from error
+    refuse_other_kinds(state, network.state_dict(), source)
+    try:
+        network.load_state_dict(dict(state))
     except RuntimeError as error:
         lines = [_shortened(line.strip()) for line in str(error).splitlines()[1:]] or [str(error)]
         raise NotThisFamily(some_of(lines, 2, between='; ')) from error
@@ -105,11 +110,11 @@ def _shortened(line: str) -> str:
     return f'{head}{colon}{some_of(names.rstrip(". ").split(", "), 3)}' if colon else line
 
 
-def _in_its_range(found: Recognised) -> Recognised:
+def _in_its_range(found: Recognised, source: str) -> Recognised:
     """Chooses the values of assumed arguments by a trial, and writes the notes."""
     best, alike = found, _likeness(found)
     for options in _other_options(found) if alike < ALIKE else ():
-        trial = replace(found, options=options, network=_loaded(options, found.network.state_dict()))
+        trial = replace(found, options=options, network=_loaded(options, found.network.state_dict(), source))
         if (reached := _likeness(trial)) > max(alike, ALIKE):
             best, alike = trial, reached
     changed = {name: value for name, value in best.options.items() if value != found.options[name]}

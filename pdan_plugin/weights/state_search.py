@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pdan_plugin.errors import RequestError, some_of
 from pdan_plugin.weights.bare_state import bare_name, unwrapped_name
+from pdan_plugin.weights.plain_tensors import refuse_other_kinds
 from pdan_plugin.weights.run_log import log_line
 
 _DEEPEST = 4  # levels of sections in a file
@@ -57,7 +58,8 @@ def find_weights(content: Any, source: str, own: Mapping[str, Tensor] | None = N
             and are left out. The log reports what was used.
 
     Raises:
-        RequestError: No weights are found, or several and none of them is the average; the message lists the keys.
+        RequestError: No weights are found, or several and none of them is the average; the message lists the keys. Or
+            they are no numbers of the network's kind (:func:`~.plain_tensors.refuse_other_kinds`).
     """
     if isinstance(content, Mapping) and not content:
         return {}
@@ -75,10 +77,13 @@ def find_weights(content: Any, source: str, own: Mapping[str, Tensor] | None = N
         raise RequestError(f'{source}: {len(found)} sets of weights have the names of the network: {labels}. {CHOOSE}')
     if found:
         _report(found[0], source)
+        refuse_other_kinds(found[0].weights, own or {}, source)
         return found[0].weights
     pure = [section for section in sections if section.is_pure]
     if len(pure) == 1:  # whoever loads them reports names that do not fit
-        return {bare_name(name): value for name, value in pure[0].tensors.items()}
+        weights = {bare_name(name): value for name, value in pure[0].tensors.items()}
+        refuse_other_kinds(weights, own or {}, source)
+        return weights
     keys = f'; its keys are {keys_in_words(content)}. {CHOOSE}' if isinstance(content, Mapping) else ''
     raise RequestError(
         f'{source}: expected a dict of names and tensors (the weights of a network), found something else{keys}'
@@ -140,8 +145,9 @@ def _part(content: Any, key: str) -> Any:
 
 
 def _sections(content: Any, key: str = '', depth: int = 0) -> Iterator[_Section]:
-    if not isinstance(content, Mapping) or not all(isinstance(name, str) for name in content) or depth > _DEEPEST:
+    if not isinstance(content, Mapping) or depth > _DEEPEST:
         return
+    content = {name: value for name, value in content.items() if isinstance(name, str)}  # others have numbers of epochs
     values = {name: value for name, value in content.items() if name.rpartition('.')[2] not in _COUNTERS}
     tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
     if tensors:

@@ -15,14 +15,17 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from pdan_plugin.errors import RequestError, refusing_unwritable
-from pdan_plugin.files.other_contents import HEAD, what_else
-from pdan_plugin.files.torch_files import SAVED_ANEW, loading_reason, refuse_code
+from pdan_plugin.files.other_contents import HEAD, as_text, what_else
+from pdan_plugin.files.torch_files import SAVED_ANEW, load_weights_only, loading_reason, refuse_code
 from pdan_plugin.files.whole_files import write_whole
 from pdan_plugin.weights.run_log import log_line
 from pdan_plugin.weights.state_search import choose_part, find_weights, keys_in_words
 
 _HEADER_LENGTH = 8  # bytes at the start of a safetensors file: the length of its JSON header, little-endian
 _PICTURES = (b'\x89PNG', b'\xff\xd8\xff', b'GIF8', b'RIFF', b'II*\0', b'MM\0*')
+_TORCH = (b'PK\3\4', b'\x80\2')  # an archive, or the older format
+_OTHER_MODELS = {'.onnx': 'an ONNX model', '.engine': 'a model of TensorRT', '.tflite': 'a model of TensorFlow Lite'}
+_AGAIN = 'download the file again'
 _OWN_KEYS = ('params', 'params_ema')  # of the toolbox's files
 FLOAT16_MAX = torch.finfo(torch.float16).max
 
@@ -92,19 +95,20 @@ def read_content(path: str, param_key: str | None = None) -> Any:
 
 
 def is_safetensors(path: str | Path) -> bool:
-    """Whether a file should be read as safetensors: it has that ending, or starts like a safetensors file."""
-    if str(path).lower().endswith('.safetensors'):
-        return True
+    """Whether a file should be read as safetensors: it starts like a safetensors file, or has that ending and does not
+    start like a file of torch."""
+    is_named_so = str(path).lower().endswith('.safetensors')
     if not os.path.isfile(path):
-        return False
+        return is_named_so
     try:
         with open(path, 'rb') as file:
             start = file.read(_HEADER_LENGTH + 1)
             size = os.fstat(file.fileno()).st_size
     except OSError:  # reported when the file is read
-        return False
+        return is_named_so
     length = int.from_bytes(start[:_HEADER_LENGTH], 'little')
-    return start[_HEADER_LENGTH:] == b'{' and length <= size - _HEADER_LENGTH
+    is_one = start[_HEADER_LENGTH:] == b'{' and length <= size - _HEADER_LENGTH
+    return is_one or (is_named_so and not start.startswith(_TORCH))
 
 
 def refuse_what_is_no_file(path: str | Path) -> None:
@@ -180,6 +184,8 @@ def _opened(path: str) -> Iterator[Any]:
     except (SafetensorError, OSError, ValueError) as error:
         if isinstance(error, RequestError):
             raise
+        if (what := _what_else(path)) is not None:
+            raise RequestError(f'{path} cannot be read as a weights file: it is {what}.') from error
         raise RequestError(
             f'{path} is not a complete safetensors file ({error}). It is truncated, damaged or of another format: copy '
             "it again, or rename it to .pth if it is of torch's format."
@@ -191,7 +197,7 @@ def _read(path: str) -> Any:
     if _is_torchscript(path):
         raise RequestError(f'{path} holds a program (TorchScript), not only weights, and is not loaded. {SAVED_ANEW}')
     try:
-        content = torch.load(path, map_location='cpu', weights_only=True)
+        content = load_weights_only(path)
     except Exception as error:
         refuse_code(path, error, SAVED_ANEW)
         if (what := _what_else(path)) is not None:
@@ -217,20 +223,39 @@ def _is_torchscript(path: str) -> bool:
 
 
 def _what_else(path: str) -> str | None:
+    """What a file is that holds no weights, and what to do; None if that is not known."""
     with open(path, 'rb') as file:
         head = file.read(HEAD)
     if not head:
         return 'empty (0 bytes)'
+    if not head.strip(b'\0'):
+        return f'zero bytes at its beginning, as of a download that was not finished: {_AGAIN}'
     if head.startswith(_PICTURES):
         return 'a picture'
-    if head.startswith(b'PK'):  # torch's own files are such archives, and may be truncated
-        try:
-            with zipfile.ZipFile(path) as archive:
-                if any(name.endswith('/data.pkl') for name in archive.namelist()):
-                    return None
-        except (zipfile.BadZipFile, OSError):
-            return None
-    return what_else(head)
+    if (model := _OTHER_MODELS.get(os.path.splitext(path)[1].lower())) is not None:
+        return f'{model}, which has no names of parameters: give the weights that it was made from'
+    if head.startswith(b'PK'):  # torch's own files are such archives
+        return _what_archive(path)
+    text = as_text(head)
+    found = None if text is not None and text.startswith('<?xml') else what_else(head)
+    if found is None and text is not None:
+        return f'a text ({text!r}), such as an error in place of a download: {_AGAIN}'
+    return found
+
+
+def _what_archive(path: str) -> str | None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError):
+        return f'an archive (as torch writes, too) without its end, as of a download that was not finished: {_AGAIN}'
+    if any(name.endswith('/data.pkl') for name in names):
+        return None
+    if any(name.endswith('archive_format') for name in names):
+        return f'a program (torch.export), not only weights. {SAVED_ANEW.removesuffix(".")}'
+    if any(name.endswith('.npy') for name in names):
+        return 'a NumPy archive; save its arrays as safetensors'
+    return 'a zip archive; unpack it'
 
 
 def _chosen(content: Any, param_key: str, path: str) -> Any:

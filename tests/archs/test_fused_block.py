@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 
 import fused_block_cases
+import fused_block_pieces
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -84,13 +85,13 @@ def compiled(name, backend, architecture, tmp_path, monkeypatch, *, dtype='bf16'
     return triton.compile(source, target=target, options={'num_warps': 4}).asm
 
 
-@pytest.mark.parametrize('name', fused_block_cases.KERNELS)
+@pytest.mark.parametrize('name', fused_block_pieces.KERNELS)
 def test_each_kernel_compiles_for_a_gpu(name, tmp_path, monkeypatch):
     assert compiled(name, 'cuda', 80, tmp_path, monkeypatch)['cubin']
 
 
 @pytest.mark.long
-@pytest.mark.parametrize('name', fused_block_cases.KERNELS)
+@pytest.mark.parametrize('name', fused_block_pieces.KERNELS)
 def test_each_kernel_compiles_for_other_gpus_and_forms(name, tmp_path, monkeypatch):
     assert compiled(name, 'cuda', 75, tmp_path, monkeypatch, dtype='fp16', last=False)['cubin']
     assert compiled(name, 'cuda', 90, tmp_path, monkeypatch, channels=250, squeezed=25)['cubin']

@@ -1,10 +1,12 @@
 """What a word of a command line becomes, and what its user reads when it is wrong."""
 
 import argparse
+from pathlib import Path
 
 import pytest
 
-from pdan_plugin.commands.argument_types import memory_size, number, picture_size, share, whole_number
+from pdan_plugin.commands import main as cli
+from pdan_plugin.commands.argument_types import file_path, memory_size, number, picture_size, share, whole_number
 
 
 def refusal(kind, word, capsys):
@@ -19,6 +21,7 @@ def refusal(kind, word, capsys):
 @pytest.mark.parametrize(
     ('kind', 'word', 'value'),
     [
+        (file_path, './-', Path('-')),
         (whole_number(0), '0', 0),
         (whole_number(1, 9), '9', 9),
         (whole_number(16, multiple_of=16), '48', 48),
@@ -52,3 +55,29 @@ def test_taken(kind, word, value):
 )
 def test_refused(kind, word, said, capsys):
     assert refusal(kind, word, capsys).endswith(f'argument --value: {said}')
+
+
+@pytest.mark.parametrize(
+    ('words', 'named'),
+    [
+        (['restore', 'photo.jpg', '-o', '-'], '-o/--output'),
+        (['restore', '-', '-o', 'out'], 'INPUT'),
+        (['restore', 'photo.jpg', '-o', 'out', '-w', '-'], '-w/--weights'),
+        (['export', 'pdan_small', '-o', '-'], '-o/--output'),
+        (['ensemble', 'one', 'two', '-o', '-'], '-o/--output'),
+        (['report', 'results/one', '--figure', '-o', '-'], '-o/--output'),
+        (['prepare-pairs', 'gt', '-'], 'TARGET'),
+        (['prepare-reds', 'REDS', '-'], 'TARGET'),
+        (['synthesize', 'clips', '-'], 'TARGET'),
+        (['render-clips', 'skimage', '-'], 'TARGET'),
+        (['quickstart', '--folder', '-'], '--folder'),
+    ],
+)
+def test_a_hyphen_is_no_file_or_folder(words, named, tmp_path, monkeypatch, capsys):
+    """`restore photo.jpg -o -` made a folder of that name."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words)
+    assert ended.value.code == 2
+    assert f"argument {named}: '-': expected a path" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

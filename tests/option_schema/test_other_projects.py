@@ -94,6 +94,10 @@ WRONG = [
     ('train.fft_opt', {'type': 'L1Loss'}, 'this loss would be ignored'),
     ('train.gan_opt', GAN, 'it is read by model_type SRGANModel'),
     ('network_d', {'type': 'UNetDiscriminatorSN', 'num_in_ch': 3}, 'this network would be ignored'),
+    ('train.pixel_loss', {'type': 'MSELoss'}, 'this loss would be ignored'),
+    ('train.losses', [{'type': 'l1loss', 'loss_weight': 1}], 'this loss would be ignored'),
+    ('losses', {'type': 'L1Loss'}, 'this loss would be ignored'),
+    ('generator', {'type': 'EDSR'}, 'this network would be ignored'),
     ('network_g.window', 8, 'EDSR has no such keyword'),
     ('train.pixel_opt.window', 8, 'L1Loss has no such keyword'),
     ('datasets.test0', {}, 'unknown phase'),
@@ -105,6 +109,46 @@ WRONG = [
 def test_what_would_train_something_else_is_refused(key, value, said, strict):
     refused, _ = check(changed(train_options(), key, value), strict=strict)
     assert [line.partition(': ')[0] for line in refused] == [key]
+    assert said in refused[0]
+
+
+VGG = {'type': 'PerceptualLoss', 'layer_weights': {'conv5_4': 1, 'relu2_2': 0.1}}
+BATCH_NORM = {**VGG, 'vgg_type': 'vgg16_bn', 'layer_weights': {'bn5_3': 1}, 'criterion': 'fro'}
+
+
+@pytest.mark.parametrize(
+    ('changes', 'key', 'said'),
+    [
+        ({'criterion': 'l3'}, 'criterion', "expected 'l1' or 'fro'"),
+        ({'criterion': 'l2'}, 'criterion', "expected 'l1' or 'fro'"),  # of the toolbox it fails in torch
+        ({'vgg_type': 'vgg18'}, 'vgg_type', 'expected one of vgg11'),
+        ({'vgg_type': 'vgg16'}, 'layer_weights.conv5_4', 'vgg16 has no such layer'),
+        ({'layer_weights': {'conv54': 1}}, 'layer_weights.conv54', "did you mean 'conv5_4'"),
+        ({'layer_weights': {'conv5_4': '1'}}, 'layer_weights.conv5_4', 'without quotes'),
+        ({'layer_weights': ['conv5_4']}, 'layer_weights', 'such as {conv5_4: 1}'),
+    ],
+)
+def test_a_perceptual_loss_that_cannot_be_built_is_refused(changes, key, said):
+    """A run told it after it had loaded VGG."""
+    options = train_options()
+    for whole in (VGG, BATCH_NORM):
+        options['train']['perceptual_opt'] = whole
+        assert check(options, strict=True) == ([], [])
+    options['train']['perceptual_opt'] = {**VGG, **changes}
+    refused, _ = check(options)
+    assert [line.partition(': ')[0] for line in refused] == [f'train.perceptual_opt.{key}']
+    assert said in refused[0]
+
+
+@pytest.mark.parametrize(
+    ('key', 'value', 'said'),
+    [('betas', [0.9, 1.1], 'beta parameter at index 1: 1.1'), ('weight_decay', -1, 'weight_decay value: -1')],
+)
+def test_values_that_torch_s_optimizer_rejects_are_refused(key, value, said):
+    """`basicsr check` ended with a traceback."""
+    refused, _ = check(changed(train_options(), f'train.optim_g.{key}', value))
+    assert len(refused) == 1
+    assert refused[0].startswith('train.optim_g: Adam of torch rejects it: ')
     assert said in refused[0]
 
 
@@ -131,6 +175,13 @@ def test_null_is_not_set(key):
     assert section is None
 
 
+def test_a_null_list_of_an_optimizer_is_left_out():
+    """It stayed, and ended the run in torch's constructor."""
+    options = changed(train_options(), 'train.optim_g.betas', None)
+    leave_unset_out(options)
+    assert 'betas' not in options['train']['optim_g']
+
+
 def test_a_null_that_says_something_stays():
     """The toolbox reads a null `param_key_g` as a file without keys, and demands `dataroot_flow`."""
     options = changed(train_options(), 'path.param_key_g', None)
@@ -144,6 +195,21 @@ def test_a_null_that_says_something_stays():
 def test_a_required_key_that_is_null_is_missing(key):
     refused, _ = check(changed(train_options(), key, None))
     assert f'{key}: missing' in refused[0]
+
+
+def test_of_a_model_that_is_not_registered_only_its_name_and_misspellings_are_reported():
+    """NAFNet's and Restormer's models build AdamW and schedules of their own; the toolbox's do not."""
+    options = {**train_options(), 'model_type': 'ImageRestorationModel'}
+    options['train'] |= {
+        'optim_g': {'type': 'AdamW', 'lr': 1e-3, 'betas': [0.9, 0.9], 'weight_decay': 0},
+        'scheduler': {'type': 'TrueCosineAnnealingLR', 'T_max': 2, 'eta_min': 1e-7},
+    }
+    refused, warned = check(options)
+    assert [line.partition(': ')[0] for line in refused] == ['model_type']
+    assert warned == []
+    options['train']['optim_g']['type'], options['train']['scheduler']['type'] = 'AdmaW', 'MutliStepLR'
+    refused, _ = check(options)
+    assert [line.rpartition('did you mean ')[2] for line in refused[1:]] == ["'AdamW'?", "'MultiStepLR'?"]
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Weights, a photograph and a folder of pictures to restore."""
+"""Fixtures of several files: weights, a photograph, a folder of pictures to restore, and restorers."""
 
 import cv2
 import numpy as np
@@ -6,10 +6,12 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from repeating_network import make_weights
+from repeating_network import Repeating, make_weights
 from skimage import data
 
+import pdan_plugin
 from pdan_plugin.archs import PDAN
+from pdan_plugin.restoration.restorer import Restorer
 
 NETWORK = {'num_feat': 16, 'num_group': 2, 'num_block': 1, 'fuse_levels': 2}
 
@@ -48,3 +50,22 @@ def source(tmp_path, photo):
     (folder / 'notes.txt').write_text('left alone')
     (folder / '._a.png').write_text('of another system')
     return folder
+
+
+@pytest.fixture(scope='module')
+def picture():
+    """A face and a rocket on the dark half of a sky, at a size that no tile divides: (71, 95, 3)."""
+    faces, sky = data.astronaut()[60:131, 160:207], data.rocket()[20:91, 300:348]
+    return np.concatenate([faces, sky], axis=1)
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """A mock of a GPU, where four parts form a batch unless memory ran out: a CPU gets one at a time."""
+    monkeypatch.setattr(Restorer, '_parts_at_once', lambda self, height, width: 1 if self._is_alone else 4)
+
+
+@pytest.fixture(scope='module')
+def twice():
+    """A network that repeats every pixel: what it must return can be computed without it."""
+    return pdan_plugin.Restorer(Repeating(2), 'cpu')

@@ -147,6 +147,14 @@ def test_the_residual_scale_of_a_large_edsr_is_found_by_a_trial(bare):
         assert torch.equal(found(x), network(x))
 
 
+def test_weights_in_whole_numbers_are_refused_also_if_another_package_takes_them(bare):
+    weights = bare(
+        built(*CASES[7]), lambda state: {name: (100 * value).to(torch.int8) for name, value in state.items()}
+    )
+    with pytest.raises(RequestError, match=r'lone\.pth: \S+ is torch\.int8, and the network has torch\.float32 there'):
+        load_trained_network(weights)
+
+
 def test_untrained_weights_are_reported(bare):
     notes = load_recorded_network(bare(built(*CASES[0])))[1].notes
     assert 'untrained' in notes[-1]

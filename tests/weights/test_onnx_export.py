@@ -141,6 +141,41 @@ def test_a_network_of_multiples_is_exported_with_the_extension_inside(tmp_path):
             np.testing.assert_allclose(compute(photos(*size)), restorer(photos(*size)).numpy(), atol=0.1 / 255)
 
 
+class Reflecting(nn.Module):
+    """Takes multiples of a number, and no picture of less than 10 pixels: it extends by 9 by reflection."""
+
+    def __init__(self, multiple):
+        super().__init__()
+        self.down = nn.Conv2d(3, 8, multiple, multiple)
+        self.up = nn.ConvTranspose2d(8, 3, multiple, multiple)
+
+    def forward(self, x):
+        return self.up(self.down(functional.pad(x, (9, 9, 9, 9), 'reflect')[..., 9:-9, 9:-9]))
+
+
+@pytest.mark.parametrize('multiple', [1, 4, 32])
+def test_pictures_below_the_least_size_of_the_network_are_extended_inside(multiple, tmp_path):
+    """In restore's way; a multiple may be larger than the pictures that are tried."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Reflecting(multiple).eval().requires_grad_(False)
+    record = NetworkRecord({'type': 'Reflecting'}, tmp_path)
+    export_onnx(network, record, tmp_path / 'it.onnx', tell=lambda line: None)
+    restorer = Restorer(network, 'cpu')
+    for compute in runtimes(tmp_path / 'it.onnx'):
+        for size in ((1, 1, 1), (2, 3, 2), (1, 9, 40), (1, 37, 5), (1, 10, 10), (1, 33, 47)):
+            np.testing.assert_allclose(compute(photos(*size)), restorer(photos(*size)).numpy(), atol=0.1 / 255)
+
+
+def test_a_model_of_one_size_extends_its_small_picture(tmp_path):
+    network = Reflecting(4).eval().requires_grad_(False)
+    record = NetworkRecord({'type': 'Reflecting'}, tmp_path)
+    export_onnx(network, record, tmp_path / 'it.onnx', size=(5, 13), tell=lambda line: None)
+    for compute in runtimes(tmp_path / 'it.onnx'):
+        expected = Restorer(network, 'cpu')(photos(1, 5, 13)).numpy()
+        np.testing.assert_allclose(compute(photos(1, 5, 13)), expected, atol=0.1 / 255)
+
+
 SWINIR = {'type': 'SwinIR', 'upscale': 2, 'in_chans': 3, 'img_size': 16, 'window_size': 8, 'img_range': 1.0,
           'depths': [2], 'embed_dim': 12, 'num_heads': [2], 'mlp_ratio': 2,
           'upsampler': 'pixelshuffledirect'}  # fmt: skip
