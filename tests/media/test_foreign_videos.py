@@ -8,6 +8,7 @@ import pytest
 from repeating_network import Repeating
 from video_files import HEIGHT, WIDTH, add_tones, view, write_tones
 
+from pdan_plugin.media.joined_recordings import second_recording
 from pdan_plugin.media.mp4_boxes import boxes
 from pdan_plugin.media.video import restore_video
 from pdan_plugin.media.video_contents import is_video_file
@@ -104,14 +105,17 @@ JOINED = {
     'fragments.mp4': ('mp4', {'movflags': 'frag_keyframe+empty_moov+default_base_moof'}),
     '.mov': ('mov', None),
     '.wmv': ('asf', None),
+    '.nut': ('nut', None),
+    '.wtv': ('wtv', None),
 }
+CODECS = {'asf': 'mpeg4', 'wtv': 'mpeg2video'}
 
 
 @pytest.mark.parametrize('ending', JOINED)
 def test_a_recording_behind_the_first_is_reported(tmp_path, ending):
     """`cat a.mp4 b.mp4`: FFmpeg reads the first by its index, and knows of nothing behind it."""
     kind, options = JOINED[ending]
-    codec = 'mpeg4' if kind == 'asf' else 'libx264'
+    codec = CODECS.get(kind, 'libx264')
     path = write(tmp_path / f'in{ending}', kind, codec, options=options, sound='aac' if kind == 'mp4' else None)
     assert restored(path, tmp_path / 'one.mp4')[0].problems == []
     first = path.stat().st_size
@@ -123,6 +127,15 @@ def test_a_recording_behind_the_first_is_reported(tmp_path, ending):
         f'{other.stat().st_size:,} bytes of the file are left out: another recording, behind the first; split the file '
         f'at byte {first:,}'
     ]
+
+
+@pytest.mark.parametrize('place', [30, 2**20 - 3, 2**20, 2**20 + 1, 2**21 - 20])
+def test_a_second_head_is_found_across_the_blocks_that_are_read(tmp_path, place):
+    head = write(tmp_path / 'in.nut', 'nut', 'mpeg4').read_bytes()[:40]
+    (tmp_path / 'two.nut').write_bytes(head[:30] + bytes(place - 30) + head)
+    assert second_recording(tmp_path / 'two.nut', 'nut') == place
+    (tmp_path / 'one.nut').write_bytes(head + bytes(place) + head[25:])  # the head alone may come again
+    assert second_recording(tmp_path / 'one.nut', 'nut') is None
 
 
 def test_a_recording_behind_an_older_quicktime_file_is_reported(tmp_path):
