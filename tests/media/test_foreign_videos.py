@@ -1,6 +1,7 @@
 """Videos as other programs leave them: streams that begin late, times of decoding, files without container or index."""
 
 from fractions import Fraction
+from itertools import pairwise
 
 import av
 import numpy as np
@@ -18,13 +19,15 @@ from pdan_plugin.restoration.restorer import Restorer
 COUNT = 12
 
 
-def write(path, kind, codec='libx264', *, frames=COUNT, sound=None, options=None, b_frames=0, pix_fmt='yuv420p'):
+def write(
+    path, kind, codec='libx264', *, frames=COUNT, sound=None, seconds=None, options=None, b_frames=0, pix_fmt='yuv420p'
+):
     """A video at 25 frames per second; each frame shows another part of a photograph, again after ``COUNT``."""
     with av.open(str(path), 'w', format=kind, options=options or {}) as output:
         stream = output.add_stream(codec, rate=25, options={'crf': '1'} if codec == 'libx264' else {})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pix_fmt
         stream.codec_context.max_b_frames = b_frames
-        tones = add_tones(output, 1, frames / 25, sound) if sound else []
+        tones = add_tones(output, 1, seconds or frames / 25, sound) if sound else []
         for number in range(frames):
             frame = av.VideoFrame.from_ndarray(view(number % COUNT), format='rgb24').reformat(format=pix_fmt)
             frame.pts, frame.time_base = number, Fraction(1, 25)
@@ -58,14 +61,78 @@ def test_a_stream_that_begins_in_mid_file_ends_nothing(tmp_path):
     assert any('a stream begins that the file did not announce' in problem for problem in outcome.problems)
 
 
-@pytest.mark.parametrize('b_frames', [0, 3])
-def test_h264_in_an_avi_shows_its_frames_in_order_and_at_their_times(tmp_path, b_frames):
-    """AVI has no times of display: FFmpeg's are those of other frames if the codec reorders them."""
-    source = write(tmp_path / 'in.avi', 'avi', b_frames=b_frames)
-    outcome, times, far = restored(source, tmp_path / 'out.mp4')
+ONE_TIME = {  # formats whose packets have one time, which is not that of display if the codec reorders frames
+    ('avi', 'libx264', 3): None,
+    ('avi', 'libx264', 0): None,
+    ('avi', 'mpeg4', 2): 'mp2',
+    ('avi', 'mpeg2video', 2): None,
+    ('asf', 'libx264', 2): 'mp2',
+    ('asf', 'mpeg4', 2): 'aac',
+    ('asf', 'mpeg2video', 0): 'mp2',
+    ('mpeg1video', 'mpeg1video', 2): None,
+    ('mpeg2video', 'mpeg2video', 2): None,
+    ('mxf', 'libx264', 2): None,
+    ('mxf', 'mpeg2video', 2): None,
+}
+
+
+@pytest.mark.parametrize('case', ONE_TIME, ids=lambda case: '-'.join(map(str, case)))
+def test_reordered_frames_come_in_order_and_at_their_times(tmp_path, case):
+    """FFmpeg's times of display are late by the decoder's delay, or those of other frames."""
+    kind, codec, b_frames = case
+    source = write(tmp_path / 'in', kind, codec, frames=3 * COUNT, sound=ONE_TIME[case], b_frames=b_frames)
+    outcome, times, far = restored(source, tmp_path / 'out.mkv')
     assert outcome.problems == []
-    assert times == list(range(COUNT))
-    assert max(far) < 15
+    assert times == list(range(3 * COUNT))
+    assert max(far) < 17
+
+
+def packed(path, kind, packets, *, gap=0):
+    """MPEG-4 as DivX stores it: a B-frame behind its reference in one packet; a packet without a frame comes later."""
+    empty = b'\0\0\1\xb6\x50\x4f'  # a picture that is not coded
+    chunks = [b'\0\0\1\xb2DivX503b1393p' + packets[0]]
+    for before, packet in pairwise(packets):
+        if _is_b(packet) and not _is_b(before):
+            chunks[-1] += packet
+        else:
+            chunks += [*([empty] if _is_b(before) and not _is_b(packet) else []), packet]
+    chunks += [empty] * _is_b(packets[-1])
+    with av.open(str(path), 'w', format=kind) as output:
+        stream = output.add_stream('mpeg4', rate=25)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, 'yuv420p'
+        output.start_encoding()
+        for number, chunk in enumerate(chunks):
+            packet = av.Packet(chunk)
+            packet.stream, packet.time_base = stream, Fraction(1, 25)
+            packet.pts = packet.dts = number + (gap if number >= COUNT else 0)
+            output.mux(packet)
+    return path
+
+
+def _is_b(packet):
+    return packet[packet.index(b'\0\0\1\xb6') + 4] >> 6 == 2
+
+
+@pytest.mark.parametrize('gap', [0, 7])
+@pytest.mark.parametrize('kind', ['avi', 'matroska', 'mp4'])
+@pytest.mark.parametrize('b_frames', [1, 2])
+def test_packed_b_frames_come_in_order_and_at_their_times(tmp_path, kind, b_frames, gap):
+    source = write(tmp_path / 'in.m4v', 'm4v', 'mpeg4', frames=2 * COUNT, b_frames=b_frames)
+    with av.open(str(source)) as container:
+        packets = [bytes(packet) for packet in container.demux() if packet.size]
+    source = packed(tmp_path / 'packed', kind, packets, gap=gap)
+    outcome, times, far = restored(source, tmp_path / 'out.mkv')
+    assert outcome.problems == []
+    assert times == [n + (gap if n >= COUNT else 0) for n in range(2 * COUNT)]
+    assert max(far) < 17
+
+
+@pytest.mark.parametrize('kind', ['asf', 'matroska', 'mpegts', 'mpeg', 'nut', 'wtv'])
+@pytest.mark.parametrize('frames', [1, COUNT])
+def test_sound_that_goes_on_behind_the_pictures_is_no_early_end(tmp_path, kind, frames):
+    source = write(tmp_path / 'in', kind, 'mpeg2video', frames=frames, sound='mp2', seconds=2)
+    outcome, times, _ = restored(source, tmp_path / 'out.mkv')
+    assert (outcome.problems, len(times)) == ([], frames)
 
 
 RAW = {
