@@ -1,5 +1,6 @@
 """Videos as other programs leave them: streams that begin late, times of decoding, files without container or index."""
 
+import struct
 from fractions import Fraction
 from itertools import pairwise
 
@@ -133,6 +134,35 @@ def test_sound_that_goes_on_behind_the_pictures_is_no_early_end(tmp_path, kind, 
     source = write(tmp_path / 'in', kind, 'mpeg2video', frames=frames, sound='mp2', seconds=2)
     outcome, times, _ = restored(source, tmp_path / 'out.mkv')
     assert (outcome.problems, len(times)) == ([], frames)
+
+
+def set_edits(path, edits):
+    """Writes an edit list of (duration in thousandths, first time in ticks of the track) into a .mp4."""
+    content = bytearray(path.read_bytes())
+    place = content.index(b'elst') - 4
+    before = int.from_bytes(content[place : place + 4], 'big')
+    body = b''.join(struct.pack('>IiHH', *edit, 1, 0) for edit in edits)
+    box = struct.pack('>I4sII', 16 + len(body), b'elst', 0, len(edits)) + body
+    content[place : place + before] = box
+    for name in (b'edts', b'trak', b'moov'):  # the boxes around it
+        size = content.rindex(name, 0, place + 8) - 4
+        content[size : size + 4] = struct.pack('>I', struct.unpack_from('>I', content, size)[0] + len(box) - before)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize('sound', [None, 'aac'])
+@pytest.mark.parametrize('begins', [(0, 20), (20, 0), (4, 4), (3, 16)])
+def test_the_parts_of_an_edit_list_follow_each_other(tmp_path, begins, sound):
+    """What the decoder needs before a part goes back in time, and is not shown."""
+    path = write(tmp_path / 'in.mp4', 'mp4', frames=36, sound=sound)
+    set_edits(path, [(400, 512 * begin) for begin in begins])
+    outcome, times, _ = restored(path, tmp_path / 'out.mkv')
+    assert (outcome.notes, outcome.problems) == ([], [])
+    assert times == list(range(20))
+    with av.open(str(tmp_path / 'out.mkv')) as container:
+        pictures = [each.to_ndarray(format='rgb24')[::2, ::2].astype(int) for each in container.decode(video=0)]
+    shown = [begin + number for begin in begins for number in range(10)]
+    assert max(np.abs(each - view(n % COUNT)).mean() for each, n in zip(pictures, shown, strict=True)) < 15
 
 
 RAW = {
