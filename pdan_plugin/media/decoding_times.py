@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _ONE_TIME = ('avi', 'asf', 'mpegvideo')  # FFmpeg's names of formats whose packets have one time
 _ONE_TIME_IF_EQUAL = 'mxf'  # whose times of display are in an index, if it has them
+_WAIT_FOR_SEVERAL = ('h264', 'hevc')  # codecs that may wait for more than one packet before they return a frame
 _PACKED = re.compile(rb'DivX\d+(?:Build|b)\d+p')  # in MPEG-4: two frames in one packet, and a packet without a frame
 
 
@@ -62,7 +63,9 @@ class DecodingTimes:
         """
         self._place += is_held
         if self._delay is None:
-            self._delay = max(0, self._place - (self._first_key or 0))
+            coding = self.stream.codec_context
+            measured = max(0, self._place - (self._first_key or 0))  # too much if the first frame is damaged
+            self._delay = measured if coding.name in _WAIT_FOR_SEVERAL else min(measured, int(coding.has_b_frames))
         if not self.are_used:
             return frame.pts
         place = self._place - self._delay

@@ -189,6 +189,8 @@ def early_end(reader: FrameReader, video: SourceVideo) -> str | None:
     has_one_length = container.format.name in _ONE_LENGTH
     if stream.duration and not has_one_length and abs(stream.duration * base - length_of_file) > base:
         ends.append((ended, ((stream.start_time or 0) + stream.duration) * base))
+    if container.format.name == 'avi' and stream.frames:  # in the header; FFmpeg's lengths are those of what is there
+        ends.append((ended, ((stream.start_time or 0) + stream.frames) * base))
     if length_of_file:
         counted_from = 0 if has_one_length else start
         ends.append((latest, counted_from + length_of_file))

@@ -136,6 +136,34 @@ def test_sound_that_goes_on_behind_the_pictures_is_no_early_end(tmp_path, kind, 
     assert (outcome.problems, len(times)) == ([], frames)
 
 
+def test_damage_at_the_beginning_moves_no_other_frame(tmp_path):
+    source = write(tmp_path / 'in.avi', 'avi', 'mpeg4', frames=3 * COUNT, b_frames=2)
+    with av.open(str(source)) as container:
+        packets = [(packet.pos, packet.size) for packet in container.demux() if packet.size]
+    content = bytearray(source.read_bytes())
+    for place, size in packets[:4]:
+        content[place : place + size] = bytes(size)
+    source.write_bytes(content)
+    outcome, times, far = restored(source, tmp_path / 'out.mkv')
+    assert times == list(range(3 * COUNT))
+    assert max(far[COUNT:]) < 17
+    (problem,) = outcome.problems
+    assert 'could not be decoded, the first at 0.00 s' in problem
+
+
+@pytest.mark.parametrize('sound', [None, 'mp2'])
+def test_an_avi_that_breaks_off_is_reported(tmp_path, sound):
+    """FFmpeg gives it the length of what is there."""
+    source = write(tmp_path / 'in.avi', 'avi', 'mpeg4', frames=3 * COUNT, sound=sound)
+    with av.open(str(source)) as container:
+        end = [packet.pos for packet in container.demux(video=0) if packet.size][2 * COUNT]
+    source.write_bytes(source.read_bytes()[: end - 8])
+    outcome, times, _ = restored(source, tmp_path / 'out.mkv')
+    assert len(times) == 2 * COUNT
+    (problem,) = outcome.problems
+    assert problem.startswith('the file ends early, at 0.96 s of 1.44 s')
+
+
 def set_edits(path, edits):
     """Writes an edit list of (duration in thousandths, first time in ticks of the track) into a .mp4."""
     content = bytearray(path.read_bytes())
