@@ -65,7 +65,7 @@ def picture_shape(data: bytes | memoryview) -> tuple[int, int, int]:
 
 
 def decode_picture(data: bytes | memoryview) -> np.ndarray:
-    """The whole picture, (h, w, 3) uint8 RGB.
+    """The whole picture as stored, (h, w, 3) uint8 RGB; OpenCV 5 alone would turn it by its EXIF.
 
     Raises:
         PictureError: The picture is truncated, damaged, or of another kind.
@@ -74,7 +74,7 @@ def decode_picture(data: bytes | memoryview) -> np.ndarray:
     if bytes(data[:2]) == b'BM':
         return decode_crop(data, 0, 0, height, width)
     _check_png(data)
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None or image.shape != (height, width, 3):
         raise PictureError('is a damaged PNG')
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

@@ -7,6 +7,7 @@ which Pillow would reduce to 8.
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ __all__ = ['Picture', 'PictureFileError', 'PictureHeader', 'read_picture', 'read
 _UNKNOWN_WHITE = {'F': 'floating-point numbers', 'I': '32-bit whole numbers'}
 _OTHER_COLOURS = {'LAB': 'Lab colours', 'HSV': 'HSV colours'}
 _IPTC = 0x0404  # among the blocks of Photoshop
+_JPEG = b'\xff\xd8'
+_DESCRIBED = re.compile(rb'Exif\0\0|eXIf|Raw profile type|http://ns\.adobe\.com/xap|XML:com\.adobe\.xmp')  # PNG, JPEG
 _XMP_IN_JPEG = b'http://ns.adobe.com/xap/1.0/\0'
 # what the frames are, where they are no animation
 _ONE_PICTURE = {
@@ -143,16 +146,23 @@ def read_upright_size(path: Path) -> tuple[int, int]:
         PictureFileError, OSError: See :func:`read_picture_header`.
     """
     height, width = read_picture_header(path).size
-    return (width, height) if height != width and is_sideways(_orientation(path)) else (height, width)
+    is_turned = height != width and is_sideways(stored_orientation(path.read_bytes()))
+    return (width, height) if is_turned else (height, width)
 
 
-def _orientation(path: Path) -> int:
-    content = path.read_bytes()
+def stored_orientation(content: bytes) -> int:
+    """The orientation, 1 to 8, that EXIF or else XMP gives, of a picture file or of its beginning.
+
+    Raises:
+        PictureFileError: The bytes are not those of a picture.
+    """
     if content.startswith(picture_tiff.SIGNATURES):
         return kept_exif(content, picture_tiff.tiff_xmp(content), [], is_tiff=True)[1]
-    if content.startswith(picture_png.SIGNATURE):
-        png = picture_png.read_png(content)
-        return kept_exif(png.exif, png.xmp, [])[1]
+    is_png = content.startswith(picture_png.SIGNATURE)
+    if (is_png or content.startswith(_JPEG)) and _DESCRIBED.search(content) is None:
+        return 1
+    if is_png:
+        return kept_exif(*picture_png.read_exif_and_xmp(content), [])[1]
     with opened_by_pillow(io.BytesIO(content)) as image:
         return kept_exif(image.info.get('exif', b'').removeprefix(b'Exif\0\0') or None, _xmp(image), [])[1]
 

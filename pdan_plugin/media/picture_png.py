@@ -5,6 +5,7 @@ Numbers in brackets are sections of the PNG specification, third edition.
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import zlib
 from collections import deque
@@ -121,6 +122,16 @@ def read_png(content: bytes) -> PngFile:
             name = kind.decode('latin-1')
             png.notes.append(f'its PNG chunk {name} cannot be read and was left out ({error})')
     return png
+
+
+def read_exif_and_xmp(content: bytes) -> tuple[bytes | None, bytes | None]:
+    """EXIF and XMP as stored, each None if there is none, of a PNG or of its beginning; damaged chunks are left out."""
+    png = PngFile(b'', 8, False, 1)
+    for kind, whole, is_sound in _chunks(content):
+        if is_sound and kind not in _PIXEL_CHUNKS:
+            with contextlib.suppress(ValueError, IndexError, struct.error, zlib.error):
+                _describe(png, kind, bytes(whole[8:-4]))
+    return png.exif, png.xmp
 
 
 def refuse_missing_rows(png: PngFile) -> None:

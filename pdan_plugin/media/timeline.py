@@ -80,16 +80,21 @@ class Timeline:
         else:
             position = self._positions.setdefault(packet.stream.index, _Position(self._parts[-1]))
             before = position.part
-            self._follow(position, decoded, shown, is_sorted=self.may_jump and packet.dts is not None)
+            if not packet.is_discard:  # these prepare what an edit list shows; their times go back
+                self._follow(position, decoded, shown, is_sorted=self.may_jump and packet.dts is not None)
+                self._reach(position, decoded, end)
             part = position.part
             has_jumped = part is not before
-            position.decoded, position.end = decoded, end
-            part.end = end if part.end is None else max(part.end, end)
-            self._latest = end + part.shift if self._latest is None else max(self._latest, end + part.shift)
         ticks = round(part.shift / base)
         packet.pts = None if packet.pts is None else packet.pts + ticks
         packet.dts = None if packet.dts is None else packet.dts + ticks
         return has_jumped
+
+    def _reach(self, position: _Position, decoded: Fraction, end: Fraction) -> None:
+        part = position.part
+        position.decoded, position.end = decoded, end
+        part.end = end if part.end is None else max(part.end, end)
+        self._latest = end + part.shift if self._latest is None else max(self._latest, end + part.shift)
 
     def _follow(self, position: _Position, decoded: Fraction, shown: Fraction, *, is_sorted: bool) -> None:
         """Moves a stream into the newest part, or a new one, if its packet does not continue the stream's own."""

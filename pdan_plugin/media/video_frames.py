@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pdan_plugin.media.decoding_times import DecodingTimes
 from pdan_plugin.media.deinterlacing import Deinterlacer, TimedFrame
 from pdan_plugin.media.joined_recordings import second_recording
 from pdan_plugin.media.pyav import exact, frame_duration, import_av, packets_of, times_may_jump
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from pdan_plugin.media.video_source import SourceVideo
 
-_REORDERED_IN_AVI = ('h264', 'hevc')
+_ONE_LENGTH = ('matroska,webm', 'asf')  # FFmpeg's names of formats with a length of the file alone, counted from 0
 _HOLE = 1 << 12  # bytes between packets of an FLV; what describes it is shorter
 
 
@@ -60,16 +61,14 @@ class FrameReader:
     _expected: list[int] = field(default_factory=list)
     _last: int | None = None
     _read_up_to: int | None = None  # the place in the file behind the last packet
-    _uses_decoding_times: bool = False
-    _first_decoded: int | None = None
-    _delay: int | None = None
 
     def __post_init__(self) -> None:
         time_base = self.stream.time_base or Fraction(1, 1000)
         self._regular = max(1, round(1 / (self.rate * time_base)))
         self.timeline = Timeline(times_may_jump(self.container))
         self.joint = second_recording(Path(self.container.name), self.container.format.name)
-        self._is_avi, self._is_flv = (self.container.format.name == name for name in ('avi', 'flv'))
+        self._is_flv = self.container.format.name == 'flv'
+        self._decoding = DecodingTimes(self.container.format.name, self.stream)
 
     def __iter__(self) -> Iterator[Packet | TimedFrame]:
         """Yields packets of the copied streams, and frames, in the order of the file."""
@@ -113,7 +112,7 @@ class FrameReader:
         yield from self._missing(None)
 
     def _decoded(self, av: Any, packet: Packet | None) -> Iterator[TimedFrame]:
-        time = None if packet is None or not packet.size else self._packet_time(packet)
+        time = None if packet is None or not packet.size else self._decoding.add(packet)
         if packet is not None and time is not None and not packet.is_discard:
             heapq.heappush(self._expected, time)
         if packet is not None and not packet.size:
@@ -123,32 +122,13 @@ class FrameReader:
         except (av.FFmpegError, OSError):
             return  # its frames are reported as missing later
         for frame in frames:
-            time = self._frame_time(frame)
+            time = self._decoding.of(frame, is_held=packet is None)
             if time is None:
                 time = 0 if self._last is None else self._last + self._regular
             if self._last is not None and time <= self._last:
                 time = self._last + 1
             yield from self._missing(time)
             yield self._timed(time, frame_duration(frame) or self._regular, None if frame.is_corrupt else frame)
-
-    def _packet_time(self, packet: Packet) -> int | None:
-        """The time of a packet among those of its neighbours in the order of display.
-
-        AVI has times of decoding alone. FFmpeg gives the frames of H.264 and H.265 their packets' times in the order of
-        the file, which is not that of display.
-        """
-        if self._first_decoded is None:
-            self._first_decoded = packet.dts
-        if self._is_avi and packet.pts != packet.dts and self.stream.codec_context.name in _REORDERED_IN_AVI:
-            self._uses_decoding_times = True
-        return packet.dts if self._uses_decoding_times else packet.pts
-
-    def _frame_time(self, frame: VideoFrame) -> int | None:
-        if not self._uses_decoding_times or frame.dts is None or self._first_decoded is None:
-            return None if self._uses_decoding_times else frame.pts
-        if self._delay is None:  # of the decoder, which waits for frames to reorder
-            self._delay = frame.dts - self._first_decoded
-        return frame.dts - self._delay
 
     def _note_new_stream(self) -> None:
         if self.new_stream is None:
@@ -197,16 +177,23 @@ def unread_part(reader: FrameReader) -> str | None:
 def early_end(reader: FrameReader, video: SourceVideo) -> str | None:
     """What is missing at the end of a video that has been read; None if nothing is.
 
-    Compares the ends of the pictures and of all streams with those in the header.
+    Compares the ends of the pictures and of all streams with those in the header. FFmpeg gives a stream without a
+    length of its own that of the file, which the sound may fill.
     """
     container = reader.container
     start = Fraction(container.start_time or 0, import_av().time_base)
     base, stream = video.time_base, reader.stream
     ended, latest = reader.end * base, reader.latest
-    ends = [(ended, ((stream.start_time or 0) + stream.duration) * base)] if stream.duration else []
-    if container.duration:
-        counted_from = 0 if 'matroska' in container.format.name else start
-        ends.append((latest, counted_from + Fraction(container.duration, import_av().time_base)))
+    length_of_file = Fraction(container.duration or 0, import_av().time_base)
+    ends: list[tuple[Fraction, Fraction]] = []
+    has_one_length = container.format.name in _ONE_LENGTH
+    if stream.duration and not has_one_length and abs(stream.duration * base - length_of_file) > base:
+        ends.append((ended, ((stream.start_time or 0) + stream.duration) * base))
+    if container.format.name == 'avi' and stream.frames:  # in the header; FFmpeg's lengths are those of what is there
+        ends.append((ended, ((stream.start_time or 0) + stream.frames) * base))
+    if length_of_file:
+        counted_from = 0 if has_one_length else start
+        ends.append((latest, counted_from + length_of_file))
     tolerance = max(Fraction(1, 10), 2 / video.rate)
     if reader.joint is not None:
         ends = ends[:0]  # the header may count both recordings

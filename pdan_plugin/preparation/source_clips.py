@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from pdan_plugin.data.frame_codec import HEADER_BYTES, PictureError, decode_picture, picture_shape
+from pdan_plugin.data.frame_codec import PictureError, decode_picture, picture_shape
 from pdan_plugin.data.frame_sources import FrameArchive
 from pdan_plugin.errors import RequestError
 from pdan_plugin.files.digests import digest_of
 from pdan_plugin.media.deinterlacing import TimedFrame
+from pdan_plugin.media.orientation import is_sideways, upright
+from pdan_plugin.media.picture_files import PictureFileError, stored_orientation
 from pdan_plugin.media.video_frames import FrameReader
 from pdan_plugin.media.video_source import SourceVideo, VideoFileError, open_video, picture_stream, upright_rgb
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 FRAME_SUFFIXES = ('.png', '.jpg', '.jpeg')
 
 _VIDEO_HEAD = 1 << 20
-_JPEG_HEAD = 1 << 18  # a JPEG's size comes after the camera's metadata, which can be long
+_HEAD = 1 << 18  # a JPEG's size comes after the camera's metadata, which can be long
 
 
 @dataclass(frozen=True)
@@ -201,29 +203,32 @@ def open_archive(path: Path, set_name: str) -> FrameArchive:
 
 
 def read_frame_file(file: Path) -> np.ndarray:
-    """A whole PNG or JPEG, (h, w, 3) uint8 RGB.
+    """A whole PNG or JPEG, (h, w, 3) uint8 RGB, upright by its EXIF or XMP.
 
     Raises:
         RequestError: It cannot be read, is truncated or damaged, or does not have three 8-bit channels.
     """
     data = _bytes_of(file)
     try:
-        return _decode_jpeg(data) if data[:2] == b'\xff\xd8' else decode_picture(data)
-    except PictureError as error:
+        stored = _decode_jpeg(data) if data[:2] == b'\xff\xd8' else decode_picture(data)
+        return upright(stored, stored_orientation(data))
+    except (PictureError, PictureFileError) as error:
         raise RequestError(f'{file}: {error}') from error
 
 
-def frame_file_size(file: Path) -> tuple[int, int]:
-    """(height, width) of a PNG or JPEG, from its header.
+def frame_file_header(file: Path) -> tuple[tuple[int, int], int]:
+    """(height, width) of a PNG or JPEG as it is shown, and its orientation, 1 to 8, from its header.
 
     Raises:
         RequestError: As `read_frame_file`, for faults visible in the header.
     """
-    data = _bytes_of(file, HEADER_BYTES)
+    data = _bytes_of(file, _HEAD)
     try:
-        return _jpeg_size(_bytes_of(file, _JPEG_HEAD)) if data[:2] == b'\xff\xd8' else picture_shape(data)[:2]
-    except PictureError as error:
+        height, width = _jpeg_size(data) if data[:2] == b'\xff\xd8' else picture_shape(data)[:2]
+        orientation = stored_orientation(data)
+    except (PictureError, PictureFileError) as error:
         raise RequestError(f'{file}: {error}') from error
+    return ((width, height) if is_sideways(orientation) else (height, width)), orientation
 
 
 def frames_digest(names: Iterable[str], first_frame: np.ndarray) -> str:

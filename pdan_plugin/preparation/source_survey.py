@@ -27,7 +27,7 @@ from pdan_plugin.preparation.source_clips import (
     SourceClip,
     Video,
     forget_open_files,
-    frame_file_size,
+    frame_file_header,
     frames_digest,
     open_archive,
     read_frame_file,
@@ -87,7 +87,7 @@ def _in_folder(source: Path, split: str, name: str, say: Callable[[str], None]) 
     if originals is not None and not originals.is_archive:
         if zips:
             say(f'{originals.path}: this unpacked folder is read; the zips of {name} beside it are not')
-        return _reported_as_reds(_folders(_subfolders(originals.path)), split, say)
+        return _reported_as_reds(_folders(_subfolders(originals.path), say), split, say)
     if zips:
         _refuse_missing_parts(zips, name)
         return _reported_as_reds(_archived(zips, name), split, say)
@@ -107,7 +107,7 @@ def _in_folder(source: Path, split: str, name: str, say: Callable[[str], None]) 
         say(f'{source}: not used: {some_of(unused, 20)}')
     if videos:
         return _videos(videos, say)
-    return _folders(folders or [source])
+    return _folders(folders or [source], say)
 
 
 def _refuse_missing_parts(zips: Sequence[Path], name: str) -> None:
@@ -227,7 +227,7 @@ def _refuse_holes(path: Path, times: np.ndarray) -> None:
         )
 
 
-def _folders(folders: Sequence[Path]) -> list[SourceClip]:
+def _folders(folders: Sequence[Path], say: Callable[[str], None]) -> list[SourceClip]:
     """One clip for each folder."""
     _refuse_equal_names(folders, [safe_name(_name_of(folder)) for folder in folders])
     faults: list[str] = []
@@ -241,8 +241,19 @@ def _folders(folders: Sequence[Path]) -> list[SourceClip]:
             numbered.append((folder, min(by_number), [by_number[number] for number in sorted(by_number)]))
     _refuse(faults)
     files = [folder / name for folder, _, names in numbered for name in names]
-    sizes = dict(zip(files, _sizes(files, frame_file_size, faults), strict=True))
+    turned: set[Path] = set()
+
+    def size_of(file: Path) -> Size:
+        size, orientation = frame_file_header(file)
+        if orientation != 1:
+            turned.add(file)
+        return size
+
+    sizes = dict(zip(files, _sizes(files, size_of, faults), strict=True))
     _refuse(faults)
+    if turned:
+        count = f'{len(turned)} of {len(files)} frames'
+        say(f'{min(turned)}: {count} are stored turned, this the first: made upright by EXIF')
     clips: list[SourceClip] = []
     for folder, first, names in numbered:
         size = _one_size({str(folder / name): sizes[folder / name] for name in names}, faults)

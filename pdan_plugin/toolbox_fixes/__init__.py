@@ -38,6 +38,7 @@ _SUBJECTS = (
     'naturalness',
     'compiled_extensions',
     'stock_models',
+    'small_pictures',
     'moved_names',
     'spawned_workers',
     'training_log',

@@ -71,6 +71,7 @@ NEEDED: dict[str, tuple[bool, bool]] = {
     'video_scores_are_on_the_device': (True, True),
     'clips_keep_their_batch_axis': (True, True),
     'basicvsrpp_aligns_without_cuda': (True, True),
+    'pictures_are_extended_to_what_the_network_accepts': (True, True),
     'colour_conversions_are_also_in_matlab_functions': (True, True),
     'losses_are_also_in_one_module': (True, True),
     'spawned_workers_import_the_fixes': (True, True),

@@ -13,10 +13,15 @@ PICTURE, SOUND, TEXT = (
 )
 
 
-def packet(stream, time, *, shown=None, duration=40):
+def packet(stream, time, *, shown=None, duration=40, is_discard=False):
     """What a timeline reads of a packet of PyAV, whose class has no constructor for it. Times in milliseconds."""
     return SimpleNamespace(
-        stream=stream, dts=time, pts=time if shown is None else shown, duration=duration, time_base=BASE
+        stream=stream,
+        dts=time,
+        pts=time if shown is None else shown,
+        duration=duration,
+        time_base=BASE,
+        is_discard=is_discard,
     )
 
 
@@ -29,6 +34,14 @@ def continued(timeline, packets):
 def test_regular_times_stay():
     timeline = Timeline(may_jump=True)
     assert continued(timeline, [packet(PICTURE, time) for time in (0, 40, 80, 2000, 2040)]) == [0, 40, 80, 2000, 2040]
+    assert timeline.jumps == []
+
+
+def test_what_is_decoded_but_not_shown_is_no_jump():
+    timeline = Timeline(may_jump=False)
+    hidden = [packet(PICTURE, time, is_discard=True) for time in (-1500, -1460)]
+    times = continued(timeline, [packet(PICTURE, 4000), *hidden, packet(PICTURE, 4040)])
+    assert times == [4000, -1500, -1460, 4040]
     assert timeline.jumps == []
 
 

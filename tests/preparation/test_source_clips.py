@@ -9,10 +9,12 @@ import av
 import cv2
 import numpy as np
 import pytest
+from PIL import ExifTags, Image
 from skimage import data
 from video_files import make_interlaced, set_display_matrix, view
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.media.orientation import upright
 from pdan_plugin.media.pyav import from_rgb
 from pdan_plugin.preparation.source_survey import _refuse_holes, find_clips
 from pdan_plugin.preparation.synthesis_plan import Settings, plan_runs
@@ -268,6 +270,31 @@ class TestReds:
         whole.unlink()
         zipped(orig, whole, 'train/train_orig', lambda file: file.stem != '00000000')
         assert 'train_orig_part0.zip: 000: 1 frames are missing' in refusal(parts)
+
+
+@pytest.mark.parametrize('ending', ['.jpg', '.png'])
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_frames_are_upright_by_their_exif_and_this_is_told(tmp_path, orientation, ending):
+    """A camera writes how it was held; of a clip it may write it in some of the frames alone."""
+    clip = tmp_path / 'clip'
+    clip.mkdir()
+    shown = [data.chelsea()[100 + 3 * number :, 80:][:64, :96] for number in range(4)]
+    turned_back = {1: 0, 2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}
+    for number, pixels in enumerate(shown):
+        exif = Image.Exif()
+        if number != 1 and orientation != 1:
+            exif[ExifTags.Base.Orientation] = orientation
+            pixels = upright(pixels, turned_back[orientation])
+        settings = {'quality': 100, 'subsampling': 0} if ending == '.jpg' else {}
+        Image.fromarray(np.ascontiguousarray(pixels)).save(clip / f'{number:03}{ending}', exif=exif, **settings)
+    said = []
+    (found,) = find_clips(clip, 'train', say=said.append)
+    assert found.size == (64, 96)
+    for pixels, expected in zip(found.read(range(4)), shown, strict=True):
+        assert np.abs(pixels.astype(int) - expected).mean() < 2
+    first = clip / f'000{ending}'
+    text = f'{first}: 3 of 4 frames are stored turned, this the first: made upright by EXIF'
+    assert said == ([] if orientation == 1 else [text])
 
 
 def test_places_with_nothing_or_with_a_mixture_are_refused(tmp_path):
