@@ -6,16 +6,20 @@ import functools
 import math
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from basicsr.models.sr_model import SRModel
 from torch import Tensor, nn
 
 from pdan_plugin.errors import RequestError
-from pdan_plugin.machine.accepted_sizes import accepted_sizes, least_size
+from pdan_plugin.machine.accepted_sizes import AcceptedSizes, accepted_sizes, least_size
 from pdan_plugin.machine.working_memory import is_surely_out_of_memory
 from pdan_plugin.restoration.tiling import reflected
 from pdan_plugin.toolbox_fixes.patching import fix, probe, replace
+
+# each network is measured once, because every picture of a folder may be too small
+_measured = WeakKeyDictionary[nn.Module, 'tuple[AcceptedSizes, int] | None']()
 
 
 @fix(
@@ -56,6 +60,23 @@ def _extended(model: Any) -> tuple[Tensor, int] | None:
     """The picture on which the network has failed, with sides that it accepts, and the scale; None if it does."""
     lq: Tensor = model.lq
     network: nn.Module = model.get_bare_model(getattr(model, 'net_g_ema', model.net_g))
+    if network not in _measured:
+        _measured[network] = _accepted(network, lq)
+    accepted = _measured[network]
+    if accepted is None:
+        return None
+    sizes, least = accepted
+    sides = [math.ceil(max(side, least) / sizes.multiple) * sizes.multiple for side in lq.shape[-2:]]
+    if sides == list(lq.shape[-2:]):
+        return None
+    rows, columns = (
+        torch.from_numpy(reflected(0, due, side)).to(lq.device) for due, side in zip(sides, lq.shape[-2:], strict=True)
+    )
+    return lq.index_select(-2, rows).index_select(-1, columns), sizes.scale
+
+
+def _accepted(network: nn.Module, lq: Tensor) -> tuple[AcceptedSizes, int] | None:
+    """The sizes that a network accepts, and its least side; None if it accepts none."""
     is_training = network.training
 
     def restore(batch: Tensor) -> Tensor:
@@ -65,18 +86,11 @@ def _extended(model: Any) -> tuple[Tensor, int] | None:
     try:
         with torch.no_grad():
             sizes = accepted_sizes(restore, network, [lq.shape[1]])
-            least = least_size(restore, sizes.channels, sizes.multiple)
+            return sizes, least_size(restore, sizes.channels, sizes.multiple)
     except RequestError:
         return None
     finally:
         network.train(is_training)
-    sides = [math.ceil(max(side, least) / sizes.multiple) * sizes.multiple for side in lq.shape[-2:]]
-    if sides == list(lq.shape[-2:]):
-        return None
-    rows, columns = (
-        torch.from_numpy(reflected(0, due, side)).to(lq.device) for due, side in zip(sides, lq.shape[-2:], strict=True)
-    )
-    return lq.index_select(-2, rows).index_select(-1, columns), sizes.scale
 
 
 @probe
