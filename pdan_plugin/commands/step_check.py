@@ -126,7 +126,7 @@ def _try_losses(train: Mapping[str, Any], output: Sequence[int] | None, path: st
 
 
 def _try_validation(opt: Mapping[str, Any], model: Any, network: nn.Module, facts: DataFacts) -> None:
-    """Restores a picture as the model's ``test`` does. This package's models extend it to a size that fits."""
+    """Restores a picture as the model's ``test`` does. It is extended to a size that fits."""
     lq, gt = facts.lq_shape, facts.gt_shape
     assert lq is not None
     if issubclass(model, ShardedValidationModel):
@@ -149,8 +149,7 @@ def _try_validation(opt: Mapping[str, Any], model: Any, network: nn.Module, fact
         _cheapest(step, [('meta', False), ('cpu', True)])
     except Exception as error:
         raise RequestError(
-            f'{model.__name__} gives it whole pictures, here of {lq[-1]}x{lq[-2]}, and it fails: {error}. Use '
-            'model_type: RestorationModel, which extends a picture to a size that the network accepts'
+            f'{model.__name__} gives it whole pictures, here of {lq[-1]}x{lq[-2]}, and it fails: {error}'
         ) from error
 
 

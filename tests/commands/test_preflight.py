@@ -369,18 +369,14 @@ def test_a_crop_that_no_window_divides_is_refused():
 
 
 @pytest.mark.parametrize('is_train', [True, False])
-def test_pictures_that_no_window_divides_need_a_model_that_extends_them(tmp_path, is_train):
+@pytest.mark.parametrize('model', ['SRModel', 'SwinIRModel', 'RestorationModel'])
+def test_pictures_that_no_window_divides_are_extended(tmp_path, is_train, model):
     """The validation's pictures are 32x24; windows of 5 do not fit them."""
     options = train_options() if is_train else test_options()
-    options |= {'network_g': {**SWINIR, 'window_size': 5, 'img_size': 10}, 'path': {}}
+    options |= {'network_g': {**SWINIR, 'window_size': 5, 'img_size': 10}, 'path': {}, 'model_type': model}
     if is_train:
         options['datasets']['train']['gt_size'] = 40
-    text = refusal(options, is_train=is_train)
-    assert 'my.yml: network_g: it cannot restore the pictures of ' in text
-    assert '32x24' in text
-    assert 'RestorationModel' in text
-    for model in ('SwinIRModel', 'RestorationModel'):
-        check({**options, 'model_type': model}, is_train=is_train)
+    check(options, is_train=is_train)
 
 
 GREY = {'type': 'ECBSR', 'num_in_ch': 1, 'num_out_ch': 1, 'num_block': 1, 'num_channel': 8, 'with_idt': False,
@@ -409,6 +405,12 @@ def test_a_test_with_a_network_of_another_scale_or_channels_is_refused(network, 
         text = refusal(options, is_train=False)
         assert 'my.yml: network_g: it cannot restore the pictures of ' in text
         assert re.search(told, text)
+
+
+def test_a_test_by_the_toolbox_s_model_is_tried():
+    text = refusal({**test_options(), 'path': {}, 'model_type': 'SRModel', 'network_g': UNSCALED}, is_train=False)
+    assert 'my.yml: network_g: it cannot restore the pictures of ' in text
+    assert 'SRModel gives it whole pictures, here of 32x24, and it fails: an output of shape (1, 3, 24, 32)' in text
 
 
 def test_a_network_of_another_scale_or_shape_is_refused():

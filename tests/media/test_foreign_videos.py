@@ -165,11 +165,12 @@ def test_an_avi_that_breaks_off_is_reported(tmp_path, sound):
 
 
 def set_edits(path, edits):
-    """Writes an edit list of (duration in thousandths, first time in ticks of the track) into a .mp4."""
+    """Writes an edit list of (duration in thousandths of a second, first time in ticks of the track) into a .mp4."""
     content = bytearray(path.read_bytes())
+    (scale,) = struct.unpack_from('>I', content, content.index(b'mvhd') + 16)  # ticks of a second
     place = content.index(b'elst') - 4
     before = int.from_bytes(content[place : place + 4], 'big')
-    body = b''.join(struct.pack('>IiHH', *edit, 1, 0) for edit in edits)
+    body = b''.join(struct.pack('>IiHH', length * scale // 1000, begin, 1, 0) for length, begin in edits)
     box = struct.pack('>I4sII', 16 + len(body), b'elst', 0, len(edits)) + body
     content[place : place + before] = box
     for name in (b'edts', b'trak', b'moov'):  # the boxes around it
