@@ -141,9 +141,19 @@ def _try_validation(opt: Mapping[str, Any], model: Any, network: nn.Module, fact
         sides = _alike_for_windows(lq[-2:], network, 64) if small else lq[-2:]
         tester.lq = torch.zeros(1, *lq[:-2], *sides, device=device)
         tester.test()
-        if not small and gt is not None and tester.output.shape != (1, *gt):
-            raise RequestError(f'an output of shape {tuple(tester.output.shape)}, but the ground truth has {(1, *gt)}')
-        return tuple(tester.output.shape)
+        found = tuple(tester.output.shape)
+        if gt is not None:
+            due = (
+                1,
+                *gt[:-2],
+                *(side * of_gt // of_lq for side, of_gt, of_lq in zip(sides, gt[-2:], lq[-2:], strict=True)),
+            )
+            if found != due:
+                raise RequestError(
+                    f'an output of shape {found} for an input of {tuple(tester.lq.shape)}, but the ground truth has '
+                    f'{due}'
+                )
+        return found
 
     try:
         _cheapest(step, [('meta', False), ('cpu', True)])
