@@ -143,11 +143,8 @@ def _try_validation(opt: Mapping[str, Any], model: Any, network: nn.Module, fact
         tester.test()
         found = tuple(tester.output.shape)
         if gt is not None:
-            due = (
-                1,
-                *gt[:-2],
-                *(side * of_gt // of_lq for side, of_gt, of_lq in zip(sides, gt[-2:], lq[-2:], strict=True)),
-            )
+            due_sides = (side * above // below for side, above, below in zip(sides, gt[-2:], lq[-2:], strict=True))
+            due = (1, *gt[:-2], *due_sides)
             if found != due:
                 raise RequestError(
                     f'an output of shape {found} for an input of {tuple(tester.lq.shape)}, but the ground truth has '
