@@ -14,7 +14,7 @@ def note_on_replacing(output: Path, record: NetworkRecord) -> str | None:
     """Decides whether an export of ``record`` may replace ``output``, which may be missing.
 
     Returns:
-        None for a missing or empty file, and for an earlier export of this network; else what to tell the user about
+        None for a missing or empty file, and for an earlier export of this network; else the message for the user about
         the export of another network that is replaced.
 
     Raises:
