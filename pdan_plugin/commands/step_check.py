@@ -126,7 +126,7 @@ def _try_losses(train: Mapping[str, Any], output: Sequence[int] | None, path: st
 
 
 def _try_validation(opt: Mapping[str, Any], model: Any, network: nn.Module, facts: DataFacts) -> None:
-    """Restores a picture as the model's ``test`` does. It is extended to a size that fits."""
+    """Restores a picture as the model's ``test`` does, which extends it to a size that the network accepts."""
     lq, gt = facts.lq_shape, facts.gt_shape
     assert lq is not None
     if issubclass(model, ShardedValidationModel):
@@ -148,7 +148,7 @@ def _try_validation(opt: Mapping[str, Any], model: Any, network: nn.Module, fact
             if found != due:
                 raise RequestError(
                     f'an output of shape {found} for an input of {tuple(tester.lq.shape)}, but the ground truth has '
-                    f'{due}'
+                    f'{due}; give a network or data of that scale'
                 )
         return found
 

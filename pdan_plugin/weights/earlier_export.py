@@ -45,7 +45,7 @@ def _facts(output: Path) -> dict[str, str]:
         import onnx
 
         return {each.key: each.value for each in onnx.load(str(output), load_external_data=False).metadata_props}
-    except Exception:  # of protobuf or the file system; such a file is no export
+    except Exception:  # of protobuf or the file system; what cannot be read is refused, and stays
         return {}
 
 

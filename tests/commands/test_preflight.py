@@ -411,7 +411,7 @@ def test_a_test_by_the_toolbox_s_model_is_tried():
     text = refusal({**test_options(), 'path': {}, 'model_type': 'SRModel', 'network_g': UNSCALED}, is_train=False)
     assert 'my.yml: network_g: it cannot restore the pictures of ' in text
     assert 'SRModel gives it whole pictures, here of 32x24, and it fails: an output of shape (1, 3, 24, 32)' in text
-    assert text.endswith('but the ground truth has (1, 3, 96, 128)')
+    assert text.endswith('but the ground truth has (1, 3, 96, 128); give a network or data of that scale')
 
 
 def test_a_network_of_another_scale_or_shape_is_refused():

@@ -1,4 +1,4 @@
-"""`basicsr export` where a file lies already: what is replaced, what is told, and what is refused."""
+"""`basicsr export` where a file lies already: what is replaced, what is printed, and what is refused."""
 
 from dataclasses import replace
 from pathlib import Path
