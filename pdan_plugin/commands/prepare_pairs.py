@@ -46,9 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--validation',
-        type=whole_number(1),
+        type=whole_number(0),
         metavar='COUNT',
-        help='pairs held out for validation (default: a tenth, at most 100)',
+        help='pairs held out for validation; 0 if other pictures validate (default: a tenth, at most 100)',
     )
     parser.add_argument(
         '--filename-tmpl',
@@ -98,21 +98,21 @@ def run(arguments: argparse.Namespace) -> int:
         sub_images=arguments.sub_images,
         workers=arguments.workers,
     )
-    print(f'Next: {_next_command(arguments.target, arguments.scale)}', flush=True)
+    print(f'Next: {_next_command(arguments.target, arguments.scale, arguments.validation != 0)}', flush=True)
     return 0
 
 
-def _next_command(target: str, scale: int) -> str:
-    """The shipped option file is for datasets/own_pairs at scale 4, and so is its network."""
+def _next_command(target: str, scale: int, has_validation: bool) -> str:
+    """The shipped option file is for datasets/own_pairs at scale 4 with a validation set, and so is its network."""
     words = [
         f'datasets:{phase}:dataroot_{kind}={os.path.join(target, phase, kind)}'
-        for phase in ('train', 'val')
+        for phase in ('train', 'val')[: 2 if has_validation else 1]
         for kind in ('gt', 'lq')
     ]
-    if scale != _SCALE:
-        return (
-            'basicsr options own_pairs > my.yml, and in my.yml set '
-            f'scale: {scale}, a network_g that enlarges {scale} times, and {" ".join(words)}'
-        )
+    if scale != _SCALE or not has_validation:
+        network = [] if scale == _SCALE else [f'scale: {scale}', f'a network_g that enlarges {scale} times']
+        validation = [] if has_validation else ['your validation set under datasets: val']
+        values = ', '.join([*network, *validation, ' '.join(words)])
+        return f'basicsr options own_pairs > my.yml, and in my.yml set {values}'
     is_usual = os.path.normpath(target) == os.path.normpath(_TARGET)
     return shlex.join(['basicsr', 'check', '-opt', 'own_pairs', *([] if is_usual else ['--force_yml', *words])])

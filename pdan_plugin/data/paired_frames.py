@@ -28,7 +28,7 @@ class Crop:
 
 
 class PairedFrames:
-    """The frames of one triple of data roots."""
+    """The frames of one triple of data roots, read by its own ``io_backend`` or by that of the data set."""
 
     def __init__(self, roots: Mapping[str, Any], label: str, opt: Mapping[str, Any]) -> None:
         self._label = label
@@ -36,10 +36,11 @@ class PairedFrames:
         for name in ('dataroot_gt', 'dataroot_lq'):
             if not roots.get(name):
                 raise RequestError(f'{label}: {name} is missing')
-        io_backend: Mapping[str, Any] = opt.get('io_backend') or {}
-        backend = io_backend.get('type')
+        io_backend: Any = roots.get('io_backend') or opt.get('io_backend') or {}
+        backend = io_backend.get('type') if isinstance(io_backend, Mapping) else None
         if backend not in ('lmdb', 'disk'):
-            raise RequestError(f'{label}: io_backend must be {{type: lmdb}} or {{type: disk}}, got type {backend!r}')
+            given = f'type {backend!r}' if isinstance(io_backend, Mapping) else repr(io_backend)
+            raise RequestError(f'{label}: io_backend must be {{type: lmdb}} or {{type: disk}}, got {given}')
         self.gt_root = str(roots['dataroot_gt']).rstrip('/')
         self.lq_root = str(roots['dataroot_lq']).rstrip('/')
         self._gt = _open(self.gt_root, 'dataroot_gt', backend, label)

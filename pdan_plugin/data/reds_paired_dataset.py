@@ -51,7 +51,8 @@ class REDSPairedDataset(Dataset[dict[str, Any]]):
             ``dataroot_gt``, ``dataroot_lq``, ``dataroot_lq_sharp`` (optional): stores (``....lmdb``), REDS's own
             folders of clips, or folders of PNG pictures of the same names; or
             ``sources``: a list of such triples, read as one set; a ``weight`` in each mixes them in that ratio,
-            independent of their sizes; without it every frame is equally likely;
+            independent of their sizes; without it every frame is equally likely; an ``io_backend`` in one is for
+            that source alone;
             ``io_backend``: ``{type: lmdb}`` or ``{type: disk}``;
             ``frames``: ``all`` (default) or ``val300``, frames 9, 19, ..., 99 of each clip;
             in training ``gt_size``, and ``use_hflip``, ``use_rot``, ``use_brightness`` (default: off);

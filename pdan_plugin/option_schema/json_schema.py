@@ -329,6 +329,7 @@ def _data_keys(keys: Collection[str], owner: Any) -> dict[str, JsonSchema]:
     if owner is not None and is_own(owner):
         chosen['io_backend'] = reference('storage')
         if 'sources' in keys:
-            source: JsonSchema = {'type': 'object'} | _closed({key: {} for key in sorted(keys_of_source(keys))})
+            each = {key: {} for key in sorted(keys_of_source(keys))} | {'io_backend': reference('storage')}
+            source: JsonSchema = {'type': 'object'} | _closed(each)
             chosen['sources'] = {'type': ['array', 'null'], 'items': source}
     return chosen

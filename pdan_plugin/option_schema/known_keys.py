@@ -57,7 +57,7 @@ def keys_of_data_set(owner: Any) -> set[str]:
 
 def keys_of_source(known: Collection[str]) -> set[str]:
     """The keys of an entry of ``sources``, for a data set whose own keys are known."""
-    return {word for word in known if word.startswith('dataroot_')} | {'weight'}
+    return {word for word in known if word.startswith('dataroot_')} | {'weight', 'io_backend'}
 
 
 def due_in_data_set(owner: Any, *, is_training: bool) -> set[str]:

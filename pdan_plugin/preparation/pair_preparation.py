@@ -38,6 +38,10 @@ class _Request:
     cut: SubImages | None
     validation: frozenset[str]
 
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return SPLITS if self.validation else SPLITS[:1]
+
     def file(self, kind: str, name: str, suffix: str) -> Path:
         """The file of a pair's GT or LQ picture, or of a part of it."""
         return self.target / ('val' if name in self.validation else 'train') / kind / f'{name}{suffix}.png'
@@ -66,7 +70,7 @@ def prepare_pairs(
         lq: A folder of the degraded pictures, ``scale`` times smaller. Without it they are computed from GT by MATLAB's
             bicubic (`downsample_uint8`).
         scale: GT size divided by LQ size; with ``lq`` also 1.
-        validation: Pairs that are held out for validation; None: a tenth, at most 100.
+        validation: Pairs that are held out for validation; None: a tenth, at most 100; 0: TARGET gets no ``val/``.
         filename_tmpl: The name of an LQ picture for the name of its GT picture, in the toolbox's form: ``'{}x4'``.
         sub_images: (SIZE, STEP) in GT pixels, multiples of ``scale``: training pairs are cut into squares, which are
             read faster. Smaller pictures stay whole.
@@ -95,7 +99,7 @@ def prepare_pairs(
     request = _Request(target, scale, cut, frozenset(held_out(names, validation)))
     _begin(request, gt, lq, names)
     notes = _write_all(request, pairs, workers or min(8, usable_cores()), say)
-    for split in SPLITS:
+    for split in request.splits:
         files = sum(1 for path in (target / split / 'gt').iterdir() if path.suffix == '.png')
         pictures = sum((name in request.validation) == (split == 'val') for name in names)
         parts = f' as {files} sub-images' if files != pictures else ''
@@ -137,7 +141,7 @@ def _begin(request: _Request, gt: Path, lq: Path | None, names: list[str]) -> No
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise RequestError(f'TARGET {target} exists and is not from this command; choose a new folder')
     with refusing_unwritable(target):
-        for split in SPLITS:
+        for split in request.splits:
             for kind in ('gt', 'lq'):
                 (target / split / kind).mkdir(parents=True, exist_ok=True)
         write_json(target / RECORD, record, durable=True)
@@ -145,7 +149,7 @@ def _begin(request: _Request, gt: Path, lq: Path | None, names: list[str]) -> No
 
 def _write_all(request: _Request, pairs: list[PictureFiles], workers: int, say: Callable[[str], None]) -> Counter[str]:
     """Writes the missing pairs; returns how many pairs each note is about."""
-    for split in SPLITS:
+    for split in request.splits:
         for kind in ('gt', 'lq'):
             remove_left_overs(request.target / split / kind)
     finished = _finished(request.target / DONE)

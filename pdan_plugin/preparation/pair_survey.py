@@ -78,7 +78,7 @@ def held_out(names: Sequence[str], count: int | None) -> list[str]:
             f'--validation {count}: there are {len(names)} pairs; expected at most {len(names) - 1}, so that some '
             'remain to train on'
         )
-    step = len(names) / count
+    step = len(names) / max(1, count)
     return [names[int((number + 0.5) * step)] for number in range(count)]
 
 

@@ -125,6 +125,24 @@ class TestPixels:
             for kind in KINDS:
                 assert torch.equal(first[kind], second[kind])
 
+    def test_a_source_may_have_a_storage_of_its_own(self, small_reds) -> None:
+        roots = ('dataroot_gt', 'dataroot_lq')
+        store, folder = (
+            {name: options[name] for name in roots} for options in (small_reds.options(), small_reds.options('disk'))
+        )
+        options = {name: value for name, value in small_reds.options().items() if not name.startswith('dataroot')}
+        sources = [store, folder | {'io_backend': {'type': 'disk'}}]
+        dataset = REDSPairedDataset(options | {'phase': 'val', 'sources': sources})
+        assert len(dataset) == 48
+        for number in range(24):
+            first, second = dataset[number], dataset[24 + number]
+            assert first['gt_path'] != second['gt_path']
+            for kind in KINDS:
+                assert torch.equal(first[kind], second[kind])
+        for io_backend, message in (({'type': 'zip'}, "got type 'zip'"), ('disk', "got 'disk'")):
+            with pytest.raises(RequestError, match=message):
+                REDSPairedDataset(options | {'sources': [store, folder | {'io_backend': io_backend}]})
+
 
 class TestPlainFolders:
     def folders(self, small_reds, root: Path) -> dict:

@@ -91,3 +91,14 @@ def test_for_another_scale_the_network_must_change_too(tmp_path, monkeypatch, ca
     assert 'basicsr options own_pairs > my.yml' in told
     assert 'scale: 3, a network_g that enlarges 3 times' in told
     assert 'datasets:val:dataroot_lq=pairs/val/lq' in told
+
+
+def test_without_held_out_pairs_the_next_command_asks_for_a_validation_set(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'gt').mkdir()
+    for number in range(2):
+        Image.fromarray(astronaut()[:48, 48 * number : 48 * number + 48]).save(tmp_path / f'gt/{number}.png')
+    assert main(['prepare-pairs', 'gt', 'pairs', '--validation', '0']) == 0
+    (line,) = [each for each in capsys.readouterr().out.splitlines() if each.startswith('Next: ')]
+    assert 'my.yml set your validation set under datasets: val, datasets:train:dataroot_gt=pairs/train/gt ' in line
+    assert 'pairs/val' not in line

@@ -291,6 +291,13 @@ def test_the_record_names_what_is_held_out(photos, tmp_path):
     assert record['scale'] == 4
 
 
+def test_no_pair_is_held_out_if_other_pictures_validate(photos, tmp_path):
+    target = prepare_pairs(photos, tmp_path / 'out', validation=0)
+    assert not (target / 'val').exists()
+    assert len(list((target / 'train' / 'gt').iterdir())) == 6
+    assert prepare_pairs(photos, tmp_path / 'out', validation=0) == target
+
+
 def test_pictures_of_other_endings_are_found_by_their_content(tmp_path):
     names = ['a.png', 'b.tga', 'c.jp2', 'd', 'e.gif']
     for number, name in enumerate(names):
