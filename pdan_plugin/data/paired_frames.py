@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -36,8 +36,8 @@ class PairedFrames:
         for name in ('dataroot_gt', 'dataroot_lq'):
             if not roots.get(name):
                 raise RequestError(f'{label}: {name} is missing')
-        io_backend: Any = roots.get('io_backend') or opt.get('io_backend') or {}
-        backend = io_backend.get('type') if isinstance(io_backend, Mapping) else None
+        io_backend: object = roots.get('io_backend') or opt.get('io_backend') or {}
+        backend = cast('Mapping[str, object]', io_backend).get('type') if isinstance(io_backend, Mapping) else None
         if backend not in ('lmdb', 'disk'):
             given = f'type {backend!r}' if isinstance(io_backend, Mapping) else repr(io_backend)
             raise RequestError(f'{label}: io_backend must be {{type: lmdb}} or {{type: disk}}, got {given}')
