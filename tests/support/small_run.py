@@ -1,13 +1,18 @@
 """A run small enough for a test: a few real picture pairs, and options for a network of some thousand parameters."""
 
 import copy
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 import torch
 import yaml
+from child_processes import PYTHON_PATH
 from skimage.data import astronaut
 
 SCALE = 4
@@ -129,3 +134,26 @@ def unlike(one: Any, other: Any, place: str = '') -> list[str]:
         return [each for number, pair in enumerate(zip(one, other, strict=True))
                 for each in unlike(*pair, f'{place}[{number}]')]  # fmt: skip
     return [] if type(one) is type(other) and one == other else [place]
+
+
+def working_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Makes ``folder`` the working folder, with pictures and an option file small.yml; not in any launcher's group."""
+    write_pictures(folder)
+    write_options(folder, train_options())
+    monkeypatch.chdir(folder)
+    for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'SLURM_PROCID', 'SLURM_NTASKS'):
+        monkeypatch.delenv(name, raising=False)
+    return folder
+
+
+def command(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`python -m pdan_plugin WORDS` in a process of its own."""
+    path = os.pathsep.join([PYTHON_PATH, *filter(None, [os.environ.get('PYTHONPATH')])])
+    return subprocess.run(
+        [sys.executable, '-m', 'pdan_plugin', *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, 'PYTHONPATH': path, **environment},
+        timeout=600,
+    )
