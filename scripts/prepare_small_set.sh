@@ -3,14 +3,14 @@
 # tables), from your own photographs and videos:
 #   bash scripts/prepare_small_set.sh PHOTOS VIDEOS [--only weights|tables]
 # PHOTOS: a folder of photographs, for training; for the tables a dozen of about 1300x800 or larger are enough. VIDEOS: a
-# video or a folder of videos, sharp and with motion, for scoring only, not for training. Takes about an hour and 10 GB.
+# video or a folder of videos, sharp and with motion, for scoring only, not for training. Takes about an hour and 8 GB.
 # After an interruption, the same command continues.
 #
 # The clips of the weights cover common pictures. Of the 270 and 180 clips, 40% are still pictures without motion: 60% of
 # them sharp to the pixel, 40% soft or out of focus, because softness is not always motion. Of the others, 20% have a
 # resting camera, and 60% are neither soft nor out of focus. Of all clips, 15% are dark and 10% bright. Distances are
-# uniform in their logarithm, from the photograph's own pixels to its whole view. In 300 further clips more cameras move:
-# 25% are still pictures, and 10% of the others have a resting camera.
+# uniform in their logarithm, from the photograph's own pixels to its whole view. Clips show the most detailed parts of
+# the photographs. So the photographs themselves, as they are, are one more source: with smooth and soft parts.
 set -euo pipefail
 only=${4:-}
 if [ $# != 2 ] && ! { [ $# = 4 ] && [ "$3" = --only ] && { [ "$only" = weights ] || [ "$only" = tables ]; }; }; then
@@ -33,15 +33,14 @@ render() {
 
 if [ "$only" != tables ]; then
   held_back=options/pdan_small/held_back.txt
-  common=(--softness 1.25 --defocus 8 --sharp 0.6 --soft-stills 0.4 --dark 0.15 --bright 0.1)
-  kinds=("${common[@]}" --stills 0.4 --still-camera 0.2)
+  kinds=(--softness 1.25 --defocus 8 --sharp 0.6 --soft-stills 0.4 --dark 0.15 --bright 0.1 --stills 0.4 --still-camera 0.2)
   echo '== 1. choosing the photographs of the weights'
   [ -d datasets/small_photos ] || python scripts/choose_photographs.py "$photos" datasets/small_photos --held-back $held_back
   [ -d datasets/small_photos_held_back ] ||
     python scripts/choose_photographs.py "$photos" datasets/small_photos_held_back --held-back $held_back --only-held-back
-  echo '== 2. rendering the clips of the weights, the set that phase 3 adds, and the held-back set'
+  echo '== 2. the photographs as they are; rendering the clips of the weights, the set that phase 3 adds, and the held-back set'
+  basicsr prepare-pairs datasets/small_photos datasets/photographs --validation 0
   render datasets/everyday_clips datasets/everyday train datasets/small_photos --clips 270 --val-clips 0 --frames 8 "${kinds[@]}" --seed 0
-  render datasets/moving_clips datasets/moving train datasets/small_photos --clips 300 --val-clips 0 --frames 8 "${common[@]}" --stills 0.25 --still-camera 0.1 --seed 3
   render datasets/everyday_clips_synthesised datasets/everyday_synthesised train datasets/small_photos --clips 180 --val-clips 0 --frames 8 "${kinds[@]}" --seed 1
   render datasets/everyday_clips_held_back datasets/everyday val datasets/small_photos_held_back --clips 0 --val-clips 20 --val-frames 2 "${kinds[@]}" --seed 2
 fi

@@ -29,9 +29,9 @@ def test_the_wider_network_has_the_same_function_and_all_of_it_can_be_trained():
 
 
 def test_the_packaged_weights_are_widened_and_recorded(tmp_path):
-    assert main(['pdan_small', str(tmp_path / 'wide.safetensors'), '--num-feat', '64']) == 0
+    assert main(['pdan_small', str(tmp_path / 'wide.safetensors'), '--num-feat', '80']) == 0
     wide, small = load_trained_network(tmp_path / 'wide.safetensors'), load_trained_network('pdan_small')
-    assert wide.conv_first.out_channels == 64
+    assert wide.conv_first.out_channels == 80
     picture = torch.rand(1, 3, 24, 24)
     with torch.no_grad():
         torch.testing.assert_close(wide(picture), small(picture), rtol=0, atol=1e-4)
