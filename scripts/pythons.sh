@@ -52,8 +52,6 @@ install_package() {
 run_tests() {
   local python=$1
   shift
-  # One test process more than cores, because tests often wait for the processes that they start. Each gets one thread.
-  local cores
-  cores=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
-  OMP_NUM_THREADS=1 "$python" -m pytest -n $((cores + 1)) --dist loadfile --no-loadscope-reorder "$@"
+  # One test process per core. Each starts further processes, so each gets one thread.
+  OMP_NUM_THREADS=1 "$python" -m pytest -n auto --dist loadfile --no-loadscope-reorder "$@"
 }
