@@ -17,6 +17,8 @@ find_chromium > /dev/null ||
   echo '== no Chromium found: the tests of the report page are skipped. Install it: apt-get install chromium'
 
 echo '== ruff';    ruff check .; ruff format --check .
-echo '== pyright'; pyright
-echo '== site';    mkdocs build --strict --quiet --site-dir "$(mktemp -d)"
+echo '== pyright and site'
+mkdocs build --strict --quiet --site-dir "$(mktemp -d)" & site=$!
+pyright || { kill "$site"; exit 1; }
+wait "$site"
 echo '== pytest';  run_tests python -m "$selected" "$@"

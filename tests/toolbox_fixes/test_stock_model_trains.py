@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 import torch
 
 
@@ -32,6 +33,7 @@ def test_trains_then_resumes_in_another_process(tmp_path, sr_options, train_here
     assert set(saved) == {'params', 'params_ema'}
 
 
+@pytest.mark.long  # two ranks of `basicsr train`: tests/commands/test_several_workers.py
 def test_two_ranks_over_gloo(tmp_path, sr_options, train):
     """torchrun is joined without --launcher, an option file that says nccl included; one rank writes."""
     options = sr_options(datasets__train__batch_size_per_gpu=1, datasets__train__num_worker_per_gpu=1)

@@ -36,6 +36,7 @@ def weights(tmp_path):
     return tmp_path / 'net.pth', tmp_path / 'options.yml'
 
 
+@pytest.mark.long  # ONNX Runtime and OpenVINO compute the same: tests/weights/test_onnx_export.py
 def test_all_programs_compute_the_same_picture(weights):
     for package in ('onnxruntime', 'onnxscript', 'openvino'):
         pytest.importorskip(package)

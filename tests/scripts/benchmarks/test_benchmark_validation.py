@@ -13,12 +13,14 @@ def result():
     return benchmark_validation(rounds=1, features=16, pictures=3)
 
 
+@pytest.mark.long  # four processes; scores of several ranks: tests/models/test_sharded_validation.py
 def test_all_sides_score_the_same_pictures_alike(result):
     assert result['same_scores']
     assert result['pictures'] == 3
     assert set(result['scores'][STOCK]) == {'psnr', 'ssim'}
 
 
+@pytest.mark.long
 def test_the_result_is_told(result):
     assert result['ratio'] == result['seconds'][ONE] / result['seconds'][TWO]
     assert {name: len(times) for name, times in result['times'].items()} == {ONE: 1, TWO: 1, STOCK: 1}

@@ -30,6 +30,8 @@ from comparison.rows import SMALL
 from pdan_plugin.errors import RequestError, WorkError
 from pdan_plugin.option_schema.option_file import read_option_file
 
+pytestmark = pytest.mark.long  # real trainings, one after the other; plan, data, rows and tables: the files beside it
+
 ROOT = Path(__file__).parents[3]
 EDSR = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 1, 'upscale': 4}
 
