@@ -106,7 +106,7 @@ def _next_command(target: str, scale: int, has_validation: bool) -> str:
     """The shipped option file is for datasets/own_pairs at scale 4 with a validation set, and so is its network."""
     words = [
         f'datasets:{phase}:dataroot_{kind}={os.path.join(target, phase, kind)}'
-        for phase in ('train', 'val')[: 2 if has_validation else 1]
+        for phase in ('train', *(['val'] if has_validation else []))
         for kind in ('gt', 'lq')
     ]
     if scale != _SCALE or not has_validation:

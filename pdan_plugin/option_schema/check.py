@@ -272,19 +272,19 @@ def _check_dataset(values: Mapping[str, Any], key: str, schema: type[sections.Da
                 problems.append(Problem(f'{key}.sources.{number}', wrong_value(source, 'a section with dataroot_gt')))
             else:
                 problems += _unread(source, roots, f'{key}.sources.{number}', name='')
-    storage, backends = values.get('io_backend'), FileClient._backends
-    if isinstance(storage, Mapping):
-        name = storage.get('type')
-        if name in backends:
-            problems += check_keywords(
-                backends[name],
-                {word: value for word, value in storage.items() if word != 'type'},
-                f'{key}.io_backend',
-                provided=('db_paths', 'client_keys'),
-            )
-        elif own:
-            problems.append(Problem(f'{key}.io_backend.type', wrong_value(name, f'one of {", ".join(backends)}')))
-    return problems
+                problems += _check_storage(source.get('io_backend'), f'{key}.sources.{number}.io_backend', own=own)
+    return problems + _check_storage(values.get('io_backend'), f'{key}.io_backend', own=own)
+
+
+def _check_storage(storage: Any, key: str, *, own: bool) -> list[Problem]:
+    backends = FileClient._backends
+    if not isinstance(storage, Mapping):
+        return []
+    name = storage.get('type')
+    if name in backends:
+        keywords = {word: value for word, value in storage.items() if word != 'type'}
+        return check_keywords(backends[name], keywords, key, provided=('db_paths', 'client_keys'))
+    return [Problem(f'{key}.type', wrong_value(name, f'one of {", ".join(backends)}'))] if own else []
 
 
 def _check_paths(paths: Any, networks: Collection[str], model: Any) -> list[Problem]:

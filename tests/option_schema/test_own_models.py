@@ -126,6 +126,12 @@ class TestOwnModels:
         assert "did you mean 'frames'?" in refusal(changed(options, 'datasets.train.frame', 'all'))
         options['datasets']['train']['sources'] = [{'dataroot_gt': 'a', 'dataroot_lg': 'b'}]
         assert "sources.0.dataroot_lg: unknown key; did you mean 'dataroot_lq'?" in refusal(options)
+        for storage, text in (
+            ({'type': 'disk', 'db_path': 'x'}, 'sources.0.io_backend.db_path: '),
+            ({'type': 'lmbd'}, 'sources.0.io_backend.type: '),
+        ):
+            options['datasets']['train']['sources'] = [{'dataroot_gt': 'a', 'io_backend': storage}]
+            assert text in refusal(options)
         options['datasets']['train']['sources'] = ['datasets/x']
         assert 'sources.0: ' in refusal(options)
         options['datasets']['train']['sources'] = {'a': 1}
