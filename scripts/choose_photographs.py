@@ -1,10 +1,12 @@
 """Chooses the photographs to render training clips from, and makes all of them large enough.
 
     python scripts/choose_photographs.py PHOTOS TARGET [--held-back FILE] [--only-held-back] [--size 640x384]
+        [--softness PIXELS] [--defocus PIXELS] [--seed N]
 
 PHOTOS is searched with all its subfolders. If a folder has a CREDITS.tsv (columns file, licence, tier), photographs
 under GPL or LGPL are left out, and those of tier B, which show some compression, are halved in size. Photographs that
-are too small for frames of --size are joined side by side in one picture. TARGET is written whole or not at all.
+are too small for frames of --size are joined side by side in one picture. With --softness or --defocus, each picture is
+made soft, as by a poor lens, and one in three is also out of focus. TARGET is written whole or not at all.
 """
 
 import argparse
@@ -17,13 +19,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pdan_plugin.commands.argument_types import picture_size
+from pdan_plugin.commands.argument_types import number, picture_size, whole_number
 from pdan_plugin.commands.script_end import ends_script
 from pdan_plugin.errors import RequestError, refusing_unwritable
 from pdan_plugin.files.whole_files import folder_written_whole
 from pdan_plugin.media.picture_files import read_as_shown
 from pdan_plugin.synthesis.clip_rendering import LEAST_SIDE, SCALE
-from pdan_plugin.synthesis.moving_scene import least_picture_size
+from pdan_plugin.synthesis.moving_scene import least_picture_size, softened
 from pdan_plugin.synthesis.photographs import Photograph, photographs_in
 
 CREDITS = 'CREDITS.tsv'
@@ -95,7 +97,7 @@ def collages(pictures: Sequence[np.ndarray], least: tuple[int, int]) -> list[np.
         width, height = min(each.shape[1] for each in group), min(each.shape[0] for each in group)
         columns, rows = -(-least[0] // width), -(-least[1] // height)
         group += [np.ascontiguousarray(each[:, ::-1]) for each in group]
-        cells = [_middle(group[number % len(group)], width, height) for number in range(columns * rows)]
+        cells = [_middle(group[cell % len(group)], width, height) for cell in range(columns * rows)]
         made.append(np.vstack([np.hstack(cells[row * columns : (row + 1) * columns]) for row in range(rows)]))
     return made
 
@@ -115,7 +117,10 @@ def choose(args: argparse.Namespace) -> None:
         raise RequestError(f'{args.target} exists already; remove it to choose the photographs again')
     least = least_picture_size(args.size)
     photographs = chosen(args.photos, names_in(args.held_back) if args.held_back else set(), args.only_held_back)
-    small, whole = [], 0
+    rng = np.random.default_rng(args.seed)
+    is_soft = args.softness > 0 or args.defocus > 0
+    small: list[np.ndarray] = []
+    sources: dict[str, Path] = {}
     with folder_written_whole(args.target) as folder:
         for photograph, is_halved in photographs:
             picture = photograph.read()
@@ -125,15 +130,22 @@ def choose(args: argparse.Namespace) -> None:
             if picture.shape[1] < least[0] or picture.shape[0] < least[1]:
                 small.append(picture)
                 continue
-            whole += 1
-            if is_halved:
-                _write(folder / f'{photograph.path.stem}.png', picture)
+            name = f'{photograph.path.stem}.png' if is_halved or is_soft else photograph.path.name
+            other = sources.setdefault(name, photograph.path)
+            if other != photograph.path:
+                raise RequestError(f'{other} and {photograph.path} would both become {name}; rename one of them')
+            if is_soft:
+                picture = softened(picture, rng, args.softness, args.defocus)
+            if is_halved or is_soft:
+                _write(folder / name, picture)
             else:
-                shutil.copyfile(photograph.path, folder / photograph.path.name)
+                shutil.copyfile(photograph.path, folder / name)
         joined = collages(small, least)
-        for number, picture in enumerate(joined):
-            _write(folder / f'collage_{number:02d}.png', picture)
-    print(f'{args.target}: {whole} photographs, and {len(small)} small ones in {len(joined)} pictures')
+        for index, picture in enumerate(joined):
+            if is_soft:
+                picture = softened(picture, rng, args.softness, args.defocus)
+            _write(folder / f'collage_{index:02d}.png', picture)
+    print(f'{args.target}: {len(sources)} photographs, and {len(small)} small ones in {len(joined)} pictures')
 
 
 def _write(path: Path, picture: np.ndarray) -> None:
@@ -157,6 +169,21 @@ def arguments() -> argparse.ArgumentParser:
         metavar='WxH',
         help='of a frame (default: 640x384)',
     )
+    parser.add_argument(
+        '--softness',
+        type=number(0, 8),
+        default=0.0,
+        metavar='PIXELS',
+        help="the largest standard deviation of the lens's blur, drawn for each picture from 0 to this (default: 0)",
+    )
+    parser.add_argument(
+        '--defocus',
+        type=number(0, 8),
+        default=0.0,
+        metavar='PIXELS',
+        help='the largest radius out of focus, drawn from 0 to this for one picture in three (default: 0)',
+    )
+    parser.add_argument('--seed', type=whole_number(0), default=0, metavar='N', help='of these draws (default: 0)')
     return parser
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 SCRIPT = Path(__file__).parents[2] / 'scripts' / 'choose_photographs.py'
 
@@ -81,3 +82,28 @@ def test_what_is_there_is_not_touched(photos: Path, tmp_path: Path, capsys) -> N
     (tmp_path / 'chosen').mkdir()
     assert choose(photos, tmp_path / 'chosen', '--size', '128x96') == 2
     assert 'exists already' in capsys.readouterr().err
+
+
+def test_soft_pictures_have_less_detail_by_the_same_draws(photos: Path, tmp_path: Path, capsys) -> None:
+    words = ('--held-back', tmp_path / 'held_back.txt', '--size', '128x96')
+    assert choose(photos, tmp_path / 'sharp', *words) == 0
+    for name in ('soft', 'again'):
+        assert choose(photos, tmp_path / name, *words, '--softness', 4, '--defocus', 8, '--seed', 3) == 0
+    assert choose(photos, tmp_path / 'other', *words, '--softness', 4, '--defocus', 8, '--seed', 4) == 0
+    for name in ('large', 'compressed', 'collage_00'):
+        sharp, soft, other = (
+            np.asarray(Image.open(tmp_path / folder / f'{name}.png')).astype(int)
+            for folder in ('sharp', 'soft', 'other')
+        )
+        assert sharp.shape == soft.shape
+        assert abs(sharp.mean() - soft.mean()) < 1
+        assert np.abs(np.diff(soft, axis=1)).mean() < 0.9 * np.abs(np.diff(sharp, axis=1)).mean()
+        assert (soft != other).any()
+        assert (tmp_path / 'soft' / f'{name}.png').read_bytes() == (tmp_path / 'again' / f'{name}.png').read_bytes()
+
+
+def test_two_photographs_that_would_get_one_name_are_refused(photos: Path, tmp_path: Path, capsys) -> None:
+    cv2.imwrite(str(photos / 'more' / 'large.png'), np.full((200, 300, 3), 90, np.uint8))
+    assert choose(photos, tmp_path / 'chosen', '--size', '128x96') == 2
+    assert 'would both become large.png; rename one of them' in capsys.readouterr().err
+    assert not (tmp_path / 'chosen').exists()
