@@ -65,7 +65,10 @@ def test_torch_gets_the_threads_that_a_container_grants(tmp_path, monkeypatch, c
     assert command_start.environment_for_ranks().get('OMP_NUM_THREADS') == chosen
 
 
-@pytest.mark.parametrize(('name', 'prepared'), [('basicsr', False), ('train.py', True)])
+@pytest.mark.parametrize(
+    ('name', 'prepared'),
+    [('basicsr', False), pytest.param('train.py', True, marks=pytest.mark.long)],  # workers of it: test_spawned_workers
+)
 def test_only_the_command_puts_preparing_off(tmp_path, name, prepared):
     (tmp_path / name).write_text(SCRIPT)
     done = subprocess.run(

@@ -56,6 +56,7 @@ def test_the_published_activation_names_an_extension_that_is_not_there(stock):
         stylegan2_arch.fused_leaky_relu(torch.zeros(1, 2), torch.zeros(2))
 
 
+@pytest.mark.long  # the operators it needs: the tests above
 def test_stylegan2_trains_on_a_cpu(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'gt').mkdir()

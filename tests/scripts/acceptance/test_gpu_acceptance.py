@@ -165,6 +165,7 @@ def cuda(monkeypatch):
     return mock
 
 
+@pytest.mark.long  # graphs of restore itself: tests/restoration
 def test_the_check_of_graphs_is_of_what_restore_does(tmp_path, cuda):
     setting = Setting(CPU, True, tmp_path)
     outcome = correctness._graph(setting)
