@@ -74,6 +74,8 @@ def main(words: Sequence[str] | None = None) -> None:
     args = arguments().parse_args(words)
     if args.target.suffix != '.safetensors':
         raise RequestError(f'{args.target}: expected a file name that ends in .safetensors.')
+    if args.target.exists():
+        raise RequestError(f'{args.target} exists already; choose another name, or remove it.')
     network, record = load_recorded_network(args.weights)
     if not isinstance(network, PDAN):
         raise RequestError(f'{args.weights} are weights of {record.options["type"]}; expected a PDAN.')

@@ -92,7 +92,7 @@ def prepare_pairs(
     for source in (gt, lq):
         if source is not None and target.resolve().is_relative_to(source.resolve()):
             raise RequestError(f'TARGET {target} lies in {source}, which is read; choose a folder outside of it')
-    pairs = found_pairs(gt, lq, filename_tmpl)
+    pairs = found_pairs(gt, lq, filename_tmpl, least=1 if validation == 0 else 2)
     names = [pair.name for pair in pairs]
     if cut is not None:
         refuse_names_of_parts(names)

@@ -32,25 +32,26 @@ class PictureFiles:
     lq: Path | None = None
 
 
-def found_pairs(gt: Path, lq: Path | None, filename_tmpl: str) -> list[PictureFiles]:
+def found_pairs(gt: Path, lq: Path | None, filename_tmpl: str, *, least: int) -> list[PictureFiles]:
     """All pairs, by name.
 
     Args:
         gt: The folder of GT pictures, read with its subfolders.
         lq: The folder of LQ pictures; None if there is none.
         filename_tmpl: The name of an LQ picture for the name of a GT picture, such as ``'{}x4'``.
+        least: 2 if a picture validates, else 1.
 
     Raises:
-        RequestError: A folder is missing or has fewer than two pictures, two pictures get one name, or pictures have no
+        RequestError: A folder is missing or has too few pictures, two pictures get one name, or pictures have no
             partner; all are listed.
     """
     if filename_tmpl.count('{}') != 1 or '/' in filename_tmpl:
         raise RequestError(f"--filename-tmpl {filename_tmpl!r}: expected one {{}} in it, such as '{{}}x4'")
     sharp = _pictures(gt, 'GT')
-    if len(sharp) < 2:
+    if len(sharp) < least:
+        needed = 'one' if least == 1 else 'two, one to train on and one to validate on'
         raise RequestError(
-            f'{gt}: found {len(sharp)} pictures; expected at least two, one to train on and one to validate on '
-            f'({", ".join(PICTURE_SUFFIXES)})'
+            f'{gt}: found {len(sharp)} pictures; expected at least {needed} ({", ".join(PICTURE_SUFFIXES)})'
         )
     partners = None if lq is None else _partners(sharp, _pictures(lq, 'LQ'), gt, lq, filename_tmpl)
     pairs = [

@@ -296,6 +296,8 @@ def test_no_pair_is_held_out_if_other_pictures_validate(photos, tmp_path):
     assert not (target / 'val').exists()
     assert len(list((target / 'train' / 'gt').iterdir())) == 6
     assert prepare_pairs(photos, tmp_path / 'out', validation=0) == target
+    save(tmp_path / 'one/a.png', crop(0))
+    assert len(list((prepare_pairs(tmp_path / 'one', tmp_path / 'lone', validation=0) / 'train' / 'gt').iterdir())) == 1
 
 
 def test_pictures_of_other_endings_are_found_by_their_content(tmp_path):

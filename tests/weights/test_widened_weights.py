@@ -37,6 +37,13 @@ def test_the_packaged_weights_are_widened_and_recorded(tmp_path):
         torch.testing.assert_close(wide(picture), small(picture), rtol=0, atol=1e-4)
 
 
+def test_a_file_that_is_there_is_not_touched(tmp_path, capsys):
+    (tmp_path / 'wide.safetensors').write_bytes(b'weeks of work')
+    assert main(['pdan_small', str(tmp_path / 'wide.safetensors'), '--num-feat', '80']) == 2
+    assert 'exists already' in capsys.readouterr().err
+    assert (tmp_path / 'wide.safetensors').read_bytes() == b'weeks of work'
+
+
 @pytest.mark.parametrize(
     ('words', 'message'),
     [
