@@ -14,6 +14,7 @@ import csv
 import shutil
 import sys
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 
 import cv2
@@ -35,17 +36,20 @@ def credits_of(folder: Path) -> dict[str, dict[str, str]]:
     """The rows of a folder's CREDITS.tsv by file name; empty if there is no such file.
 
     Raises:
-        RequestError: The file lacks a column.
+        RequestError: The file cannot be read, or lacks a column.
     """
     path = folder / CREDITS
     if not path.is_file():
         return {}
-    with path.open(encoding='utf-8', newline='') as file:
-        reader = csv.DictReader(file, delimiter='\t')
-        missing = {'file', 'licence', 'tier'} - set(reader.fieldnames or ())
-        if missing:
-            raise RequestError(f'{path}: no column {", ".join(sorted(missing))}; expected file, licence and tier')
-        return {row['file']: row for row in reader}
+    try:
+        text = path.read_text(encoding='utf-8-sig')
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f'{path}: cannot be read as UTF-8 ({error}); save it in this encoding') from error
+    reader = csv.DictReader(text.splitlines(), delimiter='\t', restval='')
+    missing = {'file', 'licence', 'tier'} - set(reader.fieldnames or ())
+    if missing:
+        raise RequestError(f'{path}: no column {", ".join(sorted(missing))}; expected file, licence and tier')
+    return {row['file']: row for row in reader}
 
 
 def names_in(path: Path) -> set[str]:
@@ -125,7 +129,7 @@ def choose(args: argparse.Namespace) -> None:
         for photograph, is_halved in photographs:
             picture = photograph.read()
             if is_halved:
-                size = picture.shape[1] // 2, picture.shape[0] // 2
+                size = max(1, picture.shape[1] // 2), max(1, picture.shape[0] // 2)
                 picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
             if picture.shape[1] < least[0] or picture.shape[0] < least[1]:
                 small.append(picture)
@@ -141,10 +145,11 @@ def choose(args: argparse.Namespace) -> None:
             else:
                 shutil.copyfile(photograph.path, folder / name)
         joined = collages(small, least)
-        for index, picture in enumerate(joined):
+        free = (name for index in count() if (name := f'collage_{index:02d}.png') not in sources)
+        for name, picture in zip(free, joined, strict=False):
             if is_soft:
                 picture = softened(picture, rng, args.softness, args.defocus)
-            _write(folder / f'collage_{index:02d}.png', picture)
+            _write(folder / name, picture)
     print(f'{args.target}: {len(sources)} photographs, and {len(small)} small ones in {len(joined)} pictures')
 
 

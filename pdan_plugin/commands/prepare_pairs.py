@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shlex
 
@@ -102,10 +103,21 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _as_yaml(path: str) -> str:
+    """The path as --force_yml reads it: quoted if YAML would read something else, such as a comment."""
+    import yaml
+
+    try:
+        is_plain = yaml.safe_load(path) == path
+    except yaml.YAMLError:
+        is_plain = False
+    return path if is_plain else json.dumps(path, ensure_ascii=False)
+
+
 def _next_command(target: str, scale: int, has_validation: bool) -> str:
     """The shipped option file is for datasets/own_pairs at scale 4 with a validation set, and so is its network."""
     words = [
-        f'datasets:{phase}:dataroot_{kind}={os.path.join(target, phase, kind)}'
+        f'datasets:{phase}:dataroot_{kind}={_as_yaml(os.path.join(target, phase, kind))}'
         for phase in ('train', *(['val'] if has_validation else []))
         for kind in ('gt', 'lq')
     ]

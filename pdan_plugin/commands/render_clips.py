@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from pdan_plugin.commands.argument_types import file_path, number, picture_size, refuse_absent, share, whole_number
 from pdan_plugin.errors import RequestError
@@ -86,11 +87,19 @@ def check_arguments(arguments: argparse.Namespace) -> None:
         raise RequestError('there is nothing to render: --clips 0 --val-clips 0')
     if arguments.dark + arguments.bright > 1:
         raise RequestError(f'--dark {arguments.dark} and --bright {arguments.bright} are above 1 together')
+    if arguments.soft_stills and not arguments.stills:
+        _warn('--soft-stills has no effect without --stills')
+    if (arguments.soft_stills or arguments.sharp) and not arguments.softness and not arguments.defocus:
+        _warn('--soft-stills and --sharp have no effect without --softness or --defocus')
     if arguments.photos != 'skimage':
         refuse_absent(
             'no such folder. Give a folder of photographs, or the word skimage for those of scikit-image.',
             arguments.photos,
         )
+
+
+def _warn(text: str) -> None:
+    print(f'basicsr render-clips: warning: {text}', file=sys.stderr)
 
 
 def run(arguments: argparse.Namespace) -> int:

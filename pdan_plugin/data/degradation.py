@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from pdan_plugin.data.seeded_bytes import seeded_bytes
+from pdan_plugin.errors import RequestError
 from pdan_plugin.option_schema.sections import Degradation
 from pdan_plugin.option_schema.validation import read_section
 from pdan_plugin.synthesis.bicubic import cubic
@@ -68,7 +69,7 @@ class LQDegradation:
         scale: How many times smaller the LR pictures are; the filters of ``area`` and ``bilinear`` depend on it.
 
     Raises:
-        RequestError: A key or value that the section does not allow.
+        RequestError: A key or value that the section does not allow, or another resampling at scale 1.
 
     >>> degradation = LQDegradation({'jpeg_quality': [40, 95]}, 'data set', scale=4)
     >>> draws = degradation.draw(seed=0, epoch=2, repeat=0, index=7)
@@ -79,6 +80,11 @@ class LQDegradation:
     def __init__(self, options: Mapping[str, Any], label: str, scale: int) -> None:
         self.settings = read_section(Degradation, options, f'{label}: degradation')
         self._scale = scale
+        if scale < 2 and set(self.settings.resize or ()) - {'bicubic'}:
+            raise RequestError(
+                f'{label}: degradation: resize: at scale {scale} no picture was made smaller, so there is no other '
+                'resampling; remove this key'
+            )
 
     def draw(self, *, seed: int, epoch: int, repeat: int, index: int) -> DegradationDraws:
         """Draw for one sample. One key does not change the draws of another: motion has draws of its own,

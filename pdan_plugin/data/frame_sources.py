@@ -13,8 +13,12 @@ import numpy as np
 
 from pdan_plugin.data.frame_codec import HEADER_BYTES, PictureError, decode_crop, decode_picture, picture_shape
 from pdan_plugin.data.reds_layout import Place, key_of_member
-from pdan_plugin.data.training_pictures import STRAY_FOLDERS
+from pdan_plugin.data.training_pictures import report_left_out
 from pdan_plugin.errors import RequestError
+from pdan_plugin.files.folder_walk import STRAY_FOLDERS
+from pdan_plugin.files.picture_endings import PICTURE_SUFFIXES
+
+_ONLY_PNG = 'only names that end in .png are read (basicsr prepare-pairs converts pictures)'
 
 
 class Frames(Protocol):
@@ -75,8 +79,14 @@ class FrameFolder(_EncodedFrames):
         self.path = Path(folder)
         if not self.path.is_dir():
             raise RequestError(f'{self.path}: no such folder')
-        clips, beside = _listed(self.path)
-        in_clips = [f'{clip}/{key}' for clip in clips for key in _listed(self.path / clip)[1]]
+        clips, beside, others = _listed(self.path)
+        report_left_out(self.path, others, _ONLY_PNG)
+        in_clips: list[str] = []
+        for clip in clips:
+            deeper, keys, others = _listed(self.path / clip)
+            in_clips += [f'{clip}/{key}' for key in keys]
+            report_left_out(self.path / clip, others, _ONLY_PNG)
+            report_left_out(self.path / clip, deeper, 'folders in the folder of a clip are not read')
         beside = beside if plain else []
         if in_clips and beside:
             raise RequestError(
@@ -103,10 +113,11 @@ class FrameFolder(_EncodedFrames):
             raise RequestError(f'{self.name_of(key)}: cannot be read ({error.strerror})') from error
 
 
-def _listed(folder: Path) -> tuple[list[str], list[str]]:
-    """The folders and the keys of the pictures in a folder, without hidden ones and those of systems."""
+def _listed(folder: Path) -> tuple[list[str], list[str], list[str]]:
+    """The folders, the keys of the pictures, and the pictures of other endings, without hidden and stray ones."""
     folders: list[str] = []
     keys: list[str] = []
+    others: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith('.') or entry.name in STRAY_FOLDERS:
@@ -115,7 +126,9 @@ def _listed(folder: Path) -> tuple[list[str], list[str]]:
                 folders.append(entry.name)
             elif entry.name.endswith('.png'):
                 keys.append(entry.name.removesuffix('.png'))
-    return folders, keys
+            elif entry.name.lower().endswith(PICTURE_SUFFIXES):
+                others.append(entry.name)
+    return folders, keys, others
 
 
 class FrameArchive(_EncodedFrames):

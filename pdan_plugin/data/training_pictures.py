@@ -17,8 +17,6 @@ from pdan_plugin.data.sourced_bytes import SourcedBytes
 from pdan_plugin.errors import RequestError, some_of
 from pdan_plugin.files.picture_endings import PICTURE_SUFFIXES
 
-# folders in which systems keep thumbnails and leftovers beside pictures
-STRAY_FOLDERS = frozenset(('@eaDir', '__MACOSX', '$RECYCLE.BIN', 'System Volume Information'))
 _PNG = b'\x89PNG\r\n\x1a\n'
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 _ORIENTATION = 274
@@ -39,9 +37,15 @@ def only_pictures(folder: str, names: Iterable[str]) -> list[str]:
     for name in names:
         is_picture = osp.splitext(name)[1].lower() in PICTURE_SUFFIXES or cv2.haveImageReader(osp.join(folder, name))
         (pictures if is_picture else others).append(name)
-    if others:
-        _warn(f'{folder}: left out, because they are no pictures: {some_of(sorted(others))}')
+    report_left_out(folder, others, 'they are no pictures')
     return pictures
+
+
+def report_left_out(folder: str | os.PathLike[str], names: Iterable[str], reason: str) -> None:
+    """A warning in the log about files of a folder that are not read, if there are any."""
+    names = sorted(names)
+    if names:
+        _warn(f'{folder}: left out, because {reason}: {some_of(names)}')
 
 
 @cache

@@ -273,6 +273,9 @@ def _check_dataset(values: Mapping[str, Any], key: str, schema: type[sections.Da
             else:
                 problems += _unread(source, roots, f'{key}.sources.{number}', name='')
                 problems += _check_storage(source.get('io_backend'), f'{key}.sources.{number}.io_backend', own=own)
+                if schema is not sections.TrainDataSet and source.get('weight') is not None:
+                    text = 'it has no effect: outside of training every sample is read once'
+                    problems.append(Problem(f'{key}.sources.{number}.weight', text, is_warning=True))
     return problems + _check_storage(values.get('io_backend'), f'{key}.io_backend', own=own)
 
 

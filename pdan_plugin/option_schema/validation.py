@@ -43,6 +43,8 @@ def read_section(schema: type[_Schema], values: Mapping[str, Any], label: str) -
     Raises:
         RequestError: Lists all problems of the section, also near-misspellings of its keys, each after ``label``.
     """
+    if not isinstance(values, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  from Python anything may come
+        raise RequestError(f'{label}: expected a section of keys, found {values!r}')
     values = {word: value for word, value in values.items() if value is not None}
     problems = check_values(schema, values, '')
     for word in values:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from pdan_plugin.data.frame_codec import encode_picture
-from pdan_plugin.errors import RequestError, failing_unwritable, first_of, refusing_unwritable
+from pdan_plugin.errors import RequestError, failing_unwritable, first_of, refusing_unwritable, some_of
 from pdan_plugin.files.json_files import write_json
 from pdan_plugin.files.whole_files import remove_left_overs, write_whole
 from pdan_plugin.machine.cores import usable_cores
@@ -26,7 +27,7 @@ from pdan_plugin.preparation.sub_images import SubImages
 from pdan_plugin.synthesis.bicubic import downsample_uint8
 
 RECORD, DONE = 'pairs.json', 'finished.jsonl'
-SPLITS = ('train', 'val')
+SPLITS, KINDS = ('train', 'val'), ('gt', 'lq')
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,10 @@ class _Request:
     @property
     def splits(self) -> tuple[str, ...]:
         return SPLITS if self.validation else SPLITS[:1]
+
+    @property
+    def folders(self) -> list[Path]:
+        return [self.target / split / kind for split in self.splits for kind in KINDS]
 
     def file(self, kind: str, name: str, suffix: str) -> Path:
         """The file of a pair's GT or LQ picture, or of a part of it."""
@@ -98,14 +103,19 @@ def prepare_pairs(
         refuse_names_of_parts(names)
     request = _Request(target, scale, cut, frozenset(held_out(names, validation)))
     _begin(request, gt, lq, names)
-    notes = _write_all(request, pairs, workers or min(8, usable_cores()), say)
+    finished = _write_all(request, pairs, workers or min(8, usable_cores()), say)
     for split in request.splits:
-        files = sum(1 for path in (target / split / 'gt').iterdir() if path.suffix == '.png')
-        pictures = sum((name in request.validation) == (split == 'val') for name in names)
-        parts = f' as {files} sub-images' if files != pictures else ''
-        say(f'{target / split}: {_count(pictures)}{parts}, scale {scale}')
+        here = [entry for name, entry in finished.items() if (name in request.validation) == (split == 'val')]
+        files = sum(len(entry['parts']) for entry in here)
+        parts = f' as {files} sub-images' if files != len(here) else ''
+        say(f'{target / split}: {_count(len(here))}{parts}, scale {scale}')
+    notes = Counter(note for entry in finished.values() for note in entry['notes'])
     for note, count in sorted(notes.items()):
         say(f'{count} of {len(pairs)} pairs: {note}')
+    expected = {path for name, entry in finished.items() for path in _files(request, name, entry['parts'])}
+    strangers = sorted(str(path) for path in _present(request) - expected)
+    if strangers:
+        say(f'Remove these files, which belong to no pair: {some_of(strangers)}')
     return target
 
 
@@ -138,35 +148,43 @@ def _begin(request: _Request, gt: Path, lq: Path | None, names: list[str]) -> No
                 'it or choose another TARGET'
             )
         return
+    remove_left_overs(target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise RequestError(f'TARGET {target} exists and is not from this command; choose a new folder')
     with refusing_unwritable(target):
-        for split in request.splits:
-            for kind in ('gt', 'lq'):
-                (target / split / kind).mkdir(parents=True, exist_ok=True)
+        target.mkdir(parents=True, exist_ok=True)
         write_json(target / RECORD, record, durable=True)
 
 
-def _write_all(request: _Request, pairs: list[PictureFiles], workers: int, say: Callable[[str], None]) -> Counter[str]:
-    """Writes the missing pairs; returns how many pairs each note is about."""
-    for split in request.splits:
-        for kind in ('gt', 'lq'):
-            remove_left_overs(request.target / split / kind)
-    finished = _finished(request.target / DONE)
-    waiting = [pair for pair in pairs if finished.get(pair.name, {}).get('sources') != _state(pair)]
-    if len(waiting) < len(pairs):
-        say(f'finished already: {_count(len(pairs) - len(waiting))}')
-    for pair in waiting:
-        replaced = finished.pop(pair.name, None)
-        for suffix in replaced['parts'] if replaced else ():
-            for kind in ('gt', 'lq'):
-                request.file(kind, pair.name, suffix).unlink(missing_ok=True)
-    notes = Counter(note for entry in finished.values() for note in entry['notes'])
+def _write_all(
+    request: _Request, pairs: list[PictureFiles], workers: int, say: Callable[[str], None]
+) -> dict[str, dict[str, Any]]:
+    """Writes the missing pairs; returns the entries of all pairs, by name."""
+    for folder in request.folders:
+        with failing_unwritable(request.target):
+            folder.mkdir(parents=True, exist_ok=True)
+        remove_left_overs(folder)
+    present, logged = _present(request), _logged(request.target / DONE)
+    finished = {
+        pair.name: entry
+        for pair in pairs
+        if (entry := logged.get(pair.name)) is not None
+        and entry['sources'] == _state(pair)
+        and present.issuperset(_files(request, pair.name, entry['parts']))
+    }
+    waiting = [pair for pair in pairs if pair.name not in finished]
+    if finished:
+        say(f'finished already: {_count(len(finished))}')
     faults: list[str] = []
     is_torn = (request.target / DONE).is_file() and not (request.target / DONE).read_bytes().endswith(b'\n')
     with failing_unwritable(request.target), open(request.target / DONE, 'a', encoding='utf-8') as log:
         if is_torn:
             log.write('\n')
+        for pair in waiting:
+            if logged.get(pair.name, {}).get('sources'):  # does not count any more, also if its sources come back
+                log.write(json.dumps({'name': pair.name, 'sources': None, 'parts': [], 'notes': []}) + '\n')
+        log.flush()
+        _remove_results(request, present, {pair.name for pair in waiting})
         work = in_order(partial(_write, request), waiting, workers)
         for pair, result in tqdm(work, total=len(waiting), desc='pairs', unit='pair', disable=None):
             if isinstance(result, RequestError):
@@ -176,27 +194,47 @@ def _write_all(request: _Request, pairs: list[PictureFiles], workers: int, say: 
             entry = {'name': pair.name, 'sources': _state(pair), 'parts': parts, 'notes': of_pair}
             log.write(json.dumps(entry) + '\n')
             log.flush()
-            notes.update(of_pair)
+            finished[pair.name] = entry
     if faults:
         raise RequestError(
             f'{len(faults)} of {len(pairs)} pairs cannot be used; {request.target} has only the others. Repair these '
             f'pictures and run the same command again, or remove them and {request.target}, and start again:\n  '
             + '\n  '.join(first_of(faults))
         )
-    return notes
+    return finished
 
 
-def _finished(log: Path) -> dict[str, Any]:
-    """The entries of the finished pairs, by name. A torn last line, of a killed call, does not count."""
-    finished: dict[str, Any] = {}
+def _files(request: _Request, name: str, parts: Iterable[str]) -> list[Path]:
+    """The files of a pair with parts of these suffixes."""
+    return [request.file(kind, name, suffix) for suffix in parts for kind in KINDS]
+
+
+def _present(request: _Request) -> set[Path]:
+    """The PNG pictures in TARGET."""
+    return {
+        path for folder in request.folders for path in folder.iterdir() if path.suffix == '.png' and path.name[0] != '.'
+    }
+
+
+def _remove_results(request: _Request, present: Iterable[Path], names: Collection[str]) -> None:
+    """Removes what an earlier call has made of these pairs, also of pairs that it had not finished."""
+    for path in present:
+        name = path.stem if path.stem in names or request.cut is None else re.sub(r'_s\d+$', '', path.stem)
+        if name in names and path == request.file(path.parent.name, name, path.stem.removeprefix(name)):
+            path.unlink()
+
+
+def _logged(log: Path) -> dict[str, dict[str, Any]]:
+    """The last entry of each pair, by name. A torn last line, of a killed call, does not count."""
+    logged: dict[str, dict[str, Any]] = {}
     lines = log.read_text(encoding='utf-8').splitlines() if log.is_file() else []
     for line in lines:
         try:
             entry = json.loads(line)
         except ValueError:
             continue
-        finished[entry['name']] = entry
-    return finished
+        logged[entry['name']] = entry
+    return logged
 
 
 def _state(pair: PictureFiles) -> list[list[int] | None]:
@@ -245,10 +283,9 @@ def _fitted(
     if lq is not None:
         small_height, small_width = lq.shape[:2]
         if max(abs(height - small_height * scale), abs(width - small_width * scale)) >= max(scale, 1):
-            ratio = height / small_height
-            hint = ''
-            if ratio == round(ratio) == width / small_width and round(ratio) != scale:
-                hint = f', or --scale {round(ratio)}'
+            ratio = height // small_height
+            fits = max(height - small_height * ratio, width - small_width * ratio) < max(ratio, 1)
+            hint = f', or --scale {ratio}' if fits and ratio == width // small_width and ratio != scale else ''
             raise RequestError(
                 f'{pair.gt} is {width}x{height} and {pair.lq} is {small_width}x{small_height}; at scale {scale} '
                 f'expected {width // scale}x{height // scale} for the second{hint}'

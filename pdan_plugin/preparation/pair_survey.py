@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pdan_plugin.data.training_pictures import STRAY_FOLDERS
 from pdan_plugin.errors import RequestError, first_of
+from pdan_plugin.files.folder_walk import files_below
 from pdan_plugin.files.picture_endings import PICTURE_SUFFIXES
 from pdan_plugin.media.picture_files import is_picture_file
 
@@ -101,18 +100,15 @@ def refuse_names_of_parts(names: Sequence[str]) -> None:
 def _pictures(folder: Path, kind: str) -> dict[str, Path]:
     """Path below the folder without ending -> file, of all pictures that `basicsr restore` finds in a folder.
 
-    Hidden files and folders of thumbnails are left out.
+    Hidden files and folders of thumbnails are left out; links are followed.
     """
     if not folder.is_dir():
         found = 'is a file' if folder.exists() else 'does not exist'
         raise RequestError(f'{kind} {folder}: {found}; expected a folder of pictures')
     found_files: dict[str, list[Path]] = defaultdict(list)
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith('.') and name not in STRAY_FOLDERS)
-        for name in sorted(names):
-            path = Path(parent, name)
-            if not name.startswith('.') and is_picture_file(path):
-                found_files[path.relative_to(folder).with_suffix('').as_posix()].append(path)
+    for path in files_below(folder):
+        if is_picture_file(path):
+            found_files[path.relative_to(folder).with_suffix('').as_posix()].append(path)
     twice = [f'{paths[0]} and {paths[1].name}' for paths in found_files.values() if len(paths) > 1]
     if twice:
         raise RequestError(
@@ -126,7 +122,7 @@ def _partners(
 ) -> dict[str, Path]:
     def expected(key: str) -> str:
         above, slash, name = key.rpartition('/')
-        return f'{above}{slash}{filename_tmpl.format(name)}'
+        return f'{above}{slash}{filename_tmpl.replace("{}", name)}'
 
     partners = {key: small[expected(key)] for key in sharp if expected(key) in small}
     lonely = [f'{sharp[key]}: expected {lq / expected(key)} (any ending)' for key in sharp if key not in partners]
@@ -146,7 +142,7 @@ def _hint(sharp: Sequence[str], small: Sequence[str], filename_tmpl: str) -> str
             before, middle, after = other.rpartition('/')[2].partition(name)
             template = f'{before}{{}}{after}'
             names = {other.rpartition('/')[2] for other in small}
-            fits = all(template.format(each.rpartition('/')[2]) in names for each in sharp)
+            fits = all(template.replace('{}', each.rpartition('/')[2]) in names for each in sharp)
             if middle and template != filename_tmpl and fits:
                 return f"; the names fit with --filename-tmpl '{template}'"
     return ''

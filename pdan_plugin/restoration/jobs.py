@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from pdan_plugin.errors import RequestError
+from pdan_plugin.files.folder_walk import files_below
 from pdan_plugin.files.picture_endings import PICTURE_SUFFIXES
 from pdan_plugin.media.picture_files import (
     Picture,
@@ -155,7 +155,7 @@ def _plan_folder(source: Path, output: Path, ending: str, suffix: str) -> Plan:
         )
     plan = Plan([], output)
     jobs: list[Job] = []
-    for path in _files(source, output, plan.links):
+    for path in files_below(source, without=output, links=plan.links):
         found = path.suffix.lower()
         place = output / path.relative_to(source)
         if is_video_file(path):
@@ -181,19 +181,3 @@ def _plan_folder(source: Path, output: Path, ending: str, suffix: str) -> Plan:
 
 def _has_usual_ending(job: Job) -> bool:
     return job.kind == 'video' or job.source.suffix.lower() in (*PICTURE_SUFFIXES, *VIDEO_SUFFIXES)
-
-
-def _files(source: Path, output: Path, links: list[Path]) -> Iterator[Path]:
-    """The files under ``source``, sorted by name, without hidden files and files under ``output``.
-
-    Links to folders are added to ``links`` and not followed, because they can form a cycle.
-    """
-    unreadable: list[OSError] = []
-    inside = output.resolve()
-    for folder, names, files in os.walk(source, onerror=unreadable.append):
-        here = Path(folder)
-        names[:] = sorted(name for name in names if name[0] != '.' and (here / name).resolve() != inside)
-        links += [here / name for name in names if (here / name).is_symlink()]
-        yield from (here / name for name in sorted(files) if name[0] != '.')
-    if unreadable:
-        raise RequestError(f'{unreadable[0].filename}: this folder cannot be read: {unreadable[0].strerror}.')

@@ -10,6 +10,7 @@ import numpy as np
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.files.digests import file_digest
+from pdan_plugin.files.folder_walk import files_below
 from pdan_plugin.files.picture_endings import PICTURE_SUFFIXES
 from pdan_plugin.synthesis.moving_scene import least_picture_size
 
@@ -78,15 +79,17 @@ class Photograph:
 def photographs_in(folder: Path, decode: Decode) -> list[Photograph]:
     """The photographs of a folder and its subfolders, by name; ``decode`` as in `Photograph`.
 
+    Hidden files and the thumbnails of systems are left out.
+
     Raises:
-        RequestError: There is no such folder, it holds no photograph, or it holds the same file twice, which could put
-            one picture into both training and validation.
+        RequestError: There is no such folder, it holds no photograph or cannot be read, or it holds the same file
+            twice, which could put one picture into both training and validation.
     """
     if not folder.is_dir():
         raise RequestError(
             f'{folder}: no such folder. Give a folder of photographs, or the word skimage for those of scikit-image.'
         )
-    paths = sorted(path for path in folder.rglob('*') if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
+    paths = sorted(path for path in files_below(folder) if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
     if not paths:
         raise RequestError(f'{folder} holds no photographs ({", ".join(PICTURE_SUFFIXES)}).')
     photographs = [_photograph(path, decode) for path in paths]

@@ -16,8 +16,9 @@ from basicsr.data import data_util, single_image_dataset, transforms, video_test
 from basicsr.utils import scandir
 
 from pdan_plugin.data import training_pictures
-from pdan_plugin.data.training_pictures import STRAY_FOLDERS, only_pictures
+from pdan_plugin.data.training_pictures import only_pictures
 from pdan_plugin.errors import RequestError, some_of
+from pdan_plugin.files.folder_walk import STRAY_FOLDERS
 from pdan_plugin.toolbox_fixes.patching import SILENT, fix, probe, replace, swapped
 
 

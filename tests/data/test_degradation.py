@@ -205,6 +205,7 @@ class TestDataSet:
             ({'jpeg_quality': [95, 40]}, r'jpeg_quality: found \[95, 40\]; expected a JPEG quality from 1 to 100'),
             ({'jpeg_quality': 0}, 'jpeg_quality: found 0; expected a JPEG quality from 1 to 100'),
             ({'noise_sigma': [0, 300]}, 'noise_sigma: .* expected grey levels from 0 to 255'),
+            ([], r'expected a section of keys, found \[\]'),
             ({'resize': ['nearest']}, "expected 'bicubic', 'area' or 'bilinear'"),
             ({'jpeg_qualty': 40}, "unknown key; did you mean 'jpeg_quality'"),
         ],
@@ -232,3 +233,11 @@ def test_a_given_picture_is_not_changed() -> None:
     for draws in draws_of(model, 4):
         assert not np.array_equal(model.apply(picture, draws), picture)
     assert np.array_equal(picture, before)
+
+
+def test_there_is_no_other_resampling_at_scale_1():
+    with pytest.raises(RequestError, match='set small: degradation: resize: at scale 1 no picture was made smaller'):
+        LQDegradation({'resize': ['bicubic', 'area']}, 'set small', 1)
+    picture = np.full((16, 16, 3), 135, np.uint8)
+    degradation = LQDegradation({'resize': ['bicubic']}, 'set small', 1)
+    assert (degradation.apply(picture, degradation.draw(seed=0, epoch=0, repeat=0, index=0)) == 135).all()

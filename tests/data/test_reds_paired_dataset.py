@@ -162,6 +162,18 @@ class TestPlainFolders:
         crop = REDSPairedDataset(options | {'degradation': {'noise_sigma': 5}})[0]
         assert tuple(crop['lq'].shape) == (3, 8, 8)
 
+    def test_pictures_of_other_endings_are_reported(self, small_reds, tmp_path: Path, caplog) -> None:
+        options = self.folders(small_reds, tmp_path)
+        for name in ('gt', 'lq'):
+            (tmp_path / name / 'flower_1.png').rename(tmp_path / name / 'flower_1.PNG')
+            (tmp_path / name / 'flower_5.jpg').write_bytes(b'x')
+        with caplog.at_level('WARNING', 'basicsr'):
+            assert len(REDSPairedDataset(options | {'phase': 'val'})) == 4
+        for name in ('gt', 'lq'):
+            line = f'{tmp_path}/{name}: left out, because only names that end in .png are read'
+            (found,) = (text for text in caplog.messages if text.startswith(line))
+            assert found.endswith('): flower_1.PNG, flower_5.jpg')
+
     def test_pictures_beside_clips_are_refused(self, small_reds, tmp_path: Path) -> None:
         options = self.folders(small_reds, tmp_path)
         (tmp_path / 'gt' / '000').mkdir()

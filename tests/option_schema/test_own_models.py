@@ -132,6 +132,10 @@ class TestOwnModels:
         ):
             options['datasets']['train']['sources'] = [{'dataroot_gt': 'a', 'io_backend': storage}]
             assert text in refusal(options)
+        options['datasets']['val'] |= {'type': 'REDSPairedDataset', 'sources': [{'dataroot_gt': 'a', 'weight': 2}]}
+        options['datasets']['train']['sources'] = [{'dataroot_gt': 'a', 'weight': 2}]
+        (line,) = warned(options)
+        assert 'datasets.val.sources.0.weight: it has no effect' in line
         options['datasets']['train']['sources'] = ['datasets/x']
         assert 'sources.0: ' in refusal(options)
         options['datasets']['train']['sources'] = {'a': 1}

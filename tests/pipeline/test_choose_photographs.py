@@ -107,3 +107,21 @@ def test_two_photographs_that_would_get_one_name_are_refused(photos: Path, tmp_p
     assert choose(photos, tmp_path / 'chosen', '--size', '128x96') == 2
     assert 'would both become large.png; rename one of them' in capsys.readouterr().err
     assert not (tmp_path / 'chosen').exists()
+
+
+def test_a_collage_does_not_replace_a_photograph_of_its_name(photos: Path, tmp_path: Path) -> None:
+    (photos / 'secret.png').rename(photos / 'collage_00.png')
+    assert choose(photos, tmp_path / 'chosen', '--size', '128x96') == 0
+    kept = tmp_path / 'chosen' / 'collage_00.png'
+    assert kept.read_bytes() == (photos / 'collage_00.png').read_bytes()
+    assert (tmp_path / 'chosen' / 'collage_01.png').is_file()
+
+
+def test_credits_that_cannot_be_read_or_lack_a_value(photos: Path, tmp_path: Path, capsys) -> None:
+    rows = (photos / 'CREDITS.tsv').read_text()
+    (photos / 'CREDITS.tsv').write_text(rows + 'secret.png\n', encoding='utf-8-sig')
+    assert choose(photos, tmp_path / 'chosen', '--size', '128x96') == 0
+    assert not (tmp_path / 'chosen' / 'free_software.png').exists()
+    (photos / 'CREDITS.tsv').write_text(rows + 'secret.png\tJosé\tA\n', encoding='latin-1')
+    assert choose(photos, tmp_path / 'other', '--size', '128x96') == 2
+    assert 'CREDITS.tsv: cannot be read as UTF-8' in capsys.readouterr().err

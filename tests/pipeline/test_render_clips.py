@@ -222,6 +222,18 @@ def test_wrong_shares_are_reported(photos, tmp_path, wrong, capsys):
     assert not (tmp_path / 'none').exists()
 
 
+@pytest.mark.parametrize(
+    ('words', 'text'),
+    [
+        (['--soft-stills', '1', '--softness', '2'], '--soft-stills has no effect without --stills'),
+        (['--sharp', '0.5'], 'no effect without --softness or --defocus'),
+    ],
+)
+def test_shares_without_effect_are_reported(photos, tmp_path, words, text, capsys):
+    assert render(photos, tmp_path / 'clips', *SMALL, '--clips', 1, '--val-clips', 0, *words) == 0
+    assert text in capsys.readouterr().err
+
+
 def test_shares_that_are_above_one_together_are_reported(photos, tmp_path, capsys):
     assert render(photos, tmp_path / 'none', *SMALL, '--dark', '0.7', '--bright', '0.7') == 2
     assert '--dark 0.7 and --bright 0.7 are above 1 together' in capsys.readouterr().err

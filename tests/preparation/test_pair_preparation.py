@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -209,6 +210,55 @@ class TestAgain:
         assert sizes(target / 'train' / 'gt') == {'0.png': (40, 24)}
         assert sizes(target / 'train' / 'lq') == {'0.png': (10, 6)}
 
+    def test_parts_of_a_picture_that_was_not_finished_go(self, tmp_path):
+        for number in range(2):
+            save(tmp_path / f'in/{number}.png', crop(number, 64, 64))
+        target = prepare_pairs(tmp_path / 'in', tmp_path / 'out', sub_images=(32, 32), validation=1)
+        (target / DONE).write_text('')  # killed after the parts of 0.png and before its line
+        save(tmp_path / 'in/0.png', crop(5, 40, 24))
+        prepare_pairs(tmp_path / 'in', target, sub_images=(32, 32), validation=1)
+        assert sizes(target / 'train' / 'gt') == {'0.png': (40, 24)}
+        assert sizes(target / 'train' / 'lq') == {'0.png': (10, 6)}
+
+    def test_a_source_that_comes_back_with_its_old_time_is_written_again(self, photos, tmp_path):
+        target = prepare_pairs(photos, tmp_path / 'out')
+        expected = {path: path.read_bytes() for path in target.rglob('*.png')}
+        (photos / 'a.png').rename(tmp_path / 'kept.png')
+        (photos / 'a.png').write_bytes((tmp_path / 'kept.png').read_bytes()[:300])
+        for _ in range(2):
+            with pytest.raises(RequestError, match='1 of 6 pairs cannot be used'):
+                prepare_pairs(photos, target)
+        (tmp_path / 'kept.png').replace(photos / 'a.png')
+        prepare_pairs(photos, target)
+        assert {path: path.read_bytes() for path in target.rglob('*.png')} == expected
+
+    @pytest.mark.parametrize('kind', ['gt', 'lq'])
+    def test_a_deleted_result_is_written_again_and_a_stranger_is_named(self, photos, tmp_path, kind):
+        first: list[str] = []
+        lines: list[str] = []
+        target = prepare_pairs(photos, tmp_path / 'out', say=first.append)
+        expected = {path: path.read_bytes() for path in target.rglob('*.png')}
+        (target / 'train' / kind / 'a.png').unlink()
+        stranger = target / 'train' / kind / 'stranger.png'
+        stranger.write_bytes(b'x')
+        prepare_pairs(photos, target, say=lines.append)
+        assert lines == [
+            'finished already: 5 pairs',
+            *first,
+            f'Remove these files, which belong to no pair: {stranger}',
+        ]
+        stranger.unlink()
+        assert {path: path.read_bytes() for path in target.rglob('*.png')} == expected
+
+    def test_a_target_of_which_only_the_record_was_written_is_continued(self, photos, tmp_path):
+        target = prepare_pairs(photos, tmp_path / 'out')
+        expected = {path: path.read_bytes() for path in target.rglob('*.png')}
+        (target / DONE).unlink()
+        for folder in ('train', 'val'):
+            shutil.rmtree(target / folder)
+        prepare_pairs(photos, target)
+        assert {path: path.read_bytes() for path in target.rglob('*.png')} == expected
+
     @pytest.mark.parametrize('changed', [{'scale': 2}, {'validation': 3}, {'sub_images': (32, 32)}])
     def test_another_request_is_refused_and_changes_nothing(self, photos, tmp_path, changed):
         target = prepare_pairs(photos, tmp_path / 'out')
@@ -263,6 +313,16 @@ class TestRefused:
             prepare_pairs(tmp_path / 'one', tmp_path / 'out')
         with pytest.raises(RequestError, match='lies in'):
             prepare_pairs(photos, photos / 'out')
+
+    def test_folders_below(self, photos, tmp_path):
+        (tmp_path / 'elsewhere').mkdir()
+        (photos / 'a.png').rename(tmp_path / 'elsewhere/a.png')
+        (photos / 'linked').symlink_to(tmp_path / 'elsewhere')
+        target = prepare_pairs(photos, tmp_path / 'out')
+        assert len(list(target.glob('*/gt/linked_a.png'))) == 1
+        (photos / 'more/up').symlink_to(photos)
+        with pytest.raises(RequestError, match='more/up: this link leads to a folder that it lies in'):
+            prepare_pairs(photos, tmp_path / 'other')
 
     def test_names_that_become_equal(self, photos, tmp_path):
         save(photos / 'more_c.png', crop(0))
