@@ -166,13 +166,13 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument('photos', metavar='PHOTOS', type=Path, help='a folder of photographs')
     parser.add_argument('target', metavar='TARGET', type=Path, help='the folder to make')
     parser.add_argument('--held-back', type=Path, metavar='FILE', help='names of photographs not to be trained on')
-    parser.add_argument('--only-held-back', action='store_true', help='take only those, for scoring')
+    parser.add_argument('--only-held-back', action='store_true', help='choose only those of --held-back, for scoring')
     parser.add_argument(
         '--size',
         type=picture_size(LEAST_SIDE, multiple_of=SCALE),
         default=(640, 384),
         metavar='WxH',
-        help='of a frame (default: 640x384)',
+        help='size of a frame of the clips (default: 640x384)',
     )
     parser.add_argument(
         '--softness',
@@ -188,7 +188,9 @@ def arguments() -> argparse.ArgumentParser:
         metavar='PIXELS',
         help='the largest radius out of focus, drawn from 0 to this for one picture in three (default: 0)',
     )
-    parser.add_argument('--seed', type=whole_number(0), default=0, metavar='N', help='of these draws (default: 0)')
+    parser.add_argument(
+        '--seed', type=whole_number(0), default=0, metavar='N', help='seed of --softness and --defocus (default: 0)'
+    )
     return parser
 
 

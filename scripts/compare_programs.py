@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Prints how much better than bicubic this project and other programs enlarge everyday pictures.
 
-    python scripts/compare_programs.py PHOTOS --json docs/programs.json     repeats this project's row alone
+    python scripts/compare_programs.py PHOTOS --json docs/other_programs.json   repeats this project's row alone
     python scripts/compare_programs.py PHOTOS --weights pdan_small my.safetensors
     python scripts/compare_programs.py PHOTOS --weights --program 'waifu2x=python scripts/everyday/programs/waifu2x.py'
 

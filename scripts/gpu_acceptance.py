@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Proves on your GPU, in one command, that everything here works on it, and how fast.
 
-    python scripts/gpu_acceptance.py --json gpu.json            all checks, at most nine minutes on a fast card
+    python scripts/gpu_acceptance.py --json gpu.json            all checks; none begins after nine minutes
     python scripts/gpu_acceptance.py --only network bf16 tiles  some of them
     python scripts/gpu_acceptance.py --cpu                      what a CPU can show, at small sizes, in two minutes
 

@@ -2,7 +2,7 @@
 # Collects what scripts/gpu_acceptance.py needs on a machine with a GPU but without a network, in one folder of wheels:
 #   bash scripts/gpu_bundle.sh FOLDER [PYTHON]     PYTHON: the version there (default: 3.12)
 # That machine must have x86-64 Linux and already PyTorch, torchvision, NumPy, SciPy, OpenCV, Pillow, matplotlib,
-# scikit-image, PyYAML, tqdm, requests, safetensors and tensorboard. The folder takes about 50 MB.
+# scikit-image, PyYAML, tqdm, requests, safetensors and tensorboard. The folder takes about 40 MB.
 set -euo pipefail
 if [ $# -lt 1 ] || [ $# -gt 2 ] || [[ "$1" == -* ]]; then
   sed -n '2,5s/^# \?//p' "$0" >&2

@@ -10,7 +10,9 @@
 # them sharp to the pixel, 40% soft or out of focus, because softness is not always motion. Of the others, 20% have a
 # resting camera, and 60% are neither soft nor out of focus. Of all clips, 15% are dark and 10% bright. Distances are
 # uniform in their logarithm, from the photograph's own pixels to its whole view. Clips show the most detailed parts of
-# the photographs. So the photographs themselves, as they are, are one more source: with smooth and soft parts.
+# the photographs, so the photographs themselves, as they are, are one more source: with smooth and soft parts. A further
+# source has the same photographs, all of them soft, one in three also out of focus. The photographs that options/pdan_small/
+# held_back.txt names are held back for validation; if there are none of them, every tenth one is.
 set -euo pipefail
 only=${4:-}
 if [ $# != 2 ] && ! { [ $# = 4 ] && [ "$3" = --only ] && { [ "$only" = weights ] || [ "$only" = tables ]; }; }; then
@@ -32,7 +34,13 @@ render() {
 }
 
 if [ "$only" != tables ]; then
-  held_back=options/pdan_small/held_back.txt
+  held_back=datasets/held_back.txt
+  if [ ! -f $held_back ]; then
+    mkdir -p datasets
+    names=$(find -L "$photos" -type f -not -path '*/.*' -not -path '*/@eaDir/*' -exec basename {} \; |
+      { grep -iE '\.(jpe?g|png|webp|tiff?|bmp|avif)$' || true; } | sort)
+    grep -Fxf options/pdan_small/held_back.txt <<< "$names" > $held_back || awk 'NR % 10 == 1' <<< "$names" > $held_back
+  fi
   kinds=(--softness 1.25 --defocus 8 --sharp 0.6 --soft-stills 0.4 --dark 0.15 --bright 0.1 --stills 0.4 --still-camera 0.2)
   echo '== 1. choosing the photographs of the weights'
   [ -d datasets/small_photos ] || python scripts/choose_photographs.py "$photos" datasets/small_photos --held-back $held_back
@@ -40,6 +48,9 @@ if [ "$only" != tables ]; then
     python scripts/choose_photographs.py "$photos" datasets/small_photos_held_back --held-back $held_back --only-held-back
   echo '== 2. the photographs as they are; rendering the clips of the weights, the set that phase 3 adds, and the held-back set'
   basicsr prepare-pairs datasets/small_photos datasets/photographs --validation 0
+  [ -d datasets/small_photos_soft ] ||
+    python scripts/choose_photographs.py "$photos" datasets/small_photos_soft --held-back $held_back --softness 4 --defocus 8
+  basicsr prepare-pairs datasets/small_photos_soft datasets/photographs_soft --validation 0
   render datasets/everyday_clips datasets/everyday train datasets/small_photos --clips 270 --val-clips 0 --frames 8 "${kinds[@]}" --seed 0
   render datasets/everyday_clips_synthesised datasets/everyday_synthesised train datasets/small_photos --clips 180 --val-clips 0 --frames 8 "${kinds[@]}" --seed 1
   render datasets/everyday_clips_held_back datasets/everyday val datasets/small_photos_held_back --clips 0 --val-clips 20 --val-frames 2 "${kinds[@]}" --seed 2

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         default=[],
         metavar='FILE',
-        help='weights to offer beside those of this package, as of `basicsr restore`; the first one is chosen at first',
+        help='further weights to offer, as in `basicsr restore -w`; the first one is selected when the page opens',
     )
     parser.add_argument('--device', default='auto', metavar='NAME', help='as of `basicsr restore` (default: auto)')
     parser.add_argument(

@@ -15,6 +15,7 @@ from pdan_plugin.option_schema.whole_numbers import write_whole_numbers
 from pdan_plugin.plugins import load_plugins
 from pdan_plugin.processes.launch import COMMAND
 from pdan_plugin.processes.launchers import speaks_for_its_machine
+from pdan_plugin.weights.packaged_weights import resolve_packaged_weights
 
 _FLAGS = ('launcher', 'local_rank', 'auto_resume', 'debug')
 
@@ -50,4 +51,5 @@ def checked_request(arguments: argparse.Namespace, *, is_train: bool | None = No
         warn=warn,
         strict=arguments.strict,
     )
+    resolve_packaged_weights(opt)
     return request

@@ -20,7 +20,9 @@ from pdan_plugin.models.distinct_results import require_distinct_results
 from pdan_plugin.models.submission import require_challenge_frames
 from pdan_plugin.option_schema.constructors import find_registered
 
-_SMALL_SET = re.compile(r'datasets/small(_synthesised|_video)?/')
+_TABLES_SET = re.compile(r'datasets/small(_synthesised)?/')
+_VIDEO_SET = 'datasets/small_video/'  # of both
+_WEIGHTS_SET = re.compile(r'datasets/(everyday(_synthesised)?|photographs(_soft)?)/')
 _STORE = re.compile(r'(train|val|val300)_(sharp|blur_bicubic_x4|sharp_bicubic_x4)\.lmdb$')
 
 
@@ -116,8 +118,18 @@ def _require_path(root: Any, key: str) -> None:
         advice = 'environment variables are not replaced in option files: write the path, or start with ~ for your home'
     elif 'quickstart' in str(root):
         advice = '`basicsr quickstart` creates it'
-    elif _SMALL_SET.search(str(root)):
+    elif _TABLES_SET.search(str(root)):
+        advice = '`bash scripts/prepare_small_set.sh PHOTOS VIDEOS --only tables` creates it'
+    elif _VIDEO_SET in str(root):
         advice = '`bash scripts/prepare_small_set.sh PHOTOS VIDEOS` creates it'
+    elif _WEIGHTS_SET.search(str(root)):
+        advice = '`bash scripts/prepare_small_set.sh PHOTOS VIDEOS --only weights` creates it'
+    elif 'own_pairs/' in str(root):
+        advice = '`basicsr prepare-pairs PHOTOS datasets/own_pairs` creates it'
+    elif 'synthesised/' in str(root) and _STORE.search(str(root)):
+        advice = (
+            f'`basicsr synthesize SOURCE {Path(root).parent} --phases 3` creates it; SOURCE is a folder of sharp clips'
+        )
     elif _STORE.search(str(root)):
         optional = 'sharp_bicubic' in str(root)
         advice = (

@@ -8,6 +8,7 @@ from typing import Any
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.option_schema.completion import is_training
+from pdan_plugin.weights.packaged_weights import packaged_weights
 
 _DOWNLOADS = 'pretrained_models'
 
@@ -57,6 +58,6 @@ def missing_weights(opt: Mapping[str, Any], path: str) -> dict[str, str]:
         elif trained and len(parts) > parts.index('experiments') + 2:
             advice = f'`basicsr train` with the option file that has name: {trained} creates it'
         else:
-            advice = 'give the path of a weights file'
+            advice = f'give the path of a weights file, or a name of packaged weights ({", ".join(packaged_weights())})'
         missing[key] = f'{path}: path.{key}: {value} does not exist (relative to the working folder); {advice}'
     return missing

@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--short',
         action='store_true',
-        help='only try whether everything works: three clips, two iterations a phase, no gain required',
+        help='only try whether everything works: four clips, two iterations a phase, no gain required',
     )
 
 

@@ -62,8 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--compile',
         action='store_true',
-        help='compile the network: the first picture takes longer (for a deep network minutes), and so does the first '
-        'one of another size. Try it on a few pictures: in fp32 on a CPU it does not make a PDAN faster',
+        help='compile the network: the first picture of each size takes some ten seconds longer, or minutes if no '
+        'block of the network repeats. Try it on a few pictures: in fp32 on a CPU it does not make a PDAN faster',
     )
     parser.add_argument(
         '--tile',

@@ -281,7 +281,7 @@ class NetworkPaths(Options):
     """For each network `network_X`, with the suffix `_X`: `pretrain_network_g` and so on."""
 
     pretrain_network: Text | None = None
-    """The weights to start from, or to test."""
+    """The weights to start from, or to test: a file, or the name of weights in the package (`pdan_small`)."""
     param_key: Text | None = None
     """The key in the file: `params`, `params_ema` for the moving average, `~` for a file without keys."""
     strict_load: StrictBool = True

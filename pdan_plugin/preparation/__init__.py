@@ -1,4 +1,4 @@
-"""Makes the stores that training reads, from REDS's folders and zips or by synthesis from sharp clips.
+"""Makes the data that training reads: stores from REDS or by synthesis, pairs of pictures, clips from photographs.
 
 It imports from data, synthesis, media and the rooms below them, and not from training.
 """

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.option_schema.spelling import did_you_mean
@@ -14,6 +16,19 @@ DEFAULT = 'pdan_small'
 def packaged_weights() -> dict[str, Path]:
     """Name (the file name without its ending) -> file, for all weights in the package."""
     return {path.stem: path for path in sorted(FOLDER.glob('*.safetensors'))}
+
+
+def resolve_packaged_weights(options: Mapping[str, Any]) -> None:
+    """Replaces the name of packaged weights in ``path: pretrain_network_...`` by its file, in place.
+
+    An existing file of this name has priority, as in `find_weights_file`.
+    """
+    paths = options.get('path')
+    if not isinstance(paths, dict):
+        return
+    for key, value in paths.items():
+        if key.startswith('pretrain_network') and isinstance(value, str) and not Path(value).is_file():
+            paths[key] = str(packaged_weights().get(value, value))
 
 
 def find_weights_file(asked: Path | None) -> tuple[Path, bool]:

@@ -55,6 +55,14 @@ def test_a_run_that_can_start_is_described_and_its_options_left_as_they_are():
     [
         ('datasets/REDS/train_sharp.lmdb', '`basicsr prepare-reds SOURCE datasets/REDS` creates it'),
         ('datasets/quickstart/train_sharp.lmdb', '`basicsr quickstart` creates it'),
+        (
+            'datasets/synthesised/train_sharp.lmdb',
+            '`basicsr synthesize SOURCE datasets/synthesised --phases 3` creates',
+        ),
+        ('datasets/own_pairs/train/gt', '`basicsr prepare-pairs PHOTOS datasets/own_pairs` creates it'),
+        ('datasets/photographs_soft/train/gt', '`bash scripts/prepare_small_set.sh PHOTOS VIDEOS --only weights`'),
+        ('datasets/everyday/train_sharp.lmdb', '`bash scripts/prepare_small_set.sh PHOTOS VIDEOS --only weights`'),
+        ('datasets/small/train_sharp.lmdb', '`bash scripts/prepare_small_set.sh PHOTOS VIDEOS --only tables`'),
         ('datasets/small_video/val_sharp.lmdb', '`bash scripts/prepare_small_set.sh PHOTOS VIDEOS` creates it'),
         ('pictures/gt', 'give the right path'),
         ('${DATA}/gt', 'environment variables are not replaced in option files'),

@@ -1,5 +1,6 @@
 """The weights in the package restore a picture without being asked for, and better than bicubic."""
 
+import json
 from pathlib import Path
 
 import cv2
@@ -8,6 +9,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from skimage import data
+from small_run import changed, train_options, working_folder, write_options
 
 from pdan_plugin.archs.pdan_arch import PDAN
 from pdan_plugin.commands import main as cli
@@ -29,6 +31,26 @@ def test_weights_are_small_and_know_their_network(name):
     assert parameters <= most[0]
     assert path.stat().st_size <= most[1]
     assert all(each.dtype == torch.float32 for each in network.parameters())
+
+
+def test_an_option_file_names_them_where_a_file_may_stand(tmp_path, monkeypatch, capsys):
+    folder = working_folder(tmp_path, monkeypatch)
+    with safe_open(packaged_weights()[DEFAULT], 'pt') as file:
+        network = json.loads(file.metadata()['network_g'])
+    options = changed(
+        train_options() | {'model_type': 'RestorationModel', 'network_g': network}, 'path.pretrain_network_g', DEFAULT
+    )
+    write_options(folder, options)
+    assert cli.main(['check', '-opt', 'small.yml']) == 0
+    assert 'Next: basicsr train' in capsys.readouterr().out
+    write_options(folder, changed(options, 'network_g.num_feat', 24))
+    assert cli.main(['check', '-opt', 'small.yml']) == 2
+    assert 'does not fit network_g' in capsys.readouterr().err  # so they were read
+    write_options(folder, changed(options, 'path.pretrain_network_g', 'pdan_smal'))
+    assert cli.main(['check', '-opt', 'small.yml']) == 2
+    message = capsys.readouterr().err
+    assert 'pdan_smal does not exist (relative to the working folder)' in message
+    assert f'or a name of packaged weights ({DEFAULT})' in message
 
 
 def test_a_word_is_a_file_then_a_name_then_a_folder(tmp_path, monkeypatch):
