@@ -116,15 +116,18 @@ def _as_yaml(path: str) -> str:
 
 def _next_command(target: str, scale: int, has_validation: bool) -> str:
     """The shipped option file is for datasets/own_pairs at scale 4 with a validation set, and so is its network."""
-    words = [
-        f'datasets:{phase}:dataroot_{kind}={_as_yaml(os.path.join(target, phase, kind))}'
+    roots = [
+        (f'datasets:{phase}:dataroot_{kind}', _as_yaml(os.path.join(target, phase, kind)))
         for phase in ('train', *(['val'] if has_validation else []))
         for kind in ('gt', 'lq')
     ]
     if scale != _SCALE or not has_validation:
-        network = [] if scale == _SCALE else [f'scale: {scale}', f'a network_g that enlarges {scale} times']
-        validation = [] if has_validation else ['your validation set under datasets: val']
-        values = ', '.join([*network, *validation, ' '.join(words)])
-        return f'basicsr options own_pairs > my.yml, and in my.yml set {values}'
+        changes = [f'{": ".join(key.split(":"))}: {path}' for key, path in roots]
+        if scale != _SCALE:
+            changes = [f'scale: {scale}', f'network_g: a network that enlarges {scale} times', *changes]
+        if not has_validation:
+            changes.append('datasets: val: your validation set')
+        return '\n  '.join(['basicsr options own_pairs > my.yml, and change in my.yml', *changes])
     is_usual = os.path.normpath(target) == os.path.normpath(_TARGET)
-    return shlex.join(['basicsr', 'check', '-opt', 'own_pairs', *([] if is_usual else ['--force_yml', *words])])
+    given = [] if is_usual else ['--force_yml', *(f'{key}={path}' for key, path in roots)]
+    return shlex.join(['basicsr', 'check', '-opt', 'own_pairs', *given])

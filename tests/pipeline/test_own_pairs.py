@@ -81,24 +81,34 @@ def test_the_next_command_reads_what_was_made(tmp_path, monkeypatch, capsys, tar
             assert len(list(folder.iterdir())) == count
 
 
-def test_for_another_scale_the_network_must_change_too(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ('words', 'changes'),
+    [
+        (
+            ['--scale', '3'],
+            """\
+            scale: 3
+            network_g: a network that enlarges 3 times
+            datasets: train: dataroot_gt: pairs/train/gt
+            datasets: train: dataroot_lq: pairs/train/lq
+            datasets: val: dataroot_gt: pairs/val/gt
+            datasets: val: dataroot_lq: pairs/val/lq""",
+        ),
+        (
+            ['--validation', '0'],
+            """\
+            datasets: train: dataroot_gt: pairs/train/gt
+            datasets: train: dataroot_lq: pairs/train/lq
+            datasets: val: your validation set""",
+        ),
+    ],
+)
+def test_what_the_option_file_does_not_fit_must_be_changed(tmp_path, monkeypatch, capsys, words, changes):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'gt').mkdir()
     for number in range(2):
         Image.fromarray(astronaut()[:48, 48 * number : 48 * number + 48]).save(tmp_path / f'gt/{number}.png')
-    assert main(['prepare-pairs', 'gt', 'pairs', '--scale', '3']) == 0
+    assert main(['prepare-pairs', 'gt', 'pairs', *words]) == 0
     told = capsys.readouterr().out
-    assert 'basicsr options own_pairs > my.yml' in told
-    assert 'scale: 3, a network_g that enlarges 3 times' in told
-    assert 'datasets:val:dataroot_lq=pairs/val/lq' in told
-
-
-def test_without_held_out_pairs_the_next_command_asks_for_a_validation_set(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / 'gt').mkdir()
-    for number in range(2):
-        Image.fromarray(astronaut()[:48, 48 * number : 48 * number + 48]).save(tmp_path / f'gt/{number}.png')
-    assert main(['prepare-pairs', 'gt', 'pairs', '--validation', '0']) == 0
-    (line,) = [each for each in capsys.readouterr().out.splitlines() if each.startswith('Next: ')]
-    assert 'my.yml set your validation set under datasets: val, datasets:train:dataroot_gt=pairs/train/gt ' in line
-    assert 'pairs/val' not in line
+    _, _, last = told.partition('Next: basicsr options own_pairs > my.yml, and change in my.yml\n')
+    assert [line.strip() for line in last.splitlines()] == [line.strip() for line in changes.splitlines()]
