@@ -1,7 +1,7 @@
 """Chooses the photographs to render training clips from, and makes all of them large enough.
 
-    python scripts/choose_photographs.py PHOTOS TARGET [--held-back FILE] [--only-held-back] [--size 640x384]
-        [--softness PIXELS] [--defocus PIXELS] [--seed N]
+    python scripts/choose_photographs.py PHOTOS TARGET [--held-back FILE] [--else-every N] [--only-held-back]
+        [--size 640x384] [--softness PIXELS] [--defocus PIXELS] [--seed N]
 
 PHOTOS is searched with all its subfolders. If a folder has a CREDITS.tsv (columns file, licence, tier), photographs
 under GPL or LGPL are left out, and those of tier B, which show some compression, are halved in size. Photographs that
@@ -65,15 +65,25 @@ def names_in(path: Path) -> set[str]:
     return {line.strip() for line in lines if line.strip() and not line.startswith('#')}
 
 
-def chosen(photos: Path, held_back: set[str], only_held_back: bool) -> list[tuple[Photograph, bool]]:
+def chosen(
+    photos: Path, held_back: set[str], else_every: int | None, only_held_back: bool
+) -> list[tuple[Photograph, bool]]:
     """The photographs to train on, or those held back, each with whether it is to be halved.
+
+    Args:
+        photos: The folder of all photographs.
+        held_back: Names of photographs that are not trained on.
+        else_every: If none of these names is in the folder, every such photograph is held back. None: this is an error.
+        only_held_back: Whether those that are held back are chosen.
 
     Raises:
         RequestError: There are none, or a name to hold back is not a photograph here.
     """
     found = photographs_in(photos, read_as_shown)
     strangers = held_back - {photograph.path.name for photograph in found}
-    if strangers:
+    if else_every is not None and strangers == held_back:
+        held_back = {photograph.path.name for photograph in found[::else_every]}
+    elif strangers:
         raise RequestError(f'{photos}: there is no {", ".join(sorted(strangers))} to hold back')
     rows = {folder: credits_of(folder) for folder in {photograph.path.parent for photograph in found}}
     kept = []
@@ -120,7 +130,8 @@ def choose(args: argparse.Namespace) -> None:
     if args.target.exists():
         raise RequestError(f'{args.target} exists already; remove it to choose the photographs again')
     least = least_picture_size(args.size)
-    photographs = chosen(args.photos, names_in(args.held_back) if args.held_back else set(), args.only_held_back)
+    held_back = names_in(args.held_back) if args.held_back else set()
+    photographs = chosen(args.photos, held_back, args.else_every, args.only_held_back)
     rng = np.random.default_rng(args.seed)
     is_soft = args.softness > 0 or args.defocus > 0
     small: list[np.ndarray] = []
@@ -166,6 +177,12 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument('photos', metavar='PHOTOS', type=Path, help='a folder of photographs')
     parser.add_argument('target', metavar='TARGET', type=Path, help='the folder to make')
     parser.add_argument('--held-back', type=Path, metavar='FILE', help='names of photographs not to be trained on')
+    parser.add_argument(
+        '--else-every',
+        type=whole_number(2),
+        metavar='N',
+        help='if none of the names in --held-back is in PHOTOS, hold every Nth photograph back',
+    )
     parser.add_argument('--only-held-back', action='store_true', help='choose only those of --held-back, for scoring')
     parser.add_argument(
         '--size',
@@ -200,6 +217,8 @@ def main(words: Sequence[str] | None = None) -> None:
     args = arguments().parse_args(words)
     if args.only_held_back and args.held_back is None:
         arguments().error('--only-held-back needs --held-back FILE')
+    if args.else_every is not None and args.held_back is None:
+        arguments().error('--else-every needs --held-back FILE')
     choose(args)
 
 

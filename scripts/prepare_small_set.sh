@@ -34,22 +34,16 @@ render() {
 }
 
 if [ "$only" != tables ]; then
-  held_back=datasets/held_back.txt
-  if [ ! -f $held_back ]; then
-    mkdir -p datasets
-    names=$(find -L "$photos" -type f -not -path '*/.*' -not -path '*/@eaDir/*' -exec basename {} \; |
-      { grep -iE '\.(jpe?g|png|webp|tiff?|bmp|avif)$' || true; } | sort)
-    grep -Fxf options/pdan_small/held_back.txt <<< "$names" > $held_back || awk 'NR % 10 == 1' <<< "$names" > $held_back
-  fi
+  held_back=(--held-back options/pdan_small/held_back.txt --else-every 10)
   kinds=(--softness 1.25 --defocus 8 --sharp 0.6 --soft-stills 0.4 --dark 0.15 --bright 0.1 --stills 0.4 --still-camera 0.2)
   echo '== 1. choosing the photographs of the weights'
-  [ -d datasets/small_photos ] || python scripts/choose_photographs.py "$photos" datasets/small_photos --held-back $held_back
+  [ -d datasets/small_photos ] || python scripts/choose_photographs.py "$photos" datasets/small_photos "${held_back[@]}"
   [ -d datasets/small_photos_held_back ] ||
-    python scripts/choose_photographs.py "$photos" datasets/small_photos_held_back --held-back $held_back --only-held-back
+    python scripts/choose_photographs.py "$photos" datasets/small_photos_held_back "${held_back[@]}" --only-held-back
   echo '== 2. the photographs as they are; rendering the clips of the weights, the set that phase 3 adds, and the held-back set'
   basicsr prepare-pairs datasets/small_photos datasets/photographs --validation 0
   [ -d datasets/small_photos_soft ] ||
-    python scripts/choose_photographs.py "$photos" datasets/small_photos_soft --held-back $held_back --softness 4 --defocus 8
+    python scripts/choose_photographs.py "$photos" datasets/small_photos_soft "${held_back[@]}" --softness 4 --defocus 8
   basicsr prepare-pairs datasets/small_photos_soft datasets/photographs_soft --validation 0
   render datasets/everyday_clips datasets/everyday train datasets/small_photos --clips 270 --val-clips 0 --frames 8 "${kinds[@]}" --seed 0
   render datasets/everyday_clips_synthesised datasets/everyday_synthesised train datasets/small_photos --clips 180 --val-clips 0 --frames 8 "${kinds[@]}" --seed 1

@@ -35,9 +35,11 @@ def files_below(folder: Path, *, without: Path | None = None, links: list[Path] 
         linked = [here / name for name in folders if (here / name).is_symlink()]
         if links is not None:
             links += linked
-        for link in linked if links is None else ():
-            if here.resolve().is_relative_to(link.resolve()):
-                raise RequestError(f'{link}: this link leads to a folder that it lies in; remove it')
+        elif linked:
+            above = [place.resolve() for place in (here, *here.parents[: len(here.relative_to(folder).parts)])]
+            for link in linked:
+                if any(place.is_relative_to(link.resolve()) for place in above):
+                    raise RequestError(f'{link}: this link leads to a folder that it lies in; remove it')
         yield from (here / name for name in sorted(names) if name[0] != '.')
     if unreadable:
         raise RequestError(f'{unreadable[0].filename}: this folder cannot be read: {unreadable[0].strerror}')

@@ -32,6 +32,7 @@ from pdan_plugin.option_schema.whole_numbers import write_whole_numbers
 from pdan_plugin.processes.launchers import LAUNCHERS, launcher_in_environment
 from pdan_plugin.processes.process_group import from_rank_zero
 from pdan_plugin.toolbox_fixes.patching import fix, probe, replace, swapped
+from pdan_plugin.weights.packaged_weights import resolve_packaged_weights
 
 _handed: RunRequest | None = None
 
@@ -106,6 +107,7 @@ def _read_command_line() -> RunRequest:
         debug=arguments.debug,
     )
     write_whole_numbers(request.options)
+    resolve_packaged_weights(request.options)
     return request
 
 

@@ -27,6 +27,14 @@ def test_links_are_followed_or_collected_and_one_folder_is_left_out(tmp_path):
     assert links == [here / 'link']
 
 
+def test_links_in_a_circle_are_named(tmp_path):
+    for name, other in (('one', 'two'), ('two', 'one')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'link').symlink_to(tmp_path / other)
+    with pytest.raises(RequestError, match='one/link/link: this link leads to a folder that it lies in'):
+        list(files_below(tmp_path))
+
+
 def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
     """A mock of the system's answer: to root every folder is open."""
     (tmp_path / 'open').mkdir()

@@ -71,6 +71,21 @@ def test_only_what_is_held_back(photos: Path, tmp_path: Path) -> None:
     assert [path.name for path in target.iterdir()] == ['secret.png']
 
 
+def test_every_nth_photograph_is_held_back_where_none_of_the_names_is(photos: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / 'held_back.txt').write_text('of_another_folder.png\n')
+    words = ('--held-back', tmp_path / 'held_back.txt', '--else-every', 3, '--size', '64x48')
+    assert choose(photos, tmp_path / 'chosen', *words) == 0
+    assert choose(photos, tmp_path / 'held_back', *words, '--only-held-back') == 0
+    held_back = {path.name for path in (tmp_path / 'held_back').iterdir()}
+    # by path: compressed, free_software, large, more/a, more/b, more/c, secret
+    assert held_back == {'compressed.png', 'secret.png', 'collage_00.png'}
+    kept = {path.name for path in (tmp_path / 'chosen').iterdir()}
+    assert {'large.png'} == kept - {'collage_00.png'}
+    (tmp_path / 'held_back.txt').write_text('of_another_folder.png\nsecret.png\n')
+    assert choose(photos, tmp_path / 'other', *words) == 2
+    assert 'there is no of_another_folder.png to hold back' in capsys.readouterr().err
+
+
 def test_a_name_that_is_no_photograph_leaves_nothing_behind(photos: Path, tmp_path: Path, capsys) -> None:
     (tmp_path / 'held_back.txt').write_text('secrt.png\n')
     assert choose(photos, tmp_path / 'chosen', '--held-back', tmp_path / 'held_back.txt') == 2
