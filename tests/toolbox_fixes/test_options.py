@@ -11,6 +11,7 @@ from basicsr.utils import options as toolbox_options
 
 from pdan_plugin.errors import RequestError
 from pdan_plugin.option_schema.option_file import read_option_file
+from pdan_plugin.weights.packaged_weights import DEFAULT, packaged_weights
 
 
 @pytest.fixture
@@ -54,6 +55,11 @@ def test_whole_numbers_are_integers_for_the_toolbox_s_own_command_too(parse):
     opt, _ = parse('--force_yml', 'train:total_iter=1e1', manual_seed=1e1, datasets__train__batch_size_per_gpu=2.0)
     numbers = opt['manual_seed'], opt['train']['total_iter'], opt['datasets']['train']['batch_size_per_gpu']
     assert [(number, type(number)) for number in numbers] == [(10, int), (10, int), (2, int)]
+
+
+def test_packaged_weights_have_their_name_for_the_toolbox_s_own_command_too(parse):
+    opt, _ = parse('--force_yml', f'path:pretrain_network_g={DEFAULT}')
+    assert opt['path']['pretrain_network_g'] == str(packaged_weights()[DEFAULT])
 
 
 def test_a_seed_given_as_override_is_the_seed(stock, parse):
