@@ -1,42 +1,21 @@
 """What would keep a run from starting is found before anything is written."""
 
 import json
-import logging
 import re
 import sys
-from pathlib import Path
 
 import pytest
 import torch
-from basicsr.utils.registry import METRIC_REGISTRY
-from PIL import Image
-from small_run import changed, test_options, train_options, without, write_pictures
+from run_checks import GREY, check, left_as_it_was, refusal
+from small_run import changed, test_options, train_options, without
 from torch._inductor import config as inductor_config
 
 from pdan_plugin.commands import preflight
-from pdan_plugin.errors import RequestError
-from pdan_plugin.metrics import lpips_metric, noted_once
 
 
 @pytest.fixture(autouse=True)
 def _working_folder(tmp_path, monkeypatch):
-    """Every run starts where the pictures are; what it leaves there is looked at."""
-    write_pictures(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    yield
-    assert sorted(path.name for path in tmp_path.iterdir()) == ['gt', 'lq']
-
-
-def check(options, *, is_train=True, world_size=1, **further):
-    return preflight.check_run(
-        options, 'my.yml', is_train=is_train, world_size=world_size, distributed=world_size > 1, **further
-    )
-
-
-def refusal(options, **further) -> str:
-    with pytest.raises(RequestError) as refused:
-        check(options, **further)
-    return str(refused.value)
+    yield from left_as_it_was(tmp_path, monkeypatch)
 
 
 def test_a_run_that_can_start_is_described_and_its_options_left_as_they_are():
@@ -215,103 +194,6 @@ def test_bf16_on_a_gpu_without_it_is_refused_with_fp16_named(monkeypatch, sectio
     assert 'use fp16 or fp32' in text
 
 
-@pytest.mark.parametrize(
-    ('metric', 'told'),
-    [
-        ({'type': 'calculate_psnr', 'crop_border': '4'}, 'pictures of 128x96 cannot be scored: TypeError'),
-        (
-            {'type': 'calculate_psnr', 'crop_border': 48},
-            'pictures of 128x96 have no value; crop_border: 48 leaves nothing',
-        ),
-        (
-            {'type': 'calculate_psnr', 'crop_border': -4},
-            'pictures of 128x96 have no value; crop_border: -4 leaves nothing',
-        ),
-        ({'type': 'calculate_ssim', 'crop_border': 4, 'input_order': 'CWH'}, 'Wrong input_order CWH'),
-        (
-            {'type': 'calculate_niqe', 'crop_border': 4},
-            'pictures of 128x96 have no value; crop_border: 4 leaves nothing of them, or they are too small for it',
-        ),
-    ],
-)
-def test_metrics_that_cannot_score_the_pictures_are_told_before_the_run(metric, told):
-    """They would end the run, or count for nothing, at the first validation."""
-    text = refusal(changed(train_options(), 'val.metrics.mine', metric))
-    assert text.startswith('my.yml: val.metrics.mine: ')
-    assert told in text
-
-
-@pytest.mark.parametrize(
-    ('metric', 'data', 'told'),
-    [
-        ({'crop_border': 4}, {}, None),
-        ({'crop_border': 40, 'device': 'cuda:1'}, {}, 'LPIPS needs at least 32x32 pixels, found 48x16'),
-        ({'crop_border': 4}, {'color': 'y'}, 'LPIPS compares colour pictures'),
-    ],
-)
-def test_pictures_that_lpips_cannot_compare_are_told_before_the_run(monkeypatch, metric, data, told):
-    """A mock: its network is replaced by the mean difference of the two pictures."""
-    monkeypatch.setattr(lpips_metric, 'load_lpips', lambda *_: lambda first, second: (first - second).abs().mean())
-    options = changed(train_options(), 'val.metrics.mine', {'type': 'calculate_lpips', **metric})
-    options['datasets']['val'] |= data
-    if told is None:
-        check(options)
-        return
-    if data:
-        options['datasets']['train'] |= data
-        options['network_g'] = GREY
-    text = refusal(options)
-    assert text.startswith('my.yml: val.metrics.mine: pictures of 128x96 cannot be scored: ')
-    assert told in text
-
-
-@pytest.mark.parametrize('kind', ['PairedImageDataset', 'REDSPairedDataset'])
-@pytest.mark.parametrize(
-    ('metric', 'size'),
-    [
-        ({'type': 'calculate_lpips', 'crop_border': 4}, (40, 36)),
-        ({'type': 'calculate_psnr', 'crop_border': 4}, (8, 16)),
-        ({'type': 'calculate_ssim', 'crop_border': 4}, (8, 16)),
-    ],
-)
-def test_a_picture_after_the_first_that_has_no_score_is_named(monkeypatch, caplog, kind, metric, size):
-    """A mock: LPIPS's network is replaced by the mean difference of the two pictures."""
-    monkeypatch.setattr(lpips_metric, 'load_lpips', lambda *_: lambda first, second: (first - second).abs().mean())
-    monkeypatch.setattr(logging.getLogger('basicsr'), 'handlers', [caplog.handler])
-    noted_once.forget_notes()
-    options = changed(train_options(), 'val.metrics', {'mine': metric})
-    options['datasets']['val'] |= {'type': kind}
-    last = sorted(Path('gt').rglob('*.png'))[-1]
-    for root, scale in (('gt', 1), ('lq', 4)):
-        Image.new('RGB', (size[1] // scale, size[0] // scale)).save(root / last.relative_to('gt'))
-    options['datasets']['train']['gt_size'] = 8
-    check(options)
-    told = [text for text in map(logging.LogRecord.getMessage, caplog.records) if 'val.metrics' in text]
-    assert len(told) == 1
-    assert told[0].startswith('my.yml: val.metrics.mine: ')
-    assert last.stem in told[0]
-    assert f'{size[1]}x{size[0]}, is too small for it and will be scored as nan' in told[0]
-    assert not noted_once._told  # the run itself notes it
-
-
-def test_metrics_are_tried_on_the_cpu(monkeypatch):
-    """Their device is the run's: a context on the first GPU for the command and for every rank would stay there."""
-    seen = []
-
-    def calculate_recorded(img, img2, crop_border, **kwargs):
-        return 0.0
-
-    def prepare(device='cpu', **kwargs):
-        seen.append(device)
-
-    calculate_recorded.prepare = prepare
-    monkeypatch.setitem(METRIC_REGISTRY._obj_map, 'calculate_recorded', calculate_recorded)
-    options = {**train_options(), 'model_type': 'RestorationModel'}
-    options['val']['metrics'] = {'recorded': {'type': 'calculate_recorded', 'device': 'cuda:1'}}
-    check(options)
-    assert seen == ['cpu']
-
-
 @pytest.mark.parametrize(('word', 'value'), [('precision', 'bf16'), ('precision', 'fp16'), ('compile', True)])
 def test_what_gpus_that_share_a_process_cannot_do_is_told(monkeypatch, word, value):
     """Two GPUs are feigned."""
@@ -387,8 +269,6 @@ def test_pictures_that_no_window_divides_are_extended(tmp_path, is_train, model)
     check(options, is_train=is_train)
 
 
-GREY = {'type': 'ECBSR', 'num_in_ch': 1, 'num_out_ch': 1, 'num_block': 1, 'num_channel': 8, 'with_idt': False,
-        'act_type': 'prelu', 'scale': 4}  # fmt: skip
 UNSCALED = {'type': 'RIDNet', 'in_channels': 3, 'mid_channels': 16, 'out_channels': 3, 'num_block': 1}
 TO_GREY = {'type': 'MSRResNet', 'num_in_ch': 1, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 1, 'upscale': 4}
 
